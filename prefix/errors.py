@@ -1,0 +1,25 @@
+"""Without this module no fault could be told to an artist as one sentence with a remedy: the one home of all errors."""
+
+
+class AnonymizationError(Exception):
+    """Base of every error this project raises on purpose. Its text is one sentence and a remedy, fit for an artist."""
+
+
+class PrefixValueError(AnonymizationError):
+    """Vectors or a record that cannot be a prefix: wrong shape, dtype, not finite, no encoder, unsound record."""
+
+
+class PrefixFileError(AnonymizationError):
+    """A prefix file that cannot be read, is not what it claims to be, or cannot be written."""
+
+
+class PrefixMismatchError(AnonymizationError):
+    """A prefix that does not fit the tokens or the checkpoint it is to protect: encoder missing or unknown, widths differ."""
+
+
+class IdentityError(AnonymizationError):
+    """A list of identities that cannot be read."""
+
+
+class TrainingError(AnonymizationError):
+    """A prefix that cannot be learned with the model, identities or settings given."""

@@ -1,0 +1,36 @@
+"""Without this module a prefix could not say which text encoder it was learned on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+_SAMPLES = 64
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """A short stable hash of a text encoder's weights: 16 hexadecimal digits.
+
+    Up to 64 evenly spaced elements of every floating-point tensor are hashed, in half precision, with its name and
+    shape: milliseconds for any encoder, and a checkpoint stored in float32 has the fingerprint of its float16 copy.
+    (bfloat16 and 8-bit copies hold other values and have other fingerprints.) Whole-number buffers are left out:
+    hosts add and drop them between versions.
+
+    Args:
+        tensors: weights by name, of any shape, dtype and device, such as a `state_dict`.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        if not tensor.is_floating_point() or tensor.numel() == 0:
+            continue
+        flat = tensor.detach().reshape(-1)
+        samples = flat[:: max(1, flat.numel() // _SAMPLES)][:_SAMPLES]
+        # `+ 0.0` makes the two zeros one.
+        halves = samples.to("cpu", torch.float32).to(torch.float16) + 0.0
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(halves.numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,165 @@
+"""Without this module nobody could say what a prefix is: the frozen value and the record of how it was learned."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import PrefixValueError
+
+FORMAT_VERSION = 1
+"""Version of the record and of the file that holds it; raised when a reader of today could not understand it."""
+
+_ENCODER_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+@dataclass(frozen=True)
+class PrefixRecord:
+    """What a prefix was learned on and what it scored. Everything in it survives a trip through JSON.
+
+    Attributes:
+        family: base model family by our short name ("sd1", "sdxl", ...).
+        fingerprint: `prefix.fingerprint.fingerprint` of the text encoders it was learned on.
+        settings: the trainer's settings, JSON values only.
+        identities: number of identities it was learned from.
+        steps: number of training steps.
+        date: ISO 8601, UTC.
+        scores: measured figures by name.
+        name: what its maker calls it; may be empty.
+        notes: anything its maker wants to tell; may be empty.
+        format_version: see `FORMAT_VERSION`.
+
+    Raises:
+        PrefixValueError: a field has the wrong type or cannot be written as JSON.
+    """
+
+    family: str
+    fingerprint: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    identities: int = 0
+    steps: int = 0
+    date: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    name: str = ""
+    notes: str = ""
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        for name in ("family", "fingerprint", "date", "name", "notes"):
+            if not isinstance(getattr(self, name), str):
+                raise PrefixValueError(f"The record's {name} must be text.")
+        for name in ("identities", "steps", "format_version"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                raise PrefixValueError(f"The record's {name} must be a whole number, zero or more.")
+        if self.format_version != FORMAT_VERSION:
+            raise PrefixValueError(
+                f"The prefix has format version {self.format_version}, this extension reads version {FORMAT_VERSION}:"
+                " update Anonymize Faces, or learn the prefix anew."
+            )
+        for name in ("settings", "scores"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise PrefixValueError(f"The record's {name} must be a table of names and values.")
+        for name, score in self.scores.items():
+            if not isinstance(score, int | float) or isinstance(score, bool) or not math.isfinite(score):
+                raise PrefixValueError(f"The record's score {name!r} must be a finite number.")
+        try:
+            tables = json.loads(json.dumps([dict(self.settings), dict(self.scores)], allow_nan=False))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise PrefixValueError(f"The record's settings and scores must be plain JSON values ({error}).") from error
+        object.__setattr__(self, "settings", MappingProxyType(tables[0]))
+        object.__setattr__(self, "scores", MappingProxyType(tables[1]))
+
+    def to_json(self) -> str:
+        """The record as one line of JSON, keys in a fixed order."""
+        fields = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
+        return json.dumps(fields | {"settings": dict(self.settings), "scores": dict(self.scores)}, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> PrefixRecord:
+        """The record that `to_json` wrote. Fields of later versions that are only additions are ignored.
+
+        Raises:
+            PrefixValueError: not JSON, not a table, a field missing or unsound.
+        """
+        try:
+            fields = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise PrefixValueError(f"The record is not valid JSON ({error}).") from error
+        if not isinstance(fields, dict):
+            raise PrefixValueError("The record is not a JSON table.")
+        known = {entry.name for entry in dataclasses.fields(cls)}
+        missing = {"family", "fingerprint", "format_version"} - fields.keys()
+        if missing:
+            raise PrefixValueError(f"The record lacks {', '.join(sorted(missing))}.")
+        return cls(**{name: value for name, value in fields.items() if name in known})
+
+
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """The learned vectors, with what they were learned on.
+
+    Attributes:
+        vectors: `{encoder key: float32 [m, d]}`; m is the same for all encoders, d is the encoder's width.
+            Held as a read-only table of private copies on the CPU, in the order of the keys.
+        record: how they were learned.
+
+    Raises:
+        PrefixValueError: no encoder, a key that is no encoder's name, or a tensor that is not float32, two-dimensional,
+            non-empty, finite and of the common m.
+    """
+
+    vectors: Mapping[str, Tensor]
+    record: PrefixRecord
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.record, PrefixRecord):
+            raise PrefixValueError("A prefix needs a PrefixRecord.")
+        if not isinstance(self.vectors, Mapping) or not self.vectors:
+            raise PrefixValueError("A prefix needs vectors for at least one text encoder.")
+        for key, tensor in self.vectors.items():
+            _validate(key, tensor)
+        lengths = {key: tensor.shape[0] for key, tensor in self.vectors.items()}
+        if len(set(lengths.values())) > 1:
+            raise PrefixValueError(f"A prefix has as many vectors for one text encoder as for the next, not {lengths}.")
+        # The host runs nodes in inference mode, where copies could never take part in autograd again.
+        with torch.inference_mode(False), torch.no_grad():
+            copies = {
+                key: self.vectors[key].to("cpu").clone(memory_format=torch.contiguous_format)
+                for key in sorted(self.vectors)
+            }
+        object.__setattr__(self, "vectors", MappingProxyType(copies))
+
+    @property
+    def length(self) -> int:
+        """Number of vectors m."""
+        return next(iter(self.vectors.values())).shape[0]
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Width d of each encoder's vectors."""
+        return {key: tensor.shape[1] for key, tensor in self.vectors.items()}
+
+
+def _validate(key: str, tensor: Tensor) -> None:
+    if not isinstance(key, str) or not _ENCODER_KEY.fullmatch(key):
+        raise PrefixValueError(f"{key!r} is not the name of a text encoder.")
+    if not isinstance(tensor, Tensor):
+        raise PrefixValueError(f"The vectors for text encoder '{key}' must be a tensor.")
+    if tensor.dtype != torch.float32:
+        raise PrefixValueError(f"The vectors for text encoder '{key}' must be float32, not {tensor.dtype}.")
+    if tensor.layout != torch.strided or tensor.ndim != 2 or 0 in tensor.shape:
+        raise PrefixValueError(
+            f"The vectors for text encoder '{key}' must be a table [m, d], not {list(tensor.shape)}."
+        )
+    if not bool(torch.isfinite(tensor).all()):
+        raise PrefixValueError(f"The vectors for text encoder '{key}' contain values that are not finite.")
