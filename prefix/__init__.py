@@ -8,12 +8,14 @@ from .errors import (
     PrefixValueError,
     TrainingError,
 )
+from .file import SUFFIX, load_prefix, save_prefix
 from .fingerprint import fingerprint
 from .injection import eject, inject, require_fit
 from .value import FORMAT_VERSION, Prefix, PrefixRecord
 
 __all__ = [
     "FORMAT_VERSION",
+    "SUFFIX",
     "AnonymizationError",
     "IdentityError",
     "Prefix",
@@ -25,5 +27,7 @@ __all__ = [
     "eject",
     "fingerprint",
     "inject",
+    "load_prefix",
     "require_fit",
+    "save_prefix",
 ]
