@@ -4,6 +4,7 @@ from .errors import (
     AnonymizationError,
     IdentityError,
     PrefixFileError,
+    PrefixFileExistsError,
     PrefixMismatchError,
     PrefixValueError,
     TrainingError,
@@ -11,6 +12,7 @@ from .errors import (
 from .file import SUFFIX, load_prefix, save_prefix
 from .fingerprint import fingerprint
 from .injection import eject, inject, require_fit
+from .naming import file_path
 from .value import FORMAT_VERSION, Prefix, PrefixRecord
 
 __all__ = [
@@ -20,12 +22,14 @@ __all__ = [
     "IdentityError",
     "Prefix",
     "PrefixFileError",
+    "PrefixFileExistsError",
     "PrefixMismatchError",
     "PrefixRecord",
     "PrefixValueError",
     "TrainingError",
     "eject",
     "fingerprint",
+    "file_path",
     "inject",
     "load_prefix",
     "require_fit",

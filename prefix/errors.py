@@ -13,6 +13,10 @@ class PrefixFileError(AnonymizationError):
     """A prefix file that cannot be read, is not what it claims to be, or cannot be written."""
 
 
+class PrefixFileExistsError(PrefixFileError):
+    """There is a file of that name already, and nobody said to overwrite it."""
+
+
 class PrefixMismatchError(AnonymizationError):
     """A prefix that does not fit the tokens or the checkpoint it is to protect: encoder missing or unknown, widths differ."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import safetensors.torch
 from safetensors import SafetensorError
 
-from .errors import PrefixFileError, PrefixValueError
+from .errors import PrefixFileError, PrefixFileExistsError, PrefixValueError
 from .value import Prefix, PrefixRecord
 
 SUFFIX = ".safetensors"
@@ -59,8 +59,8 @@ def save_prefix(prefix: Prefix, path: str | os.PathLike[str], overwrite: bool = 
     crash either, finds half a file. Of two processes that save under one name without `overwrite`, one gets the error.
 
     Raises:
-        PrefixFileError: the name does not end in `.safetensors`, there is a file of that name and `overwrite` is
-            false, or the folder cannot be written to.
+        PrefixFileExistsError: there is a file of that name and `overwrite` is false.
+        PrefixFileError: the name does not end in `.safetensors`, or the folder cannot be written to.
     """
     path = Path(path)
     if path.suffix != SUFFIX:
@@ -70,7 +70,7 @@ def save_prefix(prefix: Prefix, path: str | os.PathLike[str], overwrite: bool = 
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(data, path, overwrite)
     except FileExistsError as error:
-        raise PrefixFileError(
+        raise PrefixFileExistsError(
             f"There is a file named '{path.name}' already: choose another name, or remove it first."
         ) from error
     except OSError as error:

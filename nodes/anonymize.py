@@ -1,0 +1,75 @@
+"""Without this module an artist could not protect a workflow: the node Anonymize Faces."""
+
+from __future__ import annotations
+
+from comfy_api.v0_0_2 import io
+
+from ..prefix import Prefix, load_prefix
+from .folder import content_hash, fault_of, file_choices, find_file
+from .protected_clip import protect
+from .sockets import PrefixSocket
+
+
+class AnonymizeFaces(io.ComfyNode):
+    """Returns a CLIP with which every prompt draws its people without their faces."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AnonymizeFaces",
+            display_name="Anonymize Faces",
+            category="anonymize",
+            description=(
+                "Put it between the checkpoint and the prompts: people named in a prompt keep their described looks"
+                " and get another face. Everything else stays. Connect both prompts, the positive and the negative."
+            ),
+            inputs=[
+                io.Clip.Input("clip", tooltip="The text encoder to protect. It stays as it is; use the output."),
+                io.Combo.Input(
+                    "prefix",
+                    options=file_choices(),
+                    tooltip="The prefix to protect with: a file in models/anonymization_prefixes, learned on a"
+                    " checkpoint of the same family.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="1 protects fully. Below 1 the conditioning moves back towards the plain one, and faces"
+                    " with it; 0 is no protection.",
+                ),
+                PrefixSocket.Input(
+                    "learned_prefix",
+                    optional=True,
+                    tooltip="A prefix from Train Anonymization Prefix or Load Anonymization Prefix. If connected, it is"
+                    " used instead of the file.",
+                ),
+            ],
+            outputs=[
+                io.Clip.Output(
+                    display_name="CLIP", tooltip="The protected text encoder, for every node that encodes a prompt."
+                )
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, prefix: str | None = None, input_types: dict[str, str] | None = None) -> bool | str:
+        """Refuses a missing file before anything runs; what is connected is only known later."""
+        if not {"prefix", "learned_prefix"}.isdisjoint(input_types or {}):
+            return True
+        return fault_of(prefix) or True
+
+    @classmethod
+    def fingerprint_inputs(cls, prefix: str | None = None, **_: object) -> str:
+        """Runs the node anew when the file of that name holds something else."""
+        return content_hash(prefix)
+
+    @classmethod
+    def execute(cls, clip: object, prefix: str, strength: float, learned_prefix: Prefix | None = None) -> io.NodeOutput:
+        chosen = load_prefix(find_file(prefix)) if learned_prefix is None else learned_prefix
+        return io.NodeOutput(protect(clip, chosen, strength))
+
+
+NODES = [AnonymizeFaces]

@@ -1,0 +1,110 @@
+"""Without this module prefixes could not be kept or handed on: the nodes that load and save prefix files."""
+
+from __future__ import annotations
+
+from itertools import count
+from pathlib import Path
+
+import torch
+from comfy_api.v0_0_2 import io, ui
+
+from ..prefix import Prefix, PrefixFileError, PrefixFileExistsError, file_path, load_prefix, save_prefix
+from .folder import content_hash, fault_of, file_choices, find_file, save_folder
+from .sockets import PrefixSocket
+
+FORMATS = ["safetensors"]
+
+
+class LoadAnonymizationPrefix(io.ComfyNode):
+    """Reads a prefix file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LoadAnonymizationPrefix",
+            display_name="Load Anonymization Prefix",
+            category="anonymize",
+            description="Loads a prefix from models/anonymization_prefixes, to use it in several places or save it"
+            " under another name.",
+            inputs=[
+                io.Combo.Input(
+                    "file",
+                    options=file_choices(),
+                    tooltip="A prefix file in models/anonymization_prefixes; press R to see new ones.",
+                )
+            ],
+            outputs=[
+                PrefixSocket.Output(display_name="prefix", tooltip="The prefix, with the record of how it was learned.")
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file: str | None = None) -> bool | str:
+        """Refuses a missing file before anything runs; a name that comes from another node is only known later."""
+        return file is None or fault_of(file) or True
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str | None = None) -> str:
+        """Runs the node anew when the file of that name holds something else."""
+        return content_hash(file)
+
+    @classmethod
+    def execute(cls, file: str) -> io.NodeOutput:
+        return io.NodeOutput(load_prefix(find_file(file)))
+
+
+class SaveAnonymizationPrefix(io.ComfyNode):
+    """Writes a prefix file and shows where."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SaveAnonymizationPrefix",
+            display_name="Save Anonymization Prefix",
+            category="anonymize",
+            description="Saves a prefix into models/anonymization_prefixes. Nothing is ever overwritten: another prefix"
+            " of the same name gets a number, the same one is not saved twice.",
+            is_output_node=True,
+            inputs=[
+                PrefixSocket.Input("prefix", tooltip="The prefix to save."),
+                io.String.Input(
+                    "name", default="anonymous", tooltip="Name of the file. Sub folders are given with '/'."
+                ),
+                io.Combo.Input(
+                    "format",
+                    options=FORMATS,
+                    default=FORMATS[0],
+                    tooltip="safetensors keeps the record of how the prefix was learned.",
+                ),
+            ],
+            outputs=[],
+        )
+
+    @classmethod
+    def execute(cls, prefix: Prefix, name: str, format: str) -> io.NodeOutput:
+        return io.NodeOutput(ui=ui.PreviewText(str(_save(prefix, save_folder() / file_path(name)))))
+
+
+def _save(prefix: Prefix, wanted: Path) -> Path:
+    """Saves under the name wanted, or with the first number that is free; a file with this very prefix is kept."""
+    for number in count(1):
+        path = wanted if number == 1 else wanted.with_stem(f"{wanted.stem}_{number}")
+        try:
+            return save_prefix(prefix, path)
+        except PrefixFileExistsError:
+            if _holds(path, prefix):
+                return path
+
+
+def _holds(path: Path, prefix: Prefix) -> bool:
+    try:
+        saved = load_prefix(path)
+    except PrefixFileError:
+        return False
+    same_vectors = saved.widths == prefix.widths and all(
+        torch.equal(saved.vectors[key], vectors) for key, vectors in prefix.vectors.items()
+    )
+    return same_vectors and saved.record.to_json() == prefix.record.to_json()
+
+
+NODES = [LoadAnonymizationPrefix, SaveAnonymizationPrefix]

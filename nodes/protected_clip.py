@@ -1,0 +1,111 @@
+"""Without this module a CLIP socket could not be protected: it makes the copy of a CLIP that carries a prefix.
+
+The prefix enters where the host turns text into tokens, so that whatever encodes prompts with this CLIP, the host's
+nodes and other extensions' alike, gets it. The original CLIP shares its tokenizer and its weights with its copies and
+stays exactly as it was: the copy holds *views* of both, objects of a class of our own over the very same state.
+
+Strength between 0 and 1 blends conditionings: each chunk is encoded with the prefix and once more without it (the same
+words in the same chunk), and the conditioning moves on the straight line between the two. Blending vectors instead
+would have no end at "plain": a prefix of any values shifts the words by m positions. A chunk whose tokens no longer
+begin with the prefix, because somebody rebuilt them, is encoded as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..prefix import AnonymizationError, Prefix, PrefixMismatchError, eject, inject, require_fit
+
+_ORIGINAL = "anonymize_faces_original"
+
+
+def protect(clip: Any, prefix: Prefix, strength: float) -> Any:
+    """A clone of the host's `CLIP` in which every prompt carries the prefix; one it carried before is replaced.
+
+    Args:
+        clip: the host's CLIP; stays as it is.
+        prefix: must serve every text encoder of `clip`.
+        strength: 0 (exactly the plain conditioning) to 1 (exactly the protected one).
+
+    Raises:
+        PrefixMismatchError: the prefix does not fit the text encoders.
+        AnonymizationError: strength out of range.
+    """
+    if clip is None:
+        raise PrefixMismatchError(
+            "There is no text encoder to protect: the checkpoint carries none, so load one with a CLIP loader and"
+            " connect that."
+        )
+    if not 0.0 <= strength <= 1.0:
+        raise AnonymizationError(
+            f"Strength {strength} is out of range: choose a value from 0 (plain) to 1 (protected)."
+        )
+    protected = clip.clone()
+    protected.tokenizer = _original(clip.tokenizer)
+    protected.cond_stage_model = _original(clip.cond_stage_model)
+    blank = protected.tokenize("", return_word_ids=True)
+    require_fit(prefix.vectors, {key: _width(protected.cond_stage_model, key) for key in blank})
+    if strength == 0.0:
+        return protected
+    tokenizer, encoder = protected.tokenizer, protected.cond_stage_model
+    protected.tokenizer = _view(tokenizer, tokenize_with_weights=_protected_tokenize(tokenizer, prefix.vectors))
+    if strength < 1.0:
+        blended = _blended_encode(encoder, prefix.vectors, blank, strength)
+        protected.cond_stage_model = _view(encoder, encode_token_weights=blended)
+    return protected
+
+
+def _protected_tokenize(tokenizer: Any, vectors: Mapping[str, Tensor]) -> Callable[..., Any]:
+    def tokenize_with_weights(_view: Any, text: str, return_word_ids: bool = False, **kwargs: Any) -> Any:
+        # Word ids are always asked for: they tell which tokens the host would keep together.
+        tokens, blank = (tokenizer.tokenize_with_weights(t, return_word_ids=True, **kwargs) for t in (text, ""))
+        injected = inject(tokens, vectors, blank)
+        if return_word_ids:
+            return injected
+        return {key: [[entry[:2] for entry in chunk] for chunk in chunks] for key, chunks in injected.items()}
+
+    return tokenize_with_weights
+
+
+def _blended_encode(encoder: Any, vectors: Mapping[str, Tensor], blank: Any, strength: float) -> Callable[..., Any]:
+    def encode_token_weights(_view: Any, tokens: Any) -> tuple[Any, ...]:
+        protected = encoder.encode_token_weights(tokens)
+        plain = encoder.encode_token_weights(eject(tokens, vectors, blank))
+        conditioning = torch.lerp(plain[0], protected[0], strength)
+        pooled = None if protected[1] is None else torch.lerp(plain[1], protected[1], strength)
+        return (conditioning, pooled, *protected[2:])
+
+    return encode_token_weights
+
+
+def _view(original: Any, **methods: Callable[..., Any]) -> Any:
+    """An object with the state of `original` (shared, not copied) and its class, but for the methods given.
+
+    Whoever looks at it, by attribute, `isinstance` or `state_dict`, finds what the original has.
+    """
+    cls = type(original)
+    view = object.__new__(type(cls.__name__, (cls,), {"__module__": cls.__module__, _ORIGINAL: original, **methods}))
+    object.__setattr__(view, "__dict__", original.__dict__)
+    return view
+
+
+def _original(part: Any) -> Any:
+    """What lies under a view, or the object itself."""
+    return getattr(type(part), _ORIGINAL, part)
+
+
+def _width(cond_stage_model: Any, key: str) -> int:
+    """Width of the token embeddings of one text encoder, which the host names after its key, with or without `clip_`."""
+    for name in (f"clip_{key}", key):
+        encoder = getattr(cond_stage_model, name, None)
+        if encoder is not None:
+            embeddings = encoder.transformer.get_input_embeddings()
+            return embeddings.embedding_dim
+    raise PrefixMismatchError(
+        f"This CLIP has no text encoder where '{key}' should be, so it cannot be told whether the prefix fits:"
+        " connect the CLIP of a supported checkpoint."
+    )

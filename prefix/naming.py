@@ -1,0 +1,54 @@
+"""Without this module a name that somebody types could put a file anywhere, or be one that another system cannot open."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+
+from .errors import PrefixFileError
+from .file import SUFFIX
+
+_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*]')
+_RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
+_MOST_BYTES = 200
+
+
+def file_path(name: str) -> PurePosixPath:
+    """The path, inside the folder of prefixes, of the file that an artist calls `name`.
+
+    Sub folders may be given with either slash; `.safetensors` may be given or left out. The same names are good on
+    Linux, macOS and Windows, so that prefixes can be handed on.
+
+    Raises:
+        PrefixFileError: empty, absolute, leading out of the folder, hidden, too long, or with a part that some system
+            cannot store.
+    """
+    stem = name.strip().removesuffix(SUFFIX)
+    parts = stem.replace("\\", "/").split("/")
+    for part in parts:
+        fault = _fault(part)
+        if fault:
+            raise PrefixFileError(
+                f"{name!r} cannot name a prefix file because {fault}:"
+                " use letters, digits, spaces, '-' and '_', with '/' between sub folders."
+            )
+    return PurePosixPath(*parts[:-1], parts[-1] + SUFFIX)
+
+
+def _fault(part: str) -> str | None:
+    if not part:
+        return "a part of it is empty"
+    if part.startswith("."):
+        return "a part of it begins with a dot"
+    if part != part.strip() or part.endswith("."):
+        return "a part of it begins or ends with a space or ends with a dot"
+    if _FORBIDDEN.search(part):
+        return "it contains a character that is not allowed in file names"
+    if _RESERVED.fullmatch(part):
+        return f"Windows keeps the name {part!r} for itself"
+    try:
+        if len(part.encode()) > _MOST_BYTES:
+            return "it is too long"
+    except UnicodeEncodeError:
+        return "it contains a character that is not allowed in file names"
+    return None
