@@ -1,4 +1,4 @@
-"""Without this package nobody could say what a prefix is, how it is stored or how it enters a prompt: its public face."""
+"""Without this package nobody could say what a prefix is, how it is stored or how it enters a prompt."""
 
 from .errors import (
     AnonymizationError,
@@ -28,8 +28,8 @@ __all__ = [
     "PrefixValueError",
     "TrainingError",
     "eject",
-    "fingerprint",
     "file_path",
+    "fingerprint",
     "inject",
     "load_prefix",
     "require_fit",

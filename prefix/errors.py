@@ -18,7 +18,7 @@ class PrefixFileExistsError(PrefixFileError):
 
 
 class PrefixMismatchError(AnonymizationError):
-    """A prefix that does not fit the tokens or the checkpoint it is to protect: encoder missing or unknown, widths differ."""
+    """A prefix that does not fit the tokens or checkpoint it is to protect: an encoder missing or unknown, other widths."""
 
 
 class IdentityError(AnonymizationError):

@@ -69,14 +69,10 @@ def save_prefix(prefix: Prefix, path: str | os.PathLike[str], overwrite: bool = 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(data, path, overwrite)
-    except FileExistsError as error:
-        raise PrefixFileExistsError(
-            f"There is a file named '{path.name}' already: choose another name, or remove it first."
-        ) from error
     except OSError as error:
         raise PrefixFileError(
-            f"The prefix could not be saved as '{path}' ({error.strerror or error}): choose a folder that can be written"
-            " to and has room."
+            f"The prefix could not be saved as '{path}' ({error.strerror or error}): choose a folder that has"
+            " room and can be written to."
         ) from error
     return path
 
@@ -120,10 +116,19 @@ def _write(data: bytes, path: Path, overwrite: bool) -> None:
 
 
 def _rename_exclusively(source: Path, target: Path) -> None:
-    """Gives `source` the name `target`, or raises FileExistsError; no other process can slip in between."""
-    if os.name == "nt":
-        source.rename(target)  # Windows refuses by itself if there is such a file.
-        return
+    """Gives `source` the name `target` unless that is taken; no other process can slip in between."""
+    try:
+        if os.name == "nt":
+            source.rename(target)  # Windows refuses by itself if there is such a file.
+        else:
+            _link_or_claim(source, target)
+    except FileExistsError as error:
+        raise PrefixFileExistsError(
+            f"There is a file named '{target.name}' already: choose another name, or remove it first."
+        ) from error
+
+
+def _link_or_claim(source: Path, target: Path) -> None:
     try:
         target.hardlink_to(source)
     except FileExistsError:

@@ -1,4 +1,4 @@
-"""Without this module a name that somebody types could put a file anywhere, or be one that another system cannot open."""
+"""Without this module a name that somebody types could put a file anywhere, or be one other systems cannot open."""
 
 from __future__ import annotations
 

@@ -1,0 +1,206 @@
+"""Without this module a prefix file could be half written, overwritten, or believed without being checked."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anonymize_faces.prefix import (
+    Prefix,
+    PrefixFileError,
+    PrefixFileExistsError,
+    PrefixRecord,
+    file,
+    load_prefix,
+    save_prefix,
+)
+
+RECORD = PrefixRecord(family="sd1", fingerprint="abc", settings={"vectors": 3}, scores={"preservation": 0.1})
+
+
+@pytest.fixture
+def prefix():
+    return Prefix({"l": torch.randn(3, 8), "g": torch.randn(3, 12)}, RECORD)
+
+
+def header_and_body(header: object, body: bytes = b"") -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+def sound_bytes(record: str) -> bytes:
+    return safetensors.torch.save({"l": torch.zeros(3, 8)}, metadata={"record": record})
+
+
+def test_a_saved_prefix_comes_back_bit_for_bit(prefix, tmp_path):
+    path = save_prefix(prefix, tmp_path / "new" / "folder" / "p.safetensors")
+    loaded = load_prefix(path)
+    assert loaded.record == prefix.record
+    assert loaded.vectors.keys() == prefix.vectors.keys()
+    assert all(torch.equal(loaded.vectors[key], prefix.vectors[key]) for key in prefix.vectors)
+
+
+def test_saving_leaves_the_file_and_nothing_else(prefix, tmp_path):
+    save_prefix(prefix, tmp_path / "p.safetensors")
+    assert os.listdir(tmp_path) == ["p.safetensors"]
+
+
+def test_the_file_can_be_read_by_whom_the_user_lets_read_files(prefix, tmp_path):
+    (tmp_path / "other").touch()
+    path = save_prefix(prefix, tmp_path / "p.safetensors")
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_nothing_is_overwritten_unless_asked_for(prefix, tmp_path):
+    path = save_prefix(prefix, tmp_path / "p.safetensors")
+    before = path.read_bytes()
+    with pytest.raises(PrefixFileExistsError, match="choose another name"):
+        save_prefix(Prefix({"l": torch.ones(1, 2)}, RECORD), path)
+    assert path.read_bytes() == before
+    save_prefix(Prefix({"l": torch.ones(1, 2)}, RECORD), path, overwrite=True)
+    assert load_prefix(path).length == 1
+    assert os.listdir(tmp_path) == ["p.safetensors"]
+
+
+def test_of_many_who_save_under_one_name_one_succeeds(tmp_path):
+    def save(number: int) -> bool:
+        try:
+            save_prefix(Prefix({"l": torch.full((2, 4), float(number))}, RECORD), tmp_path / "p.safetensors")
+        except PrefixFileExistsError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(16) as pool:
+        assert sum(pool.map(save, range(64))) == 1
+    assert os.listdir(tmp_path) == ["p.safetensors"]
+
+
+def test_where_the_file_system_knows_no_links_nothing_is_overwritten_either(prefix, tmp_path, monkeypatch):
+    def no_links(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(file.Path, "hardlink_to", no_links)
+    path = save_prefix(prefix, tmp_path / "p.safetensors")
+    with pytest.raises(PrefixFileExistsError):
+        save_prefix(prefix, path)
+    assert load_prefix(path).length == 3
+    assert os.listdir(tmp_path) == ["p.safetensors"]
+
+
+def test_a_full_disk_leaves_nothing_behind_and_says_what_to_do(prefix, tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(file.os, "fsync", full)
+    with pytest.raises(PrefixFileError, match=r"No space left on device.*has room"):
+        save_prefix(prefix, tmp_path / "p.safetensors")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_is_a_file_is_reported(prefix, tmp_path):
+    (tmp_path / "folder").touch()
+    with pytest.raises(PrefixFileError, match="could not be saved"):
+        save_prefix(prefix, tmp_path / "folder" / "p.safetensors")
+
+
+def test_a_name_of_another_kind_of_file_is_refused(prefix, tmp_path):
+    with pytest.raises(PrefixFileError, match=r"\.safetensors"):
+        save_prefix(prefix, tmp_path / "p.pt")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kills with SIGKILL")
+def test_a_killed_process_leaves_a_whole_file_or_none(tmp_path):
+    script = (
+        "import sys, torch; from anonymize_faces.prefix import *\n"
+        "p = Prefix({'l': torch.randn(60, 8192)}, PrefixRecord(family='sd1', fingerprint=''))\n"
+        "print('ready', flush=True)\n"
+        "while True: save_prefix(p, sys.argv[1], overwrite=True)\n"
+    )
+    path = tmp_path / "p.safetensors"
+    process = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    deadline = time.monotonic() + 20
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert load_prefix(path).length == 60
+
+
+def test_a_missing_file_is_named_with_the_remedy(tmp_path):
+    with pytest.raises(PrefixFileError, match=r"no prefix file 'gone\.safetensors'.*put it into"):
+        load_prefix(tmp_path / "gone.safetensors")
+
+
+def test_a_folder_is_no_prefix(tmp_path):
+    with pytest.raises(PrefixFileError):
+        load_prefix(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    {
+        "empty": b"",
+        "seven bytes": b"1234567",
+        "header longer than the file": struct.pack("<Q", 10_000) + b"{}",
+        "absurd header": struct.pack("<Q", 2**63) + b"{}",
+        "header that is no JSON": header_and_body(b"nonsense"),
+        "header that is a list": header_and_body([]),
+        "header nested too deep": header_and_body(b"[" * 100_000),
+        "no tensors, no record": header_and_body({}),
+        "no record": safetensors.torch.save({"l": torch.zeros(3, 8)}),
+        "record that is no record": sound_bytes("[]"),
+        "record of a later version": sound_bytes(
+            RECORD.to_json().replace('"format_version": 1', '"format_version": 2')
+        ),
+        "offsets beyond the file": header_and_body({"l": {"dtype": "F32", "shape": [9, 9], "data_offsets": [0, 324]}}),
+        "negative shape": header_and_body({"l": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}, b"1234"),
+        "unknown dtype": header_and_body({"l": {"dtype": "X9", "shape": [1], "data_offsets": [0, 4]}}, b"1234"),
+        "metadata that is no table": header_and_body({"__metadata__": 3}),
+        "half precision": safetensors.torch.save({"l": torch.zeros(3, 8).half()}, {"record": RECORD.to_json()}),
+        "not finite": safetensors.torch.save({"l": torch.full((3, 8), torch.nan)}, {"record": RECORD.to_json()}),
+        "other lengths": safetensors.torch.save(
+            {"l": torch.zeros(3, 8), "g": torch.zeros(2, 8)}, {"record": RECORD.to_json()}
+        ),
+        "pickle": b"\x80\x04\x95" + b"0" * 100,
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_a_file_that_is_no_prefix_is_refused_by_our_own_error(data, tmp_path):
+    path = tmp_path / "p.safetensors"
+    path.write_bytes(data[1])
+    with pytest.raises(PrefixFileError, match=r"'p\.safetensors' cannot be used as a prefix"):
+        load_prefix(path)
+
+
+def test_a_huge_file_is_refused_without_reading_it_whole(tmp_path):
+    path = tmp_path / "p.safetensors"
+    with path.open("wb") as huge:
+        huge.truncate(2**40)
+    with pytest.raises(PrefixFileError, match="larger than"):
+        load_prefix(path)
+
+
+@settings(max_examples=300, deadline=None)
+@given(position=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255), cut=st.none() | st.floats(0, 1))
+def test_damage_anywhere_in_a_file_never_raises_a_foreign_error(tmp_path_factory, position, value, cut):
+    path = tmp_path_factory.getbasetemp() / "damaged.safetensors"
+    data = bytearray(sound_bytes(RECORD.to_json()))
+    data[int(position * len(data))] = value
+    path.write_bytes(data if cut is None else data[: int(cut * len(data))])
+    try:
+        assert isinstance(load_prefix(path), Prefix)
+    except PrefixFileError:
+        pass
