@@ -41,9 +41,7 @@ def protect(clip: Any, prefix: Prefix, strength: float) -> Any:
             " connect that."
         )
     if not 0.0 <= strength <= 1.0:
-        raise AnonymizationError(
-            f"Strength {strength} is out of range: choose a value from 0 (plain) to 1 (protected)."
-        )
+        raise AnonymizationError(f"Strength {strength} is out of range: choose 0 (plain) to 1 (protected).")
     protected = clip.clone()
     protected.tokenizer = _original(clip.tokenizer)
     protected.cond_stage_model = _original(clip.cond_stage_model)
@@ -99,7 +97,7 @@ def _original(part: Any) -> Any:
 
 
 def _width(cond_stage_model: Any, key: str) -> int:
-    """Width of the token embeddings of one text encoder, which the host names after its key, with or without `clip_`."""
+    """Width of an encoder's token embeddings; the host names the encoder after its key, with or without `clip_`."""
     for name in (f"clip_{key}", key):
         encoder = getattr(cond_stage_model, name, None)
         if encoder is not None:

@@ -18,7 +18,7 @@ class PrefixFileExistsError(PrefixFileError):
 
 
 class PrefixMismatchError(AnonymizationError):
-    """A prefix that does not fit the tokens or checkpoint it is to protect: an encoder missing or unknown, other widths."""
+    """A prefix that does not fit what it is to protect: a text encoder is missing or unknown, or widths differ."""
 
 
 class IdentityError(AnonymizationError):

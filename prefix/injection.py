@@ -29,12 +29,11 @@ LEAST_ROOM = 5
 
 @dataclass(frozen=True)
 class ClipChunks:
-    """Chunks of a CLIP-type encoder: start token, payload, end token, padding, always `length` long."""
+    """Chunks of a CLIP-type encoder, all of one length: start token, payload, end token, padding."""
 
     start: int = 49406
     end: int = 49407
     pad: int = 49407
-    length: int = 77
 
 
 FAMILIES: Mapping[str, ClipChunks] = {"l": ClipChunks(), "g": ClipChunks(pad=0), "h": ClipChunks(pad=0)}
@@ -69,7 +68,7 @@ def inject(tokens: Tokens, vectors: Mapping[str, Tensor], blank: Tokens | None =
         tokens: what the host's tokenizer made of a prompt.
         vectors: `{encoder key: [m, d]}`, any dtype and device.
         blank: what the same tokenizer makes of the empty prompt; shows the checkpoint's own start, end and padding
-            tokens and chunk length. Without it they are the usual ones of each encoder.
+            tokens. Without it they are the usual ones of each encoder.
 
     Raises:
         PrefixMismatchError: an encoder is unknown, or not in the prefix; the chunks are not laid out as expected; or
@@ -125,22 +124,26 @@ def _layout(key: str, blank: Tokens | None) -> ClipChunks:
     usual = _placement(key)
     if blank is None:
         return usual
-    chunk = blank[key][0]
-    start, end, pad = (entry[0] for entry in chunk[:3])
-    return ClipChunks(start=start, end=end, pad=pad, length=len(chunk))
+    if key not in blank or not blank[key] or len(blank[key][0]) < 3:
+        raise _other_layout(key)
+    return ClipChunks(*(entry[0] for entry in blank[key][0][:3]))
 
 
 def _inject_chunks(key: str, chunks: Sequence[Chunk], vectors: Tensor, layout: ClipChunks) -> list[list[Entry]]:
-    room = layout.length - 2 - len(vectors)
-    if room < LEAST_ROOM:
+    if not chunks:
+        raise _other_layout(key)
+    entries = [entry for chunk in chunks for entry in _payload(key, chunk, layout)]
+    most = len(chunks[0]) - 2 - LEAST_ROOM
+    if len(vectors) > most:
         raise PrefixMismatchError(
             f"A prefix of {len(vectors)} vectors leaves no room for a prompt in text encoder '{key}':"
-            f" learn one of at most {layout.length - 2 - LEAST_ROOM} vectors."
+            f" learn one of at most {most} vectors."
         )
+    room = len(chunks[0]) - 2 - len(vectors)
     style = chunks[0][0]
     head = [chunks[0][0], *(_entry_like(style, row) for row in vectors.unbind(0))]
     end, pad = _entry_like(style, layout.end), _entry_like(style, layout.pad)
-    payloads = list(_refill(_groups(entry for chunk in chunks for entry in _payload(key, chunk, layout)), room))
+    payloads = list(_refill(_groups(entries), room))
     payloads += [[]] * (len(chunks) - len(payloads))
     return [[*head, *payload, end, *[pad] * (room - len(payload))] for payload in payloads]
 
@@ -172,12 +175,17 @@ def _payload(key: str, chunk: Chunk, layout: ClipChunks) -> Chunk:
         stop -= 1
     if layout.pad != layout.end:
         stop -= 1
-    if not is_structure(chunk[0], layout.start) or stop >= len(chunk) or not is_structure(chunk[stop], layout.end):
-        raise PrefixMismatchError(
-            f"The tokens for text encoder '{key}' are not laid out as CLIP's are (start, prompt, end, padding):"
-            " connect Anonymize Faces straight to the checkpoint's CLIP."
-        )
+    framed = 1 <= stop < len(chunk) and is_structure(chunk[0], layout.start) and is_structure(chunk[stop], layout.end)
+    if not framed:
+        raise _other_layout(key)
     return chunk[1:stop]
+
+
+def _other_layout(key: str) -> PrefixMismatchError:
+    return PrefixMismatchError(
+        f"The tokens for text encoder '{key}' are not laid out as CLIP's are (start, prompt, end, padding):"
+        " connect Anonymize Faces straight to the checkpoint's CLIP."
+    )
 
 
 def _groups(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
