@@ -5,6 +5,6 @@ from __future__ import annotations
 
 def node_classes() -> list[type]:
     """Every node, in the order of the menu. Imports the host's API, so call it inside the host only."""
-    from . import anonymize, files
+    from . import anonymize, demo, files, identities, train
 
-    return [*anonymize.NODES, *files.NODES]
+    return [*anonymize.NODES, *identities.NODES, *train.NODES, *files.NODES, *demo.NODES]

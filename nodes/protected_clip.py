@@ -42,9 +42,7 @@ def protect(clip: Any, prefix: Prefix, strength: float) -> Any:
         )
     if not 0.0 <= strength <= 1.0:
         raise AnonymizationError(f"Strength {strength} is out of range: choose 0 (plain) to 1 (protected).")
-    protected = clip.clone()
-    protected.tokenizer = _original(clip.tokenizer)
-    protected.cond_stage_model = _original(clip.cond_stage_model)
+    protected = unprotect(clip)
     blank = protected.tokenize("", return_word_ids=True)
     require_fit(prefix.vectors, {key: _width(protected.cond_stage_model, key) for key in blank})
     if strength == 0.0:
@@ -55,6 +53,14 @@ def protect(clip: Any, prefix: Prefix, strength: float) -> Any:
         blended = _blended_encode(encoder, prefix.vectors, blank, strength)
         protected.cond_stage_model = _view(encoder, encode_token_weights=blended)
     return protected
+
+
+def unprotect(clip: Any) -> Any:
+    """A clone of the host's `CLIP` without any prefix that `protect` gave it."""
+    plain = clip.clone()
+    plain.tokenizer = _original(clip.tokenizer)
+    plain.cond_stage_model = _original(clip.cond_stage_model)
+    return plain
 
 
 def _protected_tokenize(tokenizer: Any, vectors: Mapping[str, Tensor]) -> Callable[..., Any]:

@@ -6,7 +6,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from anonymize_faces.nodes.protected_clip import protect
+from anonymize_faces.nodes.protected_clip import protect, unprotect
 from anonymize_faces.prefix import AnonymizationError, PrefixMismatchError, inject
 
 FAMILIES = {"sd1": {"l": 32}, "sd2": {"h": 48}, "sdxl": {"l": 32, "g": 48}}
@@ -149,6 +149,11 @@ def test_a_second_prefix_replaces_the_first(clip, prefix, make_prefix, family):
         twice = protect(protect(clip, prefix, first_strength), second, 1.0)
         assert same(encode(twice, LONG), encode(protect(clip, second, 1.0), LONG))
     assert same(encode(protect(protect(clip, prefix, 1.0), second, 0.0), LONG), encode(clip, LONG))
+
+
+def test_the_protection_can_be_taken_off(clip, prefix):
+    for strength in (0.5, 1.0):
+        assert same(encode(unprotect(protect(clip, prefix, strength)), LONG), encode(clip, LONG))
 
 
 def test_callers_get_the_word_ids_and_options_they_ask_for(clip, prefix):
