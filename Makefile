@@ -1,0 +1,36 @@
+# Without this file a stranger would not know the commands. Each one sets up what it needs first; `make` lists them.
+PYTHON ?= python3
+RUN := .venv/bin/python
+NAME ?= $(filter-out _%,$(basename $(notdir $(wildcard benchmarks/*.py))))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test serve lint demo-model bench clean
+
+help: ## lists the commands
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
+	@echo 'Variables: PYTHON=python3.12 chooses the Python, COMFYUI_DIR=… a ComfyUI of your own, TORCH_SPEC=… another torch.'
+
+setup: ## makes .venv and build/ComfyUI, or completes them
+	@$(PYTHON) -m tools.setup
+
+demo: setup ## learns a prefix in a real ComfyUI, draws people without and with it, prints the figures
+	@$(RUN) -m anonymize_faces.demo.main_job
+
+test: lint ## runs all tests
+	@.venv/bin/pytest
+
+serve: setup ## starts ComfyUI with the extension, for the browser
+	@$(RUN) -m anonymize_faces.tools.serve
+
+lint: setup ## checks style and formatting
+	@$(RUN) -m ruff check
+	@$(RUN) -m ruff format --check
+
+demo-model: setup ## builds the demo model's weights anew
+	@$(RUN) -m anonymize_faces.demo.build
+
+bench: setup ## runs all benchmarks, or one: make bench NAME=training_step
+	@for name in $(NAME); do $(RUN) -m anonymize_faces.benchmarks.$$name || exit 1; done
+
+clean: ## removes what demo and tests wrote; .venv and build/ComfyUI stay
+	@rm -rf build/demo .pytest_cache .ruff_cache .hypothesis
