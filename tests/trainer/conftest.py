@@ -1,0 +1,136 @@
+"""Tiny models made of the host's own classes, for every test that needs a real model but no trained one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+HOST = Path(os.environ.get("COMFYUI_DIR") or Path(__file__).resolve().parents[2] / "build" / "ComfyUI")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint loader of the host returns."""
+
+    model: Any
+    clip: Any
+    vae: Any
+
+
+class CellVae:
+    """The one thing that the engine asks of a VAE: how many pixels a latent's cell is wide."""
+
+    def spacial_compression_encode(self) -> int:
+        return 8
+
+
+def enter_host() -> None:
+    """Makes the host's modules importable, with the flags of a CPU run."""
+    if not (HOST / "comfy").is_dir():
+        pytest.skip("no ComfyUI here; `make test` sets one up")
+    if str(HOST) not in sys.path:
+        sys.path.insert(0, str(HOST))
+    import comfy.options
+
+    arguments, sys.argv = sys.argv, [sys.argv[0], "--cpu", "--use-pytorch-cross-attention"]
+    comfy.options.enable_args_parsing()
+    import comfy.cli_args  # reads sys.argv when it is first imported
+
+    sys.argv = arguments
+
+
+def randomize(module: torch.nn.Module, seed: int) -> None:
+    """Gives every weight a value: the host's layers leave them uninitialized."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in module.named_parameters():
+            if weight.ndim > 1:
+                spread = 0.5 if "embedding" in name else weight[0].numel() ** -0.5
+                weight.copy_(torch.randn(weight.shape, generator=generator) * spread)
+            else:
+                weight.fill_(1.0 if name.endswith("weight") else 0.0)
+
+
+def tiny_checkpoint(parameterization: str = "EPS") -> Checkpoint:
+    """An SD1-type model of 32 channels, with a text encoder of two layers of width 32, random weights.
+
+    Args:
+        parameterization: a member of the host's `ModelType`.
+    """
+    enter_host()
+    import comfy.model_base
+    import comfy.model_patcher
+    import comfy.sd
+    import comfy.supported_models
+    from comfy import sd1_clip, supported_models_base
+
+    unet = {
+        "image_size": 8,
+        "in_channels": 4,
+        "out_channels": 4,
+        "model_channels": 32,
+        "num_res_blocks": [1],
+        "channel_mult": [1],
+        "transformer_depth": [1],
+        "transformer_depth_output": [1, 1],
+        "transformer_depth_middle": 1,
+        "use_spatial_transformer": True,
+        "use_linear_in_transformer": False,
+        "context_dim": 32,
+        "num_heads": 2,
+        "num_head_channels": -1,
+        "adm_in_channels": None,
+        "use_temporal_attention": False,
+        "legacy": False,
+        "dtype": torch.float32,
+    }
+
+    class TinySD1(comfy.supported_models.SD15):
+        def model_type(self, state_dict: dict, prefix: str = "") -> Any:
+            return comfy.model_base.ModelType[parameterization]
+
+    config = TinySD1(unet)
+    config.set_inference_dtype(torch.float32, None)
+    base = config.get_model({}, device=torch.device("cpu"))
+    randomize(base.diffusion_model, 1)
+    model = comfy.model_patcher.ModelPatcher(base, load_device=torch.device("cpu"), offload_device=torch.device("cpu"))
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    clip = comfy.sd.CLIP(
+        supported_models_base.ClipTarget(sd1_clip.SD1Tokenizer, sd1_clip.SD1ClipModel),
+        model_options={"clip_l_model_config": sizes, "dtype": torch.float32},
+    )
+    randomize(clip.cond_stage_model, 2)
+    return Checkpoint(model, clip, CellVae())
+
+
+@pytest.fixture
+def make_checkpoint() -> Callable[..., Checkpoint]:
+    """Makes tiny checkpoints; takes the name of a parameterization."""
+    return tiny_checkpoint
+
+
+@pytest.fixture
+def make_denoiser() -> Callable[..., Any]:
+    """Makes the engine for a checkpoint, with a sampler of few steps."""
+
+    def make(checkpoint: Checkpoint, size: tuple[int, int] = (64, 64)) -> Any:
+        enter_host()
+        from anonymize_faces.trainer.comfy_engine import ComfyDenoiser, Drawing
+
+        return ComfyDenoiser(checkpoint.model, checkpoint.clip, checkpoint.vae, size, Drawing(steps=3, cfg=2.0))
+
+    return make
+
+
+@pytest.fixture(params=["EPS", "V_PREDICTION", "FLOW"])
+def checkpoint(request: pytest.FixtureRequest) -> Checkpoint:
+    """A tiny checkpoint of each parameterization, its weights loaded as the host's nodes do: in inference mode."""
+    with torch.inference_mode():
+        return tiny_checkpoint(request.param)

@@ -1,0 +1,145 @@
+"""The whole run on tiny models made of the host's own classes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from anonymize_faces.prefix import TrainingError
+from anonymize_faces.trainer.identities import parse_identities
+from anonymize_faces.trainer.loop import Learned, Progress, learn_prefix
+from anonymize_faces.trainer.plot import plot_losses
+from anonymize_faces.trainer.report import describe
+from anonymize_faces.trainer.settings import TrainingSettings
+
+PEOPLE = parse_identities("Ada Lovelace: a woman with dark hair\nBob Miller")
+GENERAL = ("", "a red circle", "a dog in the snow")
+Make = Callable[..., Any]
+SHORT = TrainingSettings(steps=3, batch_size=4, portraits_per_identity=1, noisings_per_picture=2)
+
+
+class StoppedError(Exception):
+    """What a host raises when the artist cancels."""
+
+
+def learn(denoiser: Any, settings: TrainingSettings = SHORT, **kwargs: Any) -> Learned:
+    return learn_prefix(denoiser, PEOPLE, GENERAL, settings, **kwargs)
+
+
+def test_the_losses_fall_in_every_parameterization(checkpoint: Any, make_denoiser: Make) -> None:
+    settings = TrainingSettings(steps=80, learning_rate=0.02, portraits_per_identity=1, noisings_per_picture=2)
+    with torch.inference_mode():
+        history = learn(make_denoiser(checkpoint), settings).history
+    first, last = (sum(a + b for a, b in part) for part in (history[:10], history[-10:]))
+    assert last < 0.9 * first
+
+
+def test_the_same_seed_gives_the_same_prefix_to_the_last_bit_and_another_seed_another(
+    make_checkpoint: Make, make_denoiser: Make
+) -> None:
+    one, two = (learn(make_denoiser(make_checkpoint())).prefix.vectors["l"] for _ in range(2))
+    other = learn(make_denoiser(make_checkpoint()), TrainingSettings(**{**vars(SHORT), "seed": 1})).prefix.vectors["l"]
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+
+
+def test_a_second_run_in_the_same_session_gives_the_same_prefix(checkpoint: Any, make_denoiser: Make) -> None:
+    with torch.inference_mode():
+        one, two = (learn(make_denoiser(checkpoint)).prefix.vectors["l"] for _ in range(2))
+    assert torch.equal(one, two)
+
+
+def test_afterwards_the_model_draws_the_same_pictures_to_the_last_bit(checkpoint: Any, make_denoiser: Make) -> None:
+    with torch.inference_mode():
+        before = make_denoiser(checkpoint).sample(["Ada Lovelace"], [7])
+        learn(make_denoiser(checkpoint))
+        after = make_denoiser(checkpoint).sample(["Ada Lovelace"], [7])
+    assert torch.equal(before, after)
+
+
+def test_the_prefix_carries_how_it_was_learned(make_checkpoint: Make, make_denoiser: Make) -> None:
+    prefix = learn(make_denoiser(make_checkpoint())).prefix
+    assert (prefix.length, prefix.widths) == (10, {"l": 32})
+    record = prefix.record
+    assert (record.identities, record.steps, record.family) == (2, 3, "TinySD1")
+    assert record.settings["batch_size"] == 4
+    assert len(record.fingerprint) == 16 and record.date
+
+
+def test_progress_is_told_after_every_batch_of_pictures_and_every_step(
+    make_checkpoint: Make, make_denoiser: Make
+) -> None:
+    seen: list[Progress] = []
+    learn(make_denoiser(make_checkpoint()), report=seen.append)
+    assert [entry.pictures for entry in seen] == [5, 5, 5, 5]
+    assert [entry.steps for entry in seen] == [0, 1, 2, 3]
+    assert {(entry.all_pictures, entry.all_steps) for entry in seen} == {(5, 3)}
+    assert all(math.isfinite(loss) for entry in seen[1:] for loss in entry.losses)
+
+
+@pytest.mark.parametrize("when", [0, 2])
+def test_a_run_can_be_stopped_while_drawing_and_at_any_step(
+    when: int, make_checkpoint: Make, make_denoiser: Make
+) -> None:
+    checkpoint = make_checkpoint()
+    calls: list[Progress] = []
+
+    def stop(progress: Progress) -> None:
+        calls.append(progress)
+        if len(calls) > when:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        learn(make_denoiser(checkpoint), report=stop)
+    assert len(calls) == when + 1
+    assert checkpoint.model.model.current_patcher is None
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_a_remedy(make_checkpoint: Make, make_denoiser: Make) -> None:
+    checkpoint = make_checkpoint()
+    with torch.no_grad():
+        next(checkpoint.model.model.diffusion_model.out[2].parameters()).fill_(float("inf"))
+    with pytest.raises(TrainingError, match="lower the learning rate"):
+        learn(make_denoiser(checkpoint))
+
+
+def test_nobody_to_learn_from_is_refused(make_checkpoint: Make, make_denoiser: Make) -> None:
+    with pytest.raises(TrainingError, match="at least one identity"):
+        learn_prefix(make_denoiser(make_checkpoint()), (), GENERAL, SHORT)
+
+
+@pytest.mark.parametrize("setting", [{"steps": 0}, {"vectors": 0}, {"batch_size": -1}, {"learning_rate": 0.0}])
+def test_settings_out_of_range_are_refused(setting: dict[str, Any]) -> None:
+    with pytest.raises(TrainingError):
+        TrainingSettings(**setting)
+
+
+def test_a_prefix_can_start_from_words(make_checkpoint: Make, make_denoiser: Make) -> None:
+    from anonymize_faces.trainer.loop import start_vectors
+
+    denoiser = make_denoiser(make_checkpoint())
+    words = denoiser.token_embeddings("a stranger")["l"]
+    start = start_vectors(denoiser, TrainingSettings(init="a stranger", vectors=5))["l"]
+    assert torch.equal(start, words[[0, 1, 0, 1, 0]])
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4])
+def test_half_of_what_is_learned_from_names_somebody(
+    batch_size: int, make_checkpoint: Make, make_denoiser: Make
+) -> None:
+    settings = TrainingSettings(**{**vars(SHORT), "steps": 12, "batch_size": batch_size})
+    history = learn(make_denoiser(make_checkpoint()), settings).history
+    for kind in range(2):
+        assert sum(not math.isnan(losses[kind]) for losses in history) >= 3
+
+
+def test_report_and_plot_tell_of_both_kinds_of_prompts(make_checkpoint: Make, make_denoiser: Make) -> None:
+    learned = learn(make_denoiser(make_checkpoint()))
+    report, plot = describe(learned), plot_losses(learned.history)
+    assert "2 people in 3 steps" in report and "People named" in report and "name nobody" in report
+    assert plot.shape == (1, 540, 960, 3) and plot.dtype == torch.float32
+    assert plot.min() >= 0 and plot.max() == 1 and len(plot.unique()) > 10

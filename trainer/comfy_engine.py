@@ -1,0 +1,326 @@
+"""Without this module the trainer could not speak to ComfyUI: the denoiser behind MODEL and CLIP sockets.
+
+Everything that differs between model families is left to the host: its tokenizers and text encoders make the
+conditioning, its `extra_conds` the denoiser's arguments, its `model_sampling` the noise, its sampler the pictures.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.clip_model
+import comfy.model_management
+import comfy.model_patcher
+import comfy.patcher_extension
+import comfy.sample
+import comfy.sampler_helpers
+import comfy.samplers
+import comfy.sd1_clip
+import torch
+from torch import Tensor
+
+from ..prefix import fingerprint, inject
+from ..prefix.errors import TrainingError
+from .denoiser import Vectors
+
+BACKWARD_MEMORY = 4
+"""Memory of a forward pass that is kept for the backward one, as a multiple of what the host reckons for inference."""
+
+VOCABULARY_SAMPLE = 1024
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How the host's sampler draws pictures; sampler and scheduler serve all families."""
+
+    steps: int = 20
+    cfg: float = 7.0
+    sampler: str = "euler"
+    scheduler: str = "simple"
+
+
+class ComfyDenoiser:
+    """A `Denoiser` made of the host's MODEL and CLIP, within the host's memory management.
+
+    An entry of its conditioning is one of the host's CONDITIONING, `[tensor [1, length, d], {"pooled_output": …}]`.
+
+    Args:
+        model: the host's `ModelPatcher`, with whatever the artist patched into it.
+        clip: the host's `CLIP`, not protected by a prefix.
+        vae: the host's `VAE`; tells how many pixels a latent's cell is wide, and makes pictures of latents.
+        size: width and height of the pictures to learn from, in pixels.
+        drawing: how pictures are drawn.
+
+    Raises:
+        TrainingError: a socket is empty, the CLIP carries a prefix already, or the size is too small.
+    """
+
+    def __init__(self, model: Any, clip: Any, vae: Any, size: tuple[int, int], drawing: Drawing = Drawing()) -> None:
+        if model is None or clip is None or vae is None:
+            raise TrainingError(
+                "The checkpoint lacks a model, a text encoder or a VAE: load the missing part with a loader of its own."
+            )
+        self._model = model
+        self._clip = clip
+        self._vae = vae
+        self._drawing = drawing
+        self._blank = clip.tokenize("", return_word_ids=True)
+        if any(isinstance(entry[0], Tensor) for chunks in self._blank.values() for entry in chunks[0]):
+            raise TrainingError("This CLIP carries a prefix already: connect the checkpoint's own CLIP.")
+        self.family = type(model.model.model_config).__name__
+        self.fingerprint = fingerprint(clip.cond_stage_model.state_dict())
+        self.latent_shape = _latent_shape(model, vae, size)
+        self._tokenize: Callable[[str], Any] = functools.cache(lambda text: clip.tokenize(text, return_word_ids=True))
+
+    def token_embeddings(self, text: str) -> dict[str, Tensor]:
+        """See `Denoiser`. Words that are embeddings of the user's own stand for themselves."""
+        embeddings = {}
+        for key, chunks in self._tokenize(text).items():
+            table = _encoder(self._clip.cond_stage_model, key).transformer.get_input_embeddings().weight
+            if text.strip():
+                words = [entry[0] for chunk in chunks for entry in chunk if entry[2] != 0]
+                rows = [word if isinstance(word, Tensor) else table[int(word)] for word in words]
+                embeddings[key] = torch.stack([row.detach().float().cpu() for row in rows])
+            else:
+                embeddings[key] = table[:: max(1, len(table) // VOCABULARY_SAMPLE)].detach().float().cpu()
+        return embeddings
+
+    @contextmanager
+    def gradients(self, batch_size: int) -> Iterator[None]:
+        """See `Denoiser`. Loads both models, as the host would for sampling."""
+        memory = self._model.model.memory_required([batch_size, *self.latent_shape])
+        comfy.model_management.load_models_gpu(
+            [self._clip.patcher, self._model], memory_required=BACKWARD_MEMORY * memory
+        )
+        self._model.pre_run()
+        try:
+            with (
+                torch.inference_mode(False),
+                torch.enable_grad(),
+                _frozen(self._model),
+                _frozen(self._clip.patcher),
+            ):
+                yield
+        finally:
+            self._model.cleanup()
+
+    def encode(self, prompts: Sequence[str], vectors: Vectors | None = None) -> list[list[Any]]:
+        """See `Denoiser`. Inside `gradients` only; prompts of CLIP encoders are encoded in one go."""
+        tokens = [self._tokenize(prompt) for prompt in prompts]
+        if vectors is not None:
+            device = self._clip.patcher.load_device
+            vectors = {key: rows.to(device) for key, rows in vectors.items()}
+            tokens = [inject(prompt, vectors, self._blank) for prompt in tokens]
+        stage = self._clip.cond_stage_model
+        stage.reset_clip_options()
+        if self._clip.layer_idx is not None:
+            stage.set_clip_options({"layer": self._clip.layer_idx})
+        with _activations_copied_when_saved(stage):
+            if _encodes_chunks_apart(stage) and not self._model.model.adm_channels:
+                return _encode_together(stage, tokens)
+            return [_conditioning(stage.encode_token_weights(prompt)) for prompt in tokens]
+
+    def add_noise(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """See `Denoiser`."""
+        return self._sampling.noise_scaling(self._sigmas(t), noise, latents)
+
+    def predict(self, noised: Tensor, t: Tensor, conditioning: Sequence[Any]) -> Tensor:
+        """See `Denoiser`. Inside `gradients` only. Items whose arguments have different shapes run apart."""
+        device = self._model.load_device
+        noised, sigmas = noised.to(device), self._sigmas(t).to(device)
+        waiting = dict(enumerate(self._arguments(entry, noised[:1]) for entry in conditioning))
+        outputs: dict[int, Tensor] = {}
+        while waiting:
+            first = next(iter(waiting.values()))
+            together = [index for index, item in waiting.items() if comfy.samplers.cond_equal_size(first, item)]
+            arguments = comfy.samplers.cond_cat([waiting.pop(index) for index in together])
+            predicted = self._apply(noised[together], sigmas[together], arguments)
+            outputs.update(zip(together, predicted, strict=True))
+        return torch.stack([outputs[index] for index in range(len(conditioning))])
+
+    @torch.no_grad()
+    def sample(self, prompts: Sequence[str], seeds: Sequence[int], vectors: Vectors | None = None) -> Tensor:
+        """See `Denoiser`. Outside `gradients` only."""
+        self._clip.load_model()
+        positive, (negative,) = self.encode(prompts, vectors), self.encode([""], vectors)
+        noise = torch.stack([_noise(self.latent_shape, seed) for seed in seeds])
+        by_shape: dict[Any, list[int]] = {}
+        for index, entry in enumerate(positive):
+            by_shape.setdefault(_shapes(entry), []).append(index)
+        drawn: dict[int, Tensor] = {}
+        for together in by_shape.values():
+            samples = comfy.sample.sample(
+                self._model,
+                noise[together],
+                self._drawing.steps,
+                self._drawing.cfg,
+                self._drawing.sampler,
+                self._drawing.scheduler,
+                [_stack([positive[index] for index in together])],
+                [negative],
+                torch.zeros_like(noise[together]),
+                disable_pbar=True,
+                seed=seeds[together[0]],
+            )
+            drawn.update(zip(together, self._model.model.process_latent_in(samples).float().cpu(), strict=True))
+        return torch.stack([drawn[index] for index in range(len(prompts))])
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pictures `[B, height, width, 3]` in 0 to 1, by the host's VAE, of latents as `sample` returns them."""
+        pictures = self._vae.decode(self._model.model.process_latent_out(latents))
+        return pictures.reshape(-1, *pictures.shape[-3:])
+
+    @property
+    def _sampling(self) -> Any:
+        return self._model.get_model_object("model_sampling")
+
+    def _sigmas(self, t: Tensor) -> Tensor:
+        return torch.tensor([float(self._sampling.percent_to_sigma(1.0 - time)) for time in t.tolist()])
+
+    def _arguments(self, entry: list[Any], noise: Tensor) -> dict[str, Any]:
+        """The host's conds for one item: what its denoiser wants beside picture and time."""
+        conds = comfy.samplers.encode_model_conds(
+            self._model.model.extra_conds,
+            comfy.sampler_helpers.convert_cond([entry]),
+            noise,
+            self._model.load_device,
+            "positive",
+            latent_image=torch.zeros_like(noise),
+        )
+        return {key: cond.process_cond(batch_size=1, area=None) for key, cond in conds[0]["model_conds"].items()}
+
+    def _apply(self, noised: Tensor, sigmas: Tensor, arguments: dict[str, Any]) -> Tensor:
+        model = self._model.model
+        options = comfy.model_patcher.create_model_options_clone(self._model.model_options)["transformer_options"]
+        comfy.patcher_extension.merge_nested_dicts(
+            options.setdefault("wrappers", {}), self._model.wrappers, copy_dict1=False
+        )
+        options["cond_or_uncond"] = [0] * len(noised)
+        options["sigmas"] = sigmas
+        clean = model.apply_model(noised, sigmas, transformer_options=options, **arguments)
+        return _own_parameterization(model.model_sampling, noised, sigmas, clean)
+
+
+def _own_parameterization(sampling: Any, noised: Tensor, sigmas: Tensor, clean: Tensor) -> Tensor:
+    """The network's output, from the clean latents that the host made of it.
+
+    For every family the host's `calculate_denoised` is affine in the output: `clean = a(σ) x_t + b(σ) output`. So b is
+    its value for x_t = 0 and output = 1, and a x_t its value for output = 0.
+    """
+    zeros = torch.zeros_like(clean)
+    slope = sampling.calculate_denoised(sigmas, zeros + 1, zeros)
+    return (clean - sampling.calculate_denoised(sigmas, zeros, noised)) / slope
+
+
+@contextmanager
+def _frozen(patcher: Any) -> Iterator[None]:
+    """Weights that backward passes may run through, but take no gradients; afterwards their flags are as before.
+
+    The host loads weights in inference mode, and autograd refuses such tensors. Each is replaced, one at a time, by a
+    copy that is equal to the last bit and stays in its place.
+    """
+    flags = {name: parameter.requires_grad for name, parameter in patcher.model.named_parameters()}
+    for prefix, module in patcher.model.named_modules():
+        for table in (module._parameters, module._buffers):
+            for name, tensor in table.items():
+                if tensor is not None and tensor.is_inference():
+                    _unpin(patcher, f"{prefix}.{name}")
+                    table[name] = _normal_copy(tensor)
+    patcher.model.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for name, parameter in patcher.model.named_parameters():
+            parameter.requires_grad_(flags[name])
+
+
+def _normal_copy(tensor: Tensor) -> Tensor:
+    if isinstance(tensor, torch.nn.Parameter):
+        return torch.nn.Parameter(tensor.detach().clone(), requires_grad=False)
+    return tensor.clone()
+
+
+def _unpin(patcher: Any, key: str) -> None:
+    """The host pins the memory of weights that it streams to the device; it must not lose sight of such memory."""
+    if key in getattr(patcher, "pinned", ()):
+        patcher.unpin_weight(key)
+
+
+def _activations_copied_when_saved(module: torch.nn.Module) -> Any:
+    """Lets autograd run through the host's text encoders, which add residuals in place (HOST.md 2).
+
+    What the forward pass saves for the backward one is copied, but for the weights, which nobody alters.
+    `allow_mutation_on_saved_tensors` does the same, but would have to watch every operation of the whole step.
+    """
+    weights = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
+
+    def pack(tensor: Tensor) -> Tensor:
+        return tensor if tensor.untyped_storage().data_ptr() in weights else tensor.clone()
+
+    return torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved)
+
+
+def _encoder(stage: Any, key: str) -> Any:
+    """The text encoder of a key; the host names its attribute after the key, with or without `clip_`."""
+    for name in (f"clip_{key}", key):
+        if hasattr(stage, name):
+            return getattr(stage, name)
+    raise TrainingError(
+        f"This CLIP has no text encoder where '{key}' should be: connect a supported checkpoint's CLIP."
+    )
+
+
+def _encodes_chunks_apart(stage: Any) -> bool:
+    """Whether this is one CLIP alone, for which the chunks of many prompts may stand in one batch."""
+    if not isinstance(stage, comfy.sd1_clip.SD1ClipModel):
+        return False
+    transformer = getattr(getattr(stage, stage.clip), "transformer", None)
+    return isinstance(transformer, comfy.clip_model.CLIPTextModel)
+
+
+def _encode_together(stage: Any, tokens: Sequence[dict[str, list[Any]]]) -> list[list[Any]]:
+    """Encodes prompts as though their chunks were one long prompt's. Leaves out the pooled output, the first's only."""
+    (key,) = tokens[0]
+    chunks = [chunk for prompt in tokens for chunk in prompt[key]]
+    encoded = stage.encode_token_weights({key: chunks})[0]
+    lengths = [sum(len(chunk) for chunk in prompt[key]) for prompt in tokens]
+    return [[part, {"pooled_output": None}] for part in encoded.split(lengths, dim=1)]
+
+
+def _conditioning(encoded: tuple[Any, ...]) -> list[Any]:
+    """One of the host's CONDITIONING entries from what its encoders return."""
+    extras = encoded[2] if len(encoded) > 2 else {}
+    return [encoded[0], {"pooled_output": encoded[1], **extras}]
+
+
+def _shapes(entry: list[Any]) -> Any:
+    extras = ((key, value.shape) for key, value in entry[1].items() if isinstance(value, Tensor))
+    return (entry[0].shape, *sorted(extras))
+
+
+def _stack(entries: Sequence[list[Any]]) -> list[Any]:
+    """One CONDITIONING entry for a batch of pictures, each with a prompt of its own."""
+    extras = dict(entries[0][1])
+    for key, value in extras.items():
+        if isinstance(value, Tensor):
+            extras[key] = torch.cat([entry[1][key] for entry in entries])
+    return [torch.cat([entry[0] for entry in entries]), extras]
+
+
+def _noise(shape: tuple[int, ...], seed: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _latent_shape(model: Any, vae: Any, size: tuple[int, int]) -> tuple[int, ...]:
+    cell = vae.spacial_compression_encode()
+    width, height = size[0] // cell, size[1] // cell
+    if width < 1 or height < 1:
+        raise TrainingError(
+            f"Pictures of {size[0]} by {size[1]} pixels are too small for this model: set width and height higher."
+        )
+    blank = comfy.sample.fix_empty_latent_channels(model, torch.zeros(1, 4, height, width))
+    return tuple(blank.shape[1:])

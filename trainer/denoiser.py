@@ -1,0 +1,60 @@
+"""Without this module the trainer would have to know a host: the protocol through which it speaks to any model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from torch import Tensor
+
+Vectors = Mapping[str, Tensor]
+"""A prefix's vectors, `{encoder key: [m, d]}`; while it is learned, the parameters themselves."""
+
+Conditioning = Sequence[Any]
+"""What `encode` returns: one entry for each prompt, of use to the same denoiser only. Entries may be kept and mixed."""
+
+
+class Denoiser(Protocol):
+    """The diffusion model, with its text encoders, as the trainer sees it.
+
+    Latents are `[B, *latent_shape]` in the scale the model works in, on the CPU, float32. Times t are `[B]`, strictly
+    between 0 (clean) and 1 (noise), measured along the model's own noise schedule.
+    """
+
+    family: str
+    """The base model family, for the prefix's record."""
+    fingerprint: str
+    """`prefix.fingerprint` of the text encoders."""
+    latent_shape: tuple[int, ...]
+    """Shape of one latent."""
+
+    def token_embeddings(self, text: str) -> dict[str, Tensor]:
+        """The embeddings of the words of `text` for each encoder, `{encoder key: [n, d]}` float32 on the CPU.
+
+        For the empty text, a sample of the whole vocabulary.
+        """
+
+    def gradients(self, batch_size: int) -> AbstractContextManager[None]:
+        """Inside, `encode` and `predict` may be differentiated with respect to the vectors, and `sample` not called.
+
+        Weights take no gradients; afterwards the model is as it was before.
+        """
+
+    def encode(self, prompts: Sequence[str], vectors: Vectors | None = None) -> Conditioning:
+        """Encodes prompts, with the prefix in every chunk if vectors are given; differentiable in the vectors."""
+
+    def add_noise(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """The noised latents x_t, `[B, *latent_shape]`."""
+
+    def predict(self, noised: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        """What the model predicts in its own parameterization (noise, velocity or flow), `[B, *latent_shape]` float32.
+
+        Differentiable in the conditioning.
+        """
+
+    def sample(self, prompts: Sequence[str], seeds: Sequence[int], vectors: Vectors | None = None) -> Tensor:
+        """Draws one latent for each prompt and seed with the model's usual sampler, `[B, *latent_shape]`.
+
+        A picture depends on its own prompt and seed alone, up to rounding.
+        """

@@ -1,0 +1,46 @@
+"""Without this module a run could not be described or repeated: the trainer's settings and their defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..prefix.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a prefix is learned. All values survive JSON, as they go into the prefix's record.
+
+    Attributes:
+        vectors: number of vectors m of the prefix (METHODS.md 1.1).
+        steps: optimizer steps.
+        batch_size: pictures a step; one half name people, the other half do not.
+        learning_rate: peak rate of Adam.
+        seed: everything random follows from it.
+        init: words whose token embeddings the vectors start from; none: random vectors that are spread like the
+            encoder's token embeddings.
+        portraits_per_identity: portraits drawn of each identity.
+        noisings_per_picture: how often each picture is noised; the neutral prediction for each is computed once, when
+            it is first needed, and used again after that.
+        warmup: share of the steps over which the rate rises; after that it falls along a cosine.
+
+    Raises:
+        TrainingError: a value is out of range.
+    """
+
+    vectors: int = 10
+    steps: int = 1000
+    batch_size: int = 8
+    learning_rate: float = 3e-3
+    seed: int = 0
+    init: str = ""
+    portraits_per_identity: int = 4
+    noisings_per_picture: int = 8
+    warmup: float = 0.02
+
+    def __post_init__(self) -> None:
+        for name in ("vectors", "steps", "batch_size", "portraits_per_identity", "noisings_per_picture"):
+            if getattr(self, name) < 1:
+                raise TrainingError(f"The setting '{name}' is {getattr(self, name)}: set it to 1 or more.")
+        if not 0 < self.learning_rate < float("inf"):
+            raise TrainingError(f"The learning rate is {self.learning_rate}: set it above 0, such as 0.001.")
