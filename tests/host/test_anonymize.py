@@ -1,0 +1,164 @@
+"""Without this module nobody would know that a real server protects its pictures, or refuses to draw them."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from anonymize_faces.prefix import Prefix, PrefixRecord, save_prefix
+from anonymize_faces.tools.comfy_server import WorkflowFailed
+
+DEMO_WIDTH = 192
+PROTECTED = ["anonymize", 0]
+PLAIN = ["demo", 1]
+
+
+def make_prefix(seed: int = 0, width: int = DEMO_WIDTH, key: str = "l") -> Prefix:
+    vectors = torch.randn(10, width, generator=torch.Generator().manual_seed(seed)) * 0.1
+    return Prefix({key: vectors}, PrefixRecord(family="sd1", fingerprint="0" * 16))
+
+
+@pytest.fixture(scope="module")
+def files(server):
+    """Prefix files on the server: one that fits the demo model, another, and two that do not fit."""
+    prefixes = {
+        "one": make_prefix(),
+        "two": make_prefix(1),
+        "wide": make_prefix(width=768),
+        "other_encoder": make_prefix(key="h"),
+    }
+    return {
+        name: save_prefix(prefix, server.prefix_folder / "anonymize" / f"{name}.safetensors")
+        for name, prefix in prefixes.items()
+    }
+
+
+def anonymize(prefix: str = "anonymize/one.safetensors", clip=PLAIN, **inputs) -> dict:
+    return {"class_type": "AnonymizeFaces", "inputs": {"clip": clip, "prefix": prefix, "strength": 1.0, **inputs}}
+
+
+def drawing(clip, text: str = "a portrait of Ada Lovelace", **nodes) -> dict:
+    encode = {
+        name: {"class_type": "CLIPTextEncode", "inputs": {"clip": clip, "text": t}}
+        for name, t in (("yes", text), ("no", ""))
+    }
+    sampling = {"seed": 7, "steps": 2, "cfg": 4.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+    wires = {"model": ["demo", 0], "positive": ["yes", 0], "negative": ["no", 0], "latent_image": ["latent", 0]}
+    return {
+        "demo": {"class_type": "LoadDemoModel", "inputs": {}},
+        "latent": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
+        **encode,
+        "sample": {"class_type": "KSampler", "inputs": {**sampling, **wires}},
+        "decode": {"class_type": "VAEDecode", "inputs": {"samples": ["sample", 0], "vae": ["demo", 2]}},
+        "show": {"class_type": "SaveImage", "inputs": {"images": ["decode", 0], "filename_prefix": "anonymize"}},
+        **nodes,
+    }
+
+
+@pytest.fixture(scope="module")
+def draw(server, files):
+    """Draws with the given CLIP and further nodes; the picture as an array of bytes."""
+
+    def draw(clip, text: str = "a portrait of Ada Lovelace", **nodes) -> np.ndarray:
+        # The host shows nothing for a workflow that it has run before: each picture gets a name of its own.
+        graph = drawing(clip, text, **nodes)
+        draw.count += 1
+        graph["show"]["inputs"]["filename_prefix"] = f"anonymize/{draw.count}"
+        (picture,) = server.run(graph)["outputs"]["show"]["images"]
+        return np.asarray(Image.open(io.BytesIO(server.image(picture))))
+
+    draw.count = 0
+    return draw
+
+
+@pytest.fixture(scope="module")
+def plain(draw):
+    return draw(PLAIN)
+
+
+@pytest.fixture(scope="module")
+def protected(draw):
+    return draw(PROTECTED, anonymize=anonymize())
+
+
+def test_a_prefix_changes_the_picture_and_leaves_the_plain_one_alone(draw, plain, protected):
+    assert not np.array_equal(protected, plain)
+    assert np.array_equal(draw(PLAIN), plain)
+    both = draw(PLAIN, anonymize=anonymize(), more={"class_type": "PreviewAny", "inputs": {"source": PROTECTED}})
+    assert np.array_equal(both, plain)
+
+
+def test_strength_zero_draws_the_plain_picture(draw, plain):
+    assert np.array_equal(draw(PROTECTED, anonymize=anonymize(strength=0.0)), plain)
+
+
+def test_strength_between_draws_another_picture(draw, plain, protected):
+    between = draw(PROTECTED, anonymize=anonymize(strength=0.5))
+    assert not np.array_equal(between, plain) and not np.array_equal(between, protected)
+
+
+def test_a_connected_prefix_is_used_instead_of_the_file(draw, protected):
+    load = {"class_type": "LoadAnonymizationPrefix", "inputs": {"file": "anonymize/one.safetensors"}}
+    for choice in ("anonymize/two.safetensors", "gone.safetensors", "(no prefix files yet)"):
+        picture = draw(PROTECTED, anonymize=anonymize(choice, learned_prefix=["load", 0]), load=load)
+        assert np.array_equal(picture, protected)
+
+
+def test_of_two_in_a_row_the_second_counts(draw, protected):
+    first = anonymize("anonymize/two.safetensors")
+    assert np.array_equal(draw(PROTECTED, first=first, anonymize=anonymize(clip=["first", 0])), protected)
+
+
+def test_the_protection_lasts_through_nodes_that_clone_the_clip(draw, protected):
+    skip = {"class_type": "CLIPSetLastLayer", "inputs": {"clip": PROTECTED, "stop_at_clip_layer": -2}}
+    after = draw(["skip", 0], anonymize=anonymize(), skip=skip)
+    skip = {"class_type": "CLIPSetLastLayer", "inputs": {"clip": PLAIN, "stop_at_clip_layer": -2}}
+    before = draw(PROTECTED, skip=skip, anonymize=anonymize(clip=["skip", 0]))
+    assert np.array_equal(before, after)
+    assert not np.array_equal(after, protected)
+
+
+def test_a_long_prompt_is_drawn(draw):
+    text = "a portrait of Ada Lovelace in a garden, " * 20
+    assert not np.array_equal(draw(PROTECTED, text, anonymize=anonymize()), draw(PLAIN, text))
+
+
+def test_a_file_saved_anew_under_its_name_is_noticed(draw, server):
+    path = server.prefix_folder / "anonymize" / "changing.safetensors"
+    pictures = []
+    for seed in (0, 1):
+        save_prefix(make_prefix(seed), path, overwrite=True)
+        pictures.append(draw(PROTECTED, anonymize=anonymize("anonymize/changing.safetensors")))
+    assert not np.array_equal(*pictures)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("gone.safetensors", r"no prefix file 'gone\.safetensors': put it into models/anonymization_prefixes"),
+        ("../../secret.safetensors", "no prefix file"),
+        ("(no prefix files yet)", "learn one with Train Anonymization Prefix"),
+        ("anonymize/wide.safetensors", r"768 wide for text encoder 'l', the checkpoint's is 192 wide: choose a prefix"),
+        ("anonymize/other_encoder.safetensors", r"no vectors for text encoder 'l'.*: choose a prefix"),
+        ("anonymize/broken.safetensors", r"'broken\.safetensors' cannot be used as a prefix: .*Choose another file"),
+    ],
+)
+def test_what_cannot_protect_stops_the_workflow_and_names_the_remedy(server, files, name, reason):
+    (server.prefix_folder / "anonymize" / "broken.safetensors").write_bytes(b"nothing of use")
+    with pytest.raises(WorkflowFailed, match=reason) as failure:
+        server.run(drawing(PROTECTED, anonymize=anonymize(name)))
+    assert failure.value.node_id == "anonymize"
+
+
+def test_the_node_lists_the_files_and_explains_every_socket(server, files):
+    info = server.object_info()["AnonymizeFaces"]
+    inputs = {**info["input"]["required"], **info["input"]["optional"]}
+    assert list(inputs) == ["clip", "prefix", "strength", "learned_prefix"]
+    assert {"anonymize/one.safetensors", "anonymize/two.safetensors"} <= set(inputs["prefix"][1]["options"])
+    assert all(options["tooltip"] for _, options in inputs.values())
+    assert info["output"] == ["CLIP"] and all(info["output_tooltips"])
+    assert info["category"] == "anonymize" and info["description"]
