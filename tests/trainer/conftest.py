@@ -1,18 +1,13 @@
-"""Tiny models made of the host's own classes, for every test that needs a real model but no trained one."""
+"""Without this module the tests of the trainer had no model: tiny ones made of the host's own classes."""
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-
-HOST = Path(os.environ.get("COMFYUI_DIR") or Path(__file__).resolve().parents[2] / "build" / "ComfyUI")
 
 
 @dataclass(frozen=True)
@@ -29,21 +24,6 @@ class CellVae:
 
     def spacial_compression_encode(self) -> int:
         return 8
-
-
-def enter_host() -> None:
-    """Makes the host's modules importable, with the flags of a CPU run."""
-    if not (HOST / "comfy").is_dir():
-        pytest.skip("no ComfyUI here; `make test` sets one up")
-    if str(HOST) not in sys.path:
-        sys.path.insert(0, str(HOST))
-    import comfy.options
-
-    arguments, sys.argv = sys.argv, [sys.argv[0], "--cpu", "--use-pytorch-cross-attention"]
-    comfy.options.enable_args_parsing()
-    import comfy.cli_args  # reads sys.argv when it is first imported
-
-    sys.argv = arguments
 
 
 def randomize(module: torch.nn.Module, seed: int) -> None:
@@ -64,7 +44,6 @@ def tiny_checkpoint(parameterization: str = "EPS") -> Checkpoint:
     Args:
         parameterization: a member of the host's `ModelType`.
     """
-    enter_host()
     import comfy.model_base
     import comfy.model_patcher
     import comfy.sd
@@ -111,17 +90,16 @@ def tiny_checkpoint(parameterization: str = "EPS") -> Checkpoint:
 
 
 @pytest.fixture
-def make_checkpoint() -> Callable[..., Checkpoint]:
+def make_checkpoint(host_modules: None) -> Callable[..., Checkpoint]:
     """Makes tiny checkpoints; takes the name of a parameterization."""
     return tiny_checkpoint
 
 
 @pytest.fixture
-def make_denoiser() -> Callable[..., Any]:
+def make_denoiser(host_modules: None) -> Callable[..., Any]:
     """Makes the engine for a checkpoint, with a sampler of few steps."""
 
     def make(checkpoint: Checkpoint, size: tuple[int, int] = (64, 64)) -> Any:
-        enter_host()
         from anonymize_faces.trainer.comfy_engine import ComfyDenoiser, Drawing
 
         return ComfyDenoiser(checkpoint.model, checkpoint.clip, checkpoint.vae, size, Drawing(steps=3, cfg=2.0))
@@ -130,7 +108,7 @@ def make_denoiser() -> Callable[..., Any]:
 
 
 @pytest.fixture(params=["EPS", "V_PREDICTION", "FLOW"])
-def checkpoint(request: pytest.FixtureRequest) -> Checkpoint:
+def checkpoint(request: pytest.FixtureRequest, make_checkpoint: Callable[..., Checkpoint]) -> Checkpoint:
     """A tiny checkpoint of each parameterization, its weights loaded as the host's nodes do: in inference mode."""
     with torch.inference_mode():
-        return tiny_checkpoint(request.param)
+        return make_checkpoint(request.param)

@@ -1,0 +1,31 @@
+"""Without this module each test would look for the host in its own way."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from anonymize_faces.tools.layout import host_folder
+
+
+@pytest.fixture(scope="session")
+def host() -> Path:
+    """The folder of a real ComfyUI. Its absence is a failure, never a reason to skip."""
+    folder = host_folder()
+    if not (folder / "main.py").is_file():
+        pytest.fail(f"There is no ComfyUI in {folder}: run 'make test', which sets it up.")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def host_modules(host: Path) -> None:
+    """Makes the host's own modules importable in this process, on the CPU.
+
+    The host does not read our command line: its own parsing is off unless asked for.
+    """
+    sys.path.append(str(host))
+    from comfy.cli_args import args
+
+    args.cpu = True
