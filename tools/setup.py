@@ -126,9 +126,13 @@ def link(place: Path, target: Path) -> None:
 
 @contextmanager
 def only_one(lock: Path) -> Iterator[None]:
-    """Waits until no other set-up holds the lock. The system lets go of it if the process dies."""
+    """Waits until no other set-up holds the lock.
+
+    Commands started meanwhile inherit it: it is held until the last of them ends, even if this process is killed.
+    """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
+        os.set_inheritable(file.fileno(), True)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -155,7 +159,9 @@ def run(command: Sequence[object], remedy: str) -> None:
         log.write(f"\n$ {' '.join(map(str, command))}\n")
         log.flush()
         start = log.tell()
-        process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
+        process = subprocess.Popen(
+            list(map(str, command)), stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, close_fds=False
+        )
         try:
             while True:
                 try:
@@ -303,7 +309,8 @@ def set_up() -> None:
 
 def main() -> int:
     """Command line: 0 if everything stands, else 1 with a sentence."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    formatter = argparse.RawDescriptionHelpFormatter
+    argparse.ArgumentParser("python3 -m tools.setup", description=__doc__, formatter_class=formatter).parse_args()
     try:
         set_up()
     except SetupError as error:

@@ -1,0 +1,110 @@
+"""Without this module a broken client could make every test of the host pass, or hang."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from anonymize_faces.tools.comfy_server import ComfyServer, ServerFailed, WorkflowFailed, WorkflowInterrupted
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def picture(width: int = 16, prefix: str = "plain") -> dict:
+    empty = {"width": width, "height": 16, "batch_size": 1, "color": 255}
+    return {
+        "1": {"class_type": "EmptyImage", "inputs": empty},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": prefix}},
+    }
+
+
+def test_a_workflow_comes_back_with_its_pictures(server):
+    entry = server.run(picture())
+    (reference,) = entry["outputs"]["2"]["images"]
+    assert server.image(reference).startswith(PNG)
+    assert (server.workspace / "output" / reference["filename"]).is_file()
+
+
+def test_workflows_can_be_waited_for_in_any_order(server):
+    first, second = server.queue(picture(24)), server.queue(picture(32))
+    assert server.wait(second)["outputs"]
+    assert server.wait(first)["outputs"]
+
+
+@pytest.mark.parametrize(
+    ("graph", "node_id", "words"),
+    [
+        ({}, None, "no outputs"),
+        ({"1": {"class_type": "NoSuchNode", "inputs": {}}}, None, "NoSuchNode does not exist"),
+        (picture(width=-1), "1", "smaller than min"),
+    ],
+)
+def test_a_workflow_that_the_server_refuses_is_told_by_its_node_and_reason(server, graph, node_id, words):
+    with pytest.raises(WorkflowFailed, match=words) as caught:
+        server.queue(graph)
+    assert caught.value.node_id == node_id
+
+
+def test_a_workflow_of_which_only_a_part_is_valid_does_not_pass(server):
+    broken = {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}}
+    with pytest.raises(WorkflowFailed) as caught:
+        server.queue({**picture(), "3": broken})
+    assert caught.value.node_id == "3"
+
+
+def test_a_node_that_raises_is_named_with_its_words(server):
+    (server.workspace / "input" / "broken.latent").write_bytes(b"not a latent")
+    graph = {
+        "3": {"class_type": "LoadLatent", "inputs": {"latent": "broken.latent"}},
+        "4": {"class_type": "SaveLatent", "inputs": {"samples": ["3", 0], "filename_prefix": "latent"}},
+    }
+    with pytest.raises(WorkflowFailed) as caught:
+        server.run(graph)
+    assert (caught.value.node_id, caught.value.node_type) == ("3", "LoadLatent")
+    assert caught.value.exception_message
+    assert not isinstance(caught.value, WorkflowInterrupted)
+
+
+def test_a_cancelled_workflow_is_told_from_a_failed_one(server):
+    graph = picture()
+    graph["1"]["inputs"] |= {"width": 4096, "height": 2048}
+    blur = {"image": ["1", 0], "blur_radius": 15, "sigma": 5.0}
+    graph |= {"5": {"class_type": "ImageBlur", "inputs": blur}}
+    graph["2"]["inputs"]["images"] = ["5", 0]
+    prompt_id = server.queue(graph)
+    done = threading.Event()
+
+    def cancel() -> None:
+        while not done.wait(0.05):
+            server.interrupt(prompt_id)
+
+    canceller = threading.Thread(target=cancel)
+    canceller.start()
+    try:
+        with pytest.raises(WorkflowInterrupted):
+            server.wait(prompt_id, timeout=120)
+    finally:
+        done.set()
+        canceller.join()
+
+
+def test_a_workflow_that_takes_too_long_is_given_up(server):
+    with pytest.raises(TimeoutError, match="not done after 0 s"):
+        server.wait("never queued", timeout=0)
+
+
+def test_a_taken_port_is_said_at_once(server):
+    with pytest.raises(ServerFailed, match="listens on port"):
+        ComfyServer(port=server.port).start()
+
+
+def test_a_server_that_dies_at_its_start_shows_its_log(host, tmp_path):
+    with pytest.raises(ServerFailed, match="unrecognized arguments: --no-such-flag"):
+        ComfyServer(tmp_path, arguments=["--no-such-flag"]).start()
+
+
+def test_a_missing_host_is_said_with_the_remedy(monkeypatch, tmp_path):
+    monkeypatch.setenv("COMFYUI_DIR", str(tmp_path))
+    with pytest.raises(ServerFailed, match="make setup"):
+        ComfyServer(tmp_path / "work").start()

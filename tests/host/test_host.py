@@ -1,0 +1,104 @@
+"""Without this module nobody would notice that the extension no longer loads, or slows the host's start."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from anonymize_faces.tools.comfy_server import ComfyServer
+from anonymize_faces.tools.layout import EXTENSION, ROOT
+
+SOCKETS = {
+    "AnonymizeFaces": ({"clip", "prefix", "strength", "learned_prefix"}, ["CLIP"]),
+    "IdentityList": ({"text"}, ["IDENTITIES"]),
+    "TrainAnonymizationPrefix": (
+        {"model", "clip", "vae", "identities", "general_prompts", "seed"},
+        ["ANONYMIZATION_PREFIX", "IMAGE", "STRING"],
+    ),
+    "LoadAnonymizationPrefix": (set(), ["ANONYMIZATION_PREFIX"]),
+    "SaveAnonymizationPrefix": ({"prefix", "name", "format"}, []),
+    "LoadDemoModel": (set(), ["MODEL", "CLIP", "VAE"]),
+}
+HEAVY = {"diffusers", "facenet_pytorch", "matplotlib", "sklearn", "pandas"}
+LOAD_AS_THE_HOST_DOES = """
+import asyncio, importlib.util, json, sys
+host, extension = sys.argv[1:]
+sys.path.insert(0, host)
+sys.argv = ["main.py", "--cpu"]
+import comfy.options
+comfy.options.enable_args_parsing()
+import nodes
+before = set(sys.modules)
+entry = extension + "/__init__.py"
+spec = importlib.util.spec_from_file_location("loaded", entry, submodule_search_locations=[extension])
+sys.modules["loaded"] = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+async def load():
+    return await (await module.comfy_entrypoint()).get_node_list()
+asyncio.run(load())
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+
+@pytest.fixture(scope="module")
+def object_info(server: ComfyServer) -> dict:
+    return server.object_info()
+
+
+def test_the_host_loads_the_extension_without_complaint(server):
+    lines = [line for line in server.log().splitlines() if EXTENSION in line]
+    assert any("seconds:" in line for line in lines), lines
+    assert not any("IMPORT FAILED" in line or "Cannot import" in line or "Error while" in line for line in lines), lines
+
+
+@pytest.mark.parametrize("node_id", SOCKETS)
+def test_a_node_is_listed_with_its_sockets(object_info, node_id):
+    node = object_info[node_id]
+    inputs, outputs = SOCKETS[node_id]
+    assert node["category"] == "anonymize"
+    assert inputs <= {name for group in node["input"].values() for name in group}
+    assert node["output"] == outputs
+
+
+@pytest.mark.parametrize("node_id", SOCKETS)
+def test_a_node_explains_itself_and_every_input_and_output(object_info, node_id):
+    node = object_info[node_id]
+    assert node["description"]
+    sockets = {**node["input"].get("required", {}), **node["input"].get("optional", {})}
+    assert [name for name, (_, settings) in sockets.items() if not settings.get("tooltip")] == []
+    assert len(node["output_tooltips"]) == len(node["output"])
+    assert all(node["output_tooltips"])
+    assert (ROOT / "web" / "docs" / f"{node_id}.md").is_file()
+
+
+def test_no_other_node_comes_from_the_extension(object_info):
+    ours = {node_id for node_id, node in object_info.items() if EXTENSION in node["python_module"]}
+    assert ours == SOCKETS.keys()
+
+
+def test_loading_the_extension_imports_nothing_heavy(host):
+    command = [sys.executable, "-c", LOAD_AS_THE_HOST_DOES, str(host), str(ROOT)]
+    done = subprocess.run(command, cwd=host, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    loaded = json.loads(done.stdout.splitlines()[-1])
+    assert "loaded.nodes" in loaded
+    assert not {name.partition(".")[0] for name in loaded} & HEAVY
+    assert not [name for name in loaded if name.startswith("loaded.demo")]
+
+
+def test_the_package_imports_without_the_host():
+    code = "import sys, anonymize_faces; print([n for n in sys.modules if n.startswith(('comfy', 'torch'))])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_prefix_files_of_the_users_own_folders_come_first(server):
+    assert f"Adding extra search path anonymization_prefixes {server.prefix_folder}" in server.log()
+
+
+def test_install_script_changes_nothing_and_says_so():
+    done = subprocess.run([sys.executable, str(ROOT / "install.py")], capture_output=True, text=True, check=True)
+    assert "nothing was installed or changed" in done.stdout

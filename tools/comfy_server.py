@@ -1,0 +1,342 @@
+"""Without this module tests and demo could not start a real ComfyUI, post workflows to it and read what came of them.
+
+with ComfyServer() as server:
+    entry = server.wait(server.queue({"1": {"class_type": "EmptyImage", "inputs": {…}}, …}))
+    picture = server.image(entry["outputs"]["2"]["images"][0])
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+import websocket
+
+from .layout import host_folder
+
+Graph = Mapping[str, Mapping[str, Any]]
+"""A prompt as the API takes it: `{node id: {"class_type": …, "inputs": {…}}}`."""
+
+LOG_TAIL_LINES = 40
+POLL_SECONDS = 1.0
+REQUEST_SECONDS = 60.0
+
+
+class ServerFailed(Exception):
+    """The server is not there, did not start, or died; the message ends with the last lines of its log."""
+
+
+class WorkflowFailed(Exception):
+    """The server refused a workflow, or a node raised.
+
+    Attributes:
+        node_id: the node at fault, None if the workflow as a whole is.
+        node_type: its class, None likewise.
+        exception_message: what the node, or the server, says.
+        details: the server's full answer.
+    """
+
+    def __init__(self, node_id: str | None, node_type: str | None, exception_message: str, details: Any) -> None:
+        where = f"node {node_id} ({node_type}): " if node_id is not None else ""
+        super().__init__(f"{where}{exception_message}")
+        self.node_id = node_id
+        self.node_type = node_type
+        self.exception_message = exception_message
+        self.details = details
+
+
+class WorkflowInterrupted(WorkflowFailed):
+    """Somebody cancelled the workflow; `node_id` is the node that was running."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the bar on a node is."""
+
+    node_id: str
+    value: float
+    maximum: float
+
+
+class ComfyServer:
+    """A ComfyUI process of its own, on a free port of this machine, and a client of it.
+
+    What it writes and the prefix files it sees lie under `workspace`: input/, output/, temp/, user/,
+    models/anonymization_prefixes/ and server.log. Models and custom nodes are the host's.
+
+    Args:
+        workspace: an existing or new folder; a temporary one that goes away with the server if None.
+        port: a free one if None.
+        cpu: run on the CPU even where there is a GPU.
+        arguments: more command line arguments for the server.
+        environment: variables added to this process's own.
+        report: called with a line now and then while the server starts.
+        start_seconds: how long the start may take.
+    """
+
+    def __init__(
+        self,
+        workspace: Path | None = None,
+        *,
+        port: int | None = None,
+        cpu: bool = True,
+        arguments: Iterable[str] = (),
+        environment: Mapping[str, str] | None = None,
+        report: Callable[[str], None] | None = None,
+        start_seconds: float = 300.0,
+    ) -> None:
+        self._temporary = tempfile.TemporaryDirectory(prefix="comfy-server-") if workspace is None else None
+        self.workspace = Path(workspace if self._temporary is None else self._temporary.name).resolve()
+        self.port = port or _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.client_id = uuid.uuid4().hex
+        self._cpu = cpu
+        self._arguments = tuple(arguments)
+        self._environment = dict(environment or {})
+        self._report = report or (lambda line: None)
+        self._start_seconds = start_seconds
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: websocket.WebSocket | None = None
+
+    @property
+    def prefix_folder(self) -> Path:
+        """Where this server looks first for prefix files, and saves them."""
+        return self.workspace / "models" / "anonymization_prefixes"
+
+    @property
+    def log_path(self) -> Path:
+        """The file with everything the process printed."""
+        return self.workspace / "server.log"
+
+    def log(self) -> str:
+        """Everything the process printed so far."""
+        return self.log_path.read_text(encoding="utf-8", errors="replace") if self.log_path.exists() else ""
+
+    def __enter__(self) -> ComfyServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Starts the process and returns once it answers.
+
+        Raises:
+            ServerFailed: there is no host, the port is taken, it died, or it did not answer in time.
+        """
+        host = host_folder()
+        if not (host / "main.py").is_file():
+            raise ServerFailed(f"There is no ComfyUI in {host}: run 'make setup' first.")
+        if not _is_free(self.port):
+            raise ServerFailed(f"Something else listens on port {self.port}: end it, or choose another port.")
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self._environment}
+        with self._prepare().open("wb") as log:
+            self._process = subprocess.Popen(
+                self._command(host), cwd=host, env=environment, stdout=log, stderr=subprocess.STDOUT
+            )
+        try:
+            self._wait_until_ready()
+            self._connect()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Ends the process; harmless if it has ended."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    def object_info(self) -> dict[str, Any]:
+        """Every node the server knows, with its inputs and outputs."""
+        return self._get("/object_info").json()
+
+    def queue(self, graph: Graph, extra: Mapping[str, Any] | None = None) -> str:
+        """Posts a workflow and returns its prompt id, for `wait`.
+
+        Args:
+            graph: the workflow in the API's format.
+            extra: extra data, such as `{"extra_pnginfo": {"workflow": …}}`.
+
+        Raises:
+            WorkflowFailed: the server refused it, whole or in part; nothing of it runs then.
+        """
+        body = {"prompt": graph, "client_id": self.client_id, "extra_data": dict(extra or {})}
+        response = self._request("POST", "/prompt", json=body)
+        if response.status_code not in (200, 400):
+            response.raise_for_status()
+        answer = response.json()
+        if response.status_code == 400 or answer["node_errors"]:
+            if "prompt_id" in answer:
+                self._post("/queue", {"delete": [answer["prompt_id"]]})
+                self.interrupt(answer["prompt_id"])
+            raise _refusal(answer)
+        return answer["prompt_id"]
+
+    def wait(
+        self, prompt_id: str, timeout: float = 600.0, on_progress: Callable[[Progress], None] | None = None
+    ) -> dict[str, Any]:
+        """Waits until a workflow is done and returns its history entry: `outputs` by node id, `status`, `prompt`.
+
+        Progress comes over the websocket, the result from the history, so workflows may be waited for in any order.
+
+        Raises:
+            WorkflowFailed: a node raised.
+            WorkflowInterrupted: it was cancelled.
+            TimeoutError: it takes longer than `timeout` seconds; it goes on running.
+            ServerFailed: the process died.
+        """
+        deadline = time.monotonic() + timeout
+        while (entry := self._history(prompt_id)) is None:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"Workflow {prompt_id} was not done after {timeout:.0f} s. {self._log_tail()}")
+            self._listen(prompt_id, on_progress)
+        for kind, data in entry["status"]["messages"]:
+            if kind == "execution_error":
+                raise WorkflowFailed(data["node_id"], data["node_type"], data["exception_message"].strip(), data)
+            if kind == "execution_interrupted":
+                raise WorkflowInterrupted(data["node_id"], data["node_type"], "the workflow was cancelled", data)
+        return entry
+
+    def run(self, graph: Graph, timeout: float = 600.0) -> dict[str, Any]:
+        """Posts a workflow and waits for it; raises what `queue` and `wait` raise."""
+        return self.wait(self.queue(graph), timeout)
+
+    def interrupt(self, prompt_id: str | None = None) -> None:
+        """Cancels that workflow if it is running, or whichever is."""
+        self._post("/interrupt", {"prompt_id": prompt_id} if prompt_id else {})
+
+    def image(self, reference: Mapping[str, str]) -> bytes:
+        """The file behind an image in `outputs`, `{"filename", "subfolder", "type"}`."""
+        return self._get("/view", params=dict(reference)).content
+
+    def _prepare(self) -> Path:
+        for folder in ("input", "output", "temp", "user"):
+            (self.workspace / folder).mkdir(parents=True, exist_ok=True)
+        self.prefix_folder.mkdir(parents=True, exist_ok=True)
+        own = {self.prefix_folder.name: str(self.prefix_folder), "is_default": True}
+        (self.workspace / "model_paths.yaml").write_text(json.dumps({"workspace": own}), encoding="utf-8")
+        return self.log_path
+
+    def _command(self, host: Path) -> list[str]:
+        command = [sys.executable, str(host / "main.py"), "--port", str(self.port), "--disable-auto-launch"]
+        for kind in ("input", "output", "temp", "user"):
+            command += [f"--{kind}-directory", str(self.workspace / kind)]
+        command += ["--extra-model-paths-config", str(self.workspace / "model_paths.yaml")]
+        command += ["--database-url", "sqlite:///:memory:"]
+        return [*command, *(["--cpu"] if self._cpu else []), *self._arguments]
+
+    def _wait_until_ready(self) -> None:
+        began = said = time.monotonic()
+        while True:
+            try:
+                requests.get(f"{self.url}/system_stats", timeout=5).raise_for_status()
+                break
+            except requests.RequestException:
+                self._check_alive()
+            now = time.monotonic()
+            if now - began > self._start_seconds:
+                raise ServerFailed(f"ComfyUI did not answer within {self._start_seconds:.0f} s. {self._log_tail()}")
+            if now - said > 5:
+                said = now
+                self._report(f"ComfyUI is starting … {now - began:.0f} s")
+            time.sleep(0.2)
+        self._check_alive()
+        self._report(f"ComfyUI answers at {self.url}")
+
+    def _check_alive(self) -> None:
+        if self._process is None:
+            raise ServerFailed("The server is not running: start it first.")
+        if self._process.poll() is not None:
+            raise ServerFailed(f"ComfyUI ended with exit code {self._process.returncode}. {self._log_tail()}")
+
+    def _log_tail(self) -> str:
+        return "The end of its log:\n" + "\n".join(self.log().splitlines()[-LOG_TAIL_LINES:])
+
+    def _connect(self) -> None:
+        address = f"ws://127.0.0.1:{self.port}/ws?clientId={self.client_id}"
+        self._socket = websocket.create_connection(address, timeout=REQUEST_SECONDS)
+
+    def _listen(self, prompt_id: str, on_progress: Callable[[Progress], None] | None) -> None:
+        """Reads messages until one says that the workflow ended, or for a moment if none comes."""
+        until = time.monotonic() + POLL_SECONDS
+        while (left := until - time.monotonic()) > 0:
+            try:
+                self._socket.settimeout(left)
+                message = self._socket.recv()
+            except websocket.WebSocketTimeoutException:
+                return
+            except (websocket.WebSocketException, OSError):
+                self._check_alive()
+                self._connect()
+                return
+            if isinstance(message, bytes):
+                continue
+            event = json.loads(message)
+            data = event.get("data") or {}
+            if data.get("prompt_id") != prompt_id:
+                continue
+            if event["type"] == "progress" and on_progress is not None:
+                on_progress(Progress(data["node"], data["value"], data["max"]))
+            if event["type"] == "executing" and data["node"] is None:
+                return
+
+    def _history(self, prompt_id: str) -> dict[str, Any] | None:
+        return self._get(f"/history/{prompt_id}").json().get(prompt_id)
+
+    def _get(self, path: str, **options: Any) -> requests.Response:
+        response = self._request("GET", path, **options)
+        response.raise_for_status()
+        return response
+
+    def _post(self, path: str, body: Mapping[str, Any]) -> None:
+        self._request("POST", path, json=body).raise_for_status()
+
+    def _request(self, method: str, path: str, **options: Any) -> requests.Response:
+        try:
+            return requests.request(method, self.url + path, timeout=REQUEST_SECONDS, **options)
+        except requests.RequestException:
+            self._check_alive()
+            raise
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def _refusal(answer: Mapping[str, Any]) -> WorkflowFailed:
+    """The first node error of an answer to POST /prompt, or its general error if no node is at fault."""
+    for node_id, fault in answer["node_errors"].items() if isinstance(answer["node_errors"], dict) else ():
+        reasons = "; ".join(f"{reason['message']}: {reason['details']}" for reason in fault["errors"])
+        return WorkflowFailed(node_id, fault["class_type"], reasons, answer)
+    error = answer["error"]
+    return WorkflowFailed(None, None, f"{error['message']} {error['details']}".strip(), answer)
