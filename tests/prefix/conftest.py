@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,16 +11,14 @@ import torch
 
 from anonymize_faces.prefix import Prefix, PrefixRecord
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = {"num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
 RECORD = PrefixRecord(family="sd1", fingerprint="0" * 16)
 
 
 @pytest.fixture(scope="session")
-def comfy():
+def comfy(host):
     """The host's package, on the CPU. It does not read our command line: its own parsing is off unless asked for."""
-    folder = Path(os.environ.get("COMFYUI_DIR") or ROOT / "build" / "ComfyUI")
-    sys.path.append(str(folder))
+    sys.path.append(str(host))
     from comfy.cli_args import args
 
     args.cpu = True
