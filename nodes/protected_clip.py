@@ -44,6 +44,7 @@ def protect(clip: Any, prefix: Prefix, strength: float) -> Any:
         raise AnonymizationError(f"Strength {strength} is out of range: choose 0 (plain) to 1 (protected).")
     protected = unprotect(clip)
     blank = protected.tokenize("", return_word_ids=True)
+    inject(blank, prefix.vectors, blank)  # What would fail at every prompt is told here, at the node.
     require_fit(prefix.vectors, {key: _width(protected.cond_stage_model, key) for key in blank})
     if strength == 0.0:
         return protected

@@ -25,6 +25,7 @@ def comfy(host):
     import comfy.sd
     import comfy.sd1_clip
     import comfy.sdxl_clip
+    import comfy.text_encoders.pixart_t5
     import comfy.text_encoders.sd2_clip
 
     return comfy
@@ -41,13 +42,15 @@ def make_clip(comfy):
     """Builds the host's own CLIP of one family with small text encoders of the widths given, by encoder key."""
 
     def make(family: str, embedding_directory: Path | None = None, **widths: int):
-        sd2 = comfy.text_encoders.sd2_clip
+        sd2, pixart = comfy.text_encoders.sd2_clip, comfy.text_encoders.pixart_t5
         tokenizer, model = {
             "sd1": (comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel),
             "sd2": (sd2.SD2Tokenizer, sd2.SD2ClipModel),
             "sdxl": (comfy.sdxl_clip.SDXLTokenizer, comfy.sdxl_clip.SDXLClipModel),
+            "pixart": (pixart.PixArtTokenizer, pixart.pixart_te()),
         }[family]
         options = {f"clip_{key}_model_config": {**TINY, "hidden_size": width} for key, width in widths.items()}
+        options["t5xxl_model_config"] = {"num_layers": 1, "num_heads": 2, "d_ff": 32, "d_kv": 8, "d_model": 16}
         clip = comfy.sd.CLIP(
             SimpleNamespace(params={}, clip=model, tokenizer=tokenizer),
             embedding_directory=None if embedding_directory is None else [str(embedding_directory)],

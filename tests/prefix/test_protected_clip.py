@@ -233,6 +233,16 @@ def test_a_prefix_that_lacks_an_encoder_is_refused_with_the_remedy(clip, make_pr
         protect(clip, make_prefix(t5xxl=32), 1.0)
 
 
+def test_a_prefix_that_leaves_no_room_is_refused_with_the_remedy(clip, make_prefix, family):
+    with pytest.raises(PrefixMismatchError, match="learn one of at most 70 vectors"):
+        protect(clip, make_prefix(m=71, **FAMILIES[family]), 1.0)
+
+
+def test_a_checkpoint_of_a_family_that_we_do_not_know_is_refused_by_the_name_of_its_encoder(make_clip, make_prefix):
+    with pytest.raises(PrefixMismatchError, match="does not know text encoder 't5xxl' yet"):
+        protect(make_clip("pixart"), make_prefix(t5xxl=16), 1.0)
+
+
 def test_a_checkpoint_without_text_encoder_is_refused_with_the_remedy(make_prefix):
     with pytest.raises(PrefixMismatchError, match="load one with a CLIP loader"):
         protect(None, make_prefix(l=32), 1.0)
