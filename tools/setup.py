@@ -54,7 +54,7 @@ def check_python(version: Sequence[int]) -> None:
     if not oldest <= tuple(version[:2]) <= newest:
         found, low, high = map(_short, (version, oldest, newest))
         raise SetupError(
-            f"Set-up needs Python {low} to {high}, not {found}: name one, as in 'make PYTHON=python{high}'."
+            f"Python {low} to {high} is needed, not {found}: name one, as in 'make PYTHON=python{high}'."
         )
 
 
