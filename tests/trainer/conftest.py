@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -38,60 +38,72 @@ def randomize(module: torch.nn.Module, seed: int) -> None:
                 weight.fill_(1.0 if name.endswith("weight") else 0.0)
 
 
-def tiny_checkpoint(parameterization: str = "EPS") -> Checkpoint:
-    """An SD1-type model of 32 channels, with a text encoder of two layers of width 32, random weights.
+UNET = {
+    "image_size": 8,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 32,
+    "num_res_blocks": [1],
+    "channel_mult": [1],
+    "transformer_depth": [1],
+    "transformer_depth_output": [1, 1],
+    "transformer_depth_middle": 1,
+    "use_spatial_transformer": True,
+    "num_heads": 2,
+    "use_temporal_attention": False,
+    "legacy": False,
+    "dtype": torch.float32,
+}
+ENCODER = {"num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}
+
+
+def tiny_checkpoint(parameterization: str = "EPS", family: str = "sd1") -> Checkpoint:
+    """A denoiser of 32 channels and text encoders of three layers, made of the host's own classes, random weights.
 
     Args:
         parameterization: a member of the host's `ModelType`.
+        family: "sd1" (encoder l of width 32) or "sdxl" (encoders l and g of widths 32 and 48, pooled output).
     """
     import comfy.model_base
     import comfy.model_patcher
     import comfy.sd
     import comfy.supported_models
-    from comfy import sd1_clip, supported_models_base
+    from comfy import sd1_clip, sdxl_clip, supported_models_base
 
-    unet = {
-        "image_size": 8,
-        "in_channels": 4,
-        "out_channels": 4,
-        "model_channels": 32,
-        "num_res_blocks": [1],
-        "channel_mult": [1],
-        "transformer_depth": [1],
-        "transformer_depth_output": [1, 1],
-        "transformer_depth_middle": 1,
-        "use_spatial_transformer": True,
-        "use_linear_in_transformer": False,
-        "context_dim": 32,
-        "num_heads": 2,
-        "num_head_channels": -1,
-        "adm_in_channels": None,
-        "use_temporal_attention": False,
-        "legacy": False,
-        "dtype": torch.float32,
-    }
+    if family == "sd1":
+        host_config = comfy.supported_models.SD15
+        unet = {**UNET, "context_dim": 32, "use_linear_in_transformer": False, "adm_in_channels": None}
+        target = supported_models_base.ClipTarget(sd1_clip.SD1Tokenizer, sd1_clip.SD1ClipModel)
+    else:
+        host_config = comfy.supported_models.SDXL
+        pooled_and_six_sizes = 48 + 6 * 256
+        unet = {**UNET, "context_dim": 32 + 48, "use_linear_in_transformer": True}
+        unet |= {"num_classes": "sequential", "adm_in_channels": pooled_and_six_sizes}
+        target = supported_models_base.ClipTarget(sdxl_clip.SDXLTokenizer, sdxl_clip.SDXLClipModel)
 
-    class TinySD1(comfy.supported_models.SD15):
+    class Tiny(host_config):
+        unet_extra_config: ClassVar[dict[str, Any]] = {}
+
         def model_type(self, state_dict: dict, prefix: str = "") -> Any:
             return comfy.model_base.ModelType[parameterization]
 
-    config = TinySD1(unet)
+    config = Tiny(unet)
     config.set_inference_dtype(torch.float32, None)
     base = config.get_model({}, device=torch.device("cpu"))
     randomize(base.diffusion_model, 1)
     model = comfy.model_patcher.ModelPatcher(base, load_device=torch.device("cpu"), offload_device=torch.device("cpu"))
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    clip = comfy.sd.CLIP(
-        supported_models_base.ClipTarget(sd1_clip.SD1Tokenizer, sd1_clip.SD1ClipModel),
-        model_options={"clip_l_model_config": sizes, "dtype": torch.float32},
-    )
+    widths = {
+        "clip_l_model_config": {**ENCODER, "hidden_size": 32},
+        "clip_g_model_config": {**ENCODER, "hidden_size": 48},
+    }
+    clip = comfy.sd.CLIP(target, model_options={**widths, "dtype": torch.float32})
     randomize(clip.cond_stage_model, 2)
     return Checkpoint(model, clip, CellVae())
 
 
 @pytest.fixture
 def make_checkpoint(host_modules: None) -> Callable[..., Checkpoint]:
-    """Makes tiny checkpoints; takes the name of a parameterization."""
+    """Makes tiny checkpoints; see `tiny_checkpoint`."""
     return tiny_checkpoint
 
 

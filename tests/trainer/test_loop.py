@@ -11,7 +11,7 @@ import torch
 
 from anonymize_faces.prefix import TrainingError
 from anonymize_faces.trainer.identities import parse_identities
-from anonymize_faces.trainer.loop import Learned, Progress, learn_prefix
+from anonymize_faces.trainer.loop import Learned, Progress, learn_prefix, start_vectors
 from anonymize_faces.trainer.plot import plot_losses
 from anonymize_faces.trainer.report import describe
 from anonymize_faces.trainer.settings import TrainingSettings
@@ -36,6 +36,19 @@ def test_the_losses_fall_in_every_parameterization(checkpoint: Any, make_denoise
         history = learn(make_denoiser(checkpoint), settings).history
     first, last = (sum(a + b for a, b in part) for part in (history[:10], history[-10:]))
     assert last < 0.9 * first
+
+
+def test_a_family_with_two_encoders_and_pooled_output_learns_vectors_for_both(
+    make_checkpoint: Make, make_denoiser: Make
+) -> None:
+    settings = TrainingSettings(steps=40, learning_rate=0.02, portraits_per_identity=1, noisings_per_picture=2)
+    with torch.inference_mode():
+        denoiser = make_denoiser(make_checkpoint(family="sdxl"))
+        learned = learn(denoiser, settings)
+    assert learned.prefix.widths == {"g": 48, "l": 32}
+    for key, start in start_vectors(denoiser, settings).items():
+        assert ((learned.prefix.vectors[key] - start).norm(dim=1) > 0.01).all(), key
+    assert sum(learned.history[-1]) < 0.8 * sum(learned.history[0])
 
 
 def test_the_same_seed_gives_the_same_prefix_to_the_last_bit_and_another_seed_another(
@@ -65,7 +78,7 @@ def test_the_prefix_carries_how_it_was_learned(make_checkpoint: Make, make_denoi
     prefix = learn(make_denoiser(make_checkpoint())).prefix
     assert (prefix.length, prefix.widths) == (10, {"l": 32})
     record = prefix.record
-    assert (record.identities, record.steps, record.family) == (2, 3, "TinySD1")
+    assert (record.identities, record.steps, record.family) == (2, 3, "Tiny")
     assert record.settings["batch_size"] == 4
     assert len(record.fingerprint) == 16 and record.date
 
@@ -119,8 +132,6 @@ def test_settings_out_of_range_are_refused(setting: dict[str, Any]) -> None:
 
 
 def test_a_prefix_can_start_from_words(make_checkpoint: Make, make_denoiser: Make) -> None:
-    from anonymize_faces.trainer.loop import start_vectors
-
     denoiser = make_denoiser(make_checkpoint())
     words = denoiser.token_embeddings("a stranger")["l"]
     start = start_vectors(denoiser, TrainingSettings(init="a stranger", vectors=5))["l"]
