@@ -109,7 +109,7 @@ class ComfyDenoiser:
             self._model.cleanup()
 
     def encode(self, prompts: Sequence[str], vectors: Vectors | None = None) -> list[list[Any]]:
-        """See `Denoiser`. Inside `gradients` only; prompts of CLIP encoders are encoded in one go."""
+        """See `Denoiser`. The models must be loaded; prompts of CLIP encoders are encoded in one go."""
         tokens = [self._tokenize(prompt) for prompt in prompts]
         if vectors is not None:
             device = self._clip.patcher.load_device
