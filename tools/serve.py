@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
+from typing import NoReturn
 
 import torch
 
 from .layout import EXTENSION, host_folder
 
 
-def main() -> int:
-    """Runs ComfyUI in the foreground until Ctrl-C; returns its exit code. More arguments are handed on to it."""
+def main() -> NoReturn:
+    """Becomes the ComfyUI process; arguments it does not know are handed on."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--port", default=os.environ.get("PORT", "8188"), help="8188, or PORT in the environment")
     options, more = parser.parse_known_args()
@@ -23,11 +23,9 @@ def main() -> int:
         command.append("--cpu")
     print(f"ComfyUI will be at http://127.0.0.1:{options.port} in a moment; Ctrl-C stops it.")
     print(f"Example workflow: there, Workflow > Browse Templates > {EXTENSION}.", flush=True)
-    try:
-        return subprocess.call(command, cwd=host)
-    except KeyboardInterrupt:
-        return 0
+    os.chdir(host)
+    os.execv(sys.executable, command)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -53,9 +53,7 @@ def check_python(version: Sequence[int]) -> None:
     oldest, newest = PYTHON_VERSIONS
     if not oldest <= tuple(version[:2]) <= newest:
         found, low, high = map(_short, (version, oldest, newest))
-        raise SetupError(
-            f"Python {low} to {high} is needed, not {found}: name one, as in 'make PYTHON=python{high}'."
-        )
+        raise SetupError(f"Python {low} to {high} is needed, not {found}: name one, as in 'make PYTHON=python{high}'.")
 
 
 def without_torch(requirements: str) -> str:
