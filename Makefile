@@ -27,7 +27,7 @@ lint: setup ## checks style and formatting
 	@$(RUN) -m ruff format --check
 
 demo-model: setup ## builds the demo model's weights anew
-	@$(RUN) -m anonymize_faces.demo.build
+	@$(RUN) -m anonymize_faces.demo.making
 
 bench: setup ## runs all benchmarks, or one: make bench NAME=training_step
 	@for name in $(NAME); do $(RUN) -m anonymize_faces.benchmarks.$$name || exit 1; done

@@ -1,0 +1,59 @@
+"""Loads the demo's committed weights into ComfyUI's own MODEL, CLIP and VAE."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import comfy.model_patcher
+    import comfy.sd
+    import torch
+
+WEIGHTS = Path(__file__).resolve().parent / "weights"
+VOCABULARY, WIDTH = 49408, 192
+
+
+@cache
+def frozen_embeddings() -> np.ndarray:
+    """Rows for tokens that the demo's language does not use: float32 [49408, 192], the same on every machine."""
+    values = np.random.default_rng(7).integers(-1000, 1001, (VOCABULARY, WIDTH), dtype=np.int16)
+    return (values * np.float32(0.03 / 577)).astype(np.float32)
+
+
+def text_model_weights(stored: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The full state of the text model from the stored one, which holds rows for the language's tokens only."""
+    import torch
+
+    stored = dict(stored.items())
+    table = torch.from_numpy(frozen_embeddings().copy())
+    table[stored.pop("row_tokens").long()] = stored.pop("rows").float()
+    return {"text_model.embeddings.token_embedding.weight": table, **{n: t.float() for n, t in stored.items()}}
+
+
+def load_weights(name: str) -> dict[str, torch.Tensor]:
+    """One stage's committed weights, as float32."""
+    from safetensors.torch import load_file
+
+    return {k: v.float() if v.is_floating_point() else v for k, v in load_file(WEIGHTS / f"{name}.safetensors").items()}
+
+
+def load_clip(embedding_directory: list[str] | None = None) -> comfy.sd.CLIP:
+    """The demo's CLIP: encoder key `l`, width 192, the host's tokenizer."""
+    from .model import new_clip
+
+    clip = new_clip(embedding_directory)
+    clip.load_sd(text_model_weights(load_weights("language")))
+    return clip
+
+
+def load_demo_model(
+    embedding_directory: list[str] | None = None,
+) -> tuple[comfy.model_patcher.ModelPatcher, comfy.sd.CLIP, comfy.sd.VAE]:
+    """The demo's MODEL, CLIP and VAE, as a checkpoint loader of the host would return them."""
+    from .model import new_model, new_vae
+
+    return new_model(load_weights("denoiser")), load_clip(embedding_directory), new_vae(load_weights("autoencoder"))

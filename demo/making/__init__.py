@@ -1,0 +1,1 @@
+"""Rebuilds the demo's weights from nothing: pictures, autoencoder, reader, language, denoiser."""

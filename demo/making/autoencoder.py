@@ -1,0 +1,122 @@
+"""Trains the demo's VAE: pictures to 16x8x8 latents of unit scale and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from comfy.taesd.taesd import TAESD
+
+from ..loader import load_weights
+from ..model import LATENT_CHANNELS
+from .common import Average, pixels_to_tensor, rank, save_half, say, train
+from .data import Rendered, load_or_render
+
+CROP = 32
+BATCH = 16
+SPREAD_WEIGHT = 1e-3
+NOISE = 0.03
+WHOLE_BATCH = 5
+DECODER_NOISE = 0.08
+
+
+def _initialize(net: TAESD) -> None:
+    """Signals of unit size through the plain convolutions, and residual branches that start small."""
+    for module in net.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                torch.nn.init.zeros_(module.bias)
+    for block in net.modules():
+        if type(block).__name__ == "Block":
+            block.conv[-1].weight.data *= 0.2
+    torch.nn.init.ones_(net.vae_scale)
+    torch.nn.init.zeros_(net.vae_shift)
+
+
+def train_autoencoder(folder: Path, path: Path, minutes: float) -> None:
+    """Learns to draw again what it saw, on crops: nothing in the host's TAESD looks further."""
+    torch.manual_seed(rank())
+    rendered = load_or_render(folder)
+    net = TAESD(latent_channels=LATENT_CHANNELS).train()
+    if path.exists():
+        net.load_state_dict(load_weights("autoencoder"))
+        say("going on from the saved weights")
+    else:
+        _initialize(net)
+    net.to(memory_format=torch.channels_last)
+    average = Average(net, 0.999)
+    generator = torch.Generator().manual_seed(rank())
+
+    def step(_: int) -> torch.Tensor:
+        picks = torch.randint(len(rendered.pixels), (BATCH,), generator=generator).sort().values.numpy()
+        top, left = (8 * torch.randint(0, 5, (2,), generator=generator)).tolist()
+        crop = rendered.pixels[picks][:, top : top + CROP, left : left + CROP]
+        x = pixels_to_tensor(crop).to(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            z = net.encode(x).float()
+            y = net.decode(z + NOISE * torch.randn_like(z)).float()
+        return _difference(y, x) + SPREAD_WEIGHT * z.square().mean()
+
+    weights = [*net.taesd_encoder.parameters(), *net.taesd_decoder.parameters()]
+    train("autoencoder", weights, step, minutes=minutes, learning_rate=1.5e-3, average=average)
+    if rank() != 0:
+        return
+    average.apply()
+    net.eval()
+    _rescale(net, rendered)
+    save_half(net.state_dict(), path)
+    with torch.no_grad():
+        x = pixels_to_tensor(rendered.pixels[:256])
+        print(f"  autoencoder: mean absolute error {(net.decode(net.encode(x)) - x).abs().mean() / 2 * 255:.2f} of 255")
+
+
+def refine_decoder(rendered: Rendered, path: Path, minutes: float) -> None:
+    """Sharpens the decoder on whole pictures while the encoder, and so the latents, stay as they are."""
+    torch.manual_seed(1)
+    net = TAESD(latent_channels=LATENT_CHANNELS)
+    net.load_state_dict(load_weights("autoencoder"))
+    net.requires_grad_(False).to(memory_format=torch.channels_last)
+    decoder = net.taesd_decoder.requires_grad_(True)
+    average = Average(decoder, 0.999)
+
+    def step(_: int) -> torch.Tensor:
+        picks = torch.randint(len(rendered.pixels), (WHOLE_BATCH,)).sort().values.numpy()
+        x = pixels_to_tensor(rendered.pixels[picks]).to(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            with torch.no_grad():
+                z = net.encode(x).float()
+            y = net.decode(z + DECODER_NOISE * torch.rand(()) * torch.randn_like(z)).float()
+        return _difference(y, x)
+
+    train("decoder", list(decoder.parameters()), step, minutes=minutes, learning_rate=1e-3, average=average)
+    average.apply()
+    save_half(net.state_dict(), path)
+
+
+def _difference(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Distance of pictures and of their edges."""
+    edges = F.l1_loss(y[..., 1:] - y[..., :-1], x[..., 1:] - x[..., :-1])
+    edges = edges + F.l1_loss(y[..., 1:, :] - y[..., :-1, :], x[..., 1:, :] - x[..., :-1, :])
+    return F.l1_loss(y, x) + F.mse_loss(y, x) + edges
+
+
+@torch.no_grad()
+def _rescale(net: TAESD, rendered: Rendered) -> None:
+    """Sets the host's own shift and scale of the latents so that they have no mean and unit spread."""
+    z = torch.cat([net.encode(pixels_to_tensor(rendered.pixels[i : i + 256])) for i in range(0, 2048, 256)])
+    net.vae_shift.copy_((net.vae_shift - z.mean()) / z.std())
+    net.vae_scale.mul_(z.std())
+
+
+@torch.no_grad()
+def latents_of(rendered: Rendered, net: TAESD) -> torch.Tensor:
+    """Latents of all pictures in the denoiser's scale: float16 [n, 16, 8, 8]."""
+    net = net.to(memory_format=torch.channels_last)
+    out = []
+    for i in range(0, len(rendered.pixels), 256):
+        x = pixels_to_tensor(rendered.pixels[i : i + 256]).to(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            out.append(net.encode(x).half())
+    return torch.cat(out)

@@ -1,0 +1,161 @@
+"""What every training stage of the build shares: start values, averaging, all cores, half precision, progress."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from safetensors.torch import save_file
+
+from ..host import enter_host
+
+
+def initialize(module: torch.nn.Module) -> None:
+    """Gives every parameter a start value (the host's layer classes leave them unset): unit norms, small linears."""
+    for name, parameter in module.named_parameters():
+        if parameter.dim() < 2:
+            torch.nn.init.zeros_(parameter)
+            if "norm" in name and name.endswith("weight"):
+                torch.nn.init.ones_(parameter)
+        elif "embedding" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+        else:
+            torch.nn.init.kaiming_uniform_(parameter, a=5**0.5)
+    for child in module.modules():
+        if isinstance(child, (torch.nn.GroupNorm, torch.nn.LayerNorm)) and child.weight is not None:
+            torch.nn.init.ones_(child.weight)
+
+
+class Average:
+    """An exponential moving average of a module's parameters, faster at the start of a run."""
+
+    def __init__(self, module: torch.nn.Module, decay: float) -> None:
+        self.module, self.decay, self.count = module, decay, 0
+        self.values = [p.detach().clone() for p in module.parameters()]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Takes the module's present parameters in."""
+        self.count += 1
+        decay = min(self.decay, (1 + self.count) / (10 + self.count))
+        torch._foreach_lerp_(self.values, [p.detach() for p in self.module.parameters()], 1 - decay)
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Writes the average into the module."""
+        for parameter, value in zip(self.module.parameters(), self.values, strict=True):
+            parameter.copy_(value)
+
+
+def save_half(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """Saves weights as float16 safetensors."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.detach().to(torch.float16).contiguous() for k, v in tensors.items()}, path)
+    print(f"  saved {path.name}: {path.stat().st_size / 1e6:.2f} MB", flush=True)
+
+
+def pixels_to_tensor(pixels) -> torch.Tensor:
+    """uint8 [n, h, w, 3] to float32 [n, 3, h, w] in [-1, 1]."""
+    return torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).contiguous().float().div_(127.5).sub_(1)
+
+
+def on_all_cores(module: str, function: str, *arguments: object) -> None:
+    """Runs a stage in one process a core, each on its own share of the pictures; `train` averages their gradients.
+
+    The stage is named by its module beside this one and its function: it needs the host to be imported.
+
+    Small networks gain more from this than from threads, which wait for each other after every layer.
+    """
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = f"file://{folder}/meeting"
+        mp.start_processes(
+            _on_one_core, (cores, meeting, module, function, arguments), len(cores), start_method="spawn"
+        )
+
+
+def _on_one_core(
+    rank: int, cores: list[int], meeting: str, module: str, function: str, arguments: tuple[object, ...]
+) -> None:
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {cores[rank]})
+    torch.set_num_threads(1)
+    enter_host()
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=len(cores))
+    stage = importlib.import_module(f".{module}", __package__)
+    getattr(stage, function)(*arguments)
+    dist.destroy_process_group()
+
+
+def rank() -> int:
+    """Which of the processes this is; 0 where there is one."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes work together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def say(text: str) -> None:
+    """Prints a line, once for all processes."""
+    if rank() == 0:
+        print(f"  {text}", flush=True)
+
+
+def _share(parameters: list[torch.nn.Parameter], loss: float, elapsed: float) -> tuple[float, float]:
+    """Averages gradients, loss and time over the processes, so that all of them take the same step."""
+    if world_size() == 1:
+        return loss, elapsed
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.reshape(-1) for g in gradients] + [torch.tensor([loss, elapsed])])
+    dist.all_reduce(flat)
+    flat /= world_size()
+    start = 0
+    for gradient in gradients:
+        gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
+        start += gradient.numel()
+    return flat[-2].item(), flat[-1].item()
+
+
+def train(
+    name: str,
+    parameters: list[torch.nn.Parameter],
+    step: Callable[[int], torch.Tensor],
+    *,
+    minutes: float,
+    learning_rate: float,
+    average: Average | None = None,
+    warm_up: int = 100,
+    weight_decay: float = 0.01,
+    checkpoint: Callable[[], None] | None = None,
+) -> None:
+    """Runs AdamW for a time, with warm-up and a cosine fall over that time; prints the mean loss now and then."""
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.98), weight_decay=weight_decay)
+    start, seconds, total, count, shown, index, elapsed = time.time(), minutes * 60, 0.0, 0, 0.0, 0, 0.0
+    while elapsed < seconds:
+        rate = min(1.0, (index + 1) / warm_up) * (0.5 + 0.5 * math.cos(math.pi * elapsed / seconds))
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * rate
+        loss = step(index)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        mean_loss, elapsed = _share(parameters, loss.item(), time.time() - start)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        if average is not None:
+            average.update()
+        total, count, index = total + mean_loss, count + 1, index + 1
+        if elapsed - shown > 20:
+            say(f"{name}: {elapsed:5.0f} of {seconds:.0f} s, step {index}, loss {total / count:.4f}")
+            total, count, shown = 0.0, 0, elapsed
+            if checkpoint is not None and rank() == 0:
+                checkpoint()

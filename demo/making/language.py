@@ -1,0 +1,249 @@
+"""Trains the demo's text encoder alone: from a caption, predict what the picture shows, through a throw-away head.
+
+Learning names and look-alike phrases through the denoising loss is hopelessly slow; predicting the renderer's
+parameters (mean and spread of the geometry, classes of the looks) from the last state takes minutes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from comfy.ldm.modules.attention import attention_pytorch
+from safetensors.torch import save_file
+
+from ...tools.layout import ROOT
+from ..language import LOOKALIKES, OPENINGS, PHRASE, caption, vocabulary
+from ..loader import frozen_embeddings, load_weights, text_model_weights
+from ..model import CONTEXT_DIM, new_clip
+from ..people import GEOMETRY, HAIR, SKIN, all_looks, cast, cast_looks, random_geometry
+from ..renderer import COLOURS, KINDS, PLACES, Picture, picture_of, portrait, random_picture
+from .common import Average, initialize, train
+
+# The likelihood alone is content with a wrong mean as long as the spread is wide; look-alikes need the mean moved.
+MEAN_WEIGHT = 12.0
+START, END, LENGTH = 49406, 49407, 77
+HEAD = {
+    "kind": len(KINDS),
+    "colour": len(COLOURS),
+    "place": len(PLACES),
+    "hair": len(HAIR),
+    "skin": len(SKIN),
+    "glasses": 2,
+    "beard": 2,
+}
+
+
+class Tokens:
+    """Turns captions into padded token ids with the host's own tokenizer, remembering words it has seen."""
+
+    def __init__(self, clip) -> None:
+        self.tokenizer = clip.tokenizer.clip_l.tokenizer
+        self.seen: dict[str, tuple[int, ...]] = {}
+        own = {i for phrase in vocabulary() for i in self.ids(phrase)}
+        entries = sorted((i, word) for word, i in self.tokenizer.get_vocab().items() if i not in own)
+        known = [word.removesuffix("</w>") for _, word in entries if word.endswith("</w>")]
+        self.foreign = tuple(word for word in known if word.isascii() and word.isalpha() and len(word) > 2)[:12000]
+
+    def ids(self, text: str) -> list[int]:
+        """Token ids of a caption without start and end."""
+        out: list[int] = []
+        for word in text.replace(",", " , ").replace(":", " : ").split():
+            if word not in self.seen:
+                self.seen[word] = tuple(self.tokenizer(word)["input_ids"][1:-1])
+            out.extend(self.seen[word])
+        return out
+
+    def batch(self, texts: list[str], length: int = LENGTH) -> tuple[torch.Tensor, torch.Tensor]:
+        """ids [n, length] with start, end and padding as the host lays them, and the position of each end [n]."""
+        rows, ends = [], []
+        for text in texts:
+            ids = [START, *self.ids(text)[: length - 2], END]
+            ends.append(len(ids) - 1)
+            rows.append(ids + [END] * (length - len(ids)))
+        return torch.tensor(rows), torch.tensor(ends)
+
+
+class Encoder(torch.nn.Module):
+    """The host's text model with a trainable row for each token of the language and fixed rows for all others."""
+
+    def __init__(self, clip, tokens: Tokens) -> None:
+        super().__init__()
+        self.net = clip.cond_stage_model.clip_l.transformer
+        world = sorted({i for phrase in vocabulary() for i in tokens.ids(phrase)} | {START, END})
+        self.register_buffer("world", torch.tensor(world))
+        frozen = torch.from_numpy(frozen_embeddings())
+        self.register_buffer("frozen", frozen, persistent=False)
+        place = torch.full((len(frozen),), -1)
+        place[self.world] = torch.arange(len(world))
+        self.register_buffer("place", place, persistent=False)
+        self.rows = torch.nn.Parameter(frozen[self.world].clone())
+
+    def body(self) -> list[torch.nn.Parameter]:
+        """All trained parameters."""
+        embeddings = self.net.text_model.embeddings
+        rest = [p for n, p in self.net.named_parameters() if "token_embedding" not in n and "text_projection" not in n]
+        assert any(p is embeddings.position_embedding.weight for p in rest)
+        return [self.rows, *rest]
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Last states [n, length, width]: what the host computes, whose sums in place would block autograd."""
+        text = self.net.text_model
+        place = self.place[ids]
+        x = torch.where((place >= 0)[..., None], self.rows[place.clamp_min(0)], self.frozen[ids])
+        x = x + text.embeddings.position_embedding.weight[: ids.shape[1]]
+        mask = torch.full((ids.shape[1], ids.shape[1]), float("-inf")).triu_(1)
+        for layer in text.encoder.layers:
+            x = x + layer.self_attn(layer.layer_norm1(x), mask, attention_pytorch)
+            x = x + layer.mlp(layer.layer_norm2(x))
+        return text.final_layer_norm(x)
+
+
+def sample_pictures(rng: np.random.Generator, count: int) -> list[Picture]:
+    """Random pictures for captions (not drawn): half the cast, a third strangers, the rest things."""
+    people, shared, everything = cast(), cast_looks(), all_looks()
+    out = []
+    for _ in range(count):
+        chance = rng.random()
+        if chance < 0.40:
+            index = int(rng.integers(len(people)))
+            out.append(picture_of(rng, people[index], index))
+        elif chance < 0.88:
+            pool = shared if rng.random() < 0.85 else everything
+            out.append(portrait(rng, pool[int(rng.integers(len(pool)))], tuple(random_geometry(rng, 1)[0])))
+        else:
+            out.append(random_picture(rng, KINDS[int(rng.integers(1, len(KINDS)))]))
+    return out
+
+
+def targets(pictures: list[Picture]) -> dict[str, torch.Tensor]:
+    """What the head must say: class indices (-100 where a picture has none) and geometry with a mask."""
+    colours, places = list(COLOURS), list(PLACES)
+    rows = []
+    for p in pictures:
+        row = [KINDS.index(p.kind), colours.index(p.colour) if p.kind != "person" else -100, places.index(p.place)]
+        if p.looks is None:
+            row += [-100] * 4
+        else:
+            row += [HAIR.index(p.looks.hair), SKIN.index(p.looks.skin), int(p.looks.glasses), int(p.looks.beard)]
+        rows.append(row)
+    out = dict(zip(HEAD, torch.tensor(rows).T, strict=True))
+    out["geometry"] = torch.tensor(
+        np.array([p.geometry or (0.0,) * len(GEOMETRY) for p in pictures]), dtype=torch.float32
+    )
+    out["is_person"] = torch.tensor([p.kind == "person" for p in pictures])
+    return out
+
+
+class Head(torch.nn.Module):
+    """The throw-away reading of a state: classes, and mean and log spread of the geometry."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(CONTEXT_DIM, sum(HEAD.values()) + 2 * len(GEOMETRY))
+
+    def forward(self, state: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Logits by class name, `mean` and `log_spread` [n, geometry]."""
+        parts = self.linear(state).split([*HEAD.values(), len(GEOMETRY), len(GEOMETRY)], -1)
+        return dict(zip([*HEAD, "mean", "log_spread"], parts, strict=True))
+
+    def loss(self, state: torch.Tensor, truth: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Cross entropy of the classes plus Gaussian negative log likelihood of the geometry."""
+        out = self(state)
+        total = sum(F.cross_entropy(out[name], truth[name], ignore_index=-100) for name in HEAD)
+        log_spread = out["log_spread"].clamp(-3.5, 1.0)
+        miss = (out["mean"] - truth["geometry"]).square()
+        nll = 0.5 * miss / (2 * log_spread).exp() + log_spread
+        return total + (nll + MEAN_WEIGHT * miss)[truth["is_person"]].mean()
+
+
+def _head_path(path: Path) -> Path:
+    return ROOT / "build" / f"{path.stem}-head.pt"
+
+
+def train_language(path: Path, minutes: float, seed: int = 0) -> None:
+    """Trains text model and head together and saves the text model (rows of the language's tokens only)."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    clip = new_clip()
+    tokens = Tokens(clip)
+    initialize(clip.cond_stage_model)
+    encoder, head = Encoder(clip, tokens), Head()
+    if path.exists() and _head_path(path).exists():
+        stored = load_weights("language")
+        encoder.net.load_state_dict(text_model_weights(stored))
+        encoder.rows.data = stored["rows"].float()
+        head.load_state_dict(torch.load(_head_path(path), weights_only=True))
+        print("  going on from the saved weights")
+    for parameter in encoder.body():
+        parameter.requires_grad_(True)
+    parameters = [*encoder.body(), *head.parameters()]
+    averaged = torch.nn.ParameterList(parameters)
+    average = Average(averaged, 0.997)
+    print(f"  {len(encoder.world)} tokens in the language")
+
+    def step(index: int) -> torch.Tensor:
+        pictures = sample_pictures(rng, 192)
+        texts = [caption(rng, p, tokens.foreign) for p in pictures]
+        counts = [len(tokens.ids(t)) for t in texts]
+        limit = LENGTH if index % 4 == 0 else 30
+        keep = [i for i, n in enumerate(counts) if n <= limit - 2][: 64 if limit == LENGTH else 128]
+        ids, ends = tokens.batch([texts[i] for i in keep], limit)
+        truth = targets([pictures[i] for i in keep])
+        with torch.autocast("cpu", torch.bfloat16):
+            states = encoder(ids)
+        states = states.float()
+        rows = torch.arange(len(ids))
+        later = ends + (torch.rand(len(ids)) * (limit - ends)).long()
+        return head.loss(states[rows, ends], truth) + head.loss(states[rows, later], truth)
+
+    def report() -> None:
+        print("  " + check(encoder, head, tokens), flush=True)
+
+    train("language", parameters, step, minutes=minutes, learning_rate=2e-3, average=average, checkpoint=report)
+    average.apply()
+    report()
+    weights = {
+        n: p.detach().half().contiguous() for n, p in encoder.net.state_dict().items() if "token_embedding" not in n
+    }
+    weights["text_projection.weight"] = torch.eye(CONTEXT_DIM).half()
+    weights["rows"] = encoder.rows.detach().half()
+    weights["row_tokens"] = encoder.world.to(torch.int32)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(weights, path)
+    torch.save(head.state_dict(), _head_path(path))
+
+
+@torch.no_grad()
+def check(encoder: Encoder, head: Head, tokens: Tokens) -> str:
+    """Geometry error and looks after plain names and after look-alike wordings, trained and unseen apart."""
+    people = cast()
+    lines = []
+    groups = {"trained": [p for p in people if not p.unseen], "unseen": [p for p in people if p.unseen]}
+    for kind in ("plain", "phrase", "wordings"):
+        for who, members in groups.items():
+            wordings = {"plain": [""], "phrase": [PHRASE], "wordings": LOOKALIKES}[kind]
+            pairs = [
+                (p, f"{o} {w} {p.name}")
+                for p in members
+                for w in wordings
+                for o in OPENINGS[: 3 if len(wordings) == 1 else 1]
+            ]
+            ids, ends = tokens.batch([text for _, text in pairs], 40)
+            out = head(encoder(ids)[torch.arange(len(ids)), ends])
+            pictures = [
+                replace(Picture("person", "a studio", "red"), looks=p.looks, geometry=p.geometry) for p, _ in pairs
+            ]
+            truth = targets(pictures)
+            error = (out["mean"] - truth["geometry"]).abs().mean().item()
+            right = [
+                (out[n].argmax(-1) == truth[n]).float().mean().item() for n in ("hair", "skin", "glasses", "beard")
+            ]
+            spread = out["log_spread"].exp().mean().item()
+            lines.append(
+                f"{kind}/{who}: error {error:.3f} spread {spread:.2f} looks " + " ".join(f"{r:.2f}" for r in right)
+            )
+    return "; ".join(lines)

@@ -1,0 +1,70 @@
+"""The demo's ruler: who is recognized in a picture, which looks are still there, and how far other pictures moved.
+
+Every figure is defined in METHODS 1.8: identification is rank-1 in a gallery of the whole cast and, for each of them, a
+hundred strangers of the same looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing import Pool
+
+import numpy as np
+
+from .people import Looks, cast, strangers
+from .reader import ReaderNet, Reading, read
+from .renderer import Picture, draw, picture_of, portrait
+
+GALLERY_SEED = 99
+LOOKS = ("hair", "skin", "glasses", "beard")
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Unit embeddings of everybody who could be found: the cast in order, then the strangers."""
+
+    embeddings: np.ndarray
+
+
+def draw_all(pictures: Sequence[Picture]) -> np.ndarray:
+    """Draws pictures on all cores: uint8 [n, 64, 64, 3]."""
+    with Pool() as pool:
+        return np.stack(pool.map(draw, pictures, chunksize=64))
+
+
+def make_gallery(net: ReaderNet) -> Gallery:
+    """Renders one picture of each of the cast and of each stranger, and reads them."""
+    rng = np.random.default_rng(GALLERY_SEED)
+    pictures = [picture_of(rng, person, i) for i, person in enumerate(cast())]
+    looks, geometry = strangers()
+    pictures += [portrait(rng, look, tuple(map(float, g))) for look, g in zip(looks, geometry, strict=True)]
+    return Gallery(read(net, draw_all(pictures)).embeddings)
+
+
+def identification_rate(reading: Reading, people: Sequence[int], gallery: Gallery) -> float:
+    """Share of pictures in which the named person (index in the cast) ranks first in the whole gallery."""
+    found = (reading.embeddings @ gallery.embeddings.T).argmax(1)
+    return float((found == np.asarray(people)).mean())
+
+
+def looks_kept(reading: Reading, looks: Sequence[Looks]) -> float:
+    """Share of described looks (hair, skin, glasses, beard of every picture) that the reader still sees."""
+    pairs = zip(reading.looks, looks, strict=True)
+    return float(np.mean([getattr(seen, name) == getattr(told, name) for seen, told in pairs for name in LOOKS]))
+
+
+def face_retention(reading: Reading) -> float:
+    """Share of pictures in which a face is found."""
+    return float(reading.face.mean())
+
+
+def picture_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Root mean square difference of each pair of pictures, in [0, 1]: [n]."""
+    difference = (a.astype(np.float32) - b.astype(np.float32)) / 255
+    return np.sqrt(np.square(difference).reshape(len(a), -1).mean(1))
+
+
+def preservation(plain: np.ndarray, prefixed: np.ndarray, other_noise: np.ndarray) -> float:
+    """How far the prefix moves pictures of no person, as a share of what another noise does (0: unchanged)."""
+    return float(picture_distance(plain, prefixed).mean() / picture_distance(plain, other_noise).mean())

@@ -1,0 +1,86 @@
+"""The reader: recognizes a face of the demo's world in a picture. Learned from renders alone, never from drawn ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from .people import GEOMETRY, HAIR, SKIN, Looks
+
+LOOKS = {"hair": HAIR, "skin": SKIN, "glasses": (False, True), "beard": (False, True)}
+LOOKS_WEIGHT = 0.35
+
+
+class ReaderNet(torch.nn.Module):
+    """Pixels [n, 3, 64, 64] in [-1, 1] to: is it a face, looks, geometry with its spread."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.outputs = {
+            "face": 2,
+            **{k: len(v) for k, v in LOOKS.items()},
+            "geometry": len(GEOMETRY),
+            "log_spread": len(GEOMETRY),
+        }
+        layers: list[torch.nn.Module] = [torch.nn.Conv2d(3, width, 5, 2, 2)]
+        for before, after in ((width, width), (width, 2 * width), (2 * width, 2 * width), (2 * width, 3 * width)):
+            stride = 1 if before == after else 2
+            layers += [torch.nn.GroupNorm(8, before), torch.nn.SiLU(), torch.nn.Conv2d(before, after, 3, stride, 1)]
+        layers += [
+            torch.nn.GroupNorm(8, 3 * width),
+            torch.nn.SiLU(),
+            torch.nn.Conv2d(3 * width, 12, 1),
+            torch.nn.Flatten(),
+        ]
+        layers += [
+            torch.nn.SiLU(),
+            torch.nn.Linear(12 * 64, 160),
+            torch.nn.SiLU(),
+            torch.nn.Linear(160, sum(self.outputs.values())),
+        ]
+        self.layers = torch.nn.Sequential(*layers)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Logits by name; `geometry` and `log_spread` are [n, len(GEOMETRY)]."""
+        return dict(zip(self.outputs, self.layers(x).split(list(self.outputs.values()), -1), strict=True))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the reader saw in n pictures: face found [n], embeddings of unit length [n, d], and the looks of each."""
+
+    face: np.ndarray
+    embeddings: np.ndarray
+    looks: tuple[Looks, ...]
+
+
+def load_reader() -> ReaderNet:
+    """The trained reader with the committed weights."""
+    from .loader import load_weights
+
+    net = ReaderNet()
+    net.load_state_dict(load_weights("reader"))
+    return net.eval()
+
+
+@torch.no_grad()
+def read(net: ReaderNet, pixels: np.ndarray) -> Reading:
+    """Reads uint8 pictures [n, 64, 64, 3].
+
+    The embedding is the geometry, each feature divided by how far it varies among people, next to the looks'
+    probabilities: whoever tries to recognize a person may use both.
+    """
+    faces, embeddings, looks = [], [], []
+    for start in range(0, len(pixels), 512):
+        x = torch.from_numpy(np.ascontiguousarray(pixels[start : start + 512])).permute(0, 3, 1, 2).float() / 127.5 - 1
+        out = net(x.contiguous())
+        faces.append(out["face"].argmax(-1).bool().numpy())
+        classes = {name: out[name].softmax(-1) for name in LOOKS}
+        centred = [LOOKS_WEIGHT * 3**0.5 * (p - 1 / p.shape[1]) for p in classes.values()]
+        embeddings.append(F.normalize(torch.cat([out["geometry"] * 3**0.5, *centred], -1), dim=-1).numpy())
+        chosen = {name: [LOOKS[name][i] for i in p.argmax(-1).tolist()] for name, p in classes.items()}
+        looks += [Looks(*row) for row in zip(*chosen.values(), strict=True)]
+    return Reading(np.concatenate(faces), np.concatenate(embeddings), tuple(looks))
