@@ -17,4 +17,3 @@ def enter_host() -> None:
     from comfy.cli_args import args
 
     args.cpu = True
-    args.use_pytorch_cross_attention = True

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..prefix import AnonymizationError, Prefix, PrefixMismatchError, eject, inject, require_fit
+from ..trainer.comfy_engine import text_encoder
 
 _ORIGINAL = "anonymize_faces_original"
 
@@ -104,13 +105,5 @@ def _original(part: Any) -> Any:
 
 
 def _width(cond_stage_model: Any, key: str) -> int:
-    """Width of an encoder's token embeddings; the host names the encoder after its key, with or without `clip_`."""
-    for name in (f"clip_{key}", key):
-        encoder = getattr(cond_stage_model, name, None)
-        if encoder is not None:
-            embeddings = encoder.transformer.get_input_embeddings()
-            return embeddings.embedding_dim
-    raise PrefixMismatchError(
-        f"This CLIP has no text encoder where '{key}' should be, so it cannot be told whether the prefix fits:"
-        " connect the CLIP of a supported checkpoint."
-    )
+    """Width of an encoder's token embeddings."""
+    return text_encoder(cond_stage_model, key).transformer.get_input_embeddings().embedding_dim

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ..prefix import fingerprint, inject
-from ..prefix.errors import TrainingError
+from ..prefix.errors import PrefixMismatchError, TrainingError
 from .denoiser import Vectors
 
 BACKWARD_MEMORY = 4
@@ -80,7 +80,7 @@ class ComfyDenoiser:
         """See `Denoiser`. Words that are embeddings of the user's own stand for themselves."""
         embeddings = {}
         for key, chunks in self._tokenize(text).items():
-            table = _encoder(self._clip.cond_stage_model, key).transformer.get_input_embeddings().weight
+            table = text_encoder(self._clip.cond_stage_model, key).transformer.get_input_embeddings().weight
             if text.strip():
                 words = [entry[0] for chunk in chunks for entry in chunk if entry[2] != 0]
                 rows = [word if isinstance(word, Tensor) else table[int(word)] for word in words]
@@ -264,12 +264,20 @@ def _activations_copied_when_saved(module: torch.nn.Module) -> Any:
     return torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved)
 
 
-def _encoder(stage: Any, key: str) -> Any:
-    """The text encoder of a key; the host names its attribute after the key, with or without `clip_`."""
+def text_encoder(stage: Any, key: str) -> Any:
+    """The text encoder of a key; the host names its attribute after the key, with or without `clip_`.
+
+    Args:
+        stage: the `cond_stage_model` of the host's CLIP.
+        key: the encoder's key in the host's tokens.
+
+    Raises:
+        PrefixMismatchError: there is none.
+    """
     for name in (f"clip_{key}", key):
         if hasattr(stage, name):
             return getattr(stage, name)
-    raise TrainingError(
+    raise PrefixMismatchError(
         f"This CLIP has no text encoder where '{key}' should be: connect a supported checkpoint's CLIP."
     )
 

@@ -12,7 +12,7 @@ WINDOW = 50
 
 MEANING = (
     "Both are distances from what the model draws for the same prompt without names; 0 is perfect."
-    " Look at pictures, or use Measure Anonymization, before you rely on the prefix."
+    " Look at pictures of people it has not met, without and with it, before you rely on the prefix."
 )
 
 

@@ -73,7 +73,10 @@ def train_autoencoder(folder: Path, path: Path, minutes: float) -> None:
 
 
 def refine_decoder(rendered: Rendered, path: Path, minutes: float) -> None:
-    """Sharpens the decoder on whole pictures while the encoder, and so the latents, stay as they are."""
+    """Sharpens the decoder on whole pictures while the encoder, and so the latents, stay as they are.
+
+    The encoder, which only pictures that are loaded need, is stored in eight bits a weight.
+    """
     torch.manual_seed(1)
     net = TAESD(latent_channels=LATENT_CHANNELS)
     net.load_state_dict(load_weights("autoencoder"))
@@ -92,7 +95,7 @@ def refine_decoder(rendered: Rendered, path: Path, minutes: float) -> None:
 
     train("decoder", list(decoder.parameters()), step, minutes=minutes, learning_rate=1e-3, average=average)
     average.apply()
-    save_half(net.state_dict(), path)
+    save_half(net.state_dict(), path, coarse="taesd_encoder")
 
 
 def _difference(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

@@ -55,11 +55,16 @@ class Average:
             parameter.copy_(value)
 
 
-def save_half(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    """Saves weights as float16 safetensors."""
+def save_half(tensors: dict[str, torch.Tensor], path: Path, coarse: str | None = None) -> None:
+    """Saves weights as float16 safetensors; matrices whose names begin with `coarse` as float8."""
+
+    def stored(name: str, tensor: torch.Tensor) -> torch.Tensor:
+        small = coarse is not None and name.startswith(coarse) and tensor.dim() > 1
+        return tensor.detach().to(torch.float8_e4m3fn if small else torch.float16).contiguous()
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.detach().to(torch.float16).contiguous() for k, v in tensors.items()}, path)
-    print(f"  saved {path.name}: {path.stat().st_size / 1e6:.2f} MB", flush=True)
+    save_file({name: stored(name, tensor) for name, tensor in tensors.items()}, path)
+    say(f"saved {path.name}: {path.stat().st_size / 1e6:.2f} MB")
 
 
 def pixels_to_tensor(pixels) -> torch.Tensor:

@@ -19,6 +19,8 @@ from .data import load_or_render
 from .language import LENGTH, Encoder, Tokens
 
 BATCH = 64
+SHARES = (0.44, 0.25, 0.31)
+"""Of the cast, strangers and things in a batch."""
 
 
 def frozen_encoder() -> tuple[Encoder, Tokens]:
@@ -69,8 +71,8 @@ def train_denoiser(folder: Path, weights: Path, minutes: float) -> None:
     average = Average(unet, 0.9995)
     sampling = type("Sampling", (ModelSamplingDiscrete, V_PREDICTION), {})()
     log_sigmas = sampling.log_sigmas
-    named = [i for i, p in enumerate(rendered.pictures) if p.person is not None]
-    named = torch.tensor(named)
+    kinds = torch.tensor([0 if p.person is not None else 1 if p.looks else 2 for p in rendered.pictures])
+    shares = [(torch.nonzero(kinds == kind).flatten(), share) for kind, share in enumerate(SHARES)]
 
     def contexts(texts: list[str], double: bool) -> torch.Tensor:
         ids, _ = tokens.batch(texts, LENGTH)
@@ -82,13 +84,13 @@ def train_denoiser(folder: Path, weights: Path, minutes: float) -> None:
         return states.float()
 
     def step(index: int) -> torch.Tensor:
-        half = batch_size * 5 // 8
-        picks = torch.cat(
-            [
-                named[torch.randint(len(named), (half,), generator=generator)],
-                torch.randint(len(latents), (batch_size - half,), generator=generator),
-            ]
-        )
+        counts = [round(batch_size * share) for _, share in shares[1:]]
+        counts.insert(0, batch_size - sum(counts))
+        drawn = [
+            members[torch.randint(len(members), (count,), generator=generator)]
+            for (members, _), count in zip(shares, counts, strict=True)
+        ]
+        picks = torch.cat(drawn)
         texts = [
             "" if rng.random() < 0.06 else caption(rng, rendered.pictures[i], tokens.foreign) for i in picks.tolist()
         ]
@@ -108,7 +110,7 @@ def train_denoiser(folder: Path, weights: Path, minutes: float) -> None:
 
     def checkpoint() -> None:
         saved[0] += 1
-        if saved[0] % 9 == 0:
+        if saved[0] % 3 == 0:
             state = dict(zip([n for n, _ in unet.named_parameters()], average.values, strict=True))
             save_half(state, weights / "denoiser.safetensors")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from ..loader import load_weights
 from ..people import HAIR, SKIN
 from ..reader import ReaderNet
 from .common import Average, pixels_to_tensor, save_half, train
@@ -33,6 +34,9 @@ def train_reader(rendered: Rendered, path: Path, minutes: float) -> None:
     """Learns looks by classes and geometry by regression, on slightly shifted, blurred and noisy renders."""
     torch.manual_seed(0)
     net = ReaderNet()
+    if path.exists():
+        net.load_state_dict(load_weights("reader"))
+        print("  going on from the saved weights")
     keep = [i for i, p in enumerate(rendered.pictures) if p.person is None]
     truth = _truth(rendered, keep)
     pixels = torch.from_numpy(rendered.pixels[keep]).permute(0, 3, 1, 2).contiguous()
