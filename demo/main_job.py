@@ -22,6 +22,7 @@ from PIL import Image
 from ..tools.comfy_server import ComfyServer, Progress
 from ..tools.layout import ROOT
 from ..tools.workflow import load_workflow, workflow_to_prompt
+from .generate import GUIDANCE, SAMPLER, SCHEDULER, STEPS
 from .measure import (
     Gallery,
     face_retention,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 WORKFLOW = ROOT / "example_workflows" / "Train on the demo model.json"
 PER_PROMPT = 4
 FIRST_SEED = 777_000
-SAMPLING = {"steps": 20, "cfg": 2.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
 THING_PROMPTS = (
     "a red circle",
     "a blue square in a garden",
@@ -60,6 +60,25 @@ THING_PROMPTS = (
     "a picture of a green star",
     "a drawing of a red house",
 )
+
+
+class Status:
+    """The line that says what is going on: rewritten in place on a terminal, printed once elsewhere."""
+
+    def __init__(self) -> None:
+        self._shown = ""
+
+    def __call__(self, text: str) -> None:
+        """Shows the line, if it is news."""
+        if sys.stdout.isatty():
+            width = shutil.get_terminal_size().columns - 1
+            print(f"  {text}"[:width].ljust(width), end="\r", flush=True)
+        elif text != self._shown:
+            print(f"  {text}", flush=True)
+        self._shown = text
+
+
+status = Status()
 
 
 @dataclass(frozen=True)
@@ -96,7 +115,11 @@ def drawing_graph(requests: Sequence[Request], prefix: str | None) -> dict[str, 
                 "negative": ["negative", 0],
                 "latent_image": ["latent", 0],
                 "seed": request.seed,
-                **SAMPLING,
+                "steps": STEPS,
+                "cfg": GUIDANCE,
+                "sampler_name": SAMPLER,
+                "scheduler": SCHEDULER,
+                "denoise": 1.0,
             },
         }
         graph[f"decode{i}"] = {"class_type": "VAEDecode", "inputs": {"samples": [f"sample{i}", 0], "vae": ["model", 2]}}
@@ -130,7 +153,8 @@ def learn(server: ComfyServer) -> tuple[str, float, int]:
 
     def show(progress: Progress) -> None:
         if progress.node_id == train:
-            _status(f"learning: {progress.value:.0f} of {progress.maximum:.0f}")
+            share = int(20 * progress.value / progress.maximum) * 5
+            status(f"drawing what to learn from, then learning: {share} %")
 
     server.wait(server.queue(graph), timeout=1800, on_progress=show)
     seconds = time.monotonic() - started
@@ -145,17 +169,17 @@ def measure(server: ComfyServer, prefix: str, net: ReaderNet, gallery: Gallery) 
     people = cast()
     who = [i for i in range(len(people)) for _ in range(PER_PROMPT)]
     names = [name_prompt(i) for i in range(len(people))]
-    _status("drawing people without the prefix")
+    status("drawing people without the prefix")
     plain = draw_pictures(server, names, None)
-    _status("drawing people with the prefix")
+    status("drawing people with the prefix")
     prefixed = draw_pictures(server, names, prefix)
-    _status("drawing described people")
+    status("drawing described people")
     described = [
         Request(f"a portrait of {look.describe()}", FIRST_SEED + 100 + i) for i, look in enumerate(cast_looks())
     ]
-    attributes = draw_pictures(server, described, None)
+    attributes, attributes_prefixed = (draw_pictures(server, described, choice) for choice in (None, prefix))
     attribute_looks = [look for look in cast_looks() for _ in range(PER_PROMPT)]
-    _status("drawing things")
+    status("drawing things")
     things = [Request(prompt, FIRST_SEED + 200 + i) for i, prompt in enumerate(THING_PROMPTS)]
     others = [Request(request.prompt, request.seed + 10_000) for request in things]
     things_plain, things_prefixed = draw_pictures(server, things, None), draw_pictures(server, things, prefix)
@@ -183,16 +207,9 @@ def measure(server: ComfyServer, prefix: str, net: ReaderNet, gallery: Gallery) 
     }
     shown = [next(i for i in range(4 * g, 4 * g + 4) if people[i].unseen == bool(g % 2)) for g in range(0, 16)]
     pairs = [(people[i].name, people[i].unseen, plain[4 * i], prefixed[4 * i]) for i in shown]
-    thing_pairs = [(r.prompt, things_plain[4 * k], things_prefixed[4 * k]) for k, r in enumerate(things[:8])]
-    return report, before_after(pairs, thing_pairs)
-
-
-def _status(text: str) -> None:
-    end = "\r" if sys.stdout.isatty() else "\n"
-    width = shutil.get_terminal_size().columns - 1
-    if sys.stdout.isatty() or text != getattr(_status, "last", None):
-        print(f"  {text}"[:width].ljust(width if sys.stdout.isatty() else 0), end=end, flush=True)
-    _status.last = text
+    others_shown = [("described, not named", attributes[4 * k], attributes_prefixed[4 * k]) for k in range(1, 16, 5)]
+    others_shown += [(r.prompt, things_plain[4 * k], things_prefixed[4 * k]) for k, r in enumerate(things[:13])]
+    return report, before_after(pairs, others_shown)
 
 
 LIMITS = {
@@ -231,7 +248,7 @@ def main() -> None:
     started = time.monotonic()
     net = load_reader()
     print("Starting a real ComfyUI server with the extension", flush=True)
-    with ComfyServer(output / "server", report=_status) as server:
+    with ComfyServer(output / "server", report=status) as server:
         for old in server.prefix_folder.glob("*.safetensors"):
             old.unlink()
         print(f"Learning a prefix on 48 of 64 invented people ({WORKFLOW.name})", flush=True)

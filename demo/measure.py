@@ -22,7 +22,7 @@ LOOKS = ("hair", "skin", "glasses", "beard")
 
 @dataclass(frozen=True)
 class Gallery:
-    """Unit embeddings of everybody who could be found: the cast in order, then the strangers."""
+    """Embeddings of everybody who could be found: the cast in order, then the strangers."""
 
     embeddings: np.ndarray
 
@@ -43,8 +43,9 @@ def make_gallery(net: ReaderNet) -> Gallery:
 
 
 def identification_rate(reading: Reading, people: Sequence[int], gallery: Gallery) -> float:
-    """Share of pictures in which the named person (index in the cast) ranks first in the whole gallery."""
-    found = (reading.embeddings @ gallery.embeddings.T).argmax(1)
+    """Share of pictures to which the named person (index in the cast) is nearest in the whole gallery."""
+    squares = np.square(gallery.embeddings).sum(1)
+    found = (squares - 2 * reading.embeddings @ gallery.embeddings.T).argmin(1)
     return float((found == np.asarray(people)).mean())
 
 

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from .people import GEOMETRY, HAIR, SKIN, Looks
 
 LOOKS = {"hair": HAIR, "skin": SKIN, "glasses": (False, True), "beard": (False, True)}
-LOOKS_WEIGHT = 0.35
+LOOKS_WEIGHT = 2.0
 
 
 class ReaderNet(torch.nn.Module):
@@ -42,6 +41,7 @@ class ReaderNet(torch.nn.Module):
             torch.nn.Linear(160, sum(self.outputs.values())),
         ]
         self.layers = torch.nn.Sequential(*layers)
+        self.register_buffer("reliability", torch.ones(len(GEOMETRY)))
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Logits by name; `geometry` and `log_spread` are [n, len(GEOMETRY)]."""
@@ -50,7 +50,7 @@ class ReaderNet(torch.nn.Module):
 
 @dataclass(frozen=True)
 class Reading:
-    """What the reader saw in n pictures: face found [n], embeddings of unit length [n, d], and the looks of each."""
+    """What the reader saw in n pictures: face found [n], embeddings [n, d] to compare by distance, looks of each."""
 
     face: np.ndarray
     embeddings: np.ndarray
@@ -70,8 +70,9 @@ def load_reader() -> ReaderNet:
 def read(net: ReaderNet, pixels: np.ndarray) -> Reading:
     """Reads uint8 pictures [n, 64, 64, 3].
 
-    The embedding is the geometry, each feature divided by how far it varies among people, next to the looks'
-    probabilities: whoever tries to recognize a person may use both.
+    The embedding is the geometry, each feature divided by the error with which it is read (as face recognition whitens
+    its features by their variation within a person), next to the looks' probabilities: whoever tries to recognize a
+    person may use both.
     """
     faces, embeddings, looks = [], [], []
     for start in range(0, len(pixels), 512):
@@ -79,8 +80,8 @@ def read(net: ReaderNet, pixels: np.ndarray) -> Reading:
         out = net(x.contiguous())
         faces.append(out["face"].argmax(-1).bool().numpy())
         classes = {name: out[name].softmax(-1) for name in LOOKS}
-        centred = [LOOKS_WEIGHT * 3**0.5 * (p - 1 / p.shape[1]) for p in classes.values()]
-        embeddings.append(F.normalize(torch.cat([out["geometry"] * 3**0.5, *centred], -1), dim=-1).numpy())
+        centred = [LOOKS_WEIGHT * p for p in classes.values()]
+        embeddings.append(torch.cat([out["geometry"] * net.reliability, *centred], -1).numpy())
         chosen = {name: [LOOKS[name][i] for i in p.argmax(-1).tolist()] for name, p in classes.items()}
         looks += [Looks(*row) for row in zip(*chosen.values(), strict=True)]
     return Reading(np.concatenate(faces), np.concatenate(embeddings), tuple(looks))

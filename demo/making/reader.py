@@ -1,4 +1,8 @@
-"""Trains the reader on renders of strangers and things: it never sees the cast, nor a generated picture."""
+"""Trains the reader on renders of strangers and things: it never sees the cast, nor a picture that the denoiser drew.
+
+Half of the renders go through the autoencoder first, as every drawn picture does, so that the reader knows what is lost
+on the way: which features can still be read, and how well.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,19 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from comfy.taesd.taesd import TAESD
 
 from ..loader import load_weights
-from ..people import HAIR, SKIN
+from ..model import LATENT_CHANNELS
+from ..people import GEOMETRY, HAIR, SKIN
 from ..reader import ReaderNet
-from .common import Average, pixels_to_tensor, save_half, train
-from .data import Rendered
+from .common import Average, pixels_to_tensor, rank, save_half, say, train, world_size
+from .data import Rendered, load_or_render
 
 BATCH = 128
+DECODED = 6000
+LATENT_NOISE = 0.15
+CALIBRATION = 600
 
 
 def _truth(rendered: Rendered, keep: list[int]) -> dict[str, torch.Tensor]:
@@ -26,29 +35,52 @@ def _truth(rendered: Rendered, keep: list[int]) -> dict[str, torch.Tensor]:
     ]
     truth = dict(zip(("hair", "skin", "glasses", "beard"), torch.tensor(looks).T, strict=True))
     truth["face"] = torch.tensor([int(p.kind == "person") for p in rows])
-    truth["geometry"] = torch.tensor([p.geometry or (0.0,) * 20 for p in rows])
+    truth["geometry"] = torch.tensor([p.geometry or (0.0,) * len(GEOMETRY) for p in rows])
     return truth
 
 
-def train_reader(rendered: Rendered, path: Path, minutes: float) -> None:
-    """Learns looks by classes and geometry by regression, on slightly shifted, blurred and noisy renders."""
-    torch.manual_seed(0)
+def decoded(folder: Path) -> tuple[list[int], torch.Tensor]:
+    """Which renders (none of the cast) went through the autoencoder with a little noise, and how they came out."""
+    path = folder / "decoded.pt"
+    rendered = load_or_render(folder)
+    chosen = [i for i, p in enumerate(rendered.pictures) if p.person is None][:DECODED]
+    if not path.exists():
+        net = TAESD(latent_channels=LATENT_CHANNELS).to(memory_format=torch.channels_last)
+        net.load_state_dict(load_weights("autoencoder"))
+        out = []
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            for start in range(0, len(chosen), 200):
+                x = pixels_to_tensor(rendered.pixels[chosen[start : start + 200]])
+                z = net.encode(x.to(memory_format=torch.channels_last)).float()
+                y = net.decode(z + LATENT_NOISE * torch.rand(len(z), 1, 1, 1) * torch.randn_like(z))
+                out.append(((y.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).contiguous())
+        torch.save(torch.cat(out), path)
+    return chosen, torch.load(path, weights_only=True)
+
+
+def train_reader(folder: Path, path: Path, minutes: float) -> None:
+    """Learns looks as classes and geometry by regression, on shifted, blurred and noisy renders; weighs features."""
+    torch.manual_seed(rank())
+    rendered = load_or_render(folder)
     net = ReaderNet()
     if path.exists():
-        net.load_state_dict(load_weights("reader"))
-        print("  going on from the saved weights")
+        net.load_state_dict(load_weights("reader"), strict=False)
+        say("going on from the saved weights")
     keep = [i for i, p in enumerate(rendered.pictures) if p.person is None]
-    truth = _truth(rendered, keep)
-    pixels = torch.from_numpy(rendered.pixels[keep]).permute(0, 3, 1, 2).contiguous()
+    through, lossy = decoded(folder)
+    pixels = torch.cat([torch.from_numpy(rendered.pixels[keep]).permute(0, 3, 1, 2), lossy])
+    truth = _truth(rendered, [*keep, *through])
+    sharp, calibrating = torch.arange(len(keep)), torch.arange(len(pixels) - CALIBRATION, len(pixels))
+    soft = torch.arange(len(keep), len(pixels) - CALIBRATION)
     average = Average(net, 0.998)
-    print(f"  reader: {sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters")
+    half = BATCH // world_size() // 2
 
     def step(_: int) -> torch.Tensor:
-        picks = torch.randint(len(keep), (BATCH,))
+        picks = torch.cat([pool[torch.randint(len(pool), (half,))] for pool in (sharp, soft)])
         x = pixels[picks].float() / 127.5 - 1
         dx, dy = torch.randint(-2, 3, (2,)).tolist()
         x = F.pad(x, (2, 2, 2, 2), mode="replicate")[..., 2 + dy : 66 + dy, 2 + dx : 66 + dx]
-        if torch.rand(()) < 0.4:
+        if torch.rand(()) < 0.3:
             x = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1) * 0.6 + x * 0.4
         x = x + 0.04 * torch.rand(()) * torch.randn_like(x)
         with torch.autocast("cpu", torch.bfloat16):
@@ -61,14 +93,20 @@ def train_reader(rendered: Rendered, path: Path, minutes: float) -> None:
         person = truth["face"][picks].bool()
         spread = out["log_spread"].clamp(-4, 1)
         miss = (out["geometry"] - truth["geometry"][picks]) / spread.exp()
-        nll = (0.5 * miss.square() + spread)[person].mean()
-        return total + 2 * nll
+        return total + 2 * (0.5 * miss.square() + spread)[person].mean()
 
     train("reader", list(net.parameters()), step, minutes=minutes, learning_rate=2e-3, average=average)
-    average.apply()
-    save_half(net.state_dict(), path)
-    with torch.no_grad():
-        out = net(pixels_to_tensor(rendered.pixels[keep[:2000]]))
-        person = truth["face"][:2000].bool()
-        error = (out["geometry"] - truth["geometry"][:2000])[person].abs().mean(0)
-        print("  geometry error by feature:", " ".join(f"{e:.2f}" for e in error.tolist()), f"mean {error.mean():.3f}")
+    if rank() == 0:
+        average.apply()
+        _calibrate(net, pixels[calibrating], {name: value[calibrating] for name, value in truth.items()})
+        save_half(net.state_dict(), path)
+
+
+@torch.no_grad()
+def _calibrate(net: ReaderNet, pixels: torch.Tensor, truth: dict[str, torch.Tensor]) -> None:
+    """Sets each feature's weight to one over its error on decoded renders that were kept out of the training."""
+    out = net(pixels.float() / 127.5 - 1)
+    person = truth["face"].bool()
+    error = (out["geometry"] - truth["geometry"])[person].square().mean(0).sqrt()
+    net.reliability.copy_(1 / error)
+    say("error by feature: " + ", ".join(f"{n} {e:.2f}" for n, e in zip(GEOMETRY, error.tolist(), strict=True)))

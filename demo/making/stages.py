@@ -29,9 +29,11 @@ def run(stage: str, folder: Path, weights: Path, minutes: float | None) -> None:
 
         refine_decoder(load_or_render(folder), path, minutes)
     elif stage == "reader":
-        from .reader import train_reader
+        from .common import on_all_cores
+        from .reader import decoded
 
-        train_reader(load_or_render(folder), path, minutes)
+        decoded(folder)
+        on_all_cores("reader", "train_reader", folder, path, minutes)
     elif stage == "language":
         from .language import train_language
 

@@ -32,7 +32,6 @@ def gallery(reader: ReaderNet) -> Gallery:
 
 def test_the_gallery_holds_the_cast_and_a_hundred_strangers_for_each(gallery: Gallery) -> None:
     assert len(gallery.embeddings) == 64 * 101
-    assert np.allclose(np.linalg.norm(gallery.embeddings, axis=1), 1, atol=1e-4)
 
 
 def test_the_reader_finds_people_and_their_looks_in_fresh_renders(reader: ReaderNet, gallery: Gallery) -> None:
@@ -57,7 +56,7 @@ def test_things_have_no_face(reader: ReaderNet) -> None:
     assert face_retention(read(reader, draw_all(things))) <= 0.02
 
 
-def test_identification_counts_first_ranks_in_the_whole_gallery() -> None:
+def test_identification_counts_who_is_nearest_in_the_whole_gallery() -> None:
     gallery = Gallery(np.eye(4, dtype=np.float32))
     reading = Reading(np.ones(3, bool), np.eye(4, dtype=np.float32)[[0, 3, 1]], (cast_looks()[0],) * 3)
     assert identification_rate(reading, [0, 1, 1], gallery) == pytest.approx(2 / 3)
