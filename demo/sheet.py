@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 CELL, GAP, MARGIN, TITLE, COLUMNS = 128, 10, 22, 20, 8
+LETTERS = 20
 PAPER, INK, SOFT = (250, 250, 248), (32, 34, 40), (120, 124, 132)
 
 
@@ -16,7 +18,7 @@ def before_after(
 ) -> Image.Image:
     """Draws people `(name, unseen, plain, anonymized)`, things `(prompt, plain, prefixed)`, pictures uint8."""
     cells = [(name, "never learned on" if unseen else "", plain, after) for name, unseen, plain, after in people]
-    cells += [(prompt, "", plain, after) for prompt, plain, after in things]
+    cells += [(*_two_lines(prompt), plain, after) for prompt, plain, after in things]
     rows = -(-len(cells) // COLUMNS)
     height_of_row = 2 * CELL + 2 * TITLE + GAP
     width = 2 * MARGIN + COLUMNS * CELL + (COLUMNS - 1) * GAP
@@ -27,9 +29,14 @@ def before_after(
     for index, (name, note, plain, after) in enumerate(cells):
         row, column = divmod(index, COLUMNS)
         x, y = MARGIN + column * (CELL + GAP), MARGIN + 26 + row * (height_of_row + GAP)
-        pen.text((x, y), name[:24], INK, small)
+        pen.text((x, y), name, INK, small)
         pen.text((x, y + 14), note, SOFT, small)
         for k, pixels in enumerate((plain, after)):
             cell = Image.fromarray(pixels).resize((CELL, CELL), Image.Resampling.LANCZOS)
             sheet.paste(cell, (x, y + 2 * TITLE - 8 + k * (CELL + 2)))
     return sheet
+
+
+def _two_lines(text: str) -> tuple[str, str]:
+    first, *rest = wrap(text, LETTERS)
+    return first, " ".join(rest)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..prefix import AnonymizationError, Prefix, PrefixMismatchError, eject, inject, require_fit
-from ..trainer.comfy_engine import text_encoder
+from ..trainer.text_encoders import text_encoder
 
 _ORIGINAL = "anonymize_faces_original"
 

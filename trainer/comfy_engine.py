@@ -24,8 +24,9 @@ import torch
 from torch import Tensor
 
 from ..prefix import fingerprint, inject
-from ..prefix.errors import PrefixMismatchError, TrainingError
+from ..prefix.errors import TrainingError
 from .denoiser import Vectors
+from .text_encoders import text_encoder
 
 BACKWARD_MEMORY = 4
 """Memory of a forward pass that is kept for the backward one, as a multiple of what the host reckons for inference."""
@@ -262,24 +263,6 @@ def _activations_copied_when_saved(module: torch.nn.Module) -> Any:
         return tensor if tensor.untyped_storage().data_ptr() in weights else tensor.clone()
 
     return torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved)
-
-
-def text_encoder(stage: Any, key: str) -> Any:
-    """The text encoder of a key; the host names its attribute after the key, with or without `clip_`.
-
-    Args:
-        stage: the `cond_stage_model` of the host's CLIP.
-        key: the encoder's key in the host's tokens.
-
-    Raises:
-        PrefixMismatchError: there is none.
-    """
-    for name in (f"clip_{key}", key):
-        if hasattr(stage, name):
-            return getattr(stage, name)
-    raise PrefixMismatchError(
-        f"This CLIP has no text encoder where '{key}' should be: connect a supported checkpoint's CLIP."
-    )
 
 
 def _encodes_chunks_apart(stage: Any) -> bool:

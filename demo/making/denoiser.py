@@ -19,6 +19,7 @@ from .data import load_or_render
 from .language import LENGTH, Encoder, Tokens
 
 BATCH = 64
+LEARNING_RATE = 1.2e-3
 SHARES = (0.44, 0.25, 0.31)
 """Of the cast, strangers and things in a batch."""
 
@@ -64,8 +65,9 @@ def train_denoiser(folder: Path, weights: Path, minutes: float) -> None:
     initialize(unet)
     for name in ("out.2.weight", "out.2.bias"):
         torch.nn.init.zeros_(dict(unet.named_parameters())[name])
-    start = weights / "denoiser.safetensors"
-    if start.exists():
+    rate = LEARNING_RATE
+    if (weights / "denoiser.safetensors").exists():
+        rate /= 2
         unet.load_state_dict(load_weights("denoiser"))
         say("going on from the saved weights")
     average = Average(unet, 0.9995)
@@ -119,7 +121,7 @@ def train_denoiser(folder: Path, weights: Path, minutes: float) -> None:
         list(unet.parameters()),
         step,
         minutes=minutes,
-        learning_rate=1.2e-3,
+        learning_rate=rate,
         average=average,
         warm_up=200,
         checkpoint=checkpoint,

@@ -49,7 +49,8 @@ def object_info(server: ComfyServer) -> dict:
 
 
 def test_the_host_loads_the_extension_without_complaint(server):
-    lines = [line for line in server.log().splitlines() if EXTENSION in line]
+    start = server.log().split("Starting server")[0]
+    lines = [line for line in start.splitlines() if EXTENSION in line]
     assert any("seconds:" in line for line in lines), lines
     assert not any("IMPORT FAILED" in line or "Cannot import" in line or "Error while" in line for line in lines), lines
 
