@@ -26,8 +26,8 @@ lint: setup ## checks style and formatting
 	@$(RUN) -m ruff check
 	@$(RUN) -m ruff format --check
 
-demo-model: setup ## builds the demo model's weights anew
-	@$(RUN) -m anonymize_faces.demo.making
+demo-model: setup ## builds the demo model's weights anew (an hour or two)
+	@$(RUN) -m anonymize_faces.demo.making --afresh
 
 bench: setup ## runs all benchmarks, or one: make bench NAME=training_step
 	@for name in $(NAME); do $(RUN) -m anonymize_faces.benchmarks.$$name || exit 1; done

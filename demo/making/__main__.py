@@ -1,4 +1,4 @@
-"""`make demo-model`: rebuilds the demo's weights, stage by stage. What is there already is skipped unless named."""
+"""`make demo-model`: builds the demo's weights anew, stage by stage."""
 
 from __future__ import annotations
 
@@ -8,26 +8,31 @@ from pathlib import Path
 
 from ...tools.layout import ROOT
 from ..host import enter_host
-from .stages import MINUTES, file_of, run
+from ..loader import WEIGHTS
+from .stages import MINUTES, file_of, forget, run
 
 
 def main() -> None:
-    """Runs the stages that are missing, or the ones named."""
+    """Runs the stages that are missing, or the ones named, which go on from what they had learned."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "stages", nargs="*", choices=[*MINUTES, []], help="stages to run (default: all that are missing)"
-    )
-    parser.add_argument("--minutes", type=float, help="training time of the named stages, instead of their defaults")
+    parser.add_argument("stages", nargs="*", metavar="stage", help=f"{', '.join(MINUTES)} (default: what is missing)")
+    parser.add_argument("--minutes", type=float, help="training time of each stage, instead of its default")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "demo-model", help="for rendered pictures")
-    parser.add_argument("--weights", type=Path, default=ROOT / "demo" / "weights", help="where the weights go")
+    parser.add_argument("--afresh", action="store_true", help="forget all weights first")
     arguments = parser.parse_args()
+    if unknown := set(arguments.stages) - set(MINUTES):
+        parser.error(f"there is no stage {', '.join(unknown)}: choose from {', '.join(MINUTES)}")
     enter_host()
-    missing = [stage for stage in MINUTES if not file_of(stage, arguments.weights).exists()]
+    if arguments.afresh:
+        forget(arguments.folder, WEIGHTS)
+    missing = [stage for stage in MINUTES if not file_of(stage, WEIGHTS).exists()]
     for stage in arguments.stages or missing:
         print(f"{stage}: starting", flush=True)
         start = time.time()
-        run(stage, arguments.folder, arguments.weights, arguments.minutes)
+        run(stage, arguments.folder, WEIGHTS, arguments.minutes)
         print(f"{stage}: done in {(time.time() - start) / 60:.1f} minutes", flush=True)
+    if not arguments.stages and not missing:
+        print("All weights are there. Name a stage to go on with it, or give --afresh to start over.")
 
 
 if __name__ == "__main__":

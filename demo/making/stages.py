@@ -6,13 +6,19 @@ from pathlib import Path
 
 from .data import load_or_render
 
-MINUTES = {"autoencoder": 8.0, "decoder": 12.0, "reader": 5.0, "language": 16.0, "denoiser": 40.0}
+MINUTES = {"autoencoder": 12.0, "decoder": 12.0, "reader": 5.0, "language": 16.0, "denoiser": 40.0}
 """In this order. The decoder goes on with what the autoencoder began and is part of the same file."""
 
 
 def file_of(stage: str, weights: Path) -> Path:
     """Where a stage keeps its weights."""
     return weights / f"{'autoencoder' if stage == 'decoder' else stage}.safetensors"
+
+
+def forget(folder: Path, weights: Path) -> None:
+    """Removes all weights, and what was computed with them; the rendered pictures stay."""
+    for file in (*weights.glob("*.safetensors"), folder / "latents.pt", folder / "decoded.pt"):
+        file.unlink(missing_ok=True)
 
 
 def run(stage: str, folder: Path, weights: Path, minutes: float | None) -> None:
