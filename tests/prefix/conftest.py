@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,12 +15,8 @@ RECORD = PrefixRecord(family="sd1", fingerprint="0" * 16)
 
 
 @pytest.fixture(scope="session")
-def comfy(host):
-    """The host's package, on the CPU. It does not read our command line: its own parsing is off unless asked for."""
-    sys.path.append(str(host))
-    from comfy.cli_args import args
-
-    args.cpu = True
+def comfy(host_modules):
+    """The host's package, on the CPU."""
     import comfy.sd
     import comfy.sd1_clip
     import comfy.sdxl_clip
