@@ -28,7 +28,7 @@ def text_model_weights(stored: dict[str, torch.Tensor]) -> dict[str, torch.Tenso
     """The full state of the text model from the stored one, which holds rows for the language's tokens only."""
     import torch
 
-    stored = dict(stored.items())
+    stored = dict(stored)
     table = torch.from_numpy(frozen_embeddings().copy())
     table[stored.pop("row_tokens").long()] = stored.pop("rows").float()
     return {"text_model.embeddings.token_embedding.weight": table, **{n: t.float() for n, t in stored.items()}}

@@ -80,8 +80,8 @@ def read(net: ReaderNet, pixels: np.ndarray) -> Reading:
         out = net(x.contiguous())
         faces.append(out["face"].argmax(-1).bool().numpy())
         classes = {name: out[name].softmax(-1) for name in LOOKS}
-        centred = [LOOKS_WEIGHT * p for p in classes.values()]
-        embeddings.append(torch.cat([out["geometry"] * net.reliability, *centred], -1).numpy())
+        seen = [LOOKS_WEIGHT * p for p in classes.values()]
+        embeddings.append(torch.cat([out["geometry"] * net.reliability, *seen], -1).numpy())
         chosen = {name: [LOOKS[name][i] for i in p.argmax(-1).tolist()] for name, p in classes.items()}
         looks += [Looks(*row) for row in zip(*chosen.values(), strict=True)]
     return Reading(np.concatenate(faces), np.concatenate(embeddings), tuple(looks))
