@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import io
 
-from ..prefix import Prefix, load_prefix
+from ..prefix import Prefix, checkpoint_note, load_prefix, require_family
+from .encoder_fingerprint import encoder_fingerprint
 from .folder import content_hash, fault_of, file_choices, find_file
+from .notices import tell
 from .protected_clip import protect
 from .sockets import PrefixSocket
 
@@ -29,7 +31,7 @@ class AnonymizeFaces(io.ComfyNode):
                     "prefix",
                     options=file_choices(),
                     tooltip="The prefix to protect with: a file in models/anonymization_prefixes, learned on a"
-                    " checkpoint of the same family.",
+                    " checkpoint of the same family. Textual inversions (.safetensors, .pt, .bin) serve as well.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -47,6 +49,7 @@ class AnonymizeFaces(io.ComfyNode):
                     " used instead of the file.",
                 ),
             ],
+            hidden=[io.Hidden.unique_id],
             outputs=[
                 io.Clip.Output(
                     display_name="CLIP", tooltip="The protected text encoder, for every node that encodes a prompt."
@@ -69,7 +72,11 @@ class AnonymizeFaces(io.ComfyNode):
     @classmethod
     def execute(cls, clip: object, prefix: str, strength: float, learned_prefix: Prefix | None = None) -> io.NodeOutput:
         chosen = load_prefix(find_file(prefix)) if learned_prefix is None else learned_prefix
-        return io.NodeOutput(protect(clip, chosen, strength))
+        protected = protect(clip, chosen, strength)
+        require_family(chosen.record, clip.tokenize(""))
+        said = [f"Protected with {chosen.length} vectors." if strength else "Not protected: strength is 0."]
+        said += [note for note in [checkpoint_note(chosen.record, encoder_fingerprint(clip))] if note]
+        return io.NodeOutput(protected, ui=tell(cls, "\n".join(said)))
 
 
 NODES = [AnonymizeFaces]

@@ -73,7 +73,7 @@ class ComfyServer:
     """A ComfyUI process of its own, on a free port of this machine, and a client of it.
 
     What it writes and the prefix files it sees lie under `workspace`: input/, output/, temp/, user/,
-    models/anonymization_prefixes/ and server.log. Models and custom nodes are the host's.
+    models/anonymization_prefixes/, models/embeddings/ and server.log. Models and custom nodes are the host's.
 
     Args:
         workspace: an existing or new folder; a temporary one that goes away with the server if None.
@@ -113,6 +113,11 @@ class ComfyServer:
     def prefix_folder(self) -> Path:
         """Where this server looks first for prefix files, and saves them."""
         return self.workspace / "models" / "anonymization_prefixes"
+
+    @property
+    def embedding_folder(self) -> Path:
+        """Where this server looks first for embeddings, and saves textual inversions."""
+        return self.workspace / "models" / "embeddings"
 
     @property
     def log_path(self) -> Path:
@@ -235,8 +240,10 @@ class ComfyServer:
     def _prepare(self) -> Path:
         for folder in ("input", "output", "temp", "user"):
             (self.workspace / folder).mkdir(parents=True, exist_ok=True)
-        self.prefix_folder.mkdir(parents=True, exist_ok=True)
-        own = {self.prefix_folder.name: str(self.prefix_folder), "is_default": True}
+        folders = (self.prefix_folder, self.embedding_folder)
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+        own = {folder.name: str(folder) for folder in folders} | {"is_default": True}
         (self.workspace / "model_paths.yaml").write_text(json.dumps({"workspace": own}), encoding="utf-8")
         return self.log_path
 
