@@ -62,11 +62,12 @@ def checkpoint_note(record: PrefixRecord, fingerprint: str) -> str | None:
 
     Args:
         record: of the prefix.
-        fingerprint: `fingerprint.fingerprint` of the checkpoint's text encoders.
+        fingerprint: `fingerprint.fingerprint` of the checkpoint's text encoders, empty if it cannot be told.
     """
-    if not record.fingerprint:
+    if not record.fingerprint or not fingerprint:
         return (
-            "It is not known which checkpoint this prefix was learned on: look at a few pictures before you rely on it."
+            "It is not known whether this prefix was learned on this checkpoint: look at a few pictures before you rely"
+            " on it."
         )
     if record.fingerprint != fingerprint:
         return (
