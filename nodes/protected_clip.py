@@ -29,7 +29,7 @@ from ..prefix import (
     inject_text,
     require_fit,
 )
-from ..trainer.text_encoders import embedding_table, text_encoders
+from ..trainer.text_encoders import embedding_table, text_encoders, vectors_for
 
 _ORIGINAL = "anonymize_faces_original"
 
@@ -61,10 +61,11 @@ def protect(clip: Any, prefix: Prefix, strength: float) -> Any:
     require_fit(prefix.vectors, {key: embedding_table(part).embedding_dim for key, part in encoders.items()})
     if strength == 0.0:
         return protected
-    tokenize_with_weights = _protected_tokenize(tokenizer, prefix.vectors, encoders.keys())
+    vectors = vectors_for(encoders, prefix.vectors)
+    tokenize_with_weights = _protected_tokenize(tokenizer, vectors, encoders.keys())
     if strength < 1.0:
         frame = frame_of(tokenize, "a")
-        blended = _blended_encode(encoder, prefix.vectors, frame, encoders.keys(), strength)
+        blended = _blended_encode(encoder, vectors, frame, encoders.keys(), strength)
         protected.cond_stage_model = _view(encoder, encode_token_weights=blended)
     protected.tokenizer = _view(tokenizer, tokenize_with_weights=tokenize_with_weights)
     return protected

@@ -14,8 +14,8 @@ from torch import Tensor
 from .errors import PrefixMismatchError
 from .tokens import Chunk, Entry, common_start, entry_like, is_row, is_structure
 
-STAND_INS = ("a", "b b b b b b b b")
-"""Two prompts that share no token and differ in length."""
+STAND_INS = ("the", "b b b b b b b b")
+"""Two prompts that share no token and differ in length: "the" is one token in every vocabulary."""
 
 
 @dataclass(frozen=True)

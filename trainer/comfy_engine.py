@@ -26,7 +26,8 @@ from torch import Tensor
 from ..prefix import family_of, fingerprint, frame_of, inject_text, words
 from ..prefix.errors import TrainingError
 from .denoiser import Vectors
-from .text_encoders import embedding_table, text_encoders
+from .differentiable import differentiable
+from .text_encoders import embedding_table, text_encoders, vectors_for
 
 BACKWARD_MEMORY = 4
 """Memory of a forward pass that is kept for the backward one, as a multiple of what the host reckons for inference."""
@@ -117,13 +118,13 @@ class ComfyDenoiser:
             tokens = [self._tokenize(prompt) for prompt in prompts]
         else:
             device = self._clip.patcher.load_device
-            vectors = {key: rows.to(device) for key, rows in vectors.items()}
+            vectors = vectors_for(self._encoders, {key: rows.to(device) for key, rows in vectors.items()})
             tokens = [inject_text(self._tokenize, prompt, vectors, self._encoders) for prompt in prompts]
         stage = self._clip.cond_stage_model
         stage.reset_clip_options()
         if self._clip.layer_idx is not None:
             stage.set_clip_options({"layer": self._clip.layer_idx})
-        with _activations_copied_when_saved(stage):
+        with differentiable(stage):
             if _encodes_chunks_apart(stage) and not self._model.model.adm_channels:
                 return _encode_together(stage, tokens)
             return [_conditioning(stage.encode_token_weights(prompt)) for prompt in tokens]
@@ -252,20 +253,6 @@ def _unpin(patcher: Any, key: str) -> None:
     """The host pins the memory of weights that it streams to the device; it must not lose sight of such memory."""
     if key in getattr(patcher, "pinned", ()):
         patcher.unpin_weight(key)
-
-
-def _activations_copied_when_saved(module: torch.nn.Module) -> Any:
-    """Lets autograd run through the host's text encoders, which add residuals in place (HOST.md 2).
-
-    What the forward pass saves for the backward one is copied, but for the weights, which nobody alters.
-    `allow_mutation_on_saved_tensors` does the same, but would have to watch every operation of the whole step.
-    """
-    weights = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
-
-    def pack(tensor: Tensor) -> Tensor:
-        return tensor if tensor.untyped_storage().data_ptr() in weights else tensor.clone()
-
-    return torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved)
 
 
 def _encodes_chunks_apart(stage: Any) -> bool:

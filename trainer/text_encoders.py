@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from ..prefix import family_of, key_of
 from ..prefix.errors import PrefixMismatchError
@@ -31,3 +35,24 @@ def text_encoders(stage: Any) -> dict[str, Any]:
 def embedding_table(encoder: Any) -> Any:
     """The encoder's table of token embeddings: a module with `weight` `[vocabulary, d]` and `embedding_dim`."""
     return encoder.transformer.get_input_embeddings()
+
+
+def vectors_for(encoders: Mapping[str, Any], vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The vectors of a prefix as the encoders' networks want them; differentiable.
+
+    A prefix's vectors have the scale of the table's weights. Gemma multiplies them: older hosts inside the network,
+    newer ones where they look a word up, so that there whoever puts in vectors must do it himself.
+    """
+    scales = {key: _scale(embedding_table(encoders[key])) for key in vectors if key in encoders}
+    return {key: rows if scales.get(key, 1.0) == 1.0 else rows * scales[key] for key, rows in vectors.items()}
+
+
+@torch.no_grad()
+def _scale(table: Any) -> float:
+    """By how much a table of embeddings multiplies its weights."""
+    if type(table).__name__ == "Embedding":
+        return 1.0
+    rows = table.weight[:64].float()
+    looked_up = table(torch.arange(len(rows), device=rows.device), out_dtype=torch.float32)
+    largest = rows.abs().argmax()
+    return float(looked_up.flatten()[largest] / rows.flatten()[largest])
