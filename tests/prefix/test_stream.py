@@ -206,3 +206,18 @@ def test_a_checkpoint_of_a_family_that_we_do_not_know_is_refused_by_the_name_of_
     clip = comfy.sd.CLIP(target, model_options={"t5base_model_config": sizes})
     with pytest.raises(PrefixMismatchError, match="does not know text encoder 't5base' yet"):
         protect(clip, make_prefix(m=M, t5base=16), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("flux", torch.float8_e4m3fn), ("omnigen2", torch.float8_e4m3fn), ("lumina 2", torch.bfloat16)],
+)
+def test_weights_of_fewer_bits_are_protected_as_well(host_modules, make_prefix, name, dtype):
+    clip, widths = make_clip(name, dtype=dtype), FAMILIES[name].widths
+    plain = clip.encode_from_tokens(clip.tokenize("cats"))
+    protected = protect(clip, make_prefix(m=M, **widths), 1.0)
+    found = protected.encode_from_tokens(protected.tokenize("cats"))
+    assert torch.isfinite(found).all()
+    assert found.shape != plain.shape or not torch.equal(found, plain)
+    with pytest.raises(PrefixMismatchError, match="wide for text encoder"):
+        protect(clip, make_prefix(m=M, **{key: width + 1 for key, width in widths.items()}), 1.0)
