@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+import safetensors.torch
 import torch
 
 from anonymize_faces.nodes.protected_clip import protect
@@ -221,3 +222,17 @@ def test_weights_of_fewer_bits_are_protected_as_well(host_modules, make_prefix, 
     assert found.shape != plain.shape or not torch.equal(found, plain)
     with pytest.raises(PrefixMismatchError, match="wide for text encoder"):
         protect(clip, make_prefix(m=M, **{key: width + 1 for key, width in widths.items()}), 1.0)
+
+
+def test_an_embedding_of_the_users_own_at_the_start_comes_after_the_prefix_and_whole(
+    host_modules, make_prefix, tmp_path
+):
+    safetensors.torch.save_file({"v": torch.randn(2, 16)}, tmp_path / "mine.safetensors")
+    clip, prefix = make_clip("z-image", embeddings=tmp_path), make_prefix(m=M, qwen3_4b=16)
+    plain = clip.tokenize("embedding:mine cats")["qwen3_4b"][0]
+    tokens = protect(clip, prefix, 1.0).tokenize("embedding:mine cats")["qwen3_4b"][0]
+    own = next(n for n, entry in enumerate(plain) if isinstance(entry[0], torch.Tensor))
+    rows = [entry[0] for entry in tokens[own : own + M + 2]]
+    assert torch.equal(torch.stack(rows[:M]), prefix.vectors["qwen3_4b"])
+    assert all(torch.equal(row, entry[0]) for row, entry in zip(rows[M:], plain[own : own + 2], strict=True))
+    assert [entry[0] for entry in tokens[own + M + 2 :]] == [entry[0] for entry in plain[own + 2 :]]
