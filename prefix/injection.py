@@ -162,7 +162,7 @@ def _frame_around(tokens: Tokens, tokenize: Tokenize, text: str) -> Frame:
             break
         ones, others = tokenize(one), tokenize(other)
         for key in missing:
-            around = surroundings_of(ones[key][0], others[key][0], merges=text[:1].isspace())
+            around = surroundings_of(ones[key][0], others[key][0], text)
             if all(around.fit(chunk) for chunk in tokens[key]):
                 streams[key] = around
     for key in keys:

@@ -224,15 +224,24 @@ def test_weights_of_fewer_bits_are_protected_as_well(host_modules, make_prefix, 
         protect(clip, make_prefix(m=M, **{key: width + 1 for key, width in widths.items()}), 1.0)
 
 
-def test_an_embedding_of_the_users_own_at_the_start_comes_after_the_prefix_and_whole(
-    host_modules, make_prefix, tmp_path
+@pytest.mark.parametrize("name", ["z-image", "qwen-image"])
+def test_a_prompt_that_begins_with_an_embedding_of_the_users_own_is_protected(
+    host_modules, make_prefix, name, tmp_path
 ):
     safetensors.torch.save_file({"v": torch.randn(2, 16)}, tmp_path / "mine.safetensors")
-    clip, prefix = make_clip("z-image", embeddings=tmp_path), make_prefix(m=M, qwen3_4b=16)
-    plain = clip.tokenize("embedding:mine cats")["qwen3_4b"][0]
-    tokens = protect(clip, prefix, 1.0).tokenize("embedding:mine cats")["qwen3_4b"][0]
-    own = next(n for n, entry in enumerate(plain) if isinstance(entry[0], torch.Tensor))
-    rows = [entry[0] for entry in tokens[own : own + M + 2]]
-    assert torch.equal(torch.stack(rows[:M]), prefix.vectors["qwen3_4b"])
-    assert all(torch.equal(row, entry[0]) for row, entry in zip(rows[M:], plain[own : own + 2], strict=True))
-    assert [entry[0] for entry in tokens[own + M + 2 :]] == [entry[0] for entry in plain[own + 2 :]]
+    clip, (key,) = make_clip(name, embeddings=tmp_path), FAMILIES[name].widths
+    prefix = make_prefix(m=M, **{key: 16})
+    protected = protect(clip, prefix, 1.0)
+    plain, tokens = (c.tokenize("embedding:mine cats")[key][0] for c in (clip, protected))
+    place = next(n for n, entry in enumerate(tokens) if isinstance(entry[0], torch.Tensor))
+    assert [entry[0] for entry in tokens[place - 3 : place]] == TURN
+    assert all(torch.equal(entry[0], row) for entry, row in zip(tokens[place:], prefix.vectors[key], strict=False))
+    rest = tokens[place + M :]
+    assert comparable(rest) == comparable(plain[-len(rest) :])
+    assert len(rest) >= len(plain) - place
+    with torch.no_grad():
+        assert torch.isfinite(protected.encode_from_tokens(protected.tokenize("embedding:mine cats"))).all()
+
+
+def comparable(chunk):
+    return [entry[0].tolist() if isinstance(entry[0], torch.Tensor) else entry[0] for entry in chunk]
