@@ -5,21 +5,31 @@ nodes and other extensions' alike, gets it. The original CLIP shares its tokeniz
 stays exactly as it was: the copy holds *views* of both, objects of a class of our own over the very same state.
 
 Strength between 0 and 1 blends conditionings: each chunk is encoded with the prefix and once more without it (the same
-words in the same chunk), and the conditioning moves on the straight line between the two. Blending vectors instead
-would have no end at "plain": a prefix of any values shifts the words by m positions. A chunk whose tokens no longer
-begin with the prefix, because somebody rebuilt them, is encoded as it is.
+words in the same chunk), and the conditioning moves on the straight line between the two (see `blending`). Blending
+vectors instead would have no end at "plain": a prefix of any values shifts the words by m positions. A chunk whose
+tokens no longer carry the prefix, because somebody rebuilt them, is encoded as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ..prefix import AnonymizationError, Prefix, PrefixMismatchError, eject, inject, require_fit
-from ..trainer.text_encoders import text_encoder
+from ..prefix import (
+    AnonymizationError,
+    Frame,
+    Prefix,
+    PrefixMismatchError,
+    blend,
+    eject,
+    frame_of,
+    inject_text,
+    require_fit,
+)
+from ..trainer.text_encoders import embedding_table, text_encoders, vectors_for
 
 _ORIGINAL = "anonymize_faces_original"
 
@@ -44,16 +54,20 @@ def protect(clip: Any, prefix: Prefix, strength: float) -> Any:
     if not 0.0 <= strength <= 1.0:
         raise AnonymizationError(f"Strength {strength} is out of range: choose 0 (plain) to 1 (protected).")
     protected = unprotect(clip)
-    blank = protected.tokenize("", return_word_ids=True)
-    inject(blank, prefix.vectors, blank)  # What would fail at every prompt is told here, at the node.
-    require_fit(prefix.vectors, {key: _width(protected.cond_stage_model, key) for key in blank})
+    tokenizer, encoder = protected.tokenizer, protected.cond_stage_model
+    encoders = text_encoders(encoder)
+    tokenize = partial(protected.tokenize, return_word_ids=True)
+    inject_text(tokenize, "", prefix.vectors, encoders)  # What would fail at every prompt is told here, at the node.
+    require_fit(prefix.vectors, {key: embedding_table(part).embedding_dim for key, part in encoders.items()})
     if strength == 0.0:
         return protected
-    tokenizer, encoder = protected.tokenizer, protected.cond_stage_model
-    protected.tokenizer = _view(tokenizer, tokenize_with_weights=_protected_tokenize(tokenizer, prefix.vectors))
+    vectors = vectors_for(encoders, prefix.vectors)
+    tokenize_with_weights = _protected_tokenize(tokenizer, vectors, encoders.keys())
     if strength < 1.0:
-        blended = _blended_encode(encoder, prefix.vectors, blank, strength)
+        frame = frame_of(tokenize, "a")
+        blended = _blended_encode(encoder, vectors, frame, encoders.keys(), strength)
         protected.cond_stage_model = _view(encoder, encode_token_weights=blended)
+    protected.tokenizer = _view(tokenizer, tokenize_with_weights=tokenize_with_weights)
     return protected
 
 
@@ -65,11 +79,11 @@ def unprotect(clip: Any) -> Any:
     return plain
 
 
-def _protected_tokenize(tokenizer: Any, vectors: Mapping[str, Tensor]) -> Callable[..., Any]:
+def _protected_tokenize(tokenizer: Any, vectors: Mapping[str, Tensor], encoders: Collection[str]) -> Callable[..., Any]:
     def tokenize_with_weights(_view: Any, text: str, return_word_ids: bool = False, **kwargs: Any) -> Any:
         # Word ids are always asked for: they tell which tokens the host would keep together.
-        tokens, blank = (tokenizer.tokenize_with_weights(t, return_word_ids=True, **kwargs) for t in (text, ""))
-        injected = inject(tokens, vectors, blank)
+        tokenize = partial(tokenizer.tokenize_with_weights, return_word_ids=True, **kwargs)
+        injected = inject_text(tokenize, text, vectors, encoders)
         if return_word_ids:
             return injected
         return {key: [[entry[:2] for entry in chunk] for chunk in chunks] for key, chunks in injected.items()}
@@ -77,13 +91,13 @@ def _protected_tokenize(tokenizer: Any, vectors: Mapping[str, Tensor]) -> Callab
     return tokenize_with_weights
 
 
-def _blended_encode(encoder: Any, vectors: Mapping[str, Tensor], blank: Any, strength: float) -> Callable[..., Any]:
+def _blended_encode(
+    encoder: Any, vectors: Mapping[str, Tensor], frame: Frame, encoders: Collection[str], strength: float
+) -> Callable[..., Any]:
     def encode_token_weights(_view: Any, tokens: Any) -> tuple[Any, ...]:
         protected = encoder.encode_token_weights(tokens)
-        plain = encoder.encode_token_weights(eject(tokens, vectors, blank))
-        conditioning = torch.lerp(plain[0], protected[0], strength)
-        pooled = None if protected[1] is None else torch.lerp(plain[1], protected[1], strength)
-        return (conditioning, pooled, *protected[2:])
+        plain = encoder.encode_token_weights(eject(tokens, vectors, frame, encoders))
+        return blend(plain, protected, strength)
 
     return encode_token_weights
 
@@ -102,8 +116,3 @@ def _view(original: Any, **methods: Callable[..., Any]) -> Any:
 def _original(part: Any) -> Any:
     """What lies under a view, or the object itself."""
     return getattr(type(part), _ORIGINAL, part)
-
-
-def _width(cond_stage_model: Any, key: str) -> int:
-    """Width of an encoder's token embeddings."""
-    return text_encoder(cond_stage_model, key).transformer.get_input_embeddings().embedding_dim

@@ -1,5 +1,6 @@
 """Without this package nobody could say what a prefix is, how it is stored or how it enters a prompt."""
 
+from .blending import blend
 from .errors import (
     AnonymizationError,
     IdentityError,
@@ -9,11 +10,12 @@ from .errors import (
     PrefixValueError,
     TrainingError,
 )
-from .family import checkpoint_note, require_family
+from .families import family_of, key_of
 from .file import TORCH_SUFFIXES, load_prefix, save_prefix
 from .fingerprint import fingerprint
-from .injection import eject, inject, require_fit
+from .injection import Frame, eject, frame_of, inject, inject_text, require_fit, words
 from .naming import file_path, path_inside
+from .provenance import checkpoint_note, require_family
 from .storage import SUFFIX, read_whole
 from .textual_inversion import holds_textual_inversion, save_textual_inversion
 from .value import FORMAT_VERSION, Prefix, PrefixRecord
@@ -23,6 +25,7 @@ __all__ = [
     "SUFFIX",
     "TORCH_SUFFIXES",
     "AnonymizationError",
+    "Frame",
     "IdentityError",
     "Prefix",
     "PrefixFileError",
@@ -31,12 +34,17 @@ __all__ = [
     "PrefixRecord",
     "PrefixValueError",
     "TrainingError",
+    "blend",
     "checkpoint_note",
     "eject",
+    "family_of",
     "file_path",
     "fingerprint",
+    "frame_of",
     "holds_textual_inversion",
     "inject",
+    "inject_text",
+    "key_of",
     "load_prefix",
     "path_inside",
     "read_whole",
@@ -44,4 +52,5 @@ __all__ = [
     "require_fit",
     "save_prefix",
     "save_textual_inversion",
+    "words",
 ]

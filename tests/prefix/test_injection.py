@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anonymize_faces.prefix import PrefixMismatchError, eject, inject, require_fit
+from anonymize_faces.prefix import Frame, PrefixMismatchError, eject, inject, require_fit
 
 WIDTH = 4
 OWN = {"one": torch.full((1, WIDTH), 2.0), "six": torch.full((6, WIDTH), 3.0), "twelve": torch.full((12, WIDTH), 4.0)}
@@ -77,7 +77,7 @@ def test_a_prompt_is_cut_where_the_host_would_cut_it(tokenizers, key, text, m):
     shorter = tokenizers(key, 77 - m).tokenize_with_weights(text, return_word_ids=True)
     prefix = [(row, 1.0, 0) for row in vectors_of(m)]
     expected = [[chunk[0], *prefix, *chunk[1:]] for chunk in shorter]
-    for injected in (inject(tokens, {key: vectors_of(m)}, blank), inject(tokens, {key: vectors_of(m)})):
+    for injected in (inject(tokens, {key: vectors_of(m)}, Frame(blank)), inject(tokens, {key: vectors_of(m)})):
         assert comparable(injected[key]) == comparable(expected)
 
 
@@ -183,8 +183,8 @@ def test_an_encoder_that_the_prefix_lacks_is_named(tokenizers):
 
 
 def test_an_encoder_that_we_do_not_know_is_named(tokenizers):
-    with pytest.raises(PrefixMismatchError, match="does not know text encoder 'qwen25_7b'"):
-        inject({"qwen25_7b": [[(1, 1.0)]]}, {"qwen25_7b": vectors_of(2)})
+    with pytest.raises(PrefixMismatchError, match="does not know text encoder 'qwen99_1b'"):
+        inject({"qwen99_1b": [[(1, 1.0)]]}, {"qwen99_1b": vectors_of(2)})
 
 
 @pytest.mark.parametrize(

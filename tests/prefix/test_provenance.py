@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from anonymize_faces.prefix import PrefixMismatchError, PrefixRecord, checkpoint_note, require_family
-from anonymize_faces.prefix.family import FAMILIES
+from anonymize_faces.prefix.provenance import MODEL_FAMILIES
 
 RECORD = PrefixRecord(family="SDXL", fingerprint="0" * 16)
 
@@ -32,13 +32,13 @@ def test_the_families_are_the_hosts(comfy, encoders):
     import comfy.supported_models
 
     hosts = {name.lower() for name in dir(comfy.supported_models)}
-    for family in FAMILIES:
+    for family in MODEL_FAMILIES:
         assert encoders[family.title] in family.encoders
         assert family.names - hosts == {family.title.lower()} - hosts  # All but our own short name.
 
 
 def test_a_prefix_of_one_family_is_refused_by_every_other_and_taken_by_its_own(encoders):
-    for family in FAMILIES:
+    for family in MODEL_FAMILIES:
         for name in family.names:
             record = dataclasses.replace(RECORD, family=name.upper())
             require_family(record, encoders[family.title])

@@ -28,7 +28,7 @@ class Family:
     encoders: tuple[frozenset[str], ...]
 
 
-FAMILIES = tuple(
+MODEL_FAMILIES = tuple(
     Family(title, frozenset(names.split()), tuple(frozenset(keys.split()) for keys in encoders))
     for title, names, encoders in (
         ("SD1", "sd1 sd15 sd15_instructpix2pix", ["l"]),
@@ -48,7 +48,7 @@ def require_family(record: PrefixRecord, encoders: Iterable[str]) -> None:
         encoders: keys of the checkpoint's text encoders.
     """
     keys = frozenset(encoders)
-    for family in FAMILIES:
+    for family in MODEL_FAMILIES:
         if record.family.lower() in family.names and keys not in family.encoders:
             raise PrefixMismatchError(
                 f"The prefix was learned on {family.title}, and this checkpoint is of another family"
@@ -78,5 +78,5 @@ def checkpoint_note(record: PrefixRecord, fingerprint: str) -> str | None:
 
 
 def _describe(keys: frozenset[str]) -> str:
-    titles = [family.title for family in FAMILIES if keys in family.encoders]
+    titles = [family.title for family in MODEL_FAMILIES if keys in family.encoders]
     return titles[0] if titles else f"text encoders {', '.join(sorted(keys))}"
