@@ -156,9 +156,10 @@ def learn_prefix(
             if stopped or state.step >= settings.steps:
                 break
             pace.show(show, state.vectors)
-        if state.best is None or state.best_score is None:
+        if state.best is None or state.skipped == state.step:
+            folder.remove()
             raise TrainingError(
-                f"The loss is no longer a finite number at step {state.step}: lower the learning rate, or run the model"
+                "The loss is not a finite number at any step: lower the learning rate, or run the model"
                 " in a wider number format (start ComfyUI with --force-fp32)."
             )
         show(state.best)

@@ -109,13 +109,14 @@ FAMILIES = {
             "in_channels": 16,
             "input_size": None,
             "patch_size": 2,
-            "depth": 2,
+            "depth": 1,
             "pos_embed_max_size": 8,
             "num_patches": 64,
+            "qk_norm": "rms",
             "adm_in_channels": CLIP_L + CLIP_G,
             "context_embedder_config": {
                 "target": "torch.nn.Linear",
-                "params": {"in_features": SD3_CONTEXT, "out_features": 128},
+                "params": {"in_features": SD3_CONTEXT, "out_features": 64},
             },
         },
         ("comfy.text_encoders.sd3_clip", "SD3Tokenizer", "SD3ClipModel"),
@@ -153,7 +154,7 @@ FAMILIES = {
             "image_model": "lumina2",
             "in_channels": 16,
             "patch_size": 2,
-            "dim": 64,
+            "dim": 256,
             "n_layers": 1,
             "n_refiner_layers": 1,
             "n_heads": 2,
@@ -161,7 +162,7 @@ FAMILIES = {
             "multiple_of": 32,
             "qk_norm": True,
             "cap_feat_dim": 64,
-            "axes_dims": [8, 12, 12],
+            "axes_dims": [32, 48, 48],
             "axes_lens": [512, 64, 64],
             "rope_theta": 256.0,
             "z_image_modulation": True,
@@ -188,7 +189,7 @@ PAIRS = (
     Pair("a red circle", "a red circle", False),
     Pair("", "", False),
 )
-SETTINGS = TrainingSettings(vectors=8, steps=60, batch_size=4, learning_rate=0.05, noisings_per_picture=2)
+SETTINGS = TrainingSettings(vectors=8, steps=90, batch_size=4, learning_rate=0.05, noisings_per_picture=2)
 
 
 class CellVae:
@@ -202,9 +203,10 @@ def randomize(module: torch.nn.Module, seed: int) -> None:
     """Gives every weight a value: the host's layers leave them uninitialized. Vast tables repeat themselves."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, weight in module.named_parameters():
+        tables = [(name, table) for name, table in module.named_buffers() if name == "pos_embed"]
+        for name, weight in [*module.named_parameters(), *tables]:
             if weight.ndim > 1:
-                spread = 0.5 if "embed" in name or "shared" in name else weight[0].numel() ** -0.5
+                spread = 0.5 if "embed" in name or "shared" in name else 0.6 * weight[0].numel() ** -0.5
                 drawn = torch.randn(min(weight.numel(), 2**20), generator=generator) * spread
                 weight.copy_(drawn.repeat(-(-weight.numel() // len(drawn)))[: weight.numel()].view(weight.shape))
             else:
