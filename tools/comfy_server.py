@@ -169,6 +169,12 @@ class ComfyServer:
         if self._temporary is not None:
             self._temporary.cleanup()
 
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        self._check_alive()
+        return self._process.pid
+
     def kill(self) -> None:
         """Ends the process as a crash would, at once and without warning; `start` starts another one."""
         if self._process is not None:

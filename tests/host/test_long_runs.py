@@ -135,3 +135,33 @@ def test_a_request_to_stop_that_is_not_sound_or_comes_at_no_run_is_refused_with_
     answer = requests.post(server.url + STOP, data=body, headers={"Content-Type": content_type})
     assert answer.status_code == status
     assert answer.json()["stopping"] is False and answer.json()["error"].endswith(".")
+
+
+def picture(server: ComfyServer, denoise: float = 1.0) -> bytes:
+    """Draws somebody with the demo model. Above 0.9999 each denoise is 1, but to the host's cache it is another."""
+    graph = {
+        "load": node("LoadDemoModel"),
+        "prompt": node("CLIPTextEncode", clip=["load", 1], text="A portrait of Ada Example"),
+        "latent": node("EmptyLatentImage", width=64, height=64, batch_size=1),
+        "decode": node("VAEDecode", samples=["sample", 0], vae=["load", 2]),
+        "picture": node("PreviewImage", images=["decode", 0]),
+    }
+    sampling = {"seed": 5, "steps": 2, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": denoise}
+    conditions = {"positive": ["prompt", 0], "negative": ["prompt", 0], "latent_image": ["latent", 0]}
+    graph["sample"] = node("KSampler", model=["load", 0], **conditions, **sampling)
+    return server.image(server.wait(server.queue(graph))["outputs"]["picture"]["images"][0])
+
+
+def own_memory(server: ComfyServer) -> int:
+    status = Path(f"/proc/{server.pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1]) * 1024
+
+
+def test_a_prompt_that_waits_draws_the_same_picture_and_memory_is_as_before(server: ComfyServer) -> None:
+    before = picture(server)
+    server.run(training("first of two", 30, seed=11))
+    held = own_memory(server)
+    server.queue(training("second of two", 30, seed=12))
+    assert picture(server, denoise=0.99995) == before
+    assert (server.prefix_folder / "second of two.safetensors").is_file()
+    assert own_memory(server) - held < 50 * 2**20
