@@ -23,12 +23,14 @@ async def comfy_entrypoint() -> ComfyExtension:
             "Anonymize Faces needs ComfyUI 0.3.64 or newer: update ComfyUI and start it again."
         ) from error
     from .nodes import node_classes
+    from .nodes.routes import register_routes
 
     class AnonymizeFacesExtension(ComfyExtension):
         async def get_node_list(self) -> list[type]:
             return node_classes()
 
     _register_prefix_folder()
+    register_routes()
     return AnonymizeFacesExtension()
 
 

@@ -174,6 +174,18 @@ class ComfyServer:
         if self._temporary is not None:
             self._temporary.cleanup()
 
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        self._check_alive()
+        return self._process.pid
+
+    def kill(self) -> None:
+        """Ends the process as a crash would, at once and without warning; `start` starts another one."""
+        if self._process is not None:
+            self._process.kill()
+        self.stop()
+
     def object_info(self) -> dict[str, Any]:
         """Every node the server knows, with its inputs and outputs."""
         return self._get("/object_info").json()

@@ -26,6 +26,8 @@ class Denoiser(Protocol):
     """The base model family, for the prefix's record."""
     fingerprint: str
     """`prefix.fingerprint` of the text encoders."""
+    digest: str
+    """Of everything that its answers follow from: weights, patches, text encoders, how pictures are drawn."""
     latent_shape: tuple[int, ...]
     """Shape of one latent."""
 
@@ -58,3 +60,9 @@ class Denoiser(Protocol):
 
         A picture depends on its own prompt and seed alone, up to rounding.
         """
+
+    def out_of_memory(self, error: Exception) -> bool:
+        """Whether the error says that the device has no memory left."""
+
+    def free_memory(self) -> None:
+        """Gives back what memory the device's allocator keeps for later."""

@@ -151,6 +151,6 @@ def test_half_of_what_is_learned_from_names_somebody(
 def test_report_and_plot_tell_of_both_kinds_of_prompts(make_checkpoint: Make, make_denoiser: Make) -> None:
     learned = learn(make_denoiser(make_checkpoint()))
     report, plot = describe(learned), plot_losses(learned.history)
-    assert "2 people in 3 steps" in report and "People named" in report and "name nobody" in report
+    assert "2 people in 3 steps" in report and "identity signal" in report and "name nobody" in report
     assert plot.shape == (1, 540, 960, 3) and plot.dtype == torch.float32
     assert plot.min() >= 0 and plot.max() == 1 and len(plot.unique()) > 10

@@ -1,0 +1,77 @@
+"""Without this module benchmarks would need a checkpoint: a model laid out like SD1's with random weights.
+
+The denoiser has one block a level, as ComfyUI still takes for SD1 (107 M parameters); the text encoder is CLIP-L whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+UNET = {
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 320,
+    "num_res_blocks": [1, 1],
+    "channel_mult": [1, 2],
+    "transformer_depth": [1, 1],
+    "transformer_depth_output": [1, 1, 1, 1],
+    "transformer_depth_middle": 1,
+    "use_spatial_transformer": True,
+    "use_linear_in_transformer": False,
+    "context_dim": 768,
+    "adm_in_channels": None,
+    "num_heads": 8,
+    "num_head_channels": -1,
+    "use_temporal_attention": False,
+    "legacy": False,
+    "dtype": torch.float32,
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a loader of the host returns, but for the VAE, of which the trainer asks one number."""
+
+    model: Any
+    clip: Any
+    vae: Any
+
+
+class CellVae:
+    """Eight pixels a cell."""
+
+    def spacial_compression_encode(self) -> int:
+        """Pixels that a latent's cell is wide."""
+        return 8
+
+
+def sd1_layout() -> Checkpoint:
+    """The model; call inside the host (`demo.host.enter_host`)."""
+    import comfy.model_patcher
+    import comfy.sd
+    import comfy.supported_models
+    from comfy import sd1_clip, supported_models_base
+
+    class Layout(comfy.supported_models.SD15):
+        unet_extra_config: ClassVar[dict[str, Any]] = {}
+
+    config = Layout(UNET)
+    config.set_inference_dtype(torch.float32, None)
+    cpu = torch.device("cpu")
+    base = config.get_model({}, device=cpu)
+    target = supported_models_base.ClipTarget(sd1_clip.SD1Tokenizer, sd1_clip.SD1ClipModel)
+    clip = comfy.sd.CLIP(target, model_options={"dtype": torch.float32})
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for module in (base.diffusion_model, clip.cond_stage_model):
+            for name, weight in module.named_parameters():
+                if weight.ndim > 1:
+                    spread = 0.03 if "embedding" in name else weight[0].numel() ** -0.5
+                    weight.normal_(0, spread, generator=generator)
+                else:
+                    weight.fill_(1.0 if name.endswith("weight") else 0.0)
+    return Checkpoint(comfy.model_patcher.ModelPatcher(base, load_device=cpu, offload_device=cpu), clip, CellVae())
