@@ -28,6 +28,8 @@ from .sockets import IdentitiesSocket, PrefixSocket
 DEFAULTS = TrainingSettings()
 DRAWING = Drawing()
 COMPUTING = Computing()
+BAR = 1000
+"""Parts of the bar on the node."""
 Widget = TypeVar("Widget", bound=io.WidgetInput)
 
 
@@ -199,6 +201,29 @@ class TrainAnonymizationPrefix(io.ComfyNode):
                         " no room otherwise.",
                     )
                 ),
+                advanced(
+                    io.Int.Input(
+                        "text_steps",
+                        default=DEFAULTS.text_steps,
+                        min=0,
+                        max=100_000,
+                        optional=True,
+                        tooltip="Steps that the prefix learns from the text encoder alone, before the model runs. They"
+                        " are quick. SD1, SD2 and SDXL only.",
+                    )
+                ),
+                advanced(
+                    io.Float.Input(
+                        "overshoot",
+                        default=DEFAULTS.overshoot,
+                        min=0.0,
+                        max=1.0,
+                        step=0.05,
+                        optional=True,
+                        tooltip="How far past 'no identity' to aim for the people learned on, so that people never"
+                        " learned on get there too. 0 aims at it.",
+                    )
+                ),
             ],
             outputs=[
                 PrefixSocket.Output(
@@ -234,14 +259,14 @@ class TrainAnonymizationPrefix(io.ComfyNode):
         check = comfy.model_management.throw_exception_if_processing_interrupted
         shown = hold_out(identities, prompts, chosen.held_out, chosen.seed).examined or identities
         before_after = BeforeAfter(denoiser, shown, chosen.seed, check)
-        bar = comfy.utils.ProgressBar(1)
+        bar = comfy.utils.ProgressBar(BAR)
         pictures: list[torch.Tensor] = []
         context = get_executing_context()
 
         def report(progress: Progress) -> None:
             if progress.steps:
                 RUNNING.begin(context.prompt_id if context else None)
-            bar.update_absolute(progress.pictures + progress.steps, progress.all_pictures + progress.all_steps)
+            bar.update_absolute(round(progress.share * BAR), BAR)
             check()
 
         def show(vectors: Vectors) -> None:

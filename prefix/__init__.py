@@ -10,7 +10,7 @@ from .errors import (
     PrefixValueError,
     TrainingError,
 )
-from .families import family_of, key_of
+from .families import ClipChunks, family_of, key_of
 from .file import TORCH_SUFFIXES, load_prefix, save_prefix
 from .fingerprint import fingerprint
 from .injection import Frame, eject, frame_of, inject, inject_text, require_fit, words
@@ -25,6 +25,7 @@ __all__ = [
     "SUFFIX",
     "TORCH_SUFFIXES",
     "AnonymizationError",
+    "ClipChunks",
     "Frame",
     "IdentityError",
     "Prefix",

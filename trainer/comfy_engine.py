@@ -24,10 +24,10 @@ import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
-from ..prefix import family_of, fingerprint, frame_of, inject_text, words
+from ..prefix import ClipChunks, family_of, fingerprint, frame_of, inject_text, words
 from ..prefix.errors import TrainingError
 from .checkpointing import checkpointed
-from .denoiser import Vectors
+from .denoiser import TextStates, Vectors
 from .differentiable import differentiable
 from .digest import digest_of, original_weights
 from .text_encoders import embedding_table, text_encoders, vectors_for
@@ -172,6 +172,20 @@ class ComfyDenoiser:
                 return _encode_together(stage, tokens)
             return [_conditioning(stage.encode_token_weights(prompt)) for prompt in tokens]
 
+    def text_states(self, prompts: Sequence[str], vectors: Vectors | None = None) -> list[TextStates | None] | None:
+        """See `Denoiser`."""
+        if not all(isinstance(family_of(key), ClipChunks) for key in self._encoders):
+            return None
+        key = next(iter(self._encoders))
+        prefix = 0 if vectors is None else len(vectors[key])
+        found: list[TextStates | None] = []
+        for prompt, (states, _) in zip(prompts, self.encode(prompts, vectors), strict=True):
+            tokens = self._tokenize(prompt)
+            own = tuple(_identifier(entry[0]) for entry in words(key, tokens, frame_of(self._tokenize, prompt)))
+            single = states.shape[1] == len(tokens[key][0])
+            found.append(TextStates(states[0], own, 1 + prefix + len(own)) if single else None)
+        return found
+
     def add_noise(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """See `Denoiser`."""
         return self._sampling.noise_scaling(self._sigmas(t), noise, latents)
@@ -286,6 +300,11 @@ class ComfyDenoiser:
         if dtype is None:
             return nullcontext()
         return torch.autocast(self._model.load_device.type, dtype=dtype)
+
+
+def _identifier(token: Any) -> int:
+    """A number that tells a token from others; an embedding of the user's own is told by the object that it is."""
+    return id(token) if isinstance(token, Tensor) else int(token)
 
 
 def _out_of_cpu_memory(error: Exception) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -13,6 +13,20 @@ Vectors = Mapping[str, Tensor]
 
 Conditioning = Sequence[Any]
 """What `encode` returns: one entry for each prompt, of use to the same denoiser only. Entries may be kept and mixed."""
+
+
+class TextStates(NamedTuple):
+    """What text encoders of CLIP type make of a prompt that takes one chunk.
+
+    Attributes:
+        states: `[length, d]`: start, prefix, words, end, padding; of several encoders side by side.
+        words: the prompt's tokens.
+        stop: position after the last word, which is that of the end token.
+    """
+
+    states: Tensor
+    words: tuple[int, ...]
+    stop: int
 
 
 class Denoiser(Protocol):
@@ -45,6 +59,12 @@ class Denoiser(Protocol):
 
     def encode(self, prompts: Sequence[str], vectors: Vectors | None = None) -> Conditioning:
         """Encodes prompts, with the prefix in every chunk if vectors are given; differentiable in the vectors."""
+
+    def text_states(self, prompts: Sequence[str], vectors: Vectors | None = None) -> Sequence[TextStates | None] | None:
+        """What the text encoders make of prompts, as `encode`; None for a prompt that takes several chunks.
+
+        None for all if an encoder is of another type than CLIP.
+        """
 
     def add_noise(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """The noised latents x_t, `[B, *latent_shape]`."""

@@ -3,9 +3,10 @@
 No face network is needed. For a portrait of somebody, noised, the model predicts one thing when told the name and
 another when told the looks alone; that difference is the *identity signal*. What a prefix leaves of it is
 
-    Σ ‖student(name) − teacher(looks)‖² / Σ ‖plain(name) − teacher(looks)‖²
+    Σ ‖student(name) − goal‖² / Σ ‖plain(name) − goal‖²
 
-over the people, pictures and noises of the exam: 1 without a prefix, 0 where the name says no more than the looks. For
+over the people, pictures and noises of the exam, where the goal is the teacher's prediction, or what lies past it by
+the settings' overshoot (`objective.beyond`): 1 without a prefix, 0 where the name says no more than the looks. For
 prompts that name nobody, how far the prefix moves them is measured against what their words do at all:
 
     Σ ‖student(prompt) − plain(prompt)‖² / Σ ‖plain(prompt) − plain("")‖²
@@ -23,7 +24,7 @@ from torch import Tensor
 from .data import Pair, Pictures
 from .denoiser import Denoiser, Vectors
 from .identities import Identity
-from .objective import distances
+from .objective import beyond, distances
 from .portions import Portions
 from .schedule import stratified_times
 from .seeds import generator as seeded
@@ -91,10 +92,17 @@ class Exam:
         chosen: those that the exam asks about; of either kind at most `MOST_HELD_OUT` are taken.
         seed: times and noises follow from it.
         portions: how many predictions are made at once.
+        overshoot: of the goal.
     """
 
     def __init__(
-        self, denoiser: Denoiser, pictures: Pictures, chosen: Sequence[int], seed: int, portions: Portions
+        self,
+        denoiser: Denoiser,
+        pictures: Pictures,
+        chosen: Sequence[int],
+        seed: int,
+        portions: Portions,
+        overshoot: float = 0.0,
     ) -> None:
         self._denoiser = denoiser
         self._portions = portions
@@ -107,7 +115,8 @@ class Exam:
         self._times = stratified_times(len(self._pairs), seeded(seed, "exam times"))
         self._seed = seed
         self._names = torch.tensor([pair.names_somebody for pair in self._pairs], dtype=torch.bool)
-        self._teacher: Tensor | None = None
+        self._overshoot = overshoot
+        self._goal: Tensor | None = None
         self._full: tuple[float, float] = (math.nan, math.nan)
 
     def __len__(self) -> int:
@@ -116,15 +125,18 @@ class Exam:
     @torch.no_grad()
     def score(self, vectors: Vectors, step: int) -> Score:
         """The score of a prefix; must be called inside `Denoiser.gradients`. NaN if predictions are not finite."""
-        if self._teacher is None:
-            self._teacher = self._predict([pair.teacher for pair in self._pairs])
-            self._full = self._sums([pair.student if pair.names_somebody else "" for pair in self._pairs], None)
-        left = self._sums([pair.student for pair in self._pairs], vectors)
+        if self._goal is None:
+            teacher = self._predict([pair.teacher for pair in self._pairs])
+            plain = self._predict([pair.student if pair.names_somebody else "" for pair in self._pairs])
+            names = self._names.reshape(-1, *[1] * (teacher.ndim - 1))
+            self._goal = torch.where(names, beyond(teacher, plain, self._overshoot), teacher)
+            self._full = self._sums(plain)
+        left = self._sums(self._predict([pair.student for pair in self._pairs], vectors))
         return Score(step, *(_share(part, whole) for part, whole in zip(left, self._full, strict=True)))
 
-    def _sums(self, prompts: Sequence[str], vectors: Vectors | None) -> tuple[float, float]:
-        """Summed distances from the teacher, of pictures that name somebody and of the others."""
-        moved = distances(self._predict(prompts, vectors), self._teacher).double()
+    def _sums(self, predictions: Tensor) -> tuple[float, float]:
+        """Summed distances from the goal, of pictures that name somebody and of the others."""
+        moved = distances(predictions, self._goal).double()
         return float(moved[self._names].sum()), float(moved[~self._names].sum())
 
     def _predict(self, prompts: Sequence[str], vectors: Vectors | None = None) -> Tensor:

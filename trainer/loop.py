@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,6 +27,7 @@ from .settings import TrainingSettings
 from .state import Losses, RunState, Score, new_state, restore, state_to_file
 from .step import MOST_SKIPPED, make_step
 from .targets import TargetPool, slots_of_step
+from .warm_start import warm_start
 
 DRAWN_AT_ONCE = 2
 """Pictures are drawn this many batches at a time: without gradients they need less memory."""
@@ -36,15 +36,28 @@ RECIPE = 1
 """Raised when the same arguments no longer give the same prefix, so that no run of an older version is gone on with."""
 
 
-class Progress(NamedTuple):
-    """How far a run is, in pictures drawn and steps made. Both totals are known from the start."""
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        pictures, text_steps, steps: done so far, in this order: pictures drawn, steps of the warm start, steps.
+        of: how many there are of each.
+        losses: of the last step.
+        score: the best so far.
+    """
 
     pictures: int
-    all_pictures: int
+    text_steps: int
     steps: int
-    all_steps: int
+    of: tuple[int, int, int]
     losses: Losses | None = None
     score: Score | None = None
+
+    @property
+    def share(self) -> float:
+        """From 0 to 1."""
+        return (self.pictures + self.text_steps + self.steps) / sum(self.of)
 
 
 @dataclass(frozen=True)
@@ -113,13 +126,17 @@ def learn_prefix(
     pairs = lessons + questions
     key = run_key(recipe=RECIPE, model=denoiser.digest, settings=dataclasses.asdict(settings), pairs=pairs)
     drawing, asking, learning = (Portions(denoiser, n * settings.batch_size, check) for n in (DRAWN_AT_ONCE, 1, 1))
+    whole = (len(pairs), settings.text_steps, settings.steps)
     stopped = ""
     with RunFolder(runs, key) as folder:
         latents = folder.rows("pictures", len(pairs), denoiser.latent_shape, known(folder, "drawn"), precious=True)
 
         def report_pictures(drawn: int) -> None:
             folder.save("drawn", {"known": mask(latents)}, {})
-            report(Progress(drawn, len(pairs), 0, settings.steps))
+            report(Progress(drawn, 0, 0, whole))
+
+        def report_text(made: int) -> None:
+            report(Progress(len(pairs), made, 0, whole))
 
         pictures = draw_pictures(denoiser, pairs, settings.seed, drawing, latents, report_pictures)
         drawn = time.monotonic()
@@ -127,15 +144,21 @@ def learn_prefix(
         slots = len(lessons) * settings.noisings_per_picture
         answers = folder.rows("targets", slots, denoiser.latent_shape, known(folder, "snapshot"))
         taught = Pictures(latents, lessons)
-        pool = TargetPool(denoiser, taught, settings.noisings_per_picture, settings.seed, answers, asking)
-        exam = Exam(denoiser, pictures, examined_pictures(lessons, questions), settings.seed, asking)
+        pool = TargetPool(
+            denoiser, taught, settings.noisings_per_picture, settings.seed, answers, asking, settings.overshoot
+        )
+        exam = Exam(
+            denoiser, pictures, examined_pictures(lessons, questions), settings.seed, asking, settings.overshoot
+        )
         between = steps_between(len(exam), settings.batch_size)
         with denoiser.gradients(settings.batch_size):
             state = new_state(start_vectors(denoiser, settings), settings)
-        saved = folder.load("snapshot")
-        if saved is not None and restore(state, *saved):
-            state.note(f"The run was broken off and went on from step {state.step}.")
-            learning.size = state.portion
+            saved = folder.load("snapshot")
+            if saved is not None and restore(state, *saved):
+                state.note(f"The run was broken off and went on from step {state.step}.")
+                learning.size = state.portion
+            elif warm_start(denoiser, state.vectors, lessons, settings, learning, report_text):
+                save(folder, state, answers)
         before = state.seconds
         while True:
             with denoiser.gradients(learning.size):
@@ -147,7 +170,7 @@ def learn_prefix(
                     if state.step % settings.snapshot_every == 0 or exam_is_due(state, between, settings.steps):
                         save(folder, state, answers)
                     try:
-                        report(progress_of(state, len(pairs), settings.steps))
+                        report(Progress(*whole[:2], state.step, whole, state.history[-1], state.best_score))
                     except BaseException:
                         save(folder, state, answers)
                         raise
@@ -219,11 +242,6 @@ def reason_to_stop(state: RunState, stop: Callable[[], bool]) -> str:
     if state.skipped_in_a_row >= MOST_SKIPPED:
         return f"It ended at step {state.step}, because the loss was not finite for {MOST_SKIPPED} steps in a row."
     return f"You stopped it at step {state.step}." if stop() else ""
-
-
-def progress_of(state: RunState, pictures: int, steps: int) -> Progress:
-    """How far the run is."""
-    return Progress(pictures, pictures, state.step, steps, state.history[-1], state.best_score)
 
 
 def save(folder: RunFolder, state: RunState, answers: Rows) -> None:

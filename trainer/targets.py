@@ -10,13 +10,14 @@ from torch import Tensor
 
 from .data import Pair, Pictures
 from .denoiser import Conditioning, Denoiser
+from .objective import beyond
 from .portions import Portions
 from .rows import Rows
 from .schedule import stratified_times
 from .seeds import generator as seeded
 
 CONDITIONINGS_KEPT = 256
-"""Encoded neutral prompts that are kept; the one longest unused makes room."""
+"""Encoded prompts without prefix that are kept; the one longest unused makes room."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,7 @@ class TargetPool:
     Args:
         predictions: where the teacher's answers are kept, one row a slot.
         portions: how many the teacher is asked at once.
+        overshoot: see `objective.beyond`.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class TargetPool:
         seed: int,
         predictions: Rows | None = None,
         portions: Portions | None = None,
+        overshoot: float = 0.0,
     ) -> None:
         count = len(pictures.pairs) * noisings
         self.predictions = Rows(count, denoiser.latent_shape) if predictions is None else predictions
@@ -76,6 +79,7 @@ class TargetPool:
         self._pictures = pictures
         self._noisings = noisings
         self._seed = seed
+        self._overshoot = overshoot
         self._times = stratified_times(count, seeded(seed, "times"))
         self._encoded: dict[str, Conditioning] = {}
         kinds = torch.tensor([pair.names_somebody for pair in pictures.pairs]).repeat_interleave(noisings)
@@ -113,8 +117,18 @@ class TargetPool:
 
     @torch.no_grad()
     def _ask_teacher(self, slots: Sequence[int]) -> Tensor:
+        """The teacher's predictions; past them for who is named, see `objective.beyond`."""
         noised, times = self._noised(slots)
-        conditioning = [self._conditioning(self._pair(slot).teacher) for slot in slots]
+        answers = self._predict(noised, times, [self._pair(slot).teacher for slot in slots])
+        named = [index for index, slot in enumerate(slots) if self._pair(slot).names_somebody]
+        if named and self._overshoot:
+            prompts = [self._pair(slots[index]).student for index in named]
+            plain = self._predict(noised[named], times[named], prompts)
+            answers[named] = beyond(answers[named], plain, self._overshoot)
+        return answers
+
+    def _predict(self, noised: Tensor, times: Tensor, prompts: Sequence[str]) -> Tensor:
+        conditioning = [self._conditioning(prompt) for prompt in prompts]
         return self._denoiser.predict(noised, times, conditioning).float().cpu()
 
     def _noise(self, slot: int, shape: torch.Size) -> Tensor:
