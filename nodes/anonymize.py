@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from comfy_api.v0_0_2 import io
+import logging
+
+from comfy_api.v0_0_2 import io, ui
+from server import PromptServer
 
 from ..prefix import Prefix, load_prefix
 from .folder import content_hash, fault_of, file_choices, find_file
-from .protected_clip import protect
+from .protected_clip import is_protected, protect
 from .sockets import PrefixSocket
+
+REPLACED = (
+    "This CLIP was protected already: the prefix of this node replaces the one before it."
+    " Remove one of the two nodes if that is not what you want."
+)
 
 
 class AnonymizeFaces(io.ComfyNode):
@@ -52,6 +60,7 @@ class AnonymizeFaces(io.ComfyNode):
                     display_name="CLIP", tooltip="The protected text encoder, for every node that encodes a prompt."
                 )
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -69,7 +78,15 @@ class AnonymizeFaces(io.ComfyNode):
     @classmethod
     def execute(cls, clip: object, prefix: str, strength: float, learned_prefix: Prefix | None = None) -> io.NodeOutput:
         chosen = load_prefix(find_file(prefix)) if learned_prefix is None else learned_prefix
-        return io.NodeOutput(protect(clip, chosen, strength))
+        protected = protect(clip, chosen, strength)
+        return cls._with_notice(protected, REPLACED) if is_protected(clip) else io.NodeOutput(protected)
+
+    @classmethod
+    def _with_notice(cls, protected: object, notice: str) -> io.NodeOutput:
+        """Tells the artist at the node, in the log and in the workflow's history."""
+        logging.warning("Anonymize Faces: %s", notice)
+        PromptServer.instance.send_progress_text(notice, cls.hidden.unique_id)
+        return io.NodeOutput(protected, ui=ui.PreviewText(notice))
 
 
 NODES = [AnonymizeFaces]

@@ -11,7 +11,7 @@ from .errors import (
 )
 from .file import SUFFIX, load_prefix, save_prefix
 from .fingerprint import fingerprint
-from .injection import eject, inject, require_fit
+from .injection import carries, eject, inject, require_fit
 from .naming import file_path
 from .value import FORMAT_VERSION, Prefix, PrefixRecord
 
@@ -27,6 +27,7 @@ __all__ = [
     "PrefixRecord",
     "PrefixValueError",
     "TrainingError",
+    "carries",
     "eject",
     "file_path",
     "fingerprint",

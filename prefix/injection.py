@@ -94,6 +94,12 @@ def eject(tokens: Tokens, vectors: Mapping[str, Tensor], blank: Tokens | None = 
     }
 
 
+def carries(tokens: Tokens, vectors: Mapping[str, Tensor]) -> bool:
+    """Whether every chunk of every encoder has the whole prefix somewhere in it. Raises as `inject` does."""
+    _require_tokens(tokens)
+    return all(_holds(chunk, _vectors_for(key, vectors)) for key, chunks in tokens.items() for chunk in chunks)
+
+
 def _require_tokens(tokens: Tokens) -> None:
     if not isinstance(tokens, Mapping):
         raise PrefixMismatchError(
@@ -126,7 +132,10 @@ def _layout(key: str, blank: Tokens | None) -> ClipChunks:
         return usual
     if key not in blank or not blank[key] or len(blank[key][0]) < 3:
         raise _other_layout(key)
-    return ClipChunks(*(entry[0] for entry in blank[key][0][:3]))
+    marks = [entry[0] for entry in blank[key][0][:3]]
+    if any(isinstance(mark, Tensor | Mapping) for mark in marks):
+        raise _other_layout(key)
+    return ClipChunks(*marks)
 
 
 def _inject_chunks(key: str, chunks: Sequence[Chunk], vectors: Tensor, layout: ClipChunks) -> list[list[Entry]]:
@@ -153,6 +162,13 @@ def _eject_chunk(chunk: Chunk, vectors: Tensor, layout: ClipChunks) -> list[Entr
     if not all(_is_row(entry[0], row) for entry, row in zip(chunk[1 : count + 1], vectors, strict=False)):
         return list(chunk)
     return [chunk[0], *chunk[count + 1 :], *[_entry_like(chunk[0], layout.pad)] * count]
+
+
+def _holds(chunk: Chunk, vectors: Tensor) -> bool:
+    return any(
+        all(_is_row(entry[0], row) for entry, row in zip(chunk[start:], vectors, strict=False))
+        for start in range(len(chunk) - len(vectors) + 1)
+    )
 
 
 def _is_row(token: Any, row: Tensor) -> bool:
