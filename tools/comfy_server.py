@@ -28,6 +28,7 @@ from .layout import host_folder
 Graph = Mapping[str, Mapping[str, Any]]
 """A prompt as the API takes it: `{node id: {"class_type": …, "inputs": {…}}}`."""
 
+MODEL_KINDS = ("anonymization_prefixes", "checkpoints", "embeddings", "loras")
 LOG_TAIL_LINES = 40
 POLL_SECONDS = 1.0
 REQUEST_SECONDS = 60.0
@@ -73,7 +74,8 @@ class ComfyServer:
     """A ComfyUI process of its own, on a free port of this machine, and a client of it.
 
     What it writes and the prefix files it sees lie under `workspace`: input/, output/, temp/, user/,
-    models/anonymization_prefixes/ and server.log. Models and custom nodes are the host's.
+    models/anonymization_prefixes/ and server.log. Custom nodes are the host's, and so are models, to which those in
+    models/checkpoints/, models/loras/ and models/embeddings/ of the workspace are added.
 
     Args:
         workspace: an existing or new folder; a temporary one that goes away with the server if None.
@@ -112,7 +114,11 @@ class ComfyServer:
     @property
     def prefix_folder(self) -> Path:
         """Where this server looks first for prefix files, and saves them."""
-        return self.workspace / "models" / "anonymization_prefixes"
+        return self.model_folder("anonymization_prefixes")
+
+    def model_folder(self, kind: str) -> Path:
+        """Where this server looks first for models of a kind: one of `MODEL_KINDS`."""
+        return self.workspace / "models" / kind
 
     @property
     def log_path(self) -> Path:
@@ -235,8 +241,10 @@ class ComfyServer:
     def _prepare(self) -> Path:
         for folder in ("input", "output", "temp", "user"):
             (self.workspace / folder).mkdir(parents=True, exist_ok=True)
-        self.prefix_folder.mkdir(parents=True, exist_ok=True)
-        own = {self.prefix_folder.name: str(self.prefix_folder), "is_default": True}
+        own: dict[str, Any] = {"is_default": True}
+        for kind in MODEL_KINDS:
+            self.model_folder(kind).mkdir(parents=True, exist_ok=True)
+            own[kind] = str(self.model_folder(kind))
         (self.workspace / "model_paths.yaml").write_text(json.dumps({"workspace": own}), encoding="utf-8")
         return self.log_path
 
