@@ -85,6 +85,7 @@ class ComfyServer:
         environment: variables added to this process's own.
         report: called with a line now and then while the server starts.
         start_seconds: how long the start may take.
+        poll_seconds: how often to ask whether it has started.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class ComfyServer:
         environment: Mapping[str, str] | None = None,
         report: Callable[[str], None] | None = None,
         start_seconds: float = 300.0,
+        poll_seconds: float = 0.2,
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="comfy-server-") if workspace is None else None
         self.workspace = Path(workspace if self._temporary is None else self._temporary.name).resolve()
@@ -108,6 +110,7 @@ class ComfyServer:
         self._environment = dict(environment or {})
         self._report = report or (lambda line: None)
         self._start_seconds = start_seconds
+        self._poll_seconds = poll_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: websocket.WebSocket | None = None
 
@@ -270,7 +273,7 @@ class ComfyServer:
             if now - said > 5:
                 said = now
                 self._report(f"ComfyUI is starting … {now - began:.0f} s")
-            time.sleep(0.2)
+            time.sleep(self._poll_seconds)
         self._check_alive()
         self._report(f"ComfyUI answers at {self.url}")
 
