@@ -26,6 +26,8 @@ from ._sd1 import WIDTH, write_checkpoint
 STEPS, SIDE, VECTORS = 20, 64, 10
 LEAST_PAIRS, UNCERTAINTY = 8, 0.003
 POLL_SECONDS = 0.005
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+"""Threads that wait for one another on a busy machine are most of the noise; the ratio does not need them."""
 
 
 def workflow(number: int, protected: bool) -> dict[str, Any]:
@@ -72,7 +74,7 @@ def seconds_of(entry: dict[str, Any]) -> float:
 def generation(workspace: Path, most: int) -> Pairs:
     """Times pictures with and without Anonymize Faces on one server."""
     enter_host()
-    server = ComfyServer(workspace)
+    server = ComfyServer(workspace, environment=ONE_THREAD)
     write_checkpoint(server.model_folder("checkpoints") / "random.safetensors")
     vectors = torch.randn(VECTORS, WIDTH, generator=torch.Generator().manual_seed(0)) * 0.02
     save_prefix(Prefix({"l": vectors}, PrefixRecord("sd1", "0" * 16)), server.prefix_folder / "random.safetensors")
@@ -92,7 +94,7 @@ def start(workspace: Path, most: int) -> Pairs:
 
     def begin(extension: str) -> float:
         only = ("--disable-all-custom-nodes", "--whitelist-custom-nodes", extension)
-        server = ComfyServer(workspace, arguments=only, poll_seconds=POLL_SECONDS)
+        server = ComfyServer(workspace, arguments=only, environment=ONE_THREAD, poll_seconds=POLL_SECONDS)
         began = time.perf_counter()
         with server:
             seconds = time.perf_counter() - began
