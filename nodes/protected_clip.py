@@ -9,21 +9,31 @@ and do not carry the prefix are refused, at every strength but 0: what this CLIP
 The encoders within the encoder stay the host's own: other extensions patch them, and find them as they left them.
 
 Strength between 0 and 1 blends conditionings: each chunk is encoded with the prefix and once more without it (the same
-words in the same chunk), and the conditioning moves on the straight line between the two. Blending vectors instead
-would have no end at "plain": a prefix of any values shifts the words by m positions.
+words in the same chunk), and the conditioning moves on the straight line between the two (see `blending`). Blending
+vectors instead would have no end at "plain": a prefix of any values shifts the words by m positions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ..prefix import AnonymizationError, Prefix, PrefixMismatchError, carries, eject, inject, require_fit
-from ..trainer.text_encoders import text_encoder
+from ..prefix import (
+    AnonymizationError,
+    Frame,
+    Prefix,
+    PrefixMismatchError,
+    blend,
+    carries,
+    eject,
+    frame_of,
+    inject_text,
+    require_fit,
+)
+from ..trainer.text_encoders import embedding_table, text_encoders, vectors_for
 
 _ORIGINAL = "anonymize_faces_original"
 
@@ -48,19 +58,21 @@ def protect(clip: Any, prefix: Prefix, strength: float) -> Any:
     if not 0.0 <= strength <= 1.0:
         raise AnonymizationError(f"Strength {strength} is out of range: choose 0 (plain) to 1 (protected).")
     protected = unprotect(clip)
-    blank = protected.tokenize("", return_word_ids=True)
-    inject(blank, prefix.vectors, blank)  # What would fail at every prompt is told here, at the node.
-    require_fit(prefix.vectors, {key: _width(protected.cond_stage_model, key) for key in blank})
+    tokenizer, encoder = protected.tokenizer, protected.cond_stage_model
+    encoders = text_encoders(encoder)
+    tokenize = partial(protected.tokenize, return_word_ids=True)
+    inject_text(tokenize, "", prefix.vectors, encoders)  # What would fail at every prompt is told here, at the node.
+    require_fit(prefix.vectors, {key: embedding_table(part).embedding_dim for key, part in encoders.items()})
     if strength == 0.0:
         return protected
-    tokenizer, encoder = protected.tokenizer, protected.cond_stage_model
+    vectors = vectors_for(encoders, prefix.vectors)
+    tokenize_with_weights = partial(_tokenize, vectors, encoders.keys())
+    frame = frame_of(tokenize, "a")
+    encode_token_weights = partial(_encode, vectors, encoders.keys(), frame, strength)
     # What other extensions set on the copy's tokenizer must not reach the original; the encoder's state is the host's,
     # which goes on changing it.
-    protected.tokenizer = _view(
-        tokenizer, dict(vars(tokenizer)), tokenize_with_weights=partial(_tokenize, prefix.vectors)
-    )
-    encode = partial(_encode, prefix.vectors, blank, strength)
-    protected.cond_stage_model = _view(encoder, vars(encoder), encode_token_weights=encode)
+    protected.tokenizer = _view(tokenizer, dict(vars(tokenizer)), tokenize_with_weights=tokenize_with_weights)
+    protected.cond_stage_model = _view(encoder, vars(encoder), encode_token_weights=encode_token_weights)
     return protected
 
 
@@ -79,23 +91,28 @@ def is_protected(clip: Any) -> bool:
 
 def _tokenize(
     vectors: Mapping[str, Tensor],
+    encoders: Collection[str],
     tokenize: Callable[..., Any],
     text: str,
     return_word_ids: bool = False,
     **kwargs: Any,
 ) -> Any:
     # Word ids are always asked for: they tell which tokens the host would keep together.
-    tokens, blank = (tokenize(t, return_word_ids=True, **kwargs) for t in (text, ""))
-    injected = inject(tokens, vectors, blank)
+    injected = inject_text(partial(tokenize, return_word_ids=True, **kwargs), text, vectors, encoders)
     if return_word_ids:
         return injected
     return {key: [[entry[:2] for entry in chunk] for chunk in chunks] for key, chunks in injected.items()}
 
 
 def _encode(
-    vectors: Mapping[str, Tensor], blank: Any, strength: float, encode: Callable[[Any], tuple[Any, ...]], tokens: Any
+    vectors: Mapping[str, Tensor],
+    encoders: Collection[str],
+    frame: Frame,
+    strength: float,
+    encode: Callable[[Any], tuple[Any, ...]],
+    tokens: Any,
 ) -> tuple[Any, ...]:
-    if not carries(tokens, vectors):
+    if not carries(tokens, vectors, encoders):
         raise PrefixMismatchError(
             "Some of these tokens do not carry the prefix, so the picture would not be protected: encode the prompt"
             " with CLIP Text Encode, or connect the CLIP of Anonymize Faces wherever the prompt is read."
@@ -103,10 +120,7 @@ def _encode(
     protected = encode(tokens)
     if strength == 1.0:
         return protected
-    plain = encode(eject(tokens, vectors, blank))
-    conditioning = torch.lerp(plain[0], protected[0], strength)
-    pooled = None if protected[1] is None else torch.lerp(plain[1], protected[1], strength)
-    return (conditioning, pooled, *protected[2:])
+    return blend(encode(eject(tokens, vectors, frame, encoders)), protected, strength)
 
 
 def _view(original: Any, state: dict[str, Any], **methods: Callable[..., Any]) -> Any:
@@ -142,8 +156,3 @@ def _with_state(cls: type, state: dict[str, Any]) -> Any:
 def _original(part: Any) -> Any:
     """What lies under a view, or the object itself."""
     return getattr(type(part), _ORIGINAL, part)
-
-
-def _width(cond_stage_model: Any, key: str) -> int:
-    """Width of an encoder's token embeddings."""
-    return text_encoder(cond_stage_model, key).transformer.get_input_embeddings().embedding_dim

@@ -1,5 +1,6 @@
 """Without this package nobody could say what a prefix is, how it is stored or how it enters a prompt."""
 
+from .blending import blend
 from .errors import (
     AnonymizationError,
     IdentityError,
@@ -9,9 +10,10 @@ from .errors import (
     PrefixValueError,
     TrainingError,
 )
+from .families import family_of, key_of
 from .file import SUFFIX, load_prefix, save_prefix
 from .fingerprint import fingerprint
-from .injection import carries, eject, inject, require_fit
+from .injection import Frame, carries, eject, frame_of, inject, inject_text, require_fit, words
 from .naming import file_path
 from .value import FORMAT_VERSION, Prefix, PrefixRecord
 
@@ -19,6 +21,7 @@ __all__ = [
     "FORMAT_VERSION",
     "SUFFIX",
     "AnonymizationError",
+    "Frame",
     "IdentityError",
     "Prefix",
     "PrefixFileError",
@@ -27,12 +30,18 @@ __all__ = [
     "PrefixRecord",
     "PrefixValueError",
     "TrainingError",
+    "blend",
     "carries",
     "eject",
+    "family_of",
     "file_path",
     "fingerprint",
+    "frame_of",
     "inject",
+    "inject_text",
+    "key_of",
     "load_prefix",
     "require_fit",
     "save_prefix",
+    "words",
 ]

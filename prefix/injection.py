@@ -1,43 +1,70 @@
-"""Without this module a prefix could not enter a prompt: it puts the vectors into every chunk of the host's tokens.
-
-The host's token structure is `{encoder key: [chunk, ...]}`; a chunk is a list of `(token, weight)` or
-`(token, weight, word id)`, a token is an int or an embedding of the user's own. Nothing else of the host is known here.
-"""
+"""Without this module a prefix could not enter a prompt: it puts the vectors into every chunk of the host's tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from .chunks import eject_chunk, inject_chunks, layout_of, words_of_chunk
 from .errors import PrefixMismatchError
-
-Entry = Sequence[Any]
-Chunk = Sequence[Entry]
-Tokens = Mapping[str, Sequence[Chunk]]
-
-KEPT_WHOLE = 8
-"""Token groups shorter than this are not torn between two chunks: the host's `SDTokenizer.max_word_length`."""
-
-LEAST_ROOM = 5
-"""User tokens that a chunk must still hold beside the prefix."""
+from .families import FAMILIES, OPENINGS, ClipChunks, Stream, family_of
+from .stream import (
+    STAND_INS,
+    Surroundings,
+    eject_stream,
+    inject_stream,
+    surroundings_of,
+    unplaced,
+    words_of_stream,
+)
+from .tokens import Entry, Tokenize, Tokens, place_of_rows
 
 
 @dataclass(frozen=True)
-class ClipChunks:
-    """Chunks of a CLIP-type encoder, all of one length: start token, payload, end token, padding."""
+class Frame:
+    """What the host's tokenizer puts around a prompt.
 
-    start: int = 49406
-    end: int = 49407
-    pad: int = 49407
+    Attributes:
+        blank: what it makes of the empty prompt; shows a CLIP's own start, end and padding tokens. Without it they are
+            the usual ones of each encoder.
+        streams: what it puts around prompts of other encoders, by key.
+    """
+
+    blank: Tokens | None = None
+    streams: Mapping[str, Surroundings] = field(default_factory=dict)
 
 
-FAMILIES: Mapping[str, ClipChunks] = {"l": ClipChunks(), "g": ClipChunks(pad=0), "h": ClipChunks(pad=0)}
-"""Where the prefix goes, by the host's encoder key: in CLIP-type chunks, right after the start token."""
+def frame_of(tokenize: Tokenize, text: str) -> Frame:
+    """What the host puts around this prompt: found by letting it tokenize stand-ins for the prompt.
+
+    Raises:
+        PrefixMismatchError: the tokenizer does not name its encoders, or the place of a stream's words is not found.
+    """
+    tokens, blank = tokenize(text), tokenize("")
+    _require_tokens(tokens)
+    keys = [key for key, row in FAMILIES.items() if key in tokens and isinstance(row, Stream) and row.required]
+    streams: dict[str, Surroundings] = {}
+    for one, other in _stand_ins(text):
+        missing = [key for key in keys if key not in streams]
+        if not missing:
+            break
+        ones, others = tokenize(one), tokenize(other)
+        for key in missing:
+            around = surroundings_of(ones[key][0], others[key][0], merges=text[:1].isspace())
+            if all(around.fit(chunk) for chunk in tokens[key]):
+                streams[key] = around
+    for key in keys:
+        if key not in streams:
+            raise unplaced(key)
+    return Frame(blank, streams)
+
+
+def inject_text(tokenize: Tokenize, text: str, vectors: Mapping[str, Tensor], encoders: Collection[str]) -> Tokens:
+    """The tokens of a prompt with the prefix in them; see `frame_of` and `inject`."""
+    return inject(tokenize(text), vectors, frame_of(tokenize, text), encoders)
 
 
 def require_fit(vectors: Mapping[str, Tensor], widths: Mapping[str, int]) -> None:
@@ -48,7 +75,8 @@ def require_fit(vectors: Mapping[str, Tensor], widths: Mapping[str, int]) -> Non
         widths: width of the token embeddings of each of the checkpoint's encoders.
     """
     for key, width in widths.items():
-        _placement(key)
+        if not family_of(key).required and key not in vectors:
+            continue
         found = _vectors_for(key, vectors).shape[1]
         if found != width:
             raise PrefixMismatchError(
@@ -57,50 +85,114 @@ def require_fit(vectors: Mapping[str, Tensor], widths: Mapping[str, int]) -> Non
             )
 
 
-def inject(tokens: Tokens, vectors: Mapping[str, Tensor], blank: Tokens | None = None) -> dict[str, list[list[Entry]]]:
-    """New tokens, in which every chunk of every encoder carries the prefix right after its start token, with weight 1.
+def inject(
+    tokens: Tokens,
+    vectors: Mapping[str, Tensor],
+    frame: Frame = Frame(),
+    encoders: Collection[str] | None = None,
+) -> dict[str, list[list[Entry]]]:
+    """New tokens, in which every chunk of every encoder carries the prefix, with weight 1, before the user's words.
 
-    What no longer fits moves on to a next chunk, in order and by the host's own rule for words; entries of the user
-    (ints, embeddings, weights, word ids) are the very objects that came in. Prefix entries have word id 0, the host's
-    for what is no word. The tokens put in are rows of the given tensors, so that gradients flow back to them.
+    In a CLIP's chunks it stands right after the start token, and what no longer fits moves on to a next chunk, in order
+    and by the host's own rule for words. In a stream it stands where the user's text begins, and as many entries of
+    padding give way, so that the length grows only as far as the words need it. Entries of the user (ints, embeddings,
+    weights, word ids) are the very objects that came in. Prefix entries have word id 0, the host's for what is no word.
+    The tokens put in are rows of the given tensors, so that gradients flow back to them.
 
     Args:
         tokens: what the host's tokenizer made of a prompt.
         vectors: `{encoder key: [m, d]}`, any dtype and device.
-        blank: what the same tokenizer makes of the empty prompt; shows the checkpoint's own start, end and padding
-            tokens. Without it they are the usual ones of each encoder.
+        frame: what the same tokenizer puts around that prompt. Only tokens of CLIPs can do without.
+        encoders: keys of the encoders that the checkpoint has. Tokens for others, which nobody will read, stay as they
+            are. None stands for all in `tokens`.
 
     Raises:
-        PrefixMismatchError: an encoder is unknown, or not in the prefix; the chunks are not laid out as expected; or
-            the prefix leaves no room for a prompt.
+        PrefixMismatchError: an encoder is unknown, takes no vectors, is not in the prefix, or gets no tokens; the
+            chunks are not laid out as expected; or the prefix leaves no room for a prompt.
     """
     _require_tokens(tokens)
-    return {
-        key: _inject_chunks(key, chunks, _vectors_for(key, vectors), _layout(key, blank))
-        for key, chunks in tokens.items()
-    }
+    for key in encoders or ():
+        if family_of(key).required and key not in tokens:
+            raise PrefixMismatchError(
+                f"This CLIP's tokenizer has no words for its text encoder '{key}', so the prefix cannot be placed:"
+                " connect the CLIP of a supported checkpoint."
+            )
+    injected = {}
+    for key, chunks in tokens.items():
+        if not _enters(key, vectors, encoders):
+            injected[key] = [list(chunk) for chunk in chunks]
+            continue
+        row, rows = family_of(key), _vectors_for(key, vectors)
+        if isinstance(row, ClipChunks):
+            injected[key] = inject_chunks(key, chunks, rows, _layout(key, row, frame))
+        else:
+            around = _around(key, row, frame)
+            injected[key] = [inject_stream(key, chunk, rows, around, row.longest) for chunk in chunks]
+    return injected
 
 
-def eject(tokens: Tokens, vectors: Mapping[str, Tensor], blank: Tokens | None = None) -> dict[str, list[list[Entry]]]:
-    """The same chunks without their prefix, padded to the same length: what each chunk would say unprotected.
+def eject(
+    tokens: Tokens,
+    vectors: Mapping[str, Tensor],
+    frame: Frame = Frame(),
+    encoders: Collection[str] | None = None,
+) -> dict[str, list[list[Entry]]]:
+    """The same chunks without their prefix: what each chunk would say unprotected.
 
-    The inverse of `inject` chunk by chunk: user tokens stay in the chunk they are in. A chunk that does not begin with
-    the prefix is returned as it is. Arguments and errors as for `inject`.
+    The inverse of `inject` chunk by chunk: user tokens stay in the chunk they are in, which is padded as it was. A
+    chunk that does not carry the prefix is returned as it is. Arguments and errors as for `inject`.
     """
     _require_tokens(tokens)
-    return {
-        key: [_eject_chunk(chunk, _vectors_for(key, vectors), _layout(key, blank)) for chunk in chunks]
-        for key, chunks in tokens.items()
-    }
+    ejected = {}
+    for key, chunks in tokens.items():
+        if not _enters(key, vectors, encoders):
+            ejected[key] = [list(chunk) for chunk in chunks]
+            continue
+        row, rows = family_of(key), _vectors_for(key, vectors)
+        if isinstance(row, ClipChunks):
+            layout = _layout(key, row, frame)
+            ejected[key] = [eject_chunk(chunk, rows, layout) for chunk in chunks]
+        else:
+            around = _around(key, row, frame)
+            ejected[key] = [eject_stream(chunk, rows, around) for chunk in chunks]
+    return ejected
 
 
-def carries(tokens: Tokens, vectors: Mapping[str, Tensor]) -> bool:
-    """Whether every chunk of every encoder has the whole prefix somewhere in it. Raises as `inject` does."""
+def carries(tokens: Tokens, vectors: Mapping[str, Tensor], encoders: Collection[str] | None = None) -> bool:
+    """Whether every chunk that `inject` would put the prefix into has all of it, wherever it stands.
+
+    Arguments and errors as for `inject`.
+    """
     _require_tokens(tokens)
-    return all(_holds(chunk, _vectors_for(key, vectors)) for key, chunks in tokens.items() for chunk in chunks)
+    return all(
+        place_of_rows(chunk, _vectors_for(key, vectors)) is not None
+        for key, chunks in tokens.items()
+        if _enters(key, vectors, encoders)
+        for chunk in chunks
+    )
 
 
-def _require_tokens(tokens: Tokens) -> None:
+def words(key: str, tokens: Tokens, frame: Frame) -> list[Entry]:
+    """The user's own entries in the tokens of one encoder, without what the host put around them."""
+    row = family_of(key)
+    if isinstance(row, ClipChunks):
+        layout = _layout(key, row, frame)
+        return [entry for chunk in tokens[key] for entry in words_of_chunk(key, chunk, layout)]
+    return [entry for chunk in tokens[key] for entry in words_of_stream(key, chunk, _around(key, row, frame))]
+
+
+def _stand_ins(text: str) -> Iterator[tuple[str, str]]:
+    """Pairs of prompts that the host may treat as it treats this one, but for their words; the likeliest first."""
+    yield STAND_INS
+    for opening in OPENINGS:
+        head, found, _ = text.partition(opening)
+        if found:
+            yield head + opening + STAND_INS[0], head + opening + STAND_INS[1]
+    if not text.strip():
+        yield "", " "
+
+
+def _require_tokens(tokens: Any) -> None:
     if not isinstance(tokens, Mapping):
         raise PrefixMismatchError(
             "This CLIP's tokenizer does not name its text encoders, so the prefix cannot be placed:"
@@ -108,13 +200,11 @@ def _require_tokens(tokens: Tokens) -> None:
         )
 
 
-def _placement(key: str) -> ClipChunks:
-    if key not in FAMILIES:
-        raise PrefixMismatchError(
-            f"Anonymize Faces does not know text encoder '{key}' yet and will not guess where a prefix goes:"
-            " use a checkpoint of a supported family, or update the extension."
-        )
-    return FAMILIES[key]
+def _enters(key: str, vectors: Mapping[str, Tensor], encoders: Collection[str] | None) -> bool:
+    """Whether the prefix is to enter this encoder's tokens."""
+    if encoders is not None and key not in encoders:
+        return False
+    return family_of(key).required or key in vectors
 
 
 def _vectors_for(key: str, vectors: Mapping[str, Tensor]) -> Tensor:
@@ -126,103 +216,13 @@ def _vectors_for(key: str, vectors: Mapping[str, Tensor]) -> Tensor:
     return vectors[key]
 
 
-def _layout(key: str, blank: Tokens | None) -> ClipChunks:
-    usual = _placement(key)
-    if blank is None:
-        return usual
-    if key not in blank or not blank[key] or len(blank[key][0]) < 3:
-        raise _other_layout(key)
-    marks = [entry[0] for entry in blank[key][0][:3]]
-    if any(isinstance(mark, Tensor | Mapping) for mark in marks):
-        raise _other_layout(key)
-    return ClipChunks(*marks)
+def _layout(key: str, usual: ClipChunks, frame: Frame) -> ClipChunks:
+    return usual if frame.blank is None else layout_of(key, usual, frame.blank.get(key, ()))
 
 
-def _inject_chunks(key: str, chunks: Sequence[Chunk], vectors: Tensor, layout: ClipChunks) -> list[list[Entry]]:
-    if not chunks:
-        raise _other_layout(key)
-    entries = [entry for chunk in chunks for entry in _payload(key, chunk, layout)]
-    most = len(chunks[0]) - 2 - LEAST_ROOM
-    if len(vectors) > most:
-        raise PrefixMismatchError(
-            f"A prefix of {len(vectors)} vectors leaves no room for a prompt in text encoder '{key}':"
-            f" learn one of at most {most} vectors."
-        )
-    room = len(chunks[0]) - 2 - len(vectors)
-    style = chunks[0][0]
-    head = [chunks[0][0], *(_entry_like(style, row) for row in vectors.unbind(0))]
-    end, pad = _entry_like(style, layout.end), _entry_like(style, layout.pad)
-    payloads = list(_refill(_groups(entries), room))
-    payloads += [[]] * (len(chunks) - len(payloads))
-    return [[*head, *payload, end, *[pad] * (room - len(payload))] for payload in payloads]
-
-
-def _eject_chunk(chunk: Chunk, vectors: Tensor, layout: ClipChunks) -> list[Entry]:
-    count = len(vectors)
-    if not all(_is_row(entry[0], row) for entry, row in zip(chunk[1 : count + 1], vectors, strict=False)):
-        return list(chunk)
-    return [chunk[0], *chunk[count + 1 :], *[_entry_like(chunk[0], layout.pad)] * count]
-
-
-def _holds(chunk: Chunk, vectors: Tensor) -> bool:
-    return any(
-        all(_is_row(entry[0], row) for entry, row in zip(chunk[start:], vectors, strict=False))
-        for start in range(len(chunk) - len(vectors) + 1)
-    )
-
-
-def _is_row(token: Any, row: Tensor) -> bool:
-    return isinstance(token, Tensor) and token.shape == row.shape and torch.equal(token.to(row), row)
-
-
-def _entry_like(style: Entry, token: Any) -> Entry:
-    return type(style)((token, 1.0, 0)[: len(style)])
-
-
-def _payload(key: str, chunk: Chunk, layout: ClipChunks) -> Chunk:
-    """The user's entries of one chunk: what lies between the start token and the end token."""
-
-    def is_structure(entry: Entry, token: int) -> bool:
-        same = not isinstance(entry[0], Tensor | Mapping) and entry[0] == token
-        return same and entry[1] == 1.0 and (len(entry) < 3 or entry[2] == 0)
-
-    stop = len(chunk)
-    while stop > 1 and is_structure(chunk[stop - 1], layout.pad):
-        stop -= 1
-    if layout.pad != layout.end:
-        stop -= 1
-    framed = 1 <= stop < len(chunk) and is_structure(chunk[0], layout.start) and is_structure(chunk[stop], layout.end)
-    if not framed:
-        raise _other_layout(key)
-    return chunk[1:stop]
-
-
-def _other_layout(key: str) -> PrefixMismatchError:
-    return PrefixMismatchError(
-        f"The tokens for text encoder '{key}' are not laid out as CLIP's are (start, prompt, end, padding):"
-        " connect Anonymize Faces straight to the checkpoint's CLIP."
-    )
-
-
-def _groups(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """Runs of entries that the host made from one word or embedding; without word ids, as far as weights tell."""
-
-    def group(entry: Entry) -> Any:
-        return entry[2] if len(entry) > 2 else (entry[1], isinstance(entry[0], int))
-
-    return (list(run) for _, run in groupby(entries, key=group))
-
-
-def _refill(groups: Iterable[list[Entry]], room: int) -> Iterator[list[Entry]]:
-    """Fills chunks of `room` entries in order; at least one, which may be empty."""
-    filled: list[Entry] = []
-    for group in groups:
-        if len(group) < min(KEPT_WHOLE, room + 1) and len(filled) + len(group) > room:
-            yield filled
-            filled = []
-        while len(filled) + len(group) > room:
-            taken = room - len(filled)
-            yield filled + group[:taken]
-            filled, group = [], group[taken:]
-        filled = filled + group
-    yield filled
+def _around(key: str, row: Stream, frame: Frame) -> Surroundings:
+    if key in frame.streams:
+        return frame.streams[key]
+    if row.required:
+        raise unplaced(key)
+    return Surroundings((), 0)  # It sees parts of some prompts only, with nothing before them.

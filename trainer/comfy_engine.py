@@ -23,10 +23,11 @@ import comfy.sd1_clip
 import torch
 from torch import Tensor
 
-from ..prefix import fingerprint, inject
+from ..prefix import family_of, fingerprint, frame_of, inject_text, words
 from ..prefix.errors import TrainingError
 from .denoiser import Vectors
-from .text_encoders import text_encoder
+from .differentiable import differentiable
+from .text_encoders import embedding_table, text_encoders, vectors_for
 
 BACKWARD_MEMORY = 4
 """Memory of a forward pass that is kept for the backward one, as a multiple of what the host reckons for inference."""
@@ -69,8 +70,9 @@ class ComfyDenoiser:
         self._clip = clip
         self._vae = vae
         self._drawing = drawing
-        self._blank = clip.tokenize("", return_word_ids=True)
-        if any(isinstance(entry[0], Tensor) for chunks in self._blank.values() for entry in chunks[0]):
+        self._encoders = text_encoders(clip.cond_stage_model)
+        blank = clip.tokenize("", return_word_ids=True)
+        if any(isinstance(entry[0], Tensor) for chunks in blank.values() for entry in chunks[0]):
             raise TrainingError("This CLIP carries a prefix already: connect the checkpoint's own CLIP.")
         self.family = type(model.model.model_config).__name__
         self.fingerprint = fingerprint(clip.cond_stage_model.state_dict())
@@ -80,11 +82,12 @@ class ComfyDenoiser:
     def token_embeddings(self, text: str) -> dict[str, Tensor]:
         """See `Denoiser`. Words that are embeddings of the user's own stand for themselves."""
         embeddings = {}
-        for key, chunks in self._tokenize(text).items():
-            table = text_encoder(self._clip.cond_stage_model, key).transformer.get_input_embeddings().weight
+        tokens, frame = self._tokenize(text), frame_of(self._tokenize, text)
+        for key in filter(lambda key: family_of(key).required, self._encoders):
+            table = embedding_table(self._encoders[key]).weight
             if text.strip():
-                words = [entry[0] for chunk in chunks for entry in chunk if entry[2] != 0]
-                rows = [word if isinstance(word, Tensor) else table[int(word)] for word in words]
+                own = [entry[0] for entry in words(key, tokens, frame)]
+                rows = [word if isinstance(word, Tensor) else table[int(word)] for word in own]
                 embeddings[key] = torch.stack([row.detach().float().cpu() for row in rows])
             else:
                 embeddings[key] = table[:: max(1, len(table) // VOCABULARY_SAMPLE)].detach().float().cpu()
@@ -111,16 +114,17 @@ class ComfyDenoiser:
 
     def encode(self, prompts: Sequence[str], vectors: Vectors | None = None) -> list[list[Any]]:
         """See `Denoiser`. The models must be loaded; prompts of CLIP encoders are encoded in one go."""
-        tokens = [self._tokenize(prompt) for prompt in prompts]
-        if vectors is not None:
+        if vectors is None:
+            tokens = [self._tokenize(prompt) for prompt in prompts]
+        else:
             device = self._clip.patcher.load_device
-            vectors = {key: rows.to(device) for key, rows in vectors.items()}
-            tokens = [inject(prompt, vectors, self._blank) for prompt in tokens]
+            vectors = vectors_for(self._encoders, {key: rows.to(device) for key, rows in vectors.items()})
+            tokens = [inject_text(self._tokenize, prompt, vectors, self._encoders) for prompt in prompts]
         stage = self._clip.cond_stage_model
         stage.reset_clip_options()
         if self._clip.layer_idx is not None:
             stage.set_clip_options({"layer": self._clip.layer_idx})
-        with _activations_copied_when_saved(stage):
+        with differentiable(stage):
             if _encodes_chunks_apart(stage) and not self._model.model.adm_channels:
                 return _encode_together(stage, tokens)
             return [_conditioning(stage.encode_token_weights(prompt)) for prompt in tokens]
@@ -249,20 +253,6 @@ def _unpin(patcher: Any, key: str) -> None:
     """The host pins the memory of weights that it streams to the device; it must not lose sight of such memory."""
     if key in getattr(patcher, "pinned", ()):
         patcher.unpin_weight(key)
-
-
-def _activations_copied_when_saved(module: torch.nn.Module) -> Any:
-    """Lets autograd run through the host's text encoders, which add residuals in place (HOST.md 2).
-
-    What the forward pass saves for the backward one is copied, but for the weights, which nobody alters.
-    `allow_mutation_on_saved_tensors` does the same, but would have to watch every operation of the whole step.
-    """
-    weights = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
-
-    def pack(tensor: Tensor) -> Tensor:
-        return tensor if tensor.untyped_storage().data_ptr() in weights else tensor.clone()
-
-    return torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved)
 
 
 def _encodes_chunks_apart(stage: Any) -> bool:

@@ -1,25 +1,58 @@
-"""Without this module nobody would find the text encoder that belongs to a key of the host's tokens."""
+"""Without this module nobody would find the text encoders that a CLIP of the host really has."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from ..prefix import family_of, key_of
 from ..prefix.errors import PrefixMismatchError
 
 
-def text_encoder(stage: Any, key: str) -> Any:
-    """The text encoder of a key; the host names its attribute after the key, with or without `clip_`.
+def text_encoders(stage: Any) -> dict[str, Any]:
+    """The text encoders, by their keys in the host's tokens; a tokenizer may have words for others too.
 
     Args:
         stage: the `cond_stage_model` of the host's CLIP.
-        key: the encoder's key in the host's tokens.
 
     Raises:
-        PrefixMismatchError: there is none.
+        PrefixMismatchError: there is none, or one that no prefix can enter.
     """
-    for name in (f"clip_{key}", key):
-        if hasattr(stage, name):
-            return getattr(stage, name)
-    raise PrefixMismatchError(
-        f"This CLIP has no text encoder where '{key}' should be: connect a supported checkpoint's CLIP."
-    )
+    found = {key_of(name): part for name, part in stage.named_children() if hasattr(part, "transformer")}
+    if not found:
+        raise PrefixMismatchError(
+            f"This CLIP ({type(stage).__name__}) has no text encoder that a prefix could enter: use a checkpoint of a"
+            " supported family."
+        )
+    for key in found:
+        family_of(key)
+    return found
+
+
+def embedding_table(encoder: Any) -> Any:
+    """The encoder's table of token embeddings: a module with `weight` `[vocabulary, d]` and `embedding_dim`."""
+    return encoder.transformer.get_input_embeddings()
+
+
+def vectors_for(encoders: Mapping[str, Any], vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The vectors of a prefix as the encoders' networks want them; differentiable.
+
+    A prefix's vectors have the scale of the table's weights. Gemma multiplies them: older hosts inside the network,
+    newer ones where they look a word up, so that there whoever puts in vectors must do it himself.
+    """
+    scales = {key: _scale(embedding_table(encoders[key])) for key in vectors if key in encoders}
+    return {key: rows if scales.get(key, 1.0) == 1.0 else rows * scales[key] for key, rows in vectors.items()}
+
+
+@torch.no_grad()
+def _scale(table: Any) -> float:
+    """By how much a table of embeddings multiplies its weights."""
+    if type(table).__name__ == "Embedding":
+        return 1.0
+    rows = table.weight[:64].float()
+    looked_up = table(torch.arange(len(rows), device=rows.device), out_dtype=torch.float32)
+    largest = rows.abs().argmax()
+    return float(looked_up.flatten()[largest] / rows.flatten()[largest])

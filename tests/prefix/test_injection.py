@@ -14,8 +14,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anonymize_faces.prefix import PrefixMismatchError, carries, eject, inject, require_fit
-from anonymize_faces.prefix.injection import KEPT_WHOLE
+from anonymize_faces.prefix import Frame, PrefixMismatchError, carries, eject, inject, require_fit
+from anonymize_faces.prefix.chunks import KEPT_WHOLE
 
 WIDTH = 4
 OWN = {"one": torch.full((1, WIDTH), 2.0), "six": torch.full((6, WIDTH), 3.0), "twelve": torch.full((12, WIDTH), 4.0)}
@@ -82,7 +82,7 @@ def test_a_prompt_is_cut_where_the_host_would_cut_it(tokenizers, key, text, m, r
     shorter = tokenizers(key, length - m).tokenize_with_weights(text, return_word_ids=True)
     prefix = [(row, 1.0, 0) for row in vectors_of(m)]
     expected = [[chunk[0], *prefix, *chunk[1:]] for chunk in shorter]
-    for injected in (inject(tokens, {key: vectors_of(m)}, blank), inject(tokens, {key: vectors_of(m)})):
+    for injected in (inject(tokens, {key: vectors_of(m)}, Frame(blank)), inject(tokens, {key: vectors_of(m)})):
         assert comparable(injected[key]) == comparable(expected)
 
 
@@ -202,8 +202,8 @@ def test_an_encoder_that_the_prefix_lacks_is_named(tokenizers):
 
 
 def test_an_encoder_that_we_do_not_know_is_named(tokenizers):
-    with pytest.raises(PrefixMismatchError, match="does not know text encoder 'qwen25_7b'"):
-        inject({"qwen25_7b": [[(1, 1.0)]]}, {"qwen25_7b": vectors_of(2)})
+    with pytest.raises(PrefixMismatchError, match="does not know text encoder 'qwen99_1b'"):
+        inject({"qwen99_1b": [[(1, 1.0)]]}, {"qwen99_1b": vectors_of(2)})
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_a_blank_prompt_that_is_not_blank_is_refused(tokenizers):
     tokens = {"l": tokenizers("l").tokenize_with_weights("a photo")}
     protected = inject(tokens, {"l": vectors_of(3)})
     with pytest.raises(PrefixMismatchError, match="connect Anonymize Faces straight to the checkpoint's CLIP"):
-        inject(protected, {"l": vectors_of(3)}, protected)
+        inject(protected, {"l": vectors_of(3)}, Frame(protected))
 
 
 def test_a_prefix_of_another_width_is_refused_with_the_remedy():

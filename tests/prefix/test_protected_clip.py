@@ -7,7 +7,7 @@ import safetensors.torch
 import torch
 
 from anonymize_faces.nodes.protected_clip import protect, unprotect
-from anonymize_faces.prefix import AnonymizationError, PrefixMismatchError, inject
+from anonymize_faces.prefix import AnonymizationError, Frame, PrefixMismatchError, inject
 from anonymize_faces.tests.prefix.encoding import encode, same
 
 FAMILIES = {"sd1": {"l": 32}, "sd2": {"h": 48}, "sdxl": {"l": 32, "g": 48}}
@@ -167,7 +167,7 @@ def test_callers_get_the_word_ids_and_options_they_ask_for(clip, prefix):
     protected = protect(clip, prefix, 1.0)
     for kwargs in ({"return_word_ids": True}, {}, {"disable_weights": True, "return_word_ids": True}):
         expected = inject(
-            clip.tokenize(SHORT, **{**kwargs, "return_word_ids": True}), prefix.vectors, clip.tokenize("")
+            clip.tokenize(SHORT, **{**kwargs, "return_word_ids": True}), prefix.vectors, Frame(clip.tokenize(""))
         )
         for key, chunks in protected.tokenize(SHORT, **kwargs).items():
             size = 3 if "return_word_ids" in kwargs else 2

@@ -1,0 +1,44 @@
+"""Without this module autograd could not run through the host's text encoders, which alter tensors to save memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+
+@contextmanager
+def differentiable(module: torch.nn.Module) -> Iterator[None]:
+    """Inside, the module may add in place and write its results into tensors that it no longer needs (HOST.md 2).
+
+    What the forward pass saves for the backward one is copied, but for the weights, which nobody alters.
+    `allow_mutation_on_saved_tensors` does the same, but would have to watch every operation of the whole step.
+    """
+    weights = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
+
+    def pack(tensor: Tensor) -> Tensor:
+        return tensor if tensor.untyped_storage().data_ptr() in weights else tensor.clone()
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved), _OutWritten():
+        yield
+
+
+class _OutWritten(TorchFunctionMode):
+    """Writes results into `out=` tensors by an operation of its own: autograd refuses functions that do it themselves.
+
+    Newer hosts' LLM encoders say `torch.add(residual, x, out=x)`.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        out = kwargs.get("out")
+        if not isinstance(out, Tensor) or not torch.is_grad_enabled():
+            return func(*args, **kwargs)
+        del kwargs["out"]
+        return out.copy_(func(*args, **kwargs))
