@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
+from anonymize_faces.trainer.text_encoders import text_encoders
+
 
 def encode(clip, text, **kwargs):
     """The conditioning and the pooled output as the host's CLIPTextEncode makes them, without a gradient."""
@@ -24,10 +26,9 @@ def same(one, other) -> bool:
 def encoded_chunks(clip, *keys: str) -> Iterator[dict[str, list[list]]]:
     """Collects what the host's encoders are called with: `{encoder key: [chunks of one call, ...]}`."""
     calls = {key: [] for key in keys}
+    encoders = text_encoders(clip.patcher.model)
     hooks = [
-        getattr(clip.patcher.model, f"clip_{key}").register_forward_pre_hook(
-            lambda _module, arguments, key=key: calls[key].append(arguments[0])
-        )
+        encoders[key].register_forward_pre_hook(lambda _, arguments, key=key: calls[key].append(arguments[0]))
         for key in keys
     ]
     try:

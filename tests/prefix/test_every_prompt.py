@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import pickle
 from collections import Counter
-from functools import partial
 
 import pytest
 import torch
@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from anonymize_faces.nodes.protected_clip import is_protected, protect, unprotect
 from anonymize_faces.prefix import PrefixMismatchError
+from anonymize_faces.tests.families import FAMILIES, make_clip
 from anonymize_faces.tests.prefix.encoding import encode, encoded_chunks, same
 
-FAMILIES = {"sd1": {"l": 32}, "sd2": {"h": 48}, "sdxl": {"l": 32, "g": 48}}
+WIDTHS = {name: FAMILIES[name].widths for name in ("sd1", "sd2", "sdxl")}
 TEXT = "a portrait of (Ada Lovelace:1.4), smiling"
 WORDS = ["a", "photo", "portrait", "Ada", "(smiling:1.4)", "[hat]", "unquestionably", "🙂", "猫", "مرحبا", "\x1b", ","]
 
@@ -26,27 +27,19 @@ prompts = st.tuples(st.integers(1, 600), st.lists(st.sampled_from(WORDS), min_si
 )
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=WIDTHS)
 def family(request):
     return request.param
 
 
 @pytest.fixture(scope="module")
-def clip(make_clip, family):
-    return make_clip(family, **FAMILIES[family])
+def clip(host_modules, family):
+    return make_clip(family)
 
 
 @pytest.fixture(scope="module")
 def prefix(make_prefix, family):
-    return make_prefix(**FAMILIES[family])
-
-
-@pytest.fixture(scope="module")
-def host_nodes(comfy):
-    """The host's own node classes, by name."""
-    import comfy_extras.nodes_clip_sdxl
-
-    return {**vars(comfy_extras.nodes_clip_sdxl)}
+    return make_prefix(**WIDTHS[family])
 
 
 def starts_with(chunk, vectors) -> bool:
@@ -62,7 +55,7 @@ def user_tokens(chunks) -> Counter:
 @example(text="word " * 600, m=10)
 @example(text="", m=10)
 def test_every_chunk_is_protected_and_no_token_of_the_users_is_lost(clip, family, make_prefix, text, m):
-    prefix = make_prefix(m, **FAMILIES[family])
+    prefix = make_prefix(m, **WIDTHS[family])
     plain = clip.tokenize(text, return_word_ids=True)
     protected = protect(clip, prefix, 1.0).tokenize(text, return_word_ids=True)
     assert protected.keys() == plain.keys()
@@ -74,7 +67,7 @@ def test_every_chunk_is_protected_and_no_token_of_the_users_is_lost(clip, family
 
 @pytest.mark.parametrize("words", [1, 65, 66, 75, 76, 130, 131, 600])
 def test_what_the_encoders_receive_is_protected_in_every_chunk(clip, family, prefix, words):
-    with encoded_chunks(clip, *FAMILIES[family]) as calls:
+    with encoded_chunks(clip, *WIDTHS[family]) as calls:
         encode(protect(clip, prefix, 1.0), "word " * words)
     for key, ((*chunks,),) in calls.items():
         assert len(chunks) == -(-words // 65)
@@ -85,16 +78,16 @@ def test_an_encoder_is_called_once_and_for_no_chunk_but_those_that_the_prefix_pu
     for words, plain_chunks, protected_chunks in ((1, 1, 1), (65, 1, 1), (66, 1, 2), (75, 1, 2), (131, 2, 3)):
         counts = []
         for target in (clip, protect(clip, prefix, 1.0)):
-            with encoded_chunks(clip, *FAMILIES[family]) as calls:
+            with encoded_chunks(clip, *WIDTHS[family]) as calls:
                 encode(target, "word " * words)
             counts.append({key: [len(chunks) for chunks in made] for key, made in calls.items()})
-        assert counts == [{key: [n] for key in FAMILIES[family]} for n in (plain_chunks, protected_chunks)]
+        assert counts == [{key: [n] for key in WIDTHS[family]} for n in (plain_chunks, protected_chunks)]
 
 
 def test_between_the_strengths_an_encoder_is_called_twice(clip, family, prefix):
-    with encoded_chunks(clip, *FAMILIES[family]) as calls:
+    with encoded_chunks(clip, *WIDTHS[family]) as calls:
         encode(protect(clip, prefix, 0.5), "a photo")
-    assert {key: len(made) for key, made in calls.items()} == dict.fromkeys(FAMILIES[family], 2)
+    assert {key: len(made) for key, made in calls.items()} == dict.fromkeys(WIDTHS[family], 2)
 
 
 @pytest.mark.parametrize("strength", [0.5, 1.0])
@@ -109,7 +102,7 @@ def test_tokens_of_an_unprotected_clip_are_refused_with_the_remedy(clip, prefix,
 @pytest.mark.parametrize("strength", [0.5, 1.0])
 def test_tokens_of_which_one_chunk_is_unprotected_are_refused(clip, family, prefix, strength):
     protected = protect(clip, prefix, strength)
-    for key in FAMILIES[family]:
+    for key in WIDTHS[family]:
         tokens = protected.tokenize("word " * 70)
         tokens[key][-1] = clip.tokenize(TEXT)[key][0]
         with pytest.raises(PrefixMismatchError, match="do not carry the prefix"):
@@ -119,7 +112,7 @@ def test_tokens_of_which_one_chunk_is_unprotected_are_refused(clip, family, pref
 def test_tokens_of_a_tokenizer_within_the_tokenizer_are_the_hosts_own_and_refused(clip, family, prefix):
     protected = protect(clip, prefix, 1.0)
     tokens = {}
-    for key in FAMILIES[family]:
+    for key in WIDTHS[family]:
         inner = getattr(protected.tokenizer, f"clip_{key}")
         assert inner is getattr(clip.tokenizer, f"clip_{key}")
         tokens[key] = inner.tokenize_with_weights(TEXT)
@@ -128,7 +121,7 @@ def test_tokens_of_a_tokenizer_within_the_tokenizer_are_the_hosts_own_and_refuse
 
 
 def test_tokens_of_another_prefix_are_refused(clip, family, prefix, make_prefix):
-    other = protect(clip, make_prefix(seed=1, **FAMILIES[family]), 1.0)
+    other = protect(clip, make_prefix(seed=1, **WIDTHS[family]), 1.0)
     with pytest.raises(PrefixMismatchError, match="do not carry the prefix"):
         protect(clip, prefix, 1.0).encode_from_tokens(other.tokenize(TEXT))
 
@@ -196,7 +189,7 @@ def test_a_method_that_another_extension_replaces_after_is_used_and_reaches_no_o
 
 def test_a_setting_of_the_tokenizers_own_takes_effect(clip, family, prefix):
     protected = protect(clip, prefix, 1.0)
-    key = next(iter(FAMILIES[family]))
+    key = next(iter(WIDTHS[family]))
     longer = copy.copy(getattr(clip.tokenizer, f"clip_{key}"))
     longer.max_length = 154
     setattr(protected.tokenizer, f"clip_{key}", longer)
@@ -206,7 +199,7 @@ def test_a_setting_of_the_tokenizers_own_takes_effect(clip, family, prefix):
 
 @pytest.mark.parametrize("strength", [0.5, 1.0])
 def test_an_encoder_that_another_extension_patches_works_before_and_after(clip, family, prefix, strength):
-    key = f"clip_{next(iter(FAMILIES[family]))}.encode_token_weights"
+    key = f"clip_{next(iter(WIDTHS[family]))}.encode_token_weights"
 
     def doubled(encode_tokens, tokens):
         cond, *rest = encode_tokens(tokens)
@@ -214,7 +207,7 @@ def test_an_encoder_that_another_extension_patches_works_before_and_after(clip, 
 
     def patched(target):
         clone = target.clone()
-        clone.patcher.add_object_patch(key, partial(doubled, clone.patcher.get_model_object(key)))
+        clone.patcher.add_object_patch(key, functools.partial(doubled, clone.patcher.get_model_object(key)))
         return clone
 
     plain = encode(clip, TEXT)
@@ -222,7 +215,7 @@ def test_an_encoder_that_another_extension_patches_works_before_and_after(clip, 
     before, after = protect(patched(clip), prefix, strength), patched(protect(clip, prefix, strength))
     assert same(encode(before, TEXT), encode(after, TEXT))
     assert not same(encode(before, TEXT), unpatched)
-    width = next(iter(FAMILIES[family].values()))
+    width = next(iter(WIDTHS[family].values()))
     torch.testing.assert_close(encode(before, TEXT)[0][..., :width], unpatched[0][..., :width] * 2)
     assert same(encode(clip, TEXT), plain)
 
@@ -259,29 +252,64 @@ def test_words_removed_from_the_tokens_leave_the_prefix(clip, prefix):
     torch.testing.assert_close(cond, encode(protected, "portrait smiling")[0])
 
 
-class TestSdxlNodes:
-    """The host's nodes for SDXL, which put together tokens of two prompts."""
+PROMPTS = [("a photo", "a photo"), ("word " * 200, "a hat"), ("", "word " * 140), ("word " * 60, "word " * 70)]
+SIZES = dict.fromkeys(("width", "height", "target_width", "target_height"), 64) | {"crop_w": 0, "crop_h": 0}
 
-    @pytest.fixture(scope="class")
-    def sdxl(self, make_clip):
-        return make_clip("sdxl", l=32, g=48)
 
-    @pytest.fixture(scope="class")
-    def sdxl_prefix(self, make_prefix):
-        return make_prefix(l=32, g=48)
+@pytest.fixture(scope="module")
+def run_node(host_modules, make_prefix):
+    """Runs one of the host's nodes on a protected CLIP: its conditioning, and whether all that is encoded is protected.
 
-    @pytest.mark.parametrize(
-        ("text_g", "text_l"),
-        [("a photo", "a photo"), ("word " * 200, "a hat"), ("", "word " * 140), ("word " * 60, "word " * 70)],
-    )
-    @pytest.mark.parametrize("strength", [0.5, 1.0])
-    def test_both_prompts_are_protected_in_every_chunk(self, host_nodes, sdxl, sdxl_prefix, text_g, text_l, strength):
-        sizes = dict.fromkeys(("width", "height", "target_width", "target_height"), 64) | {"crop_w": 0, "crop_h": 0}
-        node = host_nodes["CLIPTextEncodeSDXL"]
-        with torch.no_grad(), encoded_chunks(sdxl, "l", "g") as calls:
-            result = node.execute(protect(sdxl, sdxl_prefix, strength), text_g=text_g, text_l=text_l, **sizes)
-        ((cond, extras),) = result.args[0]
-        for key, (chunks, *_) in calls.items():
-            assert all(starts_with(chunk, sdxl_prefix.vectors[key]) for chunk in chunks)
-        assert len(calls["l"][0]) == len(calls["g"][0]) and cond.shape == (1, 77 * len(calls["l"][0]), 80)
-        assert extras["width"] == 64 and torch.isfinite(cond).all()
+    That is asked of the encoders' own inputs: of every chunk of CLIPs, and of every stream of T5 with words in it.
+    """
+    import comfy_extras.nodes_clip_sdxl
+    import comfy_extras.nodes_flux
+    import comfy_extras.nodes_sd3
+
+    modules = (comfy_extras.nodes_clip_sdxl, comfy_extras.nodes_flux, comfy_extras.nodes_sd3)
+    clips = functools.cache(make_clip)
+
+    def run(node: str, family: str, strength: float, **inputs):
+        cls = next(getattr(module, node) for module in modules if hasattr(module, node))
+        clip, widths = clips(family), FAMILIES[family].widths
+        prefix = make_prefix(**widths)
+        with torch.no_grad(), encoded_chunks(clip, *widths) as calls:
+            ((cond, extras),) = cls.execute(protect(clip, prefix, strength), **inputs).args[0]
+        first = {key: made[0] if made else [] for key, made in calls.items()}
+        for key, chunks in first.items():
+            rows, skipped = prefix.vectors[key], int(key != "t5xxl")
+            for chunk in chunks:
+                if key == "t5xxl" and not any(torch.is_tensor(token) or token > 1 for token in chunk):
+                    continue
+                placed = chunk[skipped : skipped + len(rows)]
+                assert all(torch.is_tensor(x) and torch.equal(x, row) for x, row in zip(placed, rows, strict=True))
+        assert torch.isfinite(cond).all()
+        return cond, extras, first
+
+    return run
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+@pytest.mark.parametrize(("one", "other"), PROMPTS)
+def test_the_hosts_node_for_sdxl_protects_both_prompts_in_every_chunk(run_node, one, other, strength):
+    cond, extras, chunks = run_node("CLIPTextEncodeSDXL", "sdxl", strength, text_g=one, text_l=other, **SIZES)
+    assert len(chunks["l"]) == len(chunks["g"]) and cond.shape[1] == 77 * len(chunks["l"])
+    assert extras["width"] == 64
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+@pytest.mark.parametrize(("one", "other"), PROMPTS)
+def test_the_hosts_node_for_flux_protects_both_prompts(run_node, one, other, strength):
+    _, extras, chunks = run_node("CLIPTextEncodeFlux", "flux", strength, clip_l=one, t5xxl=other, guidance=3.5)
+    assert extras["guidance"] == 3.5 and chunks["l"] and len(chunks["t5xxl"]) == 1
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+@pytest.mark.parametrize("padding", ["none", "empty_prompt"])
+@pytest.mark.parametrize(("one", "other"), PROMPTS)
+def test_the_hosts_node_for_sd3_protects_three_prompts(run_node, one, other, padding, strength):
+    texts = {"clip_l": one, "clip_g": other, "t5xxl": one}
+    _, _, chunks = run_node("CLIPTextEncodeSD3", "sd3", strength, **texts, empty_padding=padding)
+    assert len(chunks["l"]) == len(chunks["g"])
+    # Without words and padding the node passes no tokens, and the host encodes its own blank ones.
+    assert torch.is_tensor(chunks["t5xxl"][0][0]) == (bool(one) or padding == "empty_prompt")

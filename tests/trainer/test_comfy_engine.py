@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from anonymize_faces.prefix import TrainingError, inject
+from anonymize_faces.tests.families import make_clip
 
 Make = Callable[..., Any]
 PROMPTS = ["Ada Lovelace", "a red circle, (strongly weighted:1.3)", "word " * 100]
@@ -169,6 +170,33 @@ def test_words_to_start_from_are_rows_of_the_encoders_table(make_checkpoint: Mak
     table = checkpoint.clip.cond_stage_model.clip_l.transformer.get_input_embeddings().weight
     assert torch.equal(denoiser.token_embeddings("a stranger")["l"], table[tokens])
     assert denoiser.token_embeddings("")["l"].shape[0] >= 1000
+
+
+@pytest.mark.parametrize("family", ["omnigen2", "lumina 2"])
+def test_through_an_llm_the_gradient_is_the_slope_too(family: str, make_checkpoint: Make, make_denoiser: Make) -> None:
+    denoiser = make_denoiser(dataclasses.replace(make_checkpoint(), clip=make_clip(family)))
+    (key,) = denoiser.token_embeddings("")
+    rows = denoiser.token_embeddings("")[key][:3]
+
+    def loss(vectors: Tensor) -> Tensor:
+        return denoiser.encode(["Ada Lovelace"], {key: vectors})[0][0].double().square().mean()
+
+    with torch.inference_mode(), denoiser.gradients(1):
+        rows = rows.clone().detach().requires_grad_()
+        loss(rows).backward()
+        direction, step = rows.grad / rows.grad.norm(), 0.01
+        with torch.no_grad():
+            slope = (loss(rows + step * direction) - loss(rows - step * direction)) / (2 * step)
+    assert float(rows.grad.norm()) > 0
+    assert float(slope) == pytest.approx(float(rows.grad.norm()), rel=0.05)
+
+
+def test_words_to_start_from_are_the_users_and_not_the_templates(make_checkpoint: Make, make_denoiser: Make) -> None:
+    clip = make_clip("omnigen2")
+    denoiser = make_denoiser(dataclasses.replace(make_checkpoint(), clip=clip))
+    tokens = clip.tokenizer.qwen25_3b.tokenizer("a stranger")["input_ids"]
+    table = clip.cond_stage_model.qwen25_3b.transformer.get_input_embeddings().weight
+    assert torch.equal(denoiser.token_embeddings("a stranger")["qwen25_3b"], table[tokens])
 
 
 @pytest.mark.parametrize("part", ["model", "clip", "vae"])
