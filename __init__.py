@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from comfy_api.v0_0_2 import ComfyExtension
 
 WEB_DIRECTORY = "./web"
-PREFIX_FILE_SUFFIXES = {".safetensors", ".pt", ".bin"}
 
 
 async def comfy_entrypoint() -> ComfyExtension:
@@ -37,8 +36,8 @@ def _register_prefix_folder() -> None:
     """Adds `models/anonymization_prefixes`, after the folders that extra_model_paths.yaml may name for it."""
     import folder_paths
 
-    from .nodes.folder import FOLDER
+    from .nodes.folder import FOLDER, SUFFIXES
 
     folder_paths.add_model_folder_path(FOLDER, f"{folder_paths.models_dir}/{FOLDER}")
     _, suffixes = folder_paths.folder_names_and_paths[FOLDER]
-    suffixes.update(PREFIX_FILE_SUFFIXES)
+    suffixes.update(SUFFIXES)

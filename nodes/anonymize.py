@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 
-from comfy_api.v0_0_2 import io, ui
-from server import PromptServer
+from comfy_api.v0_0_2 import io
 
-from ..prefix import Prefix, load_prefix
+from ..prefix import Prefix, checkpoint_note, load_prefix, require_family
+from .encoder_fingerprint import encoder_fingerprint
 from .folder import content_hash, fault_of, file_choices, find_file
+from .notices import tell
 from .protected_clip import is_protected, protect
 from .sockets import PrefixSocket
 
@@ -37,7 +38,7 @@ class AnonymizeFaces(io.ComfyNode):
                     "prefix",
                     options=file_choices(),
                     tooltip="The prefix to protect with: a file in models/anonymization_prefixes, learned on a"
-                    " checkpoint of the same family.",
+                    " checkpoint of the same family. Textual inversions (.safetensors, .pt, .bin) serve as well.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -55,12 +56,12 @@ class AnonymizeFaces(io.ComfyNode):
                     " used instead of the file.",
                 ),
             ],
+            hidden=[io.Hidden.unique_id],
             outputs=[
                 io.Clip.Output(
                     display_name="CLIP", tooltip="The protected text encoder, for every node that encodes a prompt."
                 )
             ],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -79,14 +80,13 @@ class AnonymizeFaces(io.ComfyNode):
     def execute(cls, clip: object, prefix: str, strength: float, learned_prefix: Prefix | None = None) -> io.NodeOutput:
         chosen = load_prefix(find_file(prefix)) if learned_prefix is None else learned_prefix
         protected = protect(clip, chosen, strength)
-        return cls._with_notice(protected, REPLACED) if is_protected(clip) else io.NodeOutput(protected)
-
-    @classmethod
-    def _with_notice(cls, protected: object, notice: str) -> io.NodeOutput:
-        """Tells the artist at the node, in the log and in the workflow's history."""
-        logging.warning("Anonymize Faces: %s", notice)
-        PromptServer.instance.send_progress_text(notice, cls.hidden.unique_id)
-        return io.NodeOutput(protected, ui=ui.PreviewText(notice))
+        require_family(chosen.record, clip.tokenize(""))
+        said = [f"Protected with {chosen.length} vectors." if strength else "Not protected: strength is 0."]
+        said += [note for note in [checkpoint_note(chosen.record, encoder_fingerprint(clip))] if note]
+        if is_protected(clip):
+            said.append(REPLACED)
+            logging.warning("Anonymize Faces: %s", REPLACED)
+        return io.NodeOutput(protected, ui=tell(cls, "\n".join(said)))
 
 
 NODES = [AnonymizeFaces]

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
 import torch
-from comfy_api.v0_0_2 import io, ui
+from comfy_api.v0_0_2 import io
 
-from ..prefix import Prefix, PrefixFileError, PrefixFileExistsError, file_path, load_prefix, save_prefix
-from .folder import content_hash, fault_of, file_choices, find_file, save_folder
+from ..prefix import (
+    TORCH_SUFFIXES,
+    Prefix,
+    PrefixFileError,
+    PrefixFileExistsError,
+    file_path,
+    holds_textual_inversion,
+    load_prefix,
+    save_prefix,
+    save_textual_inversion,
+)
+from .folder import content_hash, embedding_folder, fault_of, file_choices, find_file, save_folder
+from .notices import tell
 from .sockets import PrefixSocket
 
-FORMATS = ["safetensors"]
+OWN = "safetensors"
+TEXTUAL_INVERSION = "textual inversion"
 
 
 class LoadAnonymizationPrefix(io.ComfyNode):
@@ -25,12 +38,13 @@ class LoadAnonymizationPrefix(io.ComfyNode):
             display_name="Load Anonymization Prefix",
             category="anonymize",
             description="Loads a prefix from models/anonymization_prefixes, to use it in several places or save it"
-            " under another name.",
+            " under another name or in another format. Reads textual inversions as well.",
             inputs=[
                 io.Combo.Input(
                     "file",
                     options=file_choices(),
-                    tooltip="A prefix file in models/anonymization_prefixes; press R to see new ones.",
+                    tooltip="A prefix file in models/anonymization_prefixes, or a textual inversion there"
+                    " (.safetensors, .pt, .bin); press R to see new ones.",
                 )
             ],
             outputs=[
@@ -62,8 +76,9 @@ class SaveAnonymizationPrefix(io.ComfyNode):
             node_id="SaveAnonymizationPrefix",
             display_name="Save Anonymization Prefix",
             category="anonymize",
-            description="Saves a prefix into models/anonymization_prefixes. Nothing is ever overwritten: another prefix"
-            " of the same name gets a number, the same one is not saved twice.",
+            description="Saves a prefix into models/anonymization_prefixes, or as a textual inversion into"
+            " models/embeddings. Nothing is ever overwritten: another prefix of the same name gets a number, the same"
+            " one is not saved twice.",
             is_output_node=True,
             inputs=[
                 PrefixSocket.Input("prefix", tooltip="The prefix to save."),
@@ -72,31 +87,48 @@ class SaveAnonymizationPrefix(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "format",
-                    options=FORMATS,
-                    default=FORMATS[0],
-                    tooltip="safetensors keeps the record of how the prefix was learned.",
+                    options=[OWN, TEXTUAL_INVERSION],
+                    default=OWN,
+                    tooltip="safetensors keeps the record of how the prefix was learned. textual inversion (SD1 and"
+                    " SDXL) goes to models/embeddings, for A1111, Forge, diffusers and 'embedding:name' in ComfyUI.",
                 ),
             ],
+            hidden=[io.Hidden.unique_id],
             outputs=[],
         )
 
     @classmethod
     def execute(cls, prefix: Prefix, name: str, format: str) -> io.NodeOutput:
-        return io.NodeOutput(ui=ui.PreviewText(str(_save(prefix, save_folder() / file_path(name)))))
+        if format == TEXTUAL_INVERSION:
+            path = _save(prefix, embedding_folder() / file_path(name), _save_embedding, holds_textual_inversion)
+        else:
+            path = _save(prefix, save_folder() / file_path(name), save_prefix, _holds)
+        return io.NodeOutput(ui=tell(cls, str(path)))
 
 
-def _save(prefix: Prefix, wanted: Path) -> Path:
+def _save(
+    prefix: Prefix, wanted: Path, save: Callable[[Prefix, Path], Path], holds: Callable[[Path, Prefix], bool]
+) -> Path:
     """Saves under the name wanted, or with the first number that is free; a file with this very prefix is kept."""
     for number in count(1):
         path = wanted if number == 1 else wanted.with_stem(f"{wanted.stem}_{number}")
         try:
-            return save_prefix(prefix, path)
+            return save(prefix, path)
         except PrefixFileExistsError:
-            if _holds(path, prefix):
+            if holds(path, prefix):
                 return path
 
 
+def _save_embedding(prefix: Prefix, path: Path) -> Path:
+    """Saves unless the host would find the new file where it finds another embedding of the artist's now."""
+    for suffix in ("", *TORCH_SUFFIXES):
+        if path.with_suffix(suffix).is_file():
+            raise PrefixFileExistsError(f"There is an embedding '{path.stem}' already: choose another name.")
+    return save_textual_inversion(prefix, path)
+
+
 def _holds(path: Path, prefix: Prefix) -> bool:
+    """Whether the file holds this very prefix; one that cannot be read does not."""
     try:
         saved = load_prefix(path)
     except PrefixFileError:

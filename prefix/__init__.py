@@ -11,15 +11,19 @@ from .errors import (
     TrainingError,
 )
 from .families import family_of, key_of
-from .file import SUFFIX, load_prefix, save_prefix
+from .family import checkpoint_note, require_family
+from .file import TORCH_SUFFIXES, load_prefix, save_prefix
 from .fingerprint import fingerprint
 from .injection import Frame, carries, eject, frame_of, inject, inject_text, require_fit, words
-from .naming import file_path
+from .naming import file_path, path_inside
+from .storage import SUFFIX, read_whole
+from .textual_inversion import holds_textual_inversion, save_textual_inversion
 from .value import FORMAT_VERSION, Prefix, PrefixRecord
 
 __all__ = [
     "FORMAT_VERSION",
     "SUFFIX",
+    "TORCH_SUFFIXES",
     "AnonymizationError",
     "Frame",
     "IdentityError",
@@ -32,16 +36,22 @@ __all__ = [
     "TrainingError",
     "blend",
     "carries",
+    "checkpoint_note",
     "eject",
     "family_of",
     "file_path",
     "fingerprint",
     "frame_of",
+    "holds_textual_inversion",
     "inject",
     "inject_text",
     "key_of",
     "load_prefix",
+    "path_inside",
+    "read_whole",
+    "require_family",
     "require_fit",
     "save_prefix",
+    "save_textual_inversion",
     "words",
 ]

@@ -6,7 +6,7 @@ import re
 from pathlib import PurePosixPath
 
 from .errors import PrefixFileError
-from .file import SUFFIX
+from .storage import SUFFIX
 
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*]')
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
@@ -14,7 +14,7 @@ _MOST_BYTES = 200
 
 
 def file_path(name: str) -> PurePosixPath:
-    """The path, inside the folder of prefixes, of the file that an artist calls `name`.
+    """The path, inside a folder, of the file that an artist calls `name` when saving.
 
     Sub folders may be given with either slash; `.safetensors` may be given or left out. The same names are good on
     Linux, macOS and Windows, so that prefixes can be handed on.
@@ -23,8 +23,17 @@ def file_path(name: str) -> PurePosixPath:
         PrefixFileError: empty, absolute, leading out of the folder, hidden, too long, or with a part that some system
             cannot store.
     """
-    stem = name.strip().removesuffix(SUFFIX)
-    parts = stem.replace("\\", "/").split("/")
+    path = path_inside(name.strip().removesuffix(SUFFIX))
+    return path.with_name(path.name + SUFFIX)
+
+
+def path_inside(name: str) -> PurePosixPath:
+    """The path, inside a folder, of the existing file of that name; sub folders with either slash.
+
+    Raises:
+        PrefixFileError: as `file_path`.
+    """
+    parts = name.replace("\\", "/").split("/")
     for part in parts:
         fault = _fault(part)
         if fault:
@@ -32,7 +41,7 @@ def file_path(name: str) -> PurePosixPath:
                 f"{name!r} cannot name a prefix file because {fault}:"
                 " use letters, digits, spaces, '-' and '_', with '/' between sub folders."
             )
-    return PurePosixPath(*parts[:-1], parts[-1] + SUFFIX)
+    return PurePosixPath(*parts)
 
 
 def _fault(part: str) -> str | None:

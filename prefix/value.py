@@ -19,6 +19,9 @@ from .errors import PrefixValueError
 FORMAT_VERSION = 1
 """Version of the record and of the file that holds it; raised when a reader of today could not understand it."""
 
+MOST_VECTORS = 1024
+"""More than any prompt has room for."""
+
 _ENCODER_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -115,7 +118,7 @@ class Prefix:
 
     Raises:
         PrefixValueError: no encoder, a key that is no encoder's name, or a tensor that is not float32, two-dimensional,
-            non-empty, finite and of the common m.
+            non-empty, finite, of the common m and of at most `MOST_VECTORS`.
     """
 
     vectors: Mapping[str, Tensor]
@@ -160,6 +163,11 @@ def _validate(key: str, tensor: Tensor) -> None:
     if tensor.layout != torch.strided or tensor.ndim != 2 or 0 in tensor.shape:
         raise PrefixValueError(
             f"The vectors for text encoder '{key}' must be a table [m, d], not {list(tensor.shape)}."
+        )
+    if len(tensor) > MOST_VECTORS:
+        raise PrefixValueError(
+            f"There are {len(tensor)} vectors for text encoder '{key}', and no prompt has room for more than"
+            f" {MOST_VECTORS}."
         )
     if not bool(torch.isfinite(tensor).all()):
         raise PrefixValueError(f"The vectors for text encoder '{key}' contain values that are not finite.")

@@ -124,6 +124,11 @@ class ComfyServer:
         return self.workspace / "models" / kind
 
     @property
+    def embedding_folder(self) -> Path:
+        """Where this server looks first for embeddings, and saves textual inversions."""
+        return self.model_folder("embeddings")
+
+    @property
     def log_path(self) -> Path:
         """The file with everything the process printed."""
         return self.workspace / "server.log"

@@ -36,7 +36,7 @@ def draw(server):
     """Draws; the server has a prefix, the same vectors as an embedding, another embedding, and a LoRA on the text."""
     prefix, generator = make_prefix(3), torch.Generator().manual_seed(4)
     save_prefix(prefix, server.prefix_folder / "prompts" / "one.safetensors", overwrite=True)
-    embeddings = server.model_folder("embeddings")
+    embeddings = server.embedding_folder
     safetensors.torch.save_file({"clip_l": prefix.vectors["l"]}, embeddings / "every_prompt.safetensors")
     safetensors.torch.save_file({"clip_l": make_prefix(5).vectors["l"][:3].clone()}, embeddings / "hat.safetensors")
     lora = {}
@@ -183,11 +183,12 @@ def progress_texts(connection) -> list[tuple[str, str]]:
 def test_of_two_in_a_row_the_second_says_that_it_replaces_the_first(server, draw, strength):
     connection = websocket.create_connection(f"ws://127.0.0.1:{server.port}/ws?clientId=notice")
     log = len(server.log())
-    first = anonymize(FILE, strength=0.9)
+    first = anonymize(FILE, strength=0.9 - strength)
     graph = drawing(PROTECTED, first=first, anonymize=anonymize(FILE, ["first", 0], strength=strength))
     outputs = server.run(graph)["outputs"]
-    (notice,) = outputs["anonymize"]["text"]
-    assert "replaces the one before" in notice and "first" not in outputs
-    assert progress_texts(connection) == [("anonymize", notice)]
-    assert server.log()[log:].count(notice) == 1
+    (notice,), (first_notice,) = outputs["anonymize"]["text"], outputs["first"]["text"]
+    assert "replaces the one before" in notice and "replaces" not in first_notice
+    assert ("Not protected: strength is 0." in notice) == (strength == 0.0)
+    assert ("anonymize", notice) in progress_texts(connection)
+    assert server.log()[log:].count("replaces the one before") == 1
     connection.close()

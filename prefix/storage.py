@@ -1,0 +1,138 @@
+"""Without this module half a file could be found, or one overwritten: bytes are read with a limit and written whole."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import time
+import uuid
+from pathlib import Path
+
+from .errors import PrefixFileError, PrefixFileExistsError
+
+SUFFIX = ".safetensors"
+"""What the name of a file that we write ends in."""
+
+MAX_FILE_BYTES = 64 * 2**20
+"""Larger files are no prefixes: sixty vectors for the widest encoders known take under 2 MiB."""
+
+STALE_SECONDS = 3600.0
+"""A temporary file as old as this belongs to nobody who still saves: the next one who saves there removes it."""
+
+_TEMPORARY = ".anonymize-faces-{}.tmp"
+_TEMPORARY_NAME = re.compile(re.escape(_TEMPORARY).replace(r"\{\}", "[0-9a-f]{32}"))
+
+
+def read_whole(path: Path) -> bytes:
+    """All bytes of a file.
+
+    Raises:
+        PrefixFileError: missing, no plain file, unreadable, or larger than `MAX_FILE_BYTES`.
+    """
+    try:
+        if not path.is_file():  # To open a pipe would wait for ever.
+            raise PrefixFileError(
+                f"There is no prefix file '{path.name}': put it into models/anonymization_prefixes, or choose another."
+            )
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise PrefixFileError(
+            f"'{path.name}' cannot be read ({error}): see to its permissions, or choose another file."
+        ) from error
+    if len(data) > MAX_FILE_BYTES:
+        raise PrefixFileError(
+            f"'{path.name}' cannot be used as a prefix: it is larger than {MAX_FILE_BYTES >> 20} MiB. Choose another"
+            " file."
+        )
+    return data
+
+
+def write_whole(data: bytes, path: Path, overwrite: bool = False) -> Path:
+    """Writes a file and returns its path; makes the folder if there is none.
+
+    The bytes go to a temporary file in the same folder, are synced, and only then get the name, so that nobody, after a
+    crash either, finds half a file. Of two processes that save under one name without `overwrite`, one gets the error.
+    Temporary files that somebody left behind long ago are removed.
+
+    Raises:
+        PrefixFileExistsError: there is a file of that name and `overwrite` is false.
+        PrefixFileError: the name does not end in `.safetensors`, or the folder cannot be written to.
+    """
+    if path.suffix != SUFFIX:
+        raise PrefixFileError(f"'{path.name}' is no name for a prefix file: let it end in {SUFFIX}.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
+        _write(data, path, overwrite)
+    except OSError as error:
+        raise PrefixFileError(
+            f"The prefix could not be saved as '{path}' ({error.strerror or error}): choose a folder that has"
+            " room and can be written to."
+        ) from error
+    return path
+
+
+def _write(data: bytes, path: Path, overwrite: bool) -> None:
+    temporary = path.with_name(_TEMPORARY.format(uuid.uuid4().hex))
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if overwrite:
+            temporary.replace(path)
+        else:
+            _rename_exclusively(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _rename_exclusively(source: Path, target: Path) -> None:
+    """Gives `source` the name `target` unless that is taken; no other process of ours can slip in between."""
+    try:
+        if os.name == "nt":
+            source.rename(target)  # Windows refuses by itself if there is such a file.
+        else:
+            _link_or_claim(source, target)
+    except FileExistsError as error:
+        raise PrefixFileExistsError(
+            f"There is a file named '{target.name}' already: choose another name, or remove it first."
+        ) from error
+
+
+def _link_or_claim(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except FileExistsError:
+        raise
+    except OSError:
+        # Some file systems (exFAT, some network drives) know no links: there, whoever makes this file may rename.
+        claim = target.with_name(_TEMPORARY.format(hashlib.md5(target.name.encode()).hexdigest()))
+        claim.open("xb").close()
+        try:
+            if os.path.lexists(target):
+                raise FileExistsError from None
+            source.replace(target)
+        finally:
+            claim.unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            if _TEMPORARY_NAME.fullmatch(entry.name) and time.time() - entry.stat().st_mtime > STALE_SECONDS:
+                Path(entry.path).unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    # Makes the new name itself survive a power cut; some systems cannot, and the file is whole either way.
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,128 @@
+"""Without this module prefixes could not be exchanged with A1111, Forge, diffusers, ComfyUI's core and the APL authors.
+
+A textual inversion is a bare table of vectors. Written, it is safetensors: one tensor `emb_params` for SD1 (A1111 wants
+exactly one, its key does not matter), `clip_l` and `clip_g` for SDXL. Read, it may also be what A1111 and the original
+APL and textual inversion code save, `{"string_to_param": {placeholder: vectors}, ...}`, or diffusers'
+`{placeholder: vectors}`. Which text encoder vectors are for is told by their width.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from .errors import PrefixFileError, PrefixMismatchError, PrefixValueError
+from .storage import read_whole, write_whole
+from .value import MOST_VECTORS, Prefix, PrefixRecord
+
+ENCODER_OF_WIDTH = {768: "l", 1280: "g", 1024: "h"}
+_WIDTH_OF_NAME = {f"clip_{key}": width for width, key in ENCODER_OF_WIDTH.items()}
+_FAMILY_OF_ENCODERS = {("l",): "sd1", ("h",): "sd2", ("g", "l"): "sdxl"}
+_NAMES = {(("l", 768),): {"l": "emb_params"}, (("g", 1280), ("l", 768)): {"g": "clip_g", "l": "clip_l"}}
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def to_textual_inversion(prefix: Prefix) -> bytes:
+    """The content of a textual inversion file with the prefix's vectors, bit for bit.
+
+    Raises:
+        PrefixMismatchError: the prefix is neither for SD1's nor for SDXL's text encoders.
+    """
+    names = _NAMES.get(tuple(sorted(prefix.widths.items())))
+    if names is None:
+        encoders = ", ".join(f"'{key}' ({width} wide)" for key, width in prefix.widths.items())
+        raise PrefixMismatchError(
+            f"Only prefixes for SD1 and SDXL can be saved as a textual inversion, this one is for {encoders}:"
+            " save it as safetensors."
+        )
+    return safetensors.torch.save({names[key]: vectors for key, vectors in prefix.vectors.items()})
+
+
+def save_textual_inversion(prefix: Prefix, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
+    """Writes a textual inversion file and returns its path; see `storage.write_whole` for how.
+
+    Raises:
+        PrefixMismatchError: as `to_textual_inversion`.
+        PrefixFileExistsError, PrefixFileError: as `storage.write_whole`.
+    """
+    return write_whole(to_textual_inversion(prefix), Path(path), overwrite)
+
+
+def holds_textual_inversion(path: str | os.PathLike[str], prefix: Prefix) -> bool:
+    """Whether the file is what `save_textual_inversion` makes of the prefix; one that cannot be read is not."""
+    try:
+        return read_whole(Path(path)) == to_textual_inversion(prefix)
+    except PrefixFileError:
+        return False
+
+
+def from_textual_inversion(content: Any, file_name: str) -> Prefix:
+    """The prefix in a textual inversion file; half precision becomes float32.
+
+    Args:
+        content: what the file holds: tensors by name, or `{"string_to_param": …}` with anything beside.
+        file_name: for the record, which says that the prefix was imported and what is not known of it.
+
+    Raises:
+        PrefixValueError: it is no textual inversion, or one that no text encoder known here takes.
+    """
+    vectors: dict[str, Tensor] = {}
+    for name, tensor in _tables(content).items():
+        key, table = _table(name, tensor)
+        if key in vectors:
+            raise PrefixValueError(f"It holds two sets of vectors for text encoder '{key}'.")
+        vectors[key] = table
+    record = PrefixRecord(
+        family=_FAMILY_OF_ENCODERS.get(tuple(sorted(vectors)), ""),
+        fingerprint="",
+        name=Path(file_name).stem,
+        notes=f"Imported from the textual inversion '{file_name}'. The family is told by the width of its vectors. Not"
+        " known: the checkpoint it was learned on, from how many identities, with which settings, and what it scores.",
+    )
+    return Prefix(vectors, record)
+
+
+def _tables(content: Any) -> Mapping[Any, Any]:
+    if not isinstance(content, Mapping):
+        raise PrefixValueError("It holds no vectors by name, so it is no textual inversion.")
+    if "string_to_param" in content:
+        content = content["string_to_param"]
+        # A ParameterDict keeps its parameters in its state.
+        content = getattr(content, "__dict__", {}).get("_parameters", content)
+        if not isinstance(content, Mapping) or len(content) != 1:
+            raise PrefixValueError("It holds vectors for several words, a prefix is one set.")
+    if not content:
+        raise PrefixValueError("It holds no vectors.")
+    if not content.keys().isdisjoint(ENCODER_OF_WIDTH.values()):
+        raise PrefixValueError("It carries no record of how it was learned.")
+    if len(content) > 1 and not content.keys() <= _WIDTH_OF_NAME.keys():
+        raise PrefixValueError(
+            f"It holds {len(content)} entries, and no textual inversion's are named so"
+            f" ({', '.join(_WIDTH_OF_NAME)}, or a single one)."
+        )
+    return content
+
+
+def _table(name: Any, tensor: Any) -> tuple[str, Tensor]:
+    """The text encoder's key and `[m, d]` in float32."""
+    if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.device.type != "cpu":
+        raise PrefixValueError("It holds something else than vectors.")
+    if tensor.dtype not in _DTYPES:
+        raise PrefixValueError(f"Its vectors are {str(tensor.dtype).removeprefix('torch.')}, not floating-point.")
+    if tensor.ndim not in (1, 2) or not tensor.is_contiguous():
+        raise PrefixValueError(f"Its vectors must be a table [m, d], not {list(tensor.shape)}.")
+    table = tensor.detach().reshape(-1, tensor.shape[-1]) if tensor.numel() else tensor
+    width = table.shape[-1]
+    if width not in ENCODER_OF_WIDTH or _WIDTH_OF_NAME.get(name, width) != width:
+        raise PrefixValueError(
+            f"Its vectors are {width} wide: a textual inversion's are 768 (SD1), 1024 (SD2), or 768 and 1280 (SDXL)."
+        )
+    if len(table) > MOST_VECTORS:
+        raise PrefixValueError(f"It holds {len(table)} vectors, and no prompt has room for more than {MOST_VECTORS}.")
+    return ENCODER_OF_WIDTH[width], table.to(torch.float32)

@@ -1,0 +1,62 @@
+"""Without this module Anonymize Faces could be slow, or take a checkpoint with a LoRA for another one."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+
+from anonymize_faces.prefix import fingerprint
+
+
+@pytest.fixture
+def clip(make_clip):
+    return make_clip("sdxl", l=32, g=48)
+
+
+@pytest.fixture
+def encoder_fingerprint(comfy):
+    from anonymize_faces.nodes.encoder_fingerprint import encoder_fingerprint
+
+    return encoder_fingerprint
+
+
+def test_it_is_what_the_trainer_writes_into_the_record(clip, encoder_fingerprint):
+    assert encoder_fingerprint(clip) == fingerprint(clip.cond_stage_model.state_dict())
+
+
+def test_it_is_computed_once_for_a_model_and_all_its_clones(clip, encoder_fingerprint):
+    encoder_fingerprint(clip)
+    began = time.perf_counter()
+    for _ in range(100):
+        encoder_fingerprint(clip.clone())
+    assert time.perf_counter() - began < 0.1
+
+
+def test_another_model_has_another(clip, make_clip, encoder_fingerprint):
+    other = make_clip("sdxl", l=32, g=48)
+    first = next(other.cond_stage_model.parameters())
+    first.data = first.data + 1.0
+    assert encoder_fingerprint(clip) != encoder_fingerprint(other)
+
+
+def test_a_protected_clip_has_that_of_its_model(clip, make_prefix, encoder_fingerprint):
+    from anonymize_faces.nodes.protected_clip import protect
+
+    assert encoder_fingerprint(protect(clip, make_prefix(2, l=32, g=48), 0.5)) == encoder_fingerprint(clip)
+
+
+def test_a_lora_that_is_loaded_does_not_change_it(clip, make_clip, encoder_fingerprint):
+    name = "clip_l.transformer.text_model.encoder.layers.0.mlp.fc1.weight"
+    before = clip.cond_stage_model.state_dict()[name].clone()
+    with_lora = clip.clone()
+    assert with_lora.add_patches({name: ("diff", (torch.ones_like(before),))}, 1.0) == [name]
+    with_lora.load_model()
+    assert not torch.equal(clip.cond_stage_model.state_dict()[name], before)
+    assert encoder_fingerprint(with_lora) == encoder_fingerprint(make_clip("sdxl", l=32, g=48))
+
+
+def test_weights_that_cannot_be_looked_into_are_not_known(clip, encoder_fingerprint):
+    clip.cond_stage_model.to("meta")
+    assert encoder_fingerprint(clip) == ""
