@@ -54,10 +54,8 @@ _STREAMS = (
     "mt5xl",  # HunyuanDiT
     "gemma2_2b",  # Lumina 2, PixelDiT
     "gemma3_4b",  # Lumina 2 with Gemma 3
-    "gemma3_4b_vision",
     "gemma",  # NewBie
     "jina",  # NewBie
-    "jina_clip_2",
     "llama",  # HiDream; HunyuanVideo
     "mistral3_24b",  # Flux 2
     "ministral3_3b",  # Ernie Image

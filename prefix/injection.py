@@ -43,28 +43,13 @@ def frame_of(tokenize: Tokenize, text: str) -> Frame:
     Raises:
         PrefixMismatchError: the tokenizer does not name its encoders, or the place of a stream's words is not found.
     """
-    tokens, blank = tokenize(text), tokenize("")
-    _require_tokens(tokens)
-    keys = [key for key, row in FAMILIES.items() if key in tokens and isinstance(row, Stream) and row.required]
-    streams: dict[str, Surroundings] = {}
-    for one, other in _stand_ins(text):
-        missing = [key for key in keys if key not in streams]
-        if not missing:
-            break
-        ones, others = tokenize(one), tokenize(other)
-        for key in missing:
-            around = surroundings_of(ones[key][0], others[key][0], merges=text[:1].isspace())
-            if all(around.fit(chunk) for chunk in tokens[key]):
-                streams[key] = around
-    for key in keys:
-        if key not in streams:
-            raise unplaced(key)
-    return Frame(blank, streams)
+    return _frame_around(tokenize(text), tokenize, text)
 
 
 def inject_text(tokenize: Tokenize, text: str, vectors: Mapping[str, Tensor], encoders: Collection[str]) -> Tokens:
     """The tokens of a prompt with the prefix in them; see `frame_of` and `inject`."""
-    return inject(tokenize(text), vectors, frame_of(tokenize, text), encoders)
+    tokens = tokenize(text)
+    return inject(tokens, vectors, _frame_around(tokens, tokenize, text), encoders)
 
 
 def require_fit(vectors: Mapping[str, Tensor], widths: Mapping[str, int]) -> None:
@@ -179,6 +164,25 @@ def words(key: str, tokens: Tokens, frame: Frame) -> list[Entry]:
         layout = _layout(key, row, frame)
         return [entry for chunk in tokens[key] for entry in words_of_chunk(key, chunk, layout)]
     return [entry for chunk in tokens[key] for entry in words_of_stream(key, chunk, _around(key, row, frame))]
+
+
+def _frame_around(tokens: Tokens, tokenize: Tokenize, text: str) -> Frame:
+    _require_tokens(tokens)
+    keys = [key for key, row in FAMILIES.items() if key in tokens and isinstance(row, Stream) and row.required]
+    streams: dict[str, Surroundings] = {}
+    for one, other in _stand_ins(text):
+        missing = [key for key in keys if key not in streams]
+        if not missing:
+            break
+        ones, others = tokenize(one), tokenize(other)
+        for key in missing:
+            around = surroundings_of(ones[key][0], others[key][0], text)
+            if all(around.fit(chunk) for chunk in tokens[key]):
+                streams[key] = around
+    for key in keys:
+        if key not in streams:
+            raise unplaced(key)
+    return Frame(tokenize(""), streams)
 
 
 def _stand_ins(text: str) -> Iterator[tuple[str, str]]:

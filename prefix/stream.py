@@ -7,6 +7,7 @@ is read off the tokenizer itself: two stand-in prompts that differ from their fi
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -29,6 +30,7 @@ class Surroundings:
         after: number of entries after the padding.
         length: to which short prompts are padded; 0 if they are not.
         merges: whether white space that the prompt begins with may have become one token with the last of the head.
+        loses: whether the head may have lost its last token: some hosts take away white space before `embedding:`.
     """
 
     head: Chunk
@@ -37,13 +39,14 @@ class Surroundings:
     after: int = 0
     length: int = 0
     merges: bool = False
+    loses: bool = False
 
     def fit(self, chunk: Chunk) -> bool:
         """Whether a chunk begins with the head."""
         return self._place(chunk) is not None
 
     def place(self, key: str, chunk: Chunk) -> int:
-        """Index of the first of the user's entries."""
+        """Index of the first of the user's entries: the head's length, or one less if the head lost a token."""
         place = self._place(chunk)
         if place is None:
             raise unplaced(key)
@@ -55,8 +58,8 @@ class Surroundings:
             return agreed
         if agreed < len(self.head) - 1 or agreed == len(chunk):
             return None
-        if not isinstance(chunk[agreed][0], int):
-            return agreed  # Some hosts take away the white space before an embedding of the user's own.
+        if self.loses:
+            return agreed
         return agreed + 1 if self.merges else None
 
     def padding(self, chunk: Chunk) -> slice:
@@ -67,8 +70,8 @@ class Surroundings:
         return slice(start, stop)
 
 
-def surroundings_of(one: Chunk, other: Chunk, merges: bool = False) -> Surroundings:
-    """What two stand-in prompts have in common."""
+def surroundings_of(one: Chunk, other: Chunk, text: str) -> Surroundings:
+    """What two stand-ins for a prompt have in common."""
     padded = Surroundings((), 0)
     if len(one) == len(other):
         shared = common_start(one[::-1], other[::-1])
@@ -78,13 +81,18 @@ def surroundings_of(one: Chunk, other: Chunk, merges: bool = False) -> Surroundi
     one, other = _without_padding(one, padded), _without_padding(other, padded)
     head = common_start(one, other)
     tail = common_start(one[head:][::-1], other[head:][::-1])
-    return Surroundings(one[:head], tail, padded.pad, padded.after, padded.length, merges)
+    return dataclasses.replace(
+        padded, head=one[:head], tail=tail, merges=text[:1].isspace(), loses=text.startswith("embedding:")
+    )
 
 
 def inject_stream(
     key: str, chunk: Chunk, vectors: Tensor, around: Surroundings, longest: int | None = None
 ) -> list[Entry]:
-    """The chunk with the prefix before the user's entries; as many entries of padding give way, if there are any."""
+    """The chunk with the prefix before the user's entries; as many entries of padding give way, if there are any.
+
+    A token that the head has lost comes back: hosts look for it when they cut the template off.
+    """
     if not chunk:
         raise unplaced(key)
     place = around.place(key, chunk)
@@ -92,7 +100,8 @@ def inject_stream(
     padding = around.padding(chunk)
     spare = padding.stop - max(padding.start, place) if len(chunk) <= around.length else 0
     stop = padding.stop - min(len(rows), spare)
-    injected = [*chunk[:place], *rows, *chunk[place:stop], *chunk[padding.stop :]]
+    before = chunk[:place] if place >= len(around.head) else around.head
+    injected = [*before, *rows, *chunk[place:stop], *chunk[padding.stop :]]
     if longest is not None and len(injected) > longest:
         raise PrefixMismatchError(
             f"The prompt is too long for text encoder '{key}', which reads {longest} tokens, {len(rows)} of them the"

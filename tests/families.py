@@ -320,13 +320,13 @@ CLIP_TYPE = ("sd1", "sd2", "sdxl", "sdxl refiner", "stable cascade")
 """Families of nothing but CLIP encoders."""
 
 
-def make_clip(name: str, embeddings: Path | None = None, widths: Mapping[str, int] | None = None) -> Any:
+def make_clip(name: str, embeddings: Path | None = None, dtype: torch.dtype = torch.float32) -> Any:
     """The host's own CLIP of a family, small. Skips the test where this version of the host has no such family.
 
     Args:
         name: one of `FAMILIES`.
         embeddings: folder of the user's own embeddings.
-        widths: other widths of its CLIP encoders.
+        dtype: of its weights.
     """
     family = FAMILIES[name]
     tokenizer, encoder = _find(name, family.tokenizer), _find(name, family.encoder)
@@ -337,9 +337,9 @@ def make_clip(name: str, embeddings: Path | None = None, widths: Mapping[str, in
         SimpleNamespace(params={}, clip=encoder, tokenizer=tokenizer),
         embedding_directory=None if embeddings is None else [str(embeddings)],
         tokenizer_data=family.vocabulary(),
-        model_options={**family.options, **_clips(**widths or {}), "dtype": torch.float32},
+        model_options={**family.options, "dtype": dtype},
     )
-    for key, width in (widths or family.widths).items():
+    for key, width in family.widths.items():
         inner = getattr(clip.tokenizer, f"clip_{key}", getattr(clip.tokenizer, key, None))
         if inner is not None:
             inner.embedding_size = width
@@ -376,8 +376,8 @@ def _initialize(model: torch.nn.Module) -> None:
         if parameter.ndim == 2 and parameter.numel() > 2**20:
             # Rows of a large vocabulary share their memory, each shifted by one against the last.
             flat = torch.randn(sum(parameter.shape), generator=generator)
-            parameter.data = flat.as_strided(parameter.shape, (1, 1))
-        elif parameter.ndim == 1 and name.endswith("weight"):
-            parameter.data = 1 + 0.1 * torch.randn(parameter.shape, generator=generator)
-        else:
-            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.2
+            parameter.data = flat.to(parameter.dtype).as_strided(parameter.shape, (1, 1))
+            continue
+        values = torch.randn(parameter.shape, generator=generator)
+        gain = parameter.ndim == 1 and name.endswith("weight")
+        parameter.data = (1 + 0.1 * values if gain else 0.2 * values).to(parameter.dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+import safetensors.torch
 import torch
 
 from anonymize_faces.nodes.protected_clip import protect
@@ -206,3 +207,41 @@ def test_a_checkpoint_of_a_family_that_we_do_not_know_is_refused_by_the_name_of_
     clip = comfy.sd.CLIP(target, model_options={"t5base_model_config": sizes})
     with pytest.raises(PrefixMismatchError, match="does not know text encoder 't5base' yet"):
         protect(clip, make_prefix(m=M, t5base=16), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("flux", torch.float8_e4m3fn), ("omnigen2", torch.float8_e4m3fn), ("lumina 2", torch.bfloat16)],
+)
+def test_weights_of_fewer_bits_are_protected_as_well(host_modules, make_prefix, name, dtype):
+    clip, widths = make_clip(name, dtype=dtype), FAMILIES[name].widths
+    plain = clip.encode_from_tokens(clip.tokenize("cats"))
+    protected = protect(clip, make_prefix(m=M, **widths), 1.0)
+    found = protected.encode_from_tokens(protected.tokenize("cats"))
+    assert torch.isfinite(found).all()
+    assert found.shape != plain.shape or not torch.equal(found, plain)
+    with pytest.raises(PrefixMismatchError, match="wide for text encoder"):
+        protect(clip, make_prefix(m=M, **{key: width + 1 for key, width in widths.items()}), 1.0)
+
+
+@pytest.mark.parametrize("name", ["z-image", "qwen-image"])
+def test_a_prompt_that_begins_with_an_embedding_of_the_users_own_is_protected(
+    host_modules, make_prefix, name, tmp_path
+):
+    safetensors.torch.save_file({"v": torch.randn(2, 16)}, tmp_path / "mine.safetensors")
+    clip, (key,) = make_clip(name, embeddings=tmp_path), FAMILIES[name].widths
+    prefix = make_prefix(m=M, **{key: 16})
+    protected = protect(clip, prefix, 1.0)
+    plain, tokens = (c.tokenize("embedding:mine cats")[key][0] for c in (clip, protected))
+    place = next(n for n, entry in enumerate(tokens) if isinstance(entry[0], torch.Tensor))
+    assert [entry[0] for entry in tokens[place - 3 : place]] == TURN
+    assert all(torch.equal(entry[0], row) for entry, row in zip(tokens[place:], prefix.vectors[key], strict=False))
+    rest = tokens[place + M :]
+    assert comparable(rest) == comparable(plain[-len(rest) :])
+    assert len(rest) >= len(plain) - place
+    with torch.no_grad():
+        assert torch.isfinite(protected.encode_from_tokens(protected.tokenize("embedding:mine cats"))).all()
+
+
+def comparable(chunk):
+    return [entry[0].tolist() if isinstance(entry[0], torch.Tensor) else entry[0] for entry in chunk]
