@@ -56,7 +56,7 @@ def make_ways() -> dict[str, Way]:
     from ..trainer.state import new_state
     from ..trainer.step import make_step
     from ..trainer.targets import TargetPool
-    from ._sd1_layout import sd1_layout
+    from ._sd1 import sd1_layout
 
     checkpoint = sd1_layout()
     denoiser = ComfyDenoiser(checkpoint.model, checkpoint.clip, checkpoint.vae, (PIXELS, PIXELS))

@@ -94,7 +94,7 @@ def name_prompt(index: int) -> Request:
     return Request(f"A close-up portrait of {cast()[index].name}", FIRST_SEED + index)
 
 
-def drawing_graph(requests: Sequence[Request], prefix: str | None) -> dict[str, Any]:
+def drawing_graph(requests: Sequence[Request], prefix: str | None, strength: float = 1.0) -> dict[str, Any]:
     """A workflow that draws all requests with the demo model, through Anonymize Faces if a prefix file is named."""
     graph: dict[str, Any] = {
         "model": {"class_type": "LoadDemoModel", "inputs": {}},
@@ -102,7 +102,8 @@ def drawing_graph(requests: Sequence[Request], prefix: str | None) -> dict[str, 
     }
     clip = ["model", 1]
     if prefix is not None:
-        graph["protect"] = {"class_type": "AnonymizeFaces", "inputs": {"clip": clip, "prefix": prefix, "strength": 1.0}}
+        inputs = {"clip": clip, "prefix": prefix, "strength": strength}
+        graph["protect"] = {"class_type": "AnonymizeFaces", "inputs": inputs}
         clip = ["protect", 0]
     graph["negative"] = {"class_type": "CLIPTextEncode", "inputs": {"clip": clip, "text": ""}}
     for i, request in enumerate(requests):
@@ -127,12 +128,14 @@ def drawing_graph(requests: Sequence[Request], prefix: str | None) -> dict[str, 
     return graph
 
 
-def draw_pictures(server: ComfyServer, requests: Sequence[Request], prefix: str | None) -> np.ndarray:
+def draw_pictures(
+    server: ComfyServer, requests: Sequence[Request], prefix: str | None, strength: float = 1.0
+) -> np.ndarray:
     """Draws all requests on the server: uint8 [len(requests) * PER_PROMPT, 64, 64, 3]."""
     pictures = []
     for start in range(0, len(requests), 16):
         some = requests[start : start + 16]
-        outputs = server.run(drawing_graph(some, prefix))["outputs"]
+        outputs = server.run(drawing_graph(some, prefix, strength))["outputs"]
         for i in range(len(some)):
             for reference in outputs[f"picture{i}"]["images"]:
                 pictures.append(np.asarray(Image.open(io.BytesIO(server.image(reference))).convert("RGB")))

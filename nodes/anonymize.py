@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+
 from comfy_api.v0_0_2 import io
 
 from ..prefix import Prefix, checkpoint_note, load_prefix, require_family
 from .encoder_fingerprint import encoder_fingerprint
 from .folder import content_hash, fault_of, file_choices, find_file
 from .notices import tell
-from .protected_clip import protect
+from .protected_clip import is_protected, protect
 from .sockets import PrefixSocket
+
+REPLACED = (
+    "This CLIP was protected already: the prefix of this node replaces the one before it."
+    " Remove one of the two nodes if that is not what you want."
+)
 
 
 class AnonymizeFaces(io.ComfyNode):
@@ -76,6 +83,9 @@ class AnonymizeFaces(io.ComfyNode):
         require_family(chosen.record, clip.tokenize(""))
         said = [f"Protected with {chosen.length} vectors." if strength else "Not protected: strength is 0."]
         said += [note for note in [checkpoint_note(chosen.record, encoder_fingerprint(clip))] if note]
+        if is_protected(clip):
+            said.append(REPLACED)
+            logging.warning("Anonymize Faces: %s", REPLACED)
         return io.NodeOutput(protected, ui=tell(cls, "\n".join(said)))
 
 

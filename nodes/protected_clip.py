@@ -2,12 +2,15 @@
 
 The prefix enters where the host turns text into tokens, so that whatever encodes prompts with this CLIP, the host's
 nodes and other extensions' alike, gets it. The original CLIP shares its tokenizer and its weights with its copies and
-stays exactly as it was: the copy holds *views* of both, objects of a class of our own over the very same state.
+stays exactly as it was: the copy holds *views* of both, objects of a class of our own over the same state.
+
+Tokens that reach the encoder by another way (from another CLIP, from a tokenizer within the tokenizer, made by hand)
+and do not carry the prefix are refused, at every strength but 0: what this CLIP encodes is protected, or is an error.
+The encoders within the encoder stay the host's own: other extensions patch them, and find them as they left them.
 
 Strength between 0 and 1 blends conditionings: each chunk is encoded with the prefix and once more without it (the same
 words in the same chunk), and the conditioning moves on the straight line between the two (see `blending`). Blending
-vectors instead would have no end at "plain": a prefix of any values shifts the words by m positions. A chunk whose
-tokens no longer carry the prefix, because somebody rebuilt them, is encoded as it is.
+vectors instead would have no end at "plain": a prefix of any values shifts the words by m positions.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from ..prefix import (
     Prefix,
     PrefixMismatchError,
     blend,
+    carries,
     eject,
     frame_of,
     inject_text,
@@ -62,12 +66,13 @@ def protect(clip: Any, prefix: Prefix, strength: float) -> Any:
     if strength == 0.0:
         return protected
     vectors = vectors_for(encoders, prefix.vectors)
-    tokenize_with_weights = _protected_tokenize(tokenizer, vectors, encoders.keys())
-    if strength < 1.0:
-        frame = frame_of(tokenize, "a")
-        blended = _blended_encode(encoder, vectors, frame, encoders.keys(), strength)
-        protected.cond_stage_model = _view(encoder, encode_token_weights=blended)
-    protected.tokenizer = _view(tokenizer, tokenize_with_weights=tokenize_with_weights)
+    tokenize_with_weights = partial(_tokenize, vectors, encoders.keys())
+    frame = frame_of(tokenize, "a")
+    encode_token_weights = partial(_encode, vectors, encoders.keys(), frame, strength)
+    # What other extensions set on the copy's tokenizer must not reach the original; the encoder's state is the host's,
+    # which goes on changing it.
+    protected.tokenizer = _view(tokenizer, dict(vars(tokenizer)), tokenize_with_weights=tokenize_with_weights)
+    protected.cond_stage_model = _view(encoder, vars(encoder), encode_token_weights=encode_token_weights)
     return protected
 
 
@@ -79,38 +84,73 @@ def unprotect(clip: Any) -> Any:
     return plain
 
 
-def _protected_tokenize(tokenizer: Any, vectors: Mapping[str, Tensor], encoders: Collection[str]) -> Callable[..., Any]:
-    def tokenize_with_weights(_view: Any, text: str, return_word_ids: bool = False, **kwargs: Any) -> Any:
-        # Word ids are always asked for: they tell which tokens the host would keep together.
-        tokenize = partial(tokenizer.tokenize_with_weights, return_word_ids=True, **kwargs)
-        injected = inject_text(tokenize, text, vectors, encoders)
-        if return_word_ids:
-            return injected
-        return {key: [[entry[:2] for entry in chunk] for chunk in chunks] for key, chunks in injected.items()}
-
-    return tokenize_with_weights
+def is_protected(clip: Any) -> bool:
+    """Whether every prompt of this CLIP carries a prefix that `protect` gave it."""
+    return hasattr(type(getattr(clip, "tokenizer", None)), _ORIGINAL)
 
 
-def _blended_encode(
-    encoder: Any, vectors: Mapping[str, Tensor], frame: Frame, encoders: Collection[str], strength: float
-) -> Callable[..., Any]:
-    def encode_token_weights(_view: Any, tokens: Any) -> tuple[Any, ...]:
-        protected = encoder.encode_token_weights(tokens)
-        plain = encoder.encode_token_weights(eject(tokens, vectors, frame, encoders))
-        return blend(plain, protected, strength)
+def _tokenize(
+    vectors: Mapping[str, Tensor],
+    encoders: Collection[str],
+    tokenize: Callable[..., Any],
+    text: str,
+    return_word_ids: bool = False,
+    **kwargs: Any,
+) -> Any:
+    # Word ids are always asked for: they tell which tokens the host would keep together.
+    injected = inject_text(partial(tokenize, return_word_ids=True, **kwargs), text, vectors, encoders)
+    if return_word_ids:
+        return injected
+    return {key: [[entry[:2] for entry in chunk] for chunk in chunks] for key, chunks in injected.items()}
 
-    return encode_token_weights
+
+def _encode(
+    vectors: Mapping[str, Tensor],
+    encoders: Collection[str],
+    frame: Frame,
+    strength: float,
+    encode: Callable[[Any], tuple[Any, ...]],
+    tokens: Any,
+) -> tuple[Any, ...]:
+    if not carries(tokens, vectors, encoders):
+        raise PrefixMismatchError(
+            "Some of these tokens do not carry the prefix, so the picture would not be protected: encode the prompt"
+            " with CLIP Text Encode, or connect the CLIP of Anonymize Faces wherever the prompt is read."
+        )
+    protected = encode(tokens)
+    if strength == 1.0:
+        return protected
+    return blend(encode(eject(tokens, vectors, frame, encoders)), protected, strength)
 
 
-def _view(original: Any, **methods: Callable[..., Any]) -> Any:
-    """An object with the state of `original` (shared, not copied) and its class, but for the methods given.
+def _view(original: Any, state: dict[str, Any], **methods: Callable[..., Any]) -> Any:
+    """An object with the state given and the class of `original`, but for the methods given.
 
-    Whoever looks at it, by attribute, `isinstance` or `state_dict`, finds what the original has.
+    Whoever looks at it, by attribute, `isinstance` or `state_dict`, finds what the original has. Each method gets the
+    original's own first, bound to the view's state, then what it is called with. Copies of a view, deep ones too, are
+    views of the same kind over their own state.
     """
     cls = type(original)
-    view = object.__new__(type(cls.__name__, (cls,), {"__module__": cls.__module__, _ORIGINAL: original, **methods}))
-    object.__setattr__(view, "__dict__", original.__dict__)
-    return view
+    replaced = {name: _method(cls, vars(original).get(name), name, method) for name, method in methods.items()}
+    if not replaced.keys().isdisjoint(state):  # Another extension has replaced them on the very object: go through it.
+        state = {name: value for name, value in state.items() if name not in replaced}
+    return _with_state(
+        type(cls.__name__, (cls,), {"__module__": cls.__module__, _ORIGINAL: original, **replaced}), state
+    )
+
+
+def _method(cls: type, own: Callable[..., Any] | None, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    def call(view: Any, *args: Any, **kwargs: Any) -> Any:
+        beneath = own or partial(getattr(cls, name), _with_state(cls, vars(view)))
+        return method(beneath, *args, **kwargs)
+
+    return call
+
+
+def _with_state(cls: type, state: dict[str, Any]) -> Any:
+    made = object.__new__(cls)
+    object.__setattr__(made, "__dict__", state)
+    return made
 
 
 def _original(part: Any) -> Any:

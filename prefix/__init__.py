@@ -13,7 +13,7 @@ from .errors import (
 from .families import ClipChunks, family_of, key_of
 from .file import TORCH_SUFFIXES, load_prefix, save_prefix
 from .fingerprint import fingerprint
-from .injection import Frame, eject, frame_of, inject, inject_text, require_fit, words
+from .injection import Frame, carries, eject, frame_of, inject, inject_text, require_fit, words
 from .naming import file_path, path_inside
 from .provenance import checkpoint_note, require_family
 from .storage import SUFFIX, read_whole
@@ -36,6 +36,7 @@ __all__ = [
     "PrefixValueError",
     "TrainingError",
     "blend",
+    "carries",
     "checkpoint_note",
     "eject",
     "family_of",

@@ -25,6 +25,8 @@ def layout_of(key: str, usual: ClipChunks, blank: Sequence[Chunk]) -> ClipChunks
     if not blank or len(blank[0]) < 3:
         raise _other_layout(key)
     start, end, pad = (entry[0] for entry in blank[0][:3])
+    if not all(isinstance(mark, int) for mark in (start, end, pad)):
+        raise _other_layout(key)
     return dataclasses.replace(usual, start=start, end=end, pad=pad)
 
 

@@ -20,7 +20,7 @@ from .stream import (
     unplaced,
     words_of_stream,
 )
-from .tokens import Entry, Tokenize, Tokens
+from .tokens import Entry, Tokenize, Tokens, place_of_rows
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,20 @@ def eject(
             around = _around(key, row, frame)
             ejected[key] = [eject_stream(chunk, rows, around) for chunk in chunks]
     return ejected
+
+
+def carries(tokens: Tokens, vectors: Mapping[str, Tensor], encoders: Collection[str] | None = None) -> bool:
+    """Whether every chunk that `inject` would put the prefix into has all of it, wherever it stands.
+
+    Arguments and errors as for `inject`.
+    """
+    _require_tokens(tokens)
+    return all(
+        place_of_rows(chunk, _vectors_for(key, vectors)) is not None
+        for key, chunks in tokens.items()
+        if _enters(key, vectors, encoders)
+        for chunk in chunks
+    )
 
 
 def words(key: str, tokens: Tokens, frame: Frame) -> list[Entry]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from .errors import PrefixMismatchError
-from .tokens import Chunk, Entry, common_start, entry_like, is_row, is_structure
+from .tokens import Chunk, Entry, common_start, entry_like, is_structure, place_of_rows
 
 STAND_INS = ("the", "b b b b b b b b")
 """Two prompts that share no token and differ in length: "the" is one token in every vocabulary."""
@@ -113,9 +113,7 @@ def inject_stream(
 def eject_stream(chunk: Chunk, vectors: Tensor, around: Surroundings) -> list[Entry]:
     """The chunk without the prefix, with the padding that gave way; as it is if it does not carry the prefix."""
     count = len(vectors)
-    starts = range(len(chunk) - count + 1)
-    carries = (all(is_row(chunk[start + n][0], row) for n, row in enumerate(vectors)) for start in starts)
-    place = next((start for start, found in zip(starts, carries, strict=True) if found), None)
+    place = place_of_rows(chunk, vectors)
     if place is None:
         return list(chunk)
     bare = [*chunk[:place], *chunk[place + count :]]

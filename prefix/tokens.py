@@ -36,6 +36,12 @@ def is_row(token: Any, row: Tensor) -> bool:
     return isinstance(token, Tensor) and token.shape == row.shape and torch.equal(token.to(row), row)
 
 
+def place_of_rows(chunk: Chunk, vectors: Tensor) -> int | None:
+    """Where in a chunk the whole prefix begins; None if it is not there."""
+    starts = range(len(chunk) - len(vectors) + 1)
+    return next((s for s in starts if all(is_row(chunk[s + n][0], row) for n, row in enumerate(vectors))), None)
+
+
 def common_start(one: Chunk, other: Chunk) -> int:
     """How many entries two chunks have in common before they part."""
     count = 0

@@ -28,6 +28,7 @@ from .layout import host_folder
 Graph = Mapping[str, Mapping[str, Any]]
 """A prompt as the API takes it: `{node id: {"class_type": …, "inputs": {…}}}`."""
 
+MODEL_KINDS = ("anonymization_prefixes", "checkpoints", "embeddings", "loras")
 LOG_TAIL_LINES = 40
 POLL_SECONDS = 1.0
 REQUEST_SECONDS = 60.0
@@ -73,7 +74,8 @@ class ComfyServer:
     """A ComfyUI process of its own, on a free port of this machine, and a client of it.
 
     What it writes and the prefix files it sees lie under `workspace`: input/, output/, temp/, user/,
-    models/anonymization_prefixes/, models/embeddings/ and server.log. Models and custom nodes are the host's.
+    models/anonymization_prefixes/ and server.log. Custom nodes are the host's, and so are models, to which those in
+    models/checkpoints/, models/loras/ and models/embeddings/ of the workspace are added.
 
     Args:
         workspace: an existing or new folder; a temporary one that goes away with the server if None.
@@ -83,6 +85,7 @@ class ComfyServer:
         environment: variables added to this process's own.
         report: called with a line now and then while the server starts.
         start_seconds: how long the start may take.
+        poll_seconds: how often to ask whether it has started.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class ComfyServer:
         environment: Mapping[str, str] | None = None,
         report: Callable[[str], None] | None = None,
         start_seconds: float = 300.0,
+        poll_seconds: float = 0.2,
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="comfy-server-") if workspace is None else None
         self.workspace = Path(workspace if self._temporary is None else self._temporary.name).resolve()
@@ -106,18 +110,23 @@ class ComfyServer:
         self._environment = dict(environment or {})
         self._report = report or (lambda line: None)
         self._start_seconds = start_seconds
+        self._poll_seconds = poll_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: websocket.WebSocket | None = None
 
     @property
     def prefix_folder(self) -> Path:
         """Where this server looks first for prefix files, and saves them."""
-        return self.workspace / "models" / "anonymization_prefixes"
+        return self.model_folder("anonymization_prefixes")
+
+    def model_folder(self, kind: str) -> Path:
+        """Where this server looks first for models of a kind: one of `MODEL_KINDS`."""
+        return self.workspace / "models" / kind
 
     @property
     def embedding_folder(self) -> Path:
         """Where this server looks first for embeddings, and saves textual inversions."""
-        return self.workspace / "models" / "embeddings"
+        return self.model_folder("embeddings")
 
     @property
     def log_path(self) -> Path:
@@ -252,10 +261,10 @@ class ComfyServer:
     def _prepare(self) -> Path:
         for folder in ("input", "output", "temp", "user"):
             (self.workspace / folder).mkdir(parents=True, exist_ok=True)
-        folders = (self.prefix_folder, self.embedding_folder)
-        for folder in folders:
-            folder.mkdir(parents=True, exist_ok=True)
-        own = {folder.name: str(folder) for folder in folders} | {"is_default": True}
+        own: dict[str, Any] = {"is_default": True}
+        for kind in MODEL_KINDS:
+            self.model_folder(kind).mkdir(parents=True, exist_ok=True)
+            own[kind] = str(self.model_folder(kind))
         (self.workspace / "model_paths.yaml").write_text(json.dumps({"workspace": own}), encoding="utf-8")
         return self.log_path
 
@@ -281,7 +290,7 @@ class ComfyServer:
             if now - said > 5:
                 said = now
                 self._report(f"ComfyUI is starting … {now - began:.0f} s")
-            time.sleep(0.2)
+            time.sleep(self._poll_seconds)
         self._check_alive()
         self._report(f"ComfyUI answers at {self.url}")
 

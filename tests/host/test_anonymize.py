@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
-import torch
-from PIL import Image
 
-from anonymize_faces.prefix import Prefix, PrefixRecord, save_prefix
+from anonymize_faces.prefix import save_prefix
+from anonymize_faces.tests.host.drawing import PLAIN, PROTECTED, Draw, anonymize, drawing, make_prefix
 from anonymize_faces.tools.comfy_server import WorkflowFailed
-
-DEMO_WIDTH = 192
-PROTECTED = ["anonymize", 0]
-PLAIN = ["demo", 1]
-
-
-def make_prefix(seed: int = 0, width: int = DEMO_WIDTH, key: str = "l") -> Prefix:
-    vectors = torch.randn(10, width, generator=torch.Generator().manual_seed(seed)) * 0.1
-    return Prefix({key: vectors}, PrefixRecord(family="sd1", fingerprint="0" * 16))
 
 
 @pytest.fixture(scope="module")
@@ -37,42 +25,9 @@ def files(server):
     }
 
 
-def anonymize(prefix: str = "anonymize/one.safetensors", clip=PLAIN, **inputs) -> dict:
-    return {"class_type": "AnonymizeFaces", "inputs": {"clip": clip, "prefix": prefix, "strength": 1.0, **inputs}}
-
-
-def drawing(clip, text: str = "a portrait of Ada Lovelace", **nodes) -> dict:
-    encode = {
-        name: {"class_type": "CLIPTextEncode", "inputs": {"clip": clip, "text": t}}
-        for name, t in (("yes", text), ("no", ""))
-    }
-    sampling = {"seed": 7, "steps": 2, "cfg": 4.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
-    wires = {"model": ["demo", 0], "positive": ["yes", 0], "negative": ["no", 0], "latent_image": ["latent", 0]}
-    return {
-        "demo": {"class_type": "LoadDemoModel", "inputs": {}},
-        "latent": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
-        **encode,
-        "sample": {"class_type": "KSampler", "inputs": {**sampling, **wires}},
-        "decode": {"class_type": "VAEDecode", "inputs": {"samples": ["sample", 0], "vae": ["demo", 2]}},
-        "show": {"class_type": "SaveImage", "inputs": {"images": ["decode", 0], "filename_prefix": "anonymize"}},
-        **nodes,
-    }
-
-
 @pytest.fixture(scope="module")
 def draw(server, files):
-    """Draws with the given CLIP and further nodes; the picture as an array of bytes."""
-
-    def draw(clip, text: str = "a portrait of Ada Lovelace", **nodes) -> np.ndarray:
-        # The host shows nothing for a workflow that it has run before: each picture gets a name of its own.
-        graph = drawing(clip, text, **nodes)
-        draw.count += 1
-        graph["show"]["inputs"]["filename_prefix"] = f"anonymize/{draw.count}"
-        (picture,) = server.run(graph)["outputs"]["show"]["images"]
-        return np.asarray(Image.open(io.BytesIO(server.image(picture))))
-
-    draw.count = 0
-    return draw
+    return Draw(server)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ The yardstick is the host's own tokenizer: asked for chunks that are m shorter, 
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 
 import pytest
@@ -13,7 +14,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anonymize_faces.prefix import Frame, PrefixMismatchError, eject, inject, require_fit
+from anonymize_faces.prefix import Frame, PrefixMismatchError, carries, eject, inject, require_fit
+from anonymize_faces.prefix.chunks import KEPT_WHOLE
 
 WIDTH = 4
 OWN = {"one": torch.full((1, WIDTH), 2.0), "six": torch.full((6, WIDTH), 3.0), "twelve": torch.full((12, WIDTH), 4.0)}
@@ -36,18 +38,20 @@ def tokenizers(comfy, tmp_path_factory):
     folder = tmp_path_factory.mktemp("embeddings")
     for name, vectors in OWN.items():
         safetensors.torch.save_file({"v": vectors}, folder / f"{name}.safetensors")
-    made = {}
+    made = {
+        key: comfy.sd1_clip.SDTokenizer(
+            embedding_directory=[str(folder)],
+            embedding_size=WIDTH,
+            embedding_key=f"clip_{key}",
+            pad_with_end=key == "l",
+        )
+        for key in ("l", "g")
+    }
 
     def make(key: str, length: int = 77):
-        if (key, length) not in made:
-            made[key, length] = comfy.sd1_clip.SDTokenizer(
-                embedding_directory=[str(folder)],
-                embedding_size=WIDTH,
-                embedding_key=f"clip_{key}",
-                pad_with_end=key == "l",
-                max_length=length,
-            )
-        return made[key, length]
+        tokenizer = copy.copy(made[key])
+        tokenizer.max_length = length
+        return tokenizer
 
     return make
 
@@ -69,12 +73,13 @@ def user_entries(chunks):
 
 
 @pytest.mark.parametrize("key", ["l", "g"])
-@settings(max_examples=150, deadline=None)
-@given(text=prompts, m=lengths)
-def test_a_prompt_is_cut_where_the_host_would_cut_it(tokenizers, key, text, m):
-    tokens = {key: tokenizers(key).tokenize_with_weights(text, return_word_ids=True)}
-    blank = {key: tokenizers(key).tokenize_with_weights("", return_word_ids=True)}
-    shorter = tokenizers(key, 77 - m).tokenize_with_weights(text, return_word_ids=True)
+@settings(max_examples=150)
+@given(text=prompts, m=lengths, room=st.one_of(st.none(), st.integers(KEPT_WHOLE, 250)))
+def test_a_prompt_is_cut_where_the_host_would_cut_it(tokenizers, key, text, m, room):
+    length = 77 if room is None else 2 + m + room
+    tokens = {key: tokenizers(key, length).tokenize_with_weights(text, return_word_ids=True)}
+    blank = {key: tokenizers(key, length).tokenize_with_weights("", return_word_ids=True)}
+    shorter = tokenizers(key, length - m).tokenize_with_weights(text, return_word_ids=True)
     prefix = [(row, 1.0, 0) for row in vectors_of(m)]
     expected = [[chunk[0], *prefix, *chunk[1:]] for chunk in shorter]
     for injected in (inject(tokens, {key: vectors_of(m)}, Frame(blank)), inject(tokens, {key: vectors_of(m)})):
@@ -82,7 +87,7 @@ def test_a_prompt_is_cut_where_the_host_would_cut_it(tokenizers, key, text, m):
 
 
 @pytest.mark.parametrize("key", ["l", "g"])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=prompts, m=lengths, word_ids=st.booleans())
 def test_every_chunk_is_whole_and_begins_with_the_prefix(tokenizers, key, text, m, word_ids):
     tokens = {key: tokenizers(key).tokenize_with_weights(text, return_word_ids=word_ids)}
@@ -94,7 +99,7 @@ def test_every_chunk_is_whole_and_begins_with_the_prefix(tokenizers, key, text, 
         assert all(len(entry) == 2 + word_ids for entry in chunk)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=prompts, m=lengths)
 def test_no_entry_of_the_users_is_lost_altered_or_moved_past_another(tokenizers, text, m):
     tokens = {"g": tokenizers("g").tokenize_with_weights(text, return_word_ids=True)}
@@ -105,7 +110,7 @@ def test_no_entry_of_the_users_is_lost_altered_or_moved_past_another(tokenizers,
     assert kept_objects == given_objects
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=prompts, m=lengths)
 def test_without_word_ids_nothing_is_lost_either(tokenizers, text, m):
     tokens = {"g": tokenizers("g").tokenize_with_weights(text)}
@@ -115,7 +120,7 @@ def test_without_word_ids_nothing_is_lost_either(tokenizers, text, m):
     assert kept == [entry for chunk in comparable(tokens["g"]) for entry in chunk if entry not in structure]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(text=prompts, m=lengths)
 def test_ejecting_takes_out_the_prefix_and_nothing_else(tokenizers, text, m):
     tokens = {"g": tokenizers("g").tokenize_with_weights(text, return_word_ids=True)}
@@ -124,6 +129,20 @@ def test_ejecting_takes_out_the_prefix_and_nothing_else(tokenizers, text, m):
     assert [len(chunk) for chunk in ejected] == [77] * len(injected["g"])
     for chunk, protected in zip(comparable(ejected), comparable(injected["g"]), strict=True):
         assert chunk == [protected[0], *protected[m + 1 :], *[(0, 1.0, 0)] * m]
+
+
+@settings(max_examples=100)
+@given(text=prompts, m=lengths, data=st.data())
+def test_tokens_carry_the_prefix_if_every_chunk_has_all_of_it(tokenizers, text, m, data):
+    tokens = {key: tokenizers(key).tokenize_with_weights(text) for key in ("l", "g")}
+    vectors = {"l": vectors_of(m), "g": vectors_of(m) + 1}
+    assert not carries(tokens, vectors)
+    injected = inject(tokens, vectors)
+    assert carries(injected, vectors)
+    key = data.draw(st.sampled_from(["l", "g"]))
+    chunk = data.draw(st.sampled_from(injected[key]))
+    chunk[data.draw(st.integers(1, m))] = (49407, 1.0)
+    assert not carries(injected, vectors)
 
 
 def test_ejecting_leaves_a_chunk_without_the_prefix_as_it_is(tokenizers):
@@ -196,11 +215,19 @@ def test_an_encoder_that_we_do_not_know_is_named(tokenizers):
         {"l": [[(49407, 1.0)] * 77]},
         {"l": [[]]},
         {"l": []},
+        [],
     ],
 )
 def test_tokens_of_another_layout_are_refused(tokens):
     with pytest.raises(PrefixMismatchError):
         inject(tokens, {"l": vectors_of(2)})
+
+
+def test_a_blank_prompt_that_is_not_blank_is_refused(tokenizers):
+    tokens = {"l": tokenizers("l").tokenize_with_weights("a photo")}
+    protected = inject(tokens, {"l": vectors_of(3)})
+    with pytest.raises(PrefixMismatchError, match="connect Anonymize Faces straight to the checkpoint's CLIP"):
+        inject(protected, {"l": vectors_of(3)}, Frame(protected))
 
 
 def test_a_prefix_of_another_width_is_refused_with_the_remedy():

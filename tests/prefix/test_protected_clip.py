@@ -9,6 +9,7 @@ import torch
 from anonymize_faces.nodes.protected_clip import protect, unprotect
 from anonymize_faces.prefix import AnonymizationError, Frame, PrefixMismatchError, inject
 from anonymize_faces.tests.families import CLIP_TYPE, FAMILIES, make_clip
+from anonymize_faces.tests.prefix.encoding import encode, same
 
 WIDTHS = {name: FAMILIES[name].widths for name in CLIP_TYPE}
 SHORT = "a portrait of (Ada Lovelace:1.2), smiling"
@@ -26,6 +27,8 @@ def embeddings(tmp_path_factory, make_prefix):
     for family, widths in WIDTHS.items():
         vectors = {f"clip_{key}": tensor for key, tensor in make_prefix(**widths).vectors.items()}
         safetensors.torch.save_file(vectors, folder / f"{file_name(family)}.safetensors")
+        own = {f"clip_{key}": torch.full((3, width), 0.5) for key, width in widths.items()}
+        safetensors.torch.save_file(own, folder / f"own_{file_name(family)}.safetensors")
     return folder
 
 
@@ -44,19 +47,23 @@ def prefix(make_prefix, family):
     return make_prefix(**WIDTHS[family])
 
 
-def encode(clip, text, **kwargs):
-    """The conditioning as the host's CLIPTextEncode makes it, without a gradient."""
-    with torch.no_grad():
-        ((cond, extras),) = clip.encode_from_tokens_scheduled(clip.tokenize(text, **kwargs))
-    return cond, extras["pooled_output"]
-
-
-def same(one, other) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-
-
-@pytest.mark.parametrize("text", ["", SHORT, "(Ada:1.4) [Lovelace] embedding:gone 🙂 東京", "word " * 65])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "   ",
+        SHORT,
+        "(Ada:1.4) [Lovelace] embedding:gone 🙂 東京",
+        "((a (deep:0.3) nest)) (nothing:0) (minus:-1)",
+        "embedding:own_{} and (embedding:own_{}:1.4) in a hat",
+        "👩‍👩‍👧 صورة של אדם ‮backwards",
+        "\x00\x07\x1b\x7f\ufeff\n\t\\(not a weight\\)",
+        "<|startoftext|> a <|endoftext|> b",
+        "word " * 65,
+    ],
+)
 def test_a_prompt_of_one_chunk_is_encoded_as_core_encodes_the_prefix_as_an_embedding(clip, prefix, family, text):
+    text = text.replace("{}", file_name(family))
     core = encode(clip, f"embedding:{file_name(family)} {text}")
     assert same(encode(protect(clip, prefix, 1.0), text), core)
     assert not same(encode(clip, text), core)

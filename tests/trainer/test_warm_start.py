@@ -88,7 +88,7 @@ def test_without_steps_or_padding_to_read_the_vectors_stay(make_checkpoint: Make
     checkpoint = make_checkpoint()
     cases = (
         (checkpoint.clip, dataclasses.replace(SETTINGS, text_steps=0)),
-        (make_clip("pixart"), SETTINGS),
+        (make_clip("chroma and pixart"), SETTINGS),
     )
     for clip, settings in cases:
         denoiser = make_denoiser(dataclasses.replace(checkpoint, clip=clip))

@@ -1,11 +1,13 @@
-"""Without this module benchmarks would need a checkpoint: a model laid out like SD1's with random weights.
+"""Without this module benchmarks would need a checkpoint: a model laid out like SD1's with random weights, or its file.
 
-The denoiser has one block a level, as ComfyUI still takes for SD1 (107 M parameters); the text encoder is CLIP-L whole.
+The denoiser has one block a level, as ComfyUI still takes for SD1; the text encoder is CLIP-L whole.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -16,7 +18,6 @@ UNET = {
     "out_channels": 4,
     "model_channels": 320,
     "num_res_blocks": [1, 1],
-    "channel_mult": [1, 2],
     "transformer_depth": [1, 1],
     "transformer_depth_output": [1, 1, 1, 1],
     "transformer_depth_middle": 1,
@@ -30,6 +31,8 @@ UNET = {
     "legacy": False,
     "dtype": torch.float32,
 }
+LARGE, SMALL = (1, 2), (1, 1)
+"""Widths of the denoiser's two levels, in 320 channels; the larger one has 107 M parameters."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class CellVae:
         return 8
 
 
-def sd1_layout() -> Checkpoint:
+def sd1_layout(levels: Sequence[int] = LARGE) -> Checkpoint:
     """The model; call inside the host (`demo.host.enter_host`)."""
     import comfy.model_patcher
     import comfy.sd
@@ -59,7 +62,7 @@ def sd1_layout() -> Checkpoint:
     class Layout(comfy.supported_models.SD15):
         unet_extra_config: ClassVar[dict[str, Any]] = {}
 
-    config = Layout(UNET)
+    config = Layout({**UNET, "channel_mult": list(levels)})
     config.set_inference_dtype(torch.float32, None)
     cpu = torch.device("cpu")
     base = config.get_model({}, device=cpu)
@@ -75,3 +78,23 @@ def sd1_layout() -> Checkpoint:
                 else:
                     weight.fill_(1.0 if name.endswith("weight") else 0.0)
     return Checkpoint(comfy.model_patcher.ModelPatcher(base, load_device=cpu, offload_device=cpu), clip, CellVae())
+
+
+def write_checkpoint(path: Path, levels: Sequence[int] = SMALL) -> Path:
+    """Writes the model to a checkpoint file without a VAE, half precision; call inside the host."""
+    from safetensors.torch import save_file
+
+    checkpoint = sd1_layout(levels)
+    parts = (
+        ("model.diffusion_model.", checkpoint.model.model.diffusion_model),
+        ("cond_stage_model.transformer.", checkpoint.clip.cond_stage_model.clip_l.transformer),
+    )
+    weights = {
+        prefix + name: tensor.half().contiguous()
+        for prefix, module in parts
+        for name, tensor in module.state_dict().items()
+        if name != "text_projection.weight"
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(weights, path)
+    return path
