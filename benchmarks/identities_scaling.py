@@ -36,7 +36,7 @@ def measure(count: int) -> dict[str, float]:
 
     people = [Identity(f"Person {number:03d}", "a person with brown hair") for number in range(count)]
     denoiser = ComfyDenoiser(*load_demo_model(), (64, 64), Drawing(steps=2, cfg=1.0))
-    settings = TrainingSettings(steps=STEPS, batch_size=8, portraits_per_identity=1, snapshot_every=10)
+    settings = TrainingSettings(text_steps=0, steps=STEPS, batch_size=8, portraits_per_identity=1, snapshot_every=10)
     moments: list[float] = []
     drawn: list[float] = []
 
@@ -45,7 +45,7 @@ def measure(count: int) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as folder:
         # The first, short run makes torch and the host load whatever they load at first use.
-        warm = TrainingSettings(steps=2, batch_size=8, portraits_per_identity=1)
+        warm = TrainingSettings(text_steps=0, steps=2, batch_size=8, portraits_per_identity=1)
         learn_prefix(denoiser, people[:8], GENERAL, warm, runs=Path(folder))
         started = time.perf_counter()
         with peak_bytes() as peak:

@@ -46,7 +46,13 @@ def test_pictures_go_through_the_vae_and_back(server: ComfyServer) -> None:
 def test_the_shipped_training_workflow_runs_and_saves_a_prefix(server: ComfyServer) -> None:
     graph = train_graph(server)
     train = next(node for node in graph.values() if node["class_type"] == "TrainAnonymizationPrefix")
-    train["inputs"] |= {"steps": 2, "portraits_per_identity": 1, "drawing_steps": 2, "noisings_per_picture": 1}
+    train["inputs"] |= {
+        "text_steps": 2,
+        "steps": 2,
+        "portraits_per_identity": 1,
+        "drawing_steps": 2,
+        "noisings_per_picture": 1,
+    }
     save = next(node for node in graph.values() if node["class_type"] == "SaveAnonymizationPrefix")
     save["inputs"]["name"] = "shipped workflow"
     server.run(graph)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anonymize_faces.prefix import inject
+from anonymize_faces.prefix import Frame, inject
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def reference_step(
 
     def encode(prompt: str, prefixed: bool) -> Tensor:
         tokens = clip.tokenize(prompt)
-        return stage.encode_token_weights(inject(tokens, vectors, blank) if prefixed else tokens)[0]
+        return stage.encode_token_weights(inject(tokens, vectors, Frame(blank)) if prefixed else tokens)[0]
 
     def predict(item: Item, context: Tensor) -> Tensor:
         scaled = base.model_sampling.calculate_input(item.sigma, item.noised)

@@ -189,7 +189,7 @@ PAIRS = (
     Pair("a red circle", "a red circle", False),
     Pair("", "", False),
 )
-SETTINGS = TrainingSettings(vectors=8, steps=90, batch_size=4, learning_rate=0.05, noisings_per_picture=2)
+SETTINGS = TrainingSettings(text_steps=0, vectors=8, steps=90, batch_size=4, learning_rate=0.05, noisings_per_picture=2)
 
 
 class CellVae:

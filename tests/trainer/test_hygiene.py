@@ -15,7 +15,9 @@ from anonymize_faces.trainer.settings import TrainingSettings
 
 Make = Callable[..., Any]
 PEOPLE = parse_identities("Ada Lovelace: a woman with dark hair\nBob Miller")
-SETTINGS = TrainingSettings(steps=5, batch_size=4, vectors=3, portraits_per_identity=1, noisings_per_picture=2)
+SETTINGS = TrainingSettings(
+    text_steps=0, steps=5, batch_size=4, vectors=3, portraits_per_identity=1, noisings_per_picture=2
+)
 PATCHED = ("diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight", (32, 32))
 
 

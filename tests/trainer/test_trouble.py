@@ -21,7 +21,9 @@ from anonymize_faces.trainer.step import MOST_SKIPPED, WINDOW
 Make = Callable[..., Any]
 PEOPLE = parse_identities("Ada Lovelace: a woman with dark hair\nBob Miller")
 GENERAL = ("", "a red circle", "a dog in the snow")
-SETTINGS = TrainingSettings(steps=6, batch_size=4, vectors=3, portraits_per_identity=1, noisings_per_picture=2)
+SETTINGS = TrainingSettings(
+    text_steps=0, steps=6, batch_size=4, vectors=3, portraits_per_identity=1, noisings_per_picture=2
+)
 
 
 @pytest.fixture
@@ -184,7 +186,12 @@ def test_a_loss_that_rises_or_does_not_fall_is_told(
     change: Callable[[int], float], windows: int, words: str, denoiser: Any
 ) -> None:
     settings = TrainingSettings(
-        steps=windows * WINDOW, batch_size=1, vectors=1, learning_rate=1e-6, portraits_per_identity=1
+        text_steps=0,
+        steps=windows * WINDOW,
+        batch_size=1,
+        vectors=1,
+        learning_rate=1e-6,
+        portraits_per_identity=1,
     )
     on_predict(denoiser, lambda call, noised, predicted: predicted * change(call))
     assert words in describe(learn(denoiser, settings))
