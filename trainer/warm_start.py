@@ -29,6 +29,9 @@ RATE = 0.67
 
 WARM_UP = 0.05
 
+PROMPTS_KEPT = 512
+"""Prompts whose plain states are remembered: some 300 MB for SDXL."""
+
 SHARED_WEIGHT = 0.5
 """Of words that both prompts end in, against the padding after them."""
 
@@ -57,6 +60,7 @@ def warm_start(
     kinds = [[pair for pair in pairs if pair.names_somebody is kind] for kind in (True, False)]
     if not settings.text_steps or not all(kinds) or denoiser.text_states([pairs[0].teacher]) is None:
         return False
+    plain = PlainStates(denoiser)
     parameters = tuple(vectors.values())
     rates = [RATE * float(vector.detach().std()) for vector in parameters]
     optimizer = torch.optim.Adam([{"params": [vector]} for vector in parameters])
@@ -69,7 +73,7 @@ def warm_start(
         ]
 
         def gradient_of(part: Sequence[Pair], count: int = len(chosen)) -> tuple[Tensor, ...] | None:
-            loss = _loss(denoiser, vectors, part, settings.overshoot)
+            loss = _loss(denoiser, vectors, part, plain, settings.overshoot)
             return None if loss is None else torch.autograd.grad(loss / count, parameters)
 
         gradients = [gradient for gradient in portions.work(gradient_of, chosen) if gradient is not None]
@@ -82,6 +86,24 @@ def warm_start(
             optimizer.zero_grad(set_to_none=True)
         report(step + 1)
     return True
+
+
+class PlainStates:
+    """What prompts say without the prefix: each is encoded once, as long as there is room to remember it."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        self._denoiser = denoiser
+        self._known: dict[str, TextStates | None] = {}
+
+    @torch.no_grad()
+    def of(self, prompts: Sequence[str]) -> list[TextStates | None]:
+        """The states of each prompt."""
+        unknown = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._known]
+        fresh = dict(zip(unknown, self._denoiser.text_states(unknown), strict=True)) if unknown else {}
+        found = [self._known[prompt] if prompt in self._known else fresh[prompt] for prompt in prompts]
+        room = max(0, PROMPTS_KEPT - len(self._known))
+        self._known |= {prompt: fresh[prompt] for prompt in unknown[:room]}
+        return found
 
 
 def text_distance(student: TextStates, goal: Tensor, teacher: TextStates) -> Tensor:
@@ -101,14 +123,15 @@ def text_distance(student: TextStates, goal: Tensor, teacher: TextStates) -> Ten
     return distance
 
 
-def _loss(denoiser: Denoiser, vectors: Vectors, pairs: Sequence[Pair], overshoot: float) -> Tensor | None:
+def _loss(
+    denoiser: Denoiser, vectors: Vectors, pairs: Sequence[Pair], plain: PlainStates, overshoot: float
+) -> Tensor | None:
     """The summed loss of some pairs; None if none of them can be compared."""
-    with torch.no_grad():
-        teachers = denoiser.text_states([pair.teacher for pair in pairs])
-        plain = denoiser.text_states([pair.student for pair in pairs])
+    teachers = plain.of([pair.teacher for pair in pairs])
+    names = plain.of([pair.student for pair in pairs])
     students = denoiser.text_states([pair.student for pair in pairs], vectors)
     losses = []
-    for pair, student, teacher, named in zip(pairs, students, teachers, plain, strict=True):
+    for pair, student, teacher, named in zip(pairs, students, teachers, names, strict=True):
         if student is None or teacher is None or named is None:
             continue
         goal = beyond(teacher.states, named.states, overshoot) if pair.names_somebody else teacher.states
