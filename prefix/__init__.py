@@ -4,11 +4,13 @@ from .blending import blend
 from .errors import (
     AnonymizationError,
     IdentityError,
+    MeasurementError,
     PrefixFileError,
     PrefixFileExistsError,
     PrefixMismatchError,
     PrefixValueError,
     TrainingError,
+    WeightsError,
 )
 from .families import family_of, key_of
 from .file import TORCH_SUFFIXES, load_prefix, save_prefix
@@ -27,6 +29,7 @@ __all__ = [
     "AnonymizationError",
     "Frame",
     "IdentityError",
+    "MeasurementError",
     "Prefix",
     "PrefixFileError",
     "PrefixFileExistsError",
@@ -34,6 +37,7 @@ __all__ = [
     "PrefixRecord",
     "PrefixValueError",
     "TrainingError",
+    "WeightsError",
     "blend",
     "carries",
     "checkpoint_note",
