@@ -17,7 +17,7 @@ def verdict(measurement: Measurement) -> str:
     if not faces:
         return "No face is left in the anonymized pictures: nobody is recognized, and nobody is shown either."
     if not recognized:
-        return f"Protected: none of {_faces(faces)} is recognized any more."
+        return f"Protected: {'the one face is not' if faces == 1 else f'none of {faces} faces is'} recognized any more."
     if recognized == faces:
         return f"Not protected: {'the one face is' if faces == 1 else f'all of {faces} faces are'} still recognized."
     return (
@@ -42,9 +42,7 @@ def describe(measurement: Measurement) -> str:
     if measurement.against is not None:
         lines += _references(measurement.against)
     if 0 < len(measurement.compared) < FEW:
-        lines.append(
-            f"{_faces(len(measurement.compared)).capitalize()} say little: draw {FEW} or more to judge a prefix."
-        )
+        lines.append(f"So few faces say little about a prefix: draw {FEW} or more to judge it.")
     return "\n".join((*lines, *(_line(pair, threshold.value) for pair in measurement.pairs)))
 
 

@@ -95,9 +95,9 @@ def test_no_face_at_all_is_a_finding_and_never_a_protection():
 def test_the_report_names_the_threshold_where_it_comes_from_and_how_little_few_pictures_say():
     told = describe(measured([picture((0, RED))], [picture((0, BLUE))]))
     assert "at least 0.900 (a rule of this test)" in told and "by squares" in told
-    assert "1 face say" not in told and "20 or more" in told
+    assert "Protected: the one face is not recognized" in told and "draw 20 or more to judge it" in told
     many = [picture((0, RED))] * 25
-    assert "or more to judge" not in describe(measured(many, [picture((0, BLUE))] * 25))
+    assert "or more to judge it" not in describe(measured(many, [picture((0, BLUE))] * 25))
 
 
 def test_references_tell_whom_a_face_is_taken_for():
