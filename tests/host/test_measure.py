@@ -213,7 +213,7 @@ def test_hundreds_of_odd_pictures_never_end_the_server(server, weights):
     names = [odd_picture(rng, number, server.workspace / "input", face) for number in range(ODD_PICTURES)]
     waiting = []
     for start in range(0, ODD_PICTURES, 4):
-        group, recognizer = names[start : start + 4], FACENET if start % 16 else READER
+        group, recognizer = names[start : start + 4], FACENET if start % 8 else READER
         for graph in odd_graphs(group, recognizer, strips=strips(start)):
             try:
                 waiting.append((server.queue(graph), len(graph)))
