@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import subprocess
 import sys
 from collections import OrderedDict
@@ -158,14 +157,7 @@ def test_weights_that_would_run_code_do_not(tmp_path):
 
 
 def test_without_facenet_pytorch_the_error_says_what_to_run(weights_folder, monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *rest):
-        if name.startswith("facenet_pytorch"):
-            raise ModuleNotFoundError("No module named 'facenet_pytorch'", name="facenet_pytorch")
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "facenet_pytorch", None)  # Python then says that there is no such module.
     with pytest.raises(MeasurementError, match=r'run ".*python.*" ".*install\.py" and start ComfyUI again'):
         load_facenet([weights_folder], nothing, nothing)
 
@@ -174,6 +166,14 @@ def test_without_facenet_pytorch_the_error_says_what_to_run(weights_folder, monk
 def test_a_device_that_is_not_there_is_an_error_with_the_remedy(weights_folder):
     with pytest.raises(MeasurementError, match=r"cannot run on the device.*--cpu"):
         load_facenet([weights_folder], lambda network: network.to("cuda"), nothing)
+
+
+def test_a_package_that_does_not_run_is_told_apart_from_a_missing_one(weights_folder, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("facenet_pytorch")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torchvision.ops.boxes", None)
+    with pytest.raises(MeasurementError, match=r"is installed and does not run.*torchvision"):
+        load_facenet([weights_folder], nothing, nothing)
 
 
 def test_the_package_is_imported_only_when_a_recognizer_is_made():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import shutil
@@ -241,5 +240,16 @@ def test_without_network_and_weights_the_node_says_which_file_goes_where(tmp_pat
         with pytest.raises(WorkflowFailed, match=rf"could not be downloaded.*{VGGFACE2.url}.*'{folder}'"):
             alone.run(measuring(astronaut, astronaut, FACENET))
         assert os.listdir(folder) == []
-        loaded = alone.run(measuring(astronaut, astronaut, READER))
-        assert json.dumps(loaded["outputs"]["measure"]["text"])
+
+
+def test_without_facenet_the_node_says_what_to_run_and_everything_else_works(tmp_path, host, astronaut, server):
+    stub = tmp_path / "without" / "facenet_pytorch.py"
+    stub.parent.mkdir()
+    stub.write_text("raise ModuleNotFoundError('No module named facenet_pytorch', name='facenet_pytorch')")
+    paths = os.pathsep.join(filter(None, (str(stub.parent), os.environ.get("PYTHONPATH"))))
+    with ComfyServer(tmp_path, environment={"PYTHONPATH": paths}) as alone:
+        shutil.copy(server.workspace / "input" / astronaut, alone.workspace / "input" / astronaut)
+        with pytest.raises(WorkflowFailed, match=r'not installed: run ".*python.*" ".*install\.py" and start'):
+            alone.run(measuring(astronaut, astronaut, FACENET))
+        assert {"AnonymizeFaces", "TrainAnonymizationPrefix"} <= alone.object_info().keys()
+        assert alone.run(measuring(astronaut, astronaut, READER))["outputs"]["measure"]["text"]
