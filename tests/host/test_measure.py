@@ -172,12 +172,15 @@ def odd_picture(rng: np.random.Generator, number: int, folder: Path, face: Image
         image = Image.new("RGB", (width, height), tuple(map(int, rng.integers(0, 256, 3))))
     else:
         image = face.rotate(float(rng.choice([0, 0, 10, 90, 180, 270]))).resize((width, height))
-    mode = str(rng.choice(["RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I;16", "F"]))
+    modes = ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I;16", "F"] if alone(number) else ["RGB", "RGBA"]
+    mode = str(rng.choice(modes))
     if mode == "I;16":
         image = Image.fromarray(rng.integers(0, 65536, (height, width), dtype=np.uint16))
     else:
         image = image.convert("L").convert(mode) if mode in ("LA", "F") else image.convert(mode)
-    suffix = {"CMYK": "jpg", "F": "tiff", "I;16": "png"}.get(mode) or str(rng.choice(["png", "webp"]))
+    suffix = {"CMYK": "jpg", "F": "tiff", "I;16": "png"}.get(mode) or str(
+        rng.choice(["png", "webp"] if alone(number) else ["png"])
+    )
     path = folder / f"{name}.{suffix}"
     image.save(path)
     if alone(number) and rng.random() < 0.2:
@@ -187,7 +190,7 @@ def odd_picture(rng: np.random.Generator, number: int, folder: Path, face: Image
 
 
 def alone(number: int) -> bool:
-    """Whether this picture's group is not made a batch, which the host cannot do with strips and broken files."""
+    """Whether this picture's group is not made a batch, which hosts cannot do with strips and broken files."""
     return number // GROUP % 5 == 0
 
 
