@@ -4,11 +4,13 @@ from .blending import blend
 from .errors import (
     AnonymizationError,
     IdentityError,
+    MeasurementError,
     PrefixFileError,
     PrefixFileExistsError,
     PrefixMismatchError,
     PrefixValueError,
     TrainingError,
+    WeightsError,
 )
 from .families import ClipChunks, family_of, key_of
 from .file import TORCH_SUFFIXES, load_prefix, save_prefix
@@ -28,6 +30,7 @@ __all__ = [
     "ClipChunks",
     "Frame",
     "IdentityError",
+    "MeasurementError",
     "Prefix",
     "PrefixFileError",
     "PrefixFileExistsError",
@@ -35,6 +38,7 @@ __all__ = [
     "PrefixRecord",
     "PrefixValueError",
     "TrainingError",
+    "WeightsError",
     "blend",
     "carries",
     "checkpoint_note",

@@ -20,9 +20,10 @@ SOCKETS = {
     ),
     "LoadAnonymizationPrefix": (set(), ["ANONYMIZATION_PREFIX"]),
     "SaveAnonymizationPrefix": ({"prefix", "name", "format"}, []),
+    "MeasureAnonymization": ({"plain", "anonymized", "recognizer", "reference"}, ["STRING", "IMAGE", "FLOAT"]),
     "LoadDemoModel": (set(), ["MODEL", "CLIP", "VAE"]),
 }
-HEAVY = {"diffusers", "facenet_pytorch", "matplotlib", "sklearn", "pandas"}
+HEAVY = {"diffusers", "facenet_pytorch", "torchvision", "matplotlib", "sklearn", "pandas"}
 LOAD_AS_THE_HOST_DOES = """
 import asyncio, importlib.util, json, sys
 host, extension = sys.argv[1:]
