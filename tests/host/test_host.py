@@ -98,8 +98,3 @@ def test_the_package_imports_without_the_host():
 
 def test_prefix_files_of_the_users_own_folders_come_first(server):
     assert f"Adding extra search path anonymization_prefixes {server.prefix_folder}" in server.log()
-
-
-def test_install_script_changes_nothing_and_says_so():
-    done = subprocess.run([sys.executable, str(ROOT / "install.py")], capture_output=True, text=True, check=True)
-    assert "nothing was installed or changed" in done.stdout
