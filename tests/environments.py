@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from anonymize_faces.tools.layout import BUILD
+from anonymize_faces.tools.layout import BUILD, ROOT
 
 ABSENT = ("facenet-pytorch",)
 """What set-up has put into our environment and a host does not have."""
@@ -107,3 +107,21 @@ def dead_network() -> Mapping[str, str]:
         "PIP_NO_CACHE_DIR": "1",
         "UV_INDEX_URL": nowhere,
     }
+
+
+def committed(folder: Path) -> Path:
+    """A git repository with our files as they are now, committed or not."""
+    listed = subprocess.run(
+        ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    git = ["git", "-C", folder, "-c", "user.name=us", "-c", "user.email=us@example.invalid"]
+    for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--no-gpg-sign", "-m", "as it is"]):
+        subprocess.run([*git, *command], check=True)
+    return folder

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from anonymize_faces.tests.environments import Environment, dead_network
+from anonymize_faces.tests.environments import Environment, committed, dead_network
 from anonymize_faces.tools.comfy_server import ComfyServer
 from anonymize_faces.tools.layout import EXTENSION, ROOT
 
@@ -58,27 +57,9 @@ def managed(host: Path, host_python: Environment, tmp_path_factory: pytest.TempP
     for own in ("custom_nodes", "models"):
         (folder / "ComfyUI" / own).mkdir()
     host_python.run("-m", "pip", "install", "--quiet", MANAGER)
-    made = Managed(host_python, folder / "ComfyUI", repository(folder / EXTENSION))
+    made = Managed(host_python, folder / "ComfyUI", committed(folder / EXTENSION))
     made.manager("show", "installed")  # the Manager makes folders of its own
     return made
-
-
-def repository(folder: Path) -> Path:
-    """A git repository with our files as they are now, committed or not."""
-    listed = subprocess.run(
-        ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    ).stdout
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    git = ["git", "-C", folder, "-c", "user.name=us", "-c", "user.email=us@example.invalid"]
-    for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--no-gpg-sign", "-m", "as it is"]):
-        subprocess.run([*git, *command], check=True)
-    return folder
 
 
 def test_the_manager_installs_it_beside_everything_and_leaves_nothing_of_it(managed):
