@@ -29,6 +29,7 @@ def sentence(done: subprocess.CompletedProcess[str]) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_it_adds_facenet_alone_does_nothing_twice_and_takes_it_back(host_python, script):
     before = host_python.freeze()
     assert "added facenet-pytorch 2.6.0; nothing that was installed has changed" in sentence(host_python.run(script))
@@ -42,6 +43,15 @@ def test_it_adds_facenet_alone_does_nothing_twice_and_takes_it_back(host_python,
     assert list(script.parent.iterdir()) == [script]
 
 
+@pytest.mark.slow
+def test_an_isolated_python_as_in_portable_windows_builds_will_do(host_python, script):
+    before = host_python.freeze()
+    assert "added facenet-pytorch 2.6.0" in sentence(host_python.run("-I", script))
+    assert host_python.freeze() == before | {FACENET}
+    assert "was removed" in sentence(host_python.run("-I", script, "--remove"))
+    assert host_python.freeze() == before
+
+
 def test_without_a_network_only_measuring_is_missing(host_python, script):
     before = host_python.freeze()
     done = host_python.run(script, **dead_network(), check=False)
@@ -52,6 +62,7 @@ def test_without_a_network_only_measuring_is_missing(host_python, script):
     assert host_python.freeze() == before
 
 
+@pytest.mark.slow
 def test_where_there_is_no_pip_uv_does_it(host_python, script):
     host_python.pip("install", "uv")
     with host_python.without("pip"):
@@ -77,6 +88,7 @@ def test_what_does_not_import_here_is_taken_back(host_python, script):
     assert list(script.parent.iterdir()) == [script]
 
 
+@pytest.mark.slow
 def test_a_host_without_requests_gets_one_that_goes_with_the_versions_it_has(host_python, script):
     with host_python.without("requests", "certifi"):
         host_python.pip("install", "certifi==2022.12.7")  # the newest requests would want another

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from anonymize_faces.tests.environments import committed
+from anonymize_faces.tests.environments import Environment, committed
 from anonymize_faces.tools.layout import ROOT
 
+pytestmark = pytest.mark.slow
 TOOLS = ("comfy-cli==1.23.0", "nodesafe==0.6.0")
 STARTS_PROCESSES = ("install.py", "tools/", "tests/", "benchmarks/")
 TALKS = ("faces/weights.py", "tools/", "tests/", "benchmarks/")
@@ -47,8 +48,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the registry's and the scanner's command lines, in an environment of their own."""
     folder = tmp_path_factory.mktemp("programs")
-    venv.create(folder, with_pip=True)
-    subprocess.run([folder / "bin" / "python", "-m", "pip", "install", "--quiet", *TOOLS], check=True)
+    venv.create(folder)
+    Environment(folder).pip("install", "--quiet", "--no-compile", *TOOLS)
     return folder / "bin"
 
 

@@ -12,6 +12,7 @@ from anonymize_faces.tests.environments import Environment, committed, dead_netw
 from anonymize_faces.tools.comfy_server import ComfyServer
 from anonymize_faces.tools.layout import EXTENSION, ROOT
 
+pytestmark = pytest.mark.slow
 MANAGER = "comfyui-manager==4.3"
 URL = f"https://example.invalid/owner/{EXTENSION}"
 FACENET = "facenet-pytorch==2.6.0"
@@ -56,7 +57,7 @@ def managed(host: Path, host_python: Environment, tmp_path_factory: pytest.TempP
     shutil.copytree(host, folder / "ComfyUI", ignore=lambda at, _: USERS_OWN if at == str(host) else ())
     for own in ("custom_nodes", "models"):
         (folder / "ComfyUI" / own).mkdir()
-    host_python.run("-m", "pip", "install", "--quiet", MANAGER)
+    host_python.run("-m", "pip", "install", "--quiet", "--no-compile", MANAGER)
     made = Managed(host_python, folder / "ComfyUI", committed(folder / EXTENSION))
     made.manager("show", "installed")  # the Manager makes folders of its own
     return made
