@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import distributions
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -53,6 +54,10 @@ class Environment:
         """The lines of `pip freeze`, pip and its like included."""
         return set(self.pip("freeze", "--all").splitlines())
 
+    def packages(self) -> set[str]:
+        """The same, read off the folder in a fraction of the time."""
+        return {f"{found.name}=={found.version}" for found in distributions(path=[str(self.site_packages())])}
+
     def site_packages(self) -> Path:
         """Where its packages lie."""
         return next((self.folder / "lib").glob("python3.*/site-packages"))
@@ -71,7 +76,7 @@ class Environment:
             try:
                 yield
             finally:
-                there = {line.partition("==")[0] for line in self.freeze()}
+                there = {line.partition("==")[0] for line in self.packages()}
                 if placed := sorted(there.intersection(names)):
                     self.pip("uninstall", "--yes", *placed)
                 for number, path in enumerate(found):

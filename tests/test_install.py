@@ -31,46 +31,46 @@ def sentence(done: subprocess.CompletedProcess[str]) -> str:
 
 @pytest.mark.slow
 def test_it_adds_facenet_alone_does_nothing_twice_and_takes_it_back(host_python, script):
-    before = host_python.freeze()
+    before = host_python.packages()
     assert "added facenet-pytorch 2.6.0; nothing that was installed has changed" in sentence(host_python.run(script))
-    assert host_python.freeze() == before | {FACENET}
+    assert host_python.packages() == before | {FACENET}
 
     assert "nothing was installed or changed" in sentence(host_python.run(script, **dead_network()))
-    assert host_python.freeze() == before | {FACENET}
+    assert host_python.packages() == before | {FACENET}
 
     assert "was removed" in sentence(host_python.run(script, "--remove"))
-    assert host_python.freeze() == before
+    assert host_python.packages() == before
     assert list(script.parent.iterdir()) == [script]
 
 
 @pytest.mark.slow
 def test_an_isolated_python_as_in_portable_windows_builds_will_do(host_python, script):
-    before = host_python.freeze()
+    before = host_python.packages()
     assert "added facenet-pytorch 2.6.0" in sentence(host_python.run("-I", script))
-    assert host_python.freeze() == before | {FACENET}
+    assert host_python.packages() == before | {FACENET}
     assert "was removed" in sentence(host_python.run("-I", script, "--remove"))
-    assert host_python.freeze() == before
+    assert host_python.packages() == before
 
 
 def test_without_a_network_only_measuring_is_missing(host_python, script):
-    before = host_python.freeze()
+    before = host_python.packages()
     done = host_python.run(script, **dead_network(), check=False)
     assert "everything works but measuring" in sentence(done)
     assert f'to try again, run "{host_python.python}" "{script}"' in sentence(done)
     assert done.returncode == 0, "the Manager would call the whole extension broken"
     assert host_python.run(script, "--require", **dead_network(), check=False).returncode == 1
-    assert host_python.freeze() == before
+    assert host_python.packages() == before
 
 
 @pytest.mark.slow
 def test_where_there_is_no_pip_uv_does_it(host_python, script):
     host_python.pip("install", "uv")
     with host_python.without("pip"):
-        before = host_python.freeze()
+        before = host_python.packages()
         assert "added facenet-pytorch 2.6.0" in sentence(host_python.run(script))
-        assert host_python.freeze() == before | {FACENET}
+        assert host_python.packages() == before | {FACENET}
         assert "was removed" in sentence(host_python.run(script, "--remove"))
-        assert host_python.freeze() == before
+        assert host_python.packages() == before
 
 
 def test_without_pip_and_uv_it_says_what_brings_pip(host_python, script):
@@ -81,10 +81,10 @@ def test_without_pip_and_uv_it_says_what_brings_pip(host_python, script):
 
 def test_what_does_not_import_here_is_taken_back(host_python, script):
     with host_python.without("torchvision/ops/boxes.py", "requests"):
-        before = host_python.freeze()
+        before = host_python.packages()
         done = host_python.run(script)
         assert "it does not work here: ModuleNotFoundError: No module named 'torchvision.ops.boxes'" in sentence(done)
-        assert host_python.freeze() == before
+        assert host_python.packages() == before
     assert list(script.parent.iterdir()) == [script]
 
 
@@ -92,9 +92,9 @@ def test_what_does_not_import_here_is_taken_back(host_python, script):
 def test_a_host_without_requests_gets_one_that_goes_with_the_versions_it_has(host_python, script):
     with host_python.without("requests", "certifi"):
         host_python.pip("install", "certifi==2022.12.7")  # the newest requests would want another
-        before = host_python.freeze()
+        before = host_python.packages()
         assert "added facenet-pytorch 2.6.0, requests" in sentence(host_python.run(script))
-        after = host_python.freeze()
+        after = host_python.packages()
         assert before < after
         assert {line.partition("==")[0] for line in after - before} == {"facenet-pytorch", "requests"}
         host_python.run(script, "--remove")
@@ -102,10 +102,10 @@ def test_a_host_without_requests_gets_one_that_goes_with_the_versions_it_has(hos
 
 def test_another_version_that_is_there_stays(host_python, script):
     host_python.pip("install", "--no-deps", "facenet-pytorch==2.5.3")
-    before = host_python.freeze()
+    before = host_python.packages()
     assert "nothing was installed or changed" in sentence(host_python.run(script))
     assert "not installed by this script, and was left alone" in sentence(host_python.run(script, "--remove"))
-    assert host_python.freeze() == before
+    assert host_python.packages() == before
     host_python.pip("uninstall", "--yes", "facenet-pytorch")
 
 

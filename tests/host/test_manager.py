@@ -84,10 +84,10 @@ def test_the_manager_installs_it_beside_everything_and_leaves_nothing_of_it(mana
 
 
 def test_the_manager_counts_it_as_installed_where_facenet_cannot_be_had(managed):
-    packages = managed.python.freeze()
+    packages = managed.python.packages()
     said = managed.manager("install", URL, "--exit-on-fail", **dead_network())
     assert "[INSTALLED]" in said
     assert "everything works but measuring" in said
     assert "install script failed" not in said
-    assert managed.python.freeze() == packages
+    assert managed.python.packages() == packages
     managed.manager("uninstall", EXTENSION)
