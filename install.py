@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
@@ -105,7 +106,8 @@ def add() -> list[str]:
         if added := sorted(installed().keys() - before.keys()):
             _call([*installer("uninstall"), *added])
         raise
-    RECORD.write_text(f"{sys.prefix}\n", encoding="utf-8")
+    with suppress(OSError):  # a folder that cannot be written to: `--remove` will leave the package alone
+        RECORD.write_text(f"{sys.prefix}\n", encoding="utf-8")
     return [f"{name} {version}" for name, version in sorted(installed().items()) if name not in before]
 
 
@@ -182,6 +184,7 @@ def main() -> int:
 
 
 def _say(sentence: str) -> None:
+    sys.stdout.reconfigure(errors="replace")  # a console that lacks a letter of some path
     print(f"Anonymize Faces: {sentence}", flush=True)
 
 

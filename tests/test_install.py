@@ -58,7 +58,10 @@ def test_without_a_network_only_measuring_is_missing(host_python, script):
     assert "everything works but measuring" in sentence(done)
     assert f'to try again, run "{host_python.python}" "{script}"' in sentence(done)
     assert done.returncode == 0, "the Manager would call the whole extension broken"
-    assert host_python.run(script, "--require", **dead_network(), check=False).returncode == 1
+    odd = shutil.move(script, script.parent / "wó")
+    ascii_only = host_python.run(odd, "--require", **dead_network(), check=False, PYTHONIOENCODING="ascii")
+    assert "w?" in sentence(ascii_only)
+    assert ascii_only.returncode == 1
     assert host_python.packages() == before
 
 

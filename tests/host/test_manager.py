@@ -16,6 +16,7 @@ pytestmark = pytest.mark.slow
 MANAGER = "comfyui-manager==4.3"
 URL = f"https://example.invalid/owner/{EXTENSION}"
 FACENET = "facenet-pytorch==2.6.0"
+NODES = {page.stem for page in (ROOT / "web" / "docs").glob("*.md")}
 USERS_OWN = ("custom_nodes", "input", "models", "output", "temp", "user", ".git")
 
 
@@ -43,12 +44,13 @@ class Managed:
         paths = (path.relative_to(self.host) for path in self.host.rglob("*") if not path.is_dir())
         return {str(path) for path in paths if "__pycache__" not in path.parts}
 
-    def object_info(self) -> dict:
-        """The nodes of this ComfyUI, started for the purpose."""
+    def nodes(self) -> set[str]:
+        """Our nodes in this ComfyUI, which is started for the purpose."""
         variables = self.python.variables()
         server = ComfyServer(host=self.host, python=self.python.python, environment={**variables, "PYTHONPATH": ""})
         with server:
-            return server.object_info()
+            listed = server.object_info().items()
+        return {name for name, node in listed if EXTENSION in node["python_module"]}
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +71,7 @@ def test_the_manager_installs_it_beside_everything_and_leaves_nothing_of_it(mana
     assert "[INSTALLED]" in managed.manager("install", URL, "--exit-on-fail")
     assert managed.python.freeze() == packages | {FACENET}
     extension = managed.host / "custom_nodes" / EXTENSION
-    nodes = {name for name, node in managed.object_info().items() if EXTENSION in node["python_module"]}
-    assert nodes == {page.stem for page in (ROOT / "web" / "docs").glob("*.md")}
+    assert managed.nodes() == NODES
     managed.python.run("-c", "import facenet_pytorch")
 
     prefix = managed.host / "models" / "anonymization_prefixes" / "mine.safetensors"
@@ -83,11 +84,12 @@ def test_the_manager_installs_it_beside_everything_and_leaves_nothing_of_it(mana
     assert managed.files() == files | {str(prefix.relative_to(managed.host))}
 
 
-def test_the_manager_counts_it_as_installed_where_facenet_cannot_be_had(managed):
+def test_where_facenet_cannot_be_had_the_manager_counts_it_as_installed_and_every_node_is_there(managed):
     packages = managed.python.packages()
     said = managed.manager("install", URL, "--exit-on-fail", **dead_network())
     assert "[INSTALLED]" in said
     assert "everything works but measuring" in said
     assert "install script failed" not in said
     assert managed.python.packages() == packages
+    assert managed.nodes() == NODES
     managed.manager("uninstall", EXTENSION)
