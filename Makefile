@@ -33,4 +33,4 @@ bench: setup ## runs all benchmarks, or one: make bench NAME=training_step
 	@for name in $(NAME); do $(RUN) -m anonymize_faces.benchmarks.$$name || exit 1; done
 
 clean: ## removes what demo and tests wrote; .venv and build/ComfyUI stay
-	@rm -rf build/demo .pytest_cache .ruff_cache .hypothesis
+	@rm -rf build/demo build/.environment-* .pytest_cache .ruff_cache .hypothesis

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+from anonymize_faces.tests.environments import Environment, environment
 from anonymize_faces.tools.layout import host_folder
 
 hypothesis.settings.register_profile("same every time", derandomize=True, deadline=None, database=None)
@@ -33,3 +35,10 @@ def host_modules(host: Path) -> None:
     from comfy.cli_args import args
 
     args.cpu = True
+
+
+@pytest.fixture(scope="session")
+def host_python() -> Iterator[Environment]:
+    """A Python with all of ComfyUI's packages and without facenet-pytorch; tests leave it as they found it."""
+    with environment() as made:
+        yield made

@@ -6,6 +6,7 @@ random. Vocabularies that the host expects in a checkpoint's file are made here 
 
 from __future__ import annotations
 
+import ast
 import base64
 import functools
 import importlib
@@ -368,7 +369,8 @@ def _find(name: str, where: str) -> Any:
         found = getattr(importlib.import_module(f"comfy.{module}"), function)
     except (ModuleNotFoundError, AttributeError):
         pytest.skip(f"This version of ComfyUI has no family {name!r}.")
-    return eval(f"found({arguments})", {"found": found}) if called else found
+    named = ast.parse(f"found({arguments})", mode="eval").body.keywords
+    return found(**{each.arg: ast.literal_eval(each.value) for each in named}) if called else found
 
 
 def _initialize(model: torch.nn.Module) -> None:

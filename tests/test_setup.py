@@ -54,10 +54,15 @@ def test_torch_is_left_out_of_the_requirements_and_its_relatives_stay():
     assert without_torch(text) == "torchsde\nnumpy>=1.25\ntorch-geometric\n"
 
 
-def test_an_environment_is_told_by_python_torch_and_requirements():
-    key = environment_key((3, 11, 7), "torch==1", "numpy")
-    assert key == environment_key((3, 11, 9), "torch==1", "numpy")
-    others = [((3, 12, 0), "torch==1", "numpy"), ((3, 11, 7), "torch==2", "numpy"), ((3, 11, 7), "torch==1", "scipy")]
+def test_an_environment_is_told_by_python_torch_requirements_and_install_script():
+    key = environment_key((3, 11, 7), "torch==1", "numpy", "a = 1")
+    assert key == environment_key((3, 11, 9), "torch==1", "numpy", "a = 1")
+    others = [
+        ((3, 12, 0), "torch==1", "numpy", "a = 1"),
+        ((3, 11, 7), "torch==2", "numpy", "a = 1"),
+        ((3, 11, 7), "torch==1", "scipy", "a = 1"),
+        ((3, 11, 7), "torch==1", "numpy", "a = 2"),
+    ]
     assert all(environment_key(*other) != key for other in others)
 
 

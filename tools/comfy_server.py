@@ -79,6 +79,8 @@ class ComfyServer:
 
     Args:
         workspace: an existing or new folder; a temporary one that goes away with the server if None.
+        host: the ComfyUI to start; the one of `layout.host_folder` if None.
+        python: the Python that runs it; this one if None.
         port: a free one if None.
         cpu: run on the CPU even where there is a GPU.
         arguments: more command line arguments for the server.
@@ -92,6 +94,8 @@ class ComfyServer:
         self,
         workspace: Path | None = None,
         *,
+        host: Path | None = None,
+        python: Path | None = None,
         port: int | None = None,
         cpu: bool = True,
         arguments: Iterable[str] = (),
@@ -102,9 +106,11 @@ class ComfyServer:
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="comfy-server-") if workspace is None else None
         self.workspace = Path(workspace if self._temporary is None else self._temporary.name).resolve()
+        self.host = host or host_folder()
         self.port = port or _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.client_id = uuid.uuid4().hex
+        self._python = python or Path(sys.executable)
         self._cpu = cpu
         self._arguments = tuple(arguments)
         self._environment = dict(environment or {})
@@ -150,15 +156,14 @@ class ComfyServer:
         Raises:
             ServerFailed: there is no host, the port is taken, it died, or it did not answer in time.
         """
-        host = host_folder()
-        if not (host / "main.py").is_file():
-            raise ServerFailed(f"There is no ComfyUI in {host}: run 'make setup' first.")
+        if not (self.host / "main.py").is_file():
+            raise ServerFailed(f"There is no ComfyUI in {self.host}: run 'make setup' first.")
         if not _is_free(self.port):
             raise ServerFailed(f"Something else listens on port {self.port}: end it, or choose another port.")
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self._environment}
         with self._prepare().open("wb") as log:
             self._process = subprocess.Popen(
-                self._command(host), cwd=host, env=environment, stdout=log, stderr=subprocess.STDOUT
+                self._command(), cwd=self.host, env=environment, stdout=log, stderr=subprocess.STDOUT
             )
         try:
             self._wait_until_ready()
@@ -268,8 +273,8 @@ class ComfyServer:
         (self.workspace / "model_paths.yaml").write_text(json.dumps({"workspace": own}), encoding="utf-8")
         return self.log_path
 
-    def _command(self, host: Path) -> list[str]:
-        command = [sys.executable, str(host / "main.py"), "--port", str(self.port), "--disable-auto-launch"]
+    def _command(self) -> list[str]:
+        command = [str(self._python), str(self.host / "main.py"), "--port", str(self.port), "--disable-auto-launch"]
         for kind in ("input", "output", "temp", "user"):
             command += [f"--{kind}-directory", str(self.workspace / kind)]
         command += ["--extra-model-paths-config", str(self.workspace / "model_paths.yaml")]

