@@ -170,7 +170,8 @@ def main() -> None:
             denoiser = ComfyDenoiser(
                 *load_demo_model(), (64, 64), Drawing(widgets["drawing_steps"], widgets["drawing_cfg"])
             )
-            pairs = identity_pairs(identities, settings.portraits_per_identity, generator(seed, "choices"))
+            choices = generator(seed, "choices")
+            pairs = identity_pairs(identities, settings.portraits_per_identity, choices, settings.vary_names)
             pairs += general_pairs(general_prompts(widgets["general_prompts"], identities))
             rows = Rows(len(pairs), denoiser.latent_shape)
             pictures = draw_latents(denoiser, pairs, seed, Portions(denoiser, 64), rows, lambda drawn: None)

@@ -224,6 +224,15 @@ class TrainAnonymizationPrefix(io.ComfyNode):
                         " learned on get there too. 0 aims at it.",
                     )
                 ),
+                advanced(
+                    io.Boolean.Input(
+                        "vary_names",
+                        default=DEFAULTS.vary_names,
+                        optional=True,
+                        tooltip="Some prompts name people in other ways (capitals, misspelt, surname alone, emphasis,"
+                        " late in a long prompt, …), so that the prefix is hard to get around.",
+                    )
+                ),
             ],
             outputs=[
                 PrefixSocket.Output(

@@ -14,6 +14,7 @@ from .portions import Portions
 from .prompts import CONTEXTS, OPENINGS, name_prompt, neutral_prompt
 from .rows import Rows
 from .seeds import derived_seed
+from .variations import SHARE, varied_prompts
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,14 @@ class Pictures:
     pairs: tuple[Pair, ...]
 
 
-def identity_pairs(identities: Sequence[Identity], portraits: int, generator: torch.Generator) -> tuple[Pair, ...]:
-    """`portraits` pairs for each identity in varied openings and contexts (METHODS.md 1.2 a)."""
+def identity_pairs(
+    identities: Sequence[Identity], portraits: int, generator: torch.Generator, vary: bool = False
+) -> tuple[Pair, ...]:
+    """`portraits` pairs for each identity in varied openings and contexts (METHODS.md 1.2 a).
+
+    Args:
+        vary: some of them name the person in other ways, see `variations`.
+    """
 
     def choose(options: Sequence[str]) -> str:
         return options[int(torch.randint(len(options), (), generator=generator))]
@@ -43,7 +50,10 @@ def identity_pairs(identities: Sequence[Identity], portraits: int, generator: to
     for identity in identities:
         for _ in range(portraits):
             opening, context = choose(OPENINGS), choose(CONTEXTS)
-            student, teacher = (make(identity, opening, context) for make in (name_prompt, neutral_prompt))
+            if vary and float(torch.rand((), generator=generator)) < SHARE:
+                student, teacher = varied_prompts(identity, opening, context, generator)
+            else:
+                student, teacher = (make(identity, opening, context) for make in (name_prompt, neutral_prompt))
             pairs.append(Pair(student, teacher, names_somebody=True))
     return tuple(pairs)
 

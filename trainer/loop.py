@@ -120,7 +120,7 @@ def learn_prefix(
     started = time.monotonic()
     held_out = hold_out(identities, prompts, settings.held_out, settings.seed)
     choices = seeded(settings.seed, "choices")
-    lessons = identity_pairs(held_out.identities, settings.portraits_per_identity, choices)
+    lessons = identity_pairs(held_out.identities, settings.portraits_per_identity, choices, settings.vary_names)
     lessons += general_pairs(held_out.prompts)
     questions = identity_pairs(held_out.examined, 1, choices) + general_pairs(held_out.examined_prompts)
     pairs = lessons + questions

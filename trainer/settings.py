@@ -27,6 +27,8 @@ class TrainingSettings:
         warmup: share of the steps over which the rate rises; after that it falls along a cosine.
         held_out: share of the people, and of the general prompts, that the prefix is examined on and does not learn
             from; see `exam`.
+        vary_names: whether some prompts name people in other ways, so that the prefix is hard to get around; see
+            `variations`.
         text_steps: steps that the vectors are moved in the text encoder's space first; see `warm_start`.
         overshoot: how far past the neutral prediction the goal lies, as a share of the identity signal; see
             `objective.beyond`.
@@ -46,6 +48,7 @@ class TrainingSettings:
     noisings_per_picture: int = 8
     warmup: float = 0.02
     held_out: float = 0.125
+    vary_names: bool = True
     text_steps: int = 200
     overshoot: float = 0.2
     snapshot_every: int = 20
