@@ -23,21 +23,23 @@ async def comfy_entrypoint() -> ComfyExtension:
             "Anonymize Faces needs ComfyUI 0.3.64 or newer: update ComfyUI and start it again."
         ) from error
     from .nodes import node_classes
+    from .nodes.routes import register_routes
 
     class AnonymizeFacesExtension(ComfyExtension):
         async def get_node_list(self) -> list[type]:
             return node_classes()
 
-    _register_prefix_folder()
+    _register_folders()
+    register_routes()
     return AnonymizeFacesExtension()
 
 
-def _register_prefix_folder() -> None:
-    """Adds `models/anonymization_prefixes`, after the folders that extra_model_paths.yaml may name for it."""
+def _register_folders() -> None:
+    """Adds the folders below `models/` that are ours, after those that extra_model_paths.yaml may name for them."""
     import folder_paths
 
-    from .nodes.folder import FOLDER, SUFFIXES
+    from .nodes import folder, recognizers
 
-    folder_paths.add_model_folder_path(FOLDER, f"{folder_paths.models_dir}/{FOLDER}")
-    _, suffixes = folder_paths.folder_names_and_paths[FOLDER]
-    suffixes.update(SUFFIXES)
+    for name, suffixes in ((folder.FOLDER, folder.SUFFIXES), (recognizers.FOLDER, (recognizers.SUFFIX,))):
+        folder_paths.add_model_folder_path(name, f"{folder_paths.models_dir}/{name}")
+        folder_paths.folder_names_and_paths[name][1].update(suffixes)

@@ -1,1 +1,1 @@
-"""Without this package what the extension costs would be a matter of belief: each module prints figures it measured."""
+"""Without this package no claim of speed could be checked: each module prints its ratios against its reference last."""

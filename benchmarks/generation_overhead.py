@@ -21,7 +21,7 @@ from ..prefix import Prefix, PrefixRecord, save_prefix
 from ..tools.comfy_server import ComfyServer
 from ..tools.layout import EXTENSION
 from ._paired import Pairs, in_turns
-from ._sd1 import WIDTH, write_checkpoint
+from ._sd1 import UNET, write_checkpoint
 
 STEPS, SIDE, VECTORS = 20, 64, 10
 LEAST_PAIRS, UNCERTAINTY = 8, 0.003
@@ -76,7 +76,7 @@ def generation(workspace: Path, most: int) -> Pairs:
     enter_host()
     server = ComfyServer(workspace, environment=ONE_THREAD)
     write_checkpoint(server.model_folder("checkpoints") / "random.safetensors")
-    vectors = torch.randn(VECTORS, WIDTH, generator=torch.Generator().manual_seed(0)) * 0.02
+    vectors = torch.randn(VECTORS, UNET["context_dim"], generator=torch.Generator().manual_seed(0)) * 0.02
     save_prefix(Prefix({"l": vectors}, PrefixRecord("sd1", "0" * 16)), server.prefix_folder / "random.safetensors")
     numbers = count(1000)
 

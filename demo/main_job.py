@@ -11,7 +11,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,15 +142,23 @@ def draw_pictures(
     return np.stack(pictures)
 
 
-def train_graph(server: ComfyServer) -> dict[str, Any]:
-    """The shipped example workflow, as the server's API takes it."""
-    return workflow_to_prompt(load_workflow(WORKFLOW), server.object_info())
+def train_graph(server: ComfyServer, seed: int | None = None) -> dict[str, Any]:
+    """The shipped example workflow, as the server's API takes it; with another seed if one is given."""
+    graph = workflow_to_prompt(load_workflow(WORKFLOW), server.object_info())
+    if seed is not None:
+        graph[train_node(graph)]["inputs"]["seed"] = seed
+    return graph
 
 
-def learn(server: ComfyServer) -> tuple[str, float, int]:
+def train_node(graph: Mapping[str, Any]) -> str:
+    """The id of the node that trains."""
+    return next(key for key, node in graph.items() if node["class_type"] == "TrainAnonymizationPrefix")
+
+
+def learn(server: ComfyServer, seed: int | None = None) -> tuple[str, float, int]:
     """Runs the shipped workflow: the prefix file it saved, the seconds of training, the steps it made."""
-    graph = train_graph(server)
-    train = next(key for key, node in graph.items() if node["class_type"] == "TrainAnonymizationPrefix")
+    graph = train_graph(server, seed)
+    train = train_node(graph)
     before = {path.name for path in server.prefix_folder.glob("*.safetensors")}
     started = time.monotonic()
 
@@ -246,7 +254,9 @@ def main() -> None:
     """Runs the whole job."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "demo", help="where report and picture go")
-    output = parser.parse_args().output
+    parser.add_argument("--seed", type=int, help="learn with another seed than the workflow's")
+    arguments = parser.parse_args()
+    output = arguments.output
     output.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     net = load_reader()
@@ -255,7 +265,7 @@ def main() -> None:
         for old in server.prefix_folder.glob("*.safetensors"):
             old.unlink()
         print(f"Learning a prefix on 48 of 64 invented people ({WORKFLOW.name})", flush=True)
-        prefix, seconds, steps = learn(server)
+        prefix, seconds, steps = learn(server, arguments.seed)
         print(f"\nLearned {prefix} in {seconds:.0f} s; drawing people without and with it", flush=True)
         report, picture = measure(server, prefix, net, make_gallery(net))
     report |= {"training_seconds": seconds, "steps": steps}

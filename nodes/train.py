@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, TypeVar
 
 import comfy.model_management
 import comfy.utils
+import folder_paths
+import torch
 from comfy_api.v0_0_2 import io, ui
+from comfy_execution.utils import get_executing_context
 
-from ..trainer.comfy_engine import ComfyDenoiser, Drawing
+from ..trainer.comfy_engine import CHECKPOINTING, PRECISIONS, ComfyDenoiser, Computing, Drawing
+from ..trainer.denoiser import Vectors
+from ..trainer.exam import hold_out
 from ..trainer.identities import Identity
 from ..trainer.loop import Progress, learn_prefix
 from ..trainer.plot import plot_losses
-from ..trainer.preview import before_after
+from ..trainer.preview import BeforeAfter
 from ..trainer.prompts import general_prompts as prompts_to_keep
 from ..trainer.report import describe
 from ..trainer.settings import TrainingSettings
+from .running import RUNNING
 from .sockets import IdentitiesSocket, PrefixSocket
 
 DEFAULTS = TrainingSettings()
 DRAWING = Drawing()
+COMPUTING = Computing()
+BAR = 1000
+"""Parts of the bar on the node."""
 Widget = TypeVar("Widget", bound=io.WidgetInput)
 
 
@@ -158,6 +168,62 @@ class TrainAnonymizationPrefix(io.ComfyNode):
                         " model (1 for Flux).",
                     )
                 ),
+                advanced(
+                    io.Float.Input(
+                        "held_out",
+                        default=DEFAULTS.held_out,
+                        min=0.0,
+                        max=0.5,
+                        step=0.005,
+                        round=0.005,
+                        optional=True,
+                        tooltip="Share of the people, and of the general prompts, that the prefix does not learn from"
+                        " and is examined on. With fewer than 8 people none is held out.",
+                    )
+                ),
+                advanced(
+                    io.Combo.Input(
+                        "precision",
+                        options=list(PRECISIONS),
+                        default=COMPUTING.precision,
+                        optional=True,
+                        tooltip="Number format the model computes in while learning. 'model' is what ComfyUI runs it"
+                        " in. The prefix itself is always learned in float32.",
+                    )
+                ),
+                advanced(
+                    io.Combo.Input(
+                        "gradient_checkpointing",
+                        options=list(CHECKPOINTING),
+                        default=COMPUTING.checkpointing,
+                        optional=True,
+                        tooltip="'on' needs much less memory and a third more time; 'auto' does so only if there is"
+                        " no room otherwise.",
+                    )
+                ),
+                advanced(
+                    io.Int.Input(
+                        "text_steps",
+                        default=DEFAULTS.text_steps,
+                        min=0,
+                        max=100_000,
+                        optional=True,
+                        tooltip="Steps that the prefix learns from the text encoder alone, before the model runs. They"
+                        " are quick. SD1, SD2 and SDXL only.",
+                    )
+                ),
+                advanced(
+                    io.Float.Input(
+                        "overshoot",
+                        default=DEFAULTS.overshoot,
+                        min=0.0,
+                        max=1.0,
+                        step=0.05,
+                        optional=True,
+                        tooltip="How far past 'no identity' to aim for the people learned on, so that people never"
+                        " learned on get there too. 0 aims at it.",
+                    )
+                ),
             ],
             outputs=[
                 PrefixSocket.Output(
@@ -181,28 +247,61 @@ class TrainAnonymizationPrefix(io.ComfyNode):
         height: int,
         drawing_steps: int,
         drawing_cfg: float,
+        precision: str = COMPUTING.precision,
+        gradient_checkpointing: str = COMPUTING.checkpointing,
         **settings: Any,
     ) -> io.NodeOutput:
         """Draws, learns, and shows what came of it."""
         chosen = TrainingSettings(**settings)
-        denoiser = ComfyDenoiser(model, clip, vae, (width, height), Drawing(drawing_steps, drawing_cfg))
-        bar = comfy.utils.ProgressBar(1)
+        computing = Computing(precision, gradient_checkpointing)
+        denoiser = ComfyDenoiser(model, clip, vae, (width, height), Drawing(drawing_steps, drawing_cfg), computing)
+        prompts = prompts_to_keep(general_prompts, identities)
+        check = comfy.model_management.throw_exception_if_processing_interrupted
+        shown = hold_out(identities, prompts, chosen.held_out, chosen.seed).examined or identities
+        before_after = BeforeAfter(denoiser, shown, chosen.seed, check)
+        bar = comfy.utils.ProgressBar(BAR)
+        pictures: list[torch.Tensor] = []
+        context = get_executing_context()
 
-        def show(progress: Progress) -> None:
-            bar.update_absolute(progress.pictures + progress.steps, progress.all_pictures + progress.all_steps)
-            comfy.model_management.throw_exception_if_processing_interrupted()
+        def report(progress: Progress) -> None:
+            if progress.steps:
+                RUNNING.begin(context.prompt_id if context else None)
+            bar.update_absolute(round(progress.share * BAR), BAR)
+            check()
 
-        learned = learn_prefix(denoiser, identities, prompts_to_keep(general_prompts, identities), chosen, show)
-        preview = before_after(
-            denoiser,
-            identities,
-            learned.prefix.vectors,
-            chosen.seed,
-            comfy.model_management.throw_exception_if_processing_interrupted,
-        )
+        def show(vectors: Vectors) -> None:
+            pictures[:] = [before_after.draw(vectors)]
+            bar.update_absolute(bar.current, preview=("JPEG", _image(pictures[0]), None))
+
+        try:
+            learned = learn_prefix(
+                denoiser,
+                identities,
+                prompts,
+                chosen,
+                report,
+                check=check,
+                runs=runs_folder(),
+                stop=RUNNING.asked,
+                show=show,
+            )
+        finally:
+            RUNNING.end()
         return io.NodeOutput(
-            learned.prefix, plot_losses(learned.history), describe(learned), ui=ui.PreviewImage(preview, cls=cls)
+            learned.prefix, plot_losses(learned.history), describe(learned), ui=ui.PreviewImage(pictures[0], cls=cls)
         )
+
+
+def runs_folder() -> Path:
+    """Where unfinished runs lie: it outlives the server, is not served over the network, and lists no prefixes."""
+    return Path(folder_paths.get_user_directory()) / "__anonymize_faces" / "runs"
+
+
+def _image(pictures: torch.Tensor) -> Any:
+    """The first of the host's pictures `[1, height, width, 3]`, as Pillow's."""
+    from PIL import Image
+
+    return Image.fromarray((pictures[0].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())
 
 
 NODES = [TrainAnonymizationPrefix]

@@ -4,13 +4,15 @@ from .blending import blend
 from .errors import (
     AnonymizationError,
     IdentityError,
+    MeasurementError,
     PrefixFileError,
     PrefixFileExistsError,
     PrefixMismatchError,
     PrefixValueError,
     TrainingError,
+    WeightsError,
 )
-from .families import family_of, key_of
+from .families import ClipChunks, family_of, key_of
 from .file import TORCH_SUFFIXES, load_prefix, save_prefix
 from .fingerprint import fingerprint
 from .injection import Frame, carries, eject, frame_of, inject, inject_text, require_fit, words
@@ -25,8 +27,10 @@ __all__ = [
     "SUFFIX",
     "TORCH_SUFFIXES",
     "AnonymizationError",
+    "ClipChunks",
     "Frame",
     "IdentityError",
+    "MeasurementError",
     "Prefix",
     "PrefixFileError",
     "PrefixFileExistsError",
@@ -34,6 +38,7 @@ __all__ = [
     "PrefixRecord",
     "PrefixValueError",
     "TrainingError",
+    "WeightsError",
     "blend",
     "carries",
     "checkpoint_note",

@@ -27,3 +27,11 @@ class IdentityError(AnonymizationError):
 
 class TrainingError(AnonymizationError):
     """A prefix that cannot be learned with the model, identities or settings given."""
+
+
+class MeasurementError(AnonymizationError):
+    """Pictures that cannot be measured, or a recognizer of faces that cannot be used."""
+
+
+class WeightsError(MeasurementError):
+    """Weights of a recognizer that are not there, cannot be fetched, or are not what they should be."""

@@ -329,7 +329,11 @@ def make_clip(name: str, embeddings: Path | None = None, dtype: torch.dtype = to
         embeddings: folder of the user's own embeddings.
         dtype: of its weights.
     """
-    family = FAMILIES[name]
+    return make_clip_of(FAMILIES[name], name, embeddings, dtype)
+
+
+def make_clip_of(family: Family, name: str, embeddings: Path | None = None, dtype: torch.dtype = torch.float32) -> Any:
+    """The same for a family that is not in the table."""
     tokenizer, encoder = _find(name, family.tokenizer), _find(name, family.encoder)
     _require_working_tokenizers(name)
     import comfy.sd

@@ -28,7 +28,7 @@ from .layout import host_folder
 Graph = Mapping[str, Mapping[str, Any]]
 """A prompt as the API takes it: `{node id: {"class_type": …, "inputs": {…}}}`."""
 
-MODEL_KINDS = ("anonymization_prefixes", "checkpoints", "embeddings", "loras")
+MODEL_KINDS = ("anonymization_prefixes", "checkpoints", "embeddings", "facenet", "loras")
 LOG_TAIL_LINES = 40
 POLL_SECONDS = 1.0
 REQUEST_SECONDS = 60.0
@@ -75,7 +75,7 @@ class ComfyServer:
 
     What it writes and the prefix files it sees lie under `workspace`: input/, output/, temp/, user/,
     models/anonymization_prefixes/ and server.log. Custom nodes are the host's, and so are models, to which those in
-    models/checkpoints/, models/loras/ and models/embeddings/ of the workspace are added.
+    models/checkpoints/, models/loras/, models/embeddings/ and models/facenet/ of the workspace are added.
 
     Args:
         workspace: an existing or new folder; a temporary one that goes away with the server if None.
@@ -187,6 +187,18 @@ class ComfyServer:
             self._process = None
         if self._temporary is not None:
             self._temporary.cleanup()
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        self._check_alive()
+        return self._process.pid
+
+    def kill(self) -> None:
+        """Ends the process as a crash would, at once and without warning; `start` starts another one."""
+        if self._process is not None:
+            self._process.kill()
+        self.stop()
 
     def object_info(self) -> dict[str, Any]:
         """Every node the server knows, with its inputs and outputs."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,18 +21,24 @@ import comfy.sampler_helpers
 import comfy.samplers
 import comfy.sd1_clip
 import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
-from ..prefix import family_of, fingerprint, frame_of, inject_text, words
+from ..prefix import ClipChunks, family_of, fingerprint, frame_of, inject_text, words
 from ..prefix.errors import TrainingError
-from .denoiser import Vectors
+from .checkpointing import checkpointed
+from .denoiser import TextStates, Vectors
 from .differentiable import differentiable
+from .digest import digest_of, original_weights
 from .text_encoders import embedding_table, text_encoders, vectors_for
 
 BACKWARD_MEMORY = 4
 """Memory of a forward pass that is kept for the backward one, as a multiple of what the host reckons for inference."""
 
 VOCABULARY_SAMPLE = 1024
+
+PRECISIONS = {"model": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+CHECKPOINTING = ("auto", "on", "off")
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,25 @@ class Drawing:
     cfg: float = 7.0
     sampler: str = "euler"
     scheduler: str = "simple"
+
+
+@dataclass(frozen=True)
+class Computing:
+    """How the denoiser computes while a prefix is learned; the vectors and the loss are float32 in any case.
+
+    Attributes:
+        precision: "model": as the host runs it; "bf16" or "fp16": in that number format wherever autocasting allows.
+        checkpointing: "on": activations of the denoiser's blocks are computed twice instead of kept; "off": kept;
+            "auto": kept if the device has room for them and the model as a whole.
+    """
+
+    precision: str = "model"
+    checkpointing: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name, choices in (("precision", PRECISIONS), ("checkpointing", CHECKPOINTING)):
+            if getattr(self, name) not in choices:
+                raise TrainingError(f"There is no {name} '{getattr(self, name)}': choose one of {', '.join(choices)}.")
 
 
 class ComfyDenoiser:
@@ -56,12 +81,21 @@ class ComfyDenoiser:
         vae: the host's `VAE`; tells how many pixels a latent's cell is wide, and makes pictures of latents.
         size: width and height of the pictures to learn from, in pixels.
         drawing: how pictures are drawn.
+        computing: how the denoiser computes.
 
     Raises:
         TrainingError: a socket is empty, the CLIP carries a prefix already, or the size is too small.
     """
 
-    def __init__(self, model: Any, clip: Any, vae: Any, size: tuple[int, int], drawing: Drawing = Drawing()) -> None:
+    def __init__(
+        self,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        size: tuple[int, int],
+        drawing: Drawing = Drawing(),
+        computing: Computing = Computing(),
+    ) -> None:
         if model is None or clip is None or vae is None:
             raise TrainingError(
                 "The checkpoint lacks a model, a text encoder or a VAE: load the missing part with a loader of its own."
@@ -70,6 +104,7 @@ class ComfyDenoiser:
         self._clip = clip
         self._vae = vae
         self._drawing = drawing
+        self._computing = computing
         self._encoders = text_encoders(clip.cond_stage_model)
         blank = clip.tokenize("", return_word_ids=True)
         if any(isinstance(entry[0], Tensor) for chunks in blank.values() for entry in chunks[0]):
@@ -77,6 +112,13 @@ class ComfyDenoiser:
         self.family = type(model.model.model_config).__name__
         self.fingerprint = fingerprint(clip.cond_stage_model.state_dict())
         self.latent_shape = _latent_shape(model, vae, size)
+        self.digest = digest_of(
+            *(_what_it_computes(patcher) for patcher in (model, clip.patcher)),
+            clip.layer_idx,
+            self.latent_shape,
+            drawing,
+            computing.precision,
+        )
         self._tokenize: Callable[[str], Any] = functools.cache(lambda text: clip.tokenize(text, return_word_ids=True))
 
     def token_embeddings(self, text: str) -> dict[str, Tensor]:
@@ -107,6 +149,7 @@ class ComfyDenoiser:
                 torch.enable_grad(),
                 _frozen(self._model),
                 _frozen(self._clip.patcher),
+                self._checkpointed(memory),
             ):
                 yield
         finally:
@@ -128,6 +171,20 @@ class ComfyDenoiser:
             if _encodes_chunks_apart(stage) and not self._model.model.adm_channels:
                 return _encode_together(stage, tokens)
             return [_conditioning(stage.encode_token_weights(prompt)) for prompt in tokens]
+
+    def text_states(self, prompts: Sequence[str], vectors: Vectors | None = None) -> list[TextStates | None] | None:
+        """See `Denoiser`."""
+        if not all(isinstance(family_of(key), ClipChunks) for key in self._encoders):
+            return None
+        key = next(iter(self._encoders))
+        prefix = 0 if vectors is None else len(vectors[key])
+        found: list[TextStates | None] = []
+        for prompt, (states, _) in zip(prompts, self.encode(prompts, vectors), strict=True):
+            tokens = self._tokenize(prompt)
+            own = tuple(_identifier(entry[0]) for entry in words(key, tokens, frame_of(self._tokenize, prompt)))
+            single = states.shape[1] == len(tokens[key][0])
+            found.append(TextStates(states[0], own, 1 + prefix + len(own)) if single else None)
+        return found
 
     def add_noise(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """See `Denoiser`."""
@@ -179,6 +236,34 @@ class ComfyDenoiser:
         pictures = self._vae.decode(self._model.model.process_latent_out(latents))
         return pictures.reshape(-1, *pictures.shape[-3:])
 
+    def out_of_memory(self, error: Exception) -> bool:
+        """See `Denoiser`."""
+        if hasattr(comfy.model_management, "is_oom"):  # Newer hosts know more of its guises.
+            return comfy.model_management.is_oom(error) or _out_of_cpu_memory(error)
+        known = comfy.model_management.OOM_EXCEPTION
+        return (known is not Exception and isinstance(error, known)) or _out_of_cpu_memory(error)
+
+    def free_memory(self) -> None:
+        """See `Denoiser`."""
+        comfy.model_management.soft_empty_cache()
+
+    def _checkpointed(self, memory: float) -> AbstractContextManager[None]:
+        """Checkpoints the denoiser's blocks if asked to, or if there is no room for their activations.
+
+        A model that is not on its device as a whole counts as one without room: the backward pass would hold on to
+        the copies of its weights that the host makes as it goes along.
+        """
+        on = self._computing.checkpointing == "on"
+        if self._computing.checkpointing == "auto":
+            free = comfy.model_management.get_free_memory(self._model.load_device)
+            on = BACKWARD_MEMORY * memory > free or self._is_paged()
+        return checkpointed(self._model.model.diffusion_model) if on else nullcontext()
+
+    def _is_paged(self) -> bool:
+        """Whether weights come to the device as they are needed, by the host's lowvram mode or its pager."""
+        dynamic = getattr(self._model, "is_dynamic", lambda: False)()
+        return dynamic or getattr(self._model.model, "model_lowvram", False)
+
     @property
     def _sampling(self) -> Any:
         return self._model.get_model_object("model_sampling")
@@ -206,8 +291,47 @@ class ComfyDenoiser:
         )
         options["cond_or_uncond"] = [0] * len(noised)
         options["sigmas"] = sigmas
-        clean = model.apply_model(noised, sigmas, transformer_options=options, **arguments)
+        with self._number_format(), _mutations_allowed(model.diffusion_model):
+            clean = model.apply_model(noised, sigmas, transformer_options=options, **arguments)
         return _own_parameterization(model.model_sampling, noised, sigmas, clean)
+
+    def _number_format(self) -> AbstractContextManager[Any]:
+        dtype = PRECISIONS[self._computing.precision]
+        if dtype is None:
+            return nullcontext()
+        return torch.autocast(self._model.load_device.type, dtype=dtype)
+
+
+def _identifier(token: Any) -> int:
+    """A number that tells a token from others; an embedding of the user's own is told by the object that it is."""
+    return id(token) if isinstance(token, Tensor) else int(token)
+
+
+def _out_of_cpu_memory(error: Exception) -> bool:
+    words = ("can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))
+
+
+def _what_it_computes(patcher: Any) -> list[Any]:
+    """Everything about one of the host's patchers that its answers follow from."""
+    return [
+        original_weights(patcher),
+        patcher.patches,
+        patcher.object_patches,
+        patcher.model_options,
+        getattr(patcher, "wrappers", None),
+        getattr(patcher, "callbacks", None),
+        getattr(patcher, "injections", None),
+        str(patcher.model_dtype()) if hasattr(patcher.model, "get_dtype") else None,
+        patcher.load_device.type,
+    ]
+
+
+def _mutations_allowed(network: torch.nn.Module) -> AbstractContextManager[Any]:
+    """Some denoisers add residuals in place, as text encoders do; the UNets of SD1, SD2 and SDXL do not."""
+    if isinstance(network, UNetModel) or not torch.is_grad_enabled():
+        return nullcontext()
+    return differentiable(network)
 
 
 def _own_parameterization(sampling: Any, noised: Tensor, sigmas: Tensor, clean: Tensor) -> Tensor:

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from .denoiser import Denoiser
 from .identities import Identity
+from .portions import Portions
 from .prompts import CONTEXTS, OPENINGS, name_prompt, neutral_prompt
+from .rows import Rows
 from .seeds import derived_seed
 
 
@@ -25,9 +27,9 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Drawn pictures, latents `[N, *latent_shape]` float32 on the CPU, and the pair of prompts that goes with each."""
+    """Drawn pictures, latents `[*latent_shape]` float32 on the CPU by index, and each one's pair of prompts."""
 
-    latents: Tensor
+    latents: Rows | Tensor
     pairs: tuple[Pair, ...]
 
 
@@ -52,19 +54,29 @@ def general_pairs(prompts: Sequence[str]) -> tuple[Pair, ...]:
 
 
 def draw_pictures(
-    denoiser: Denoiser, pairs: Sequence[Pair], seed: int, batch_size: int, report: Callable[[int], None]
+    denoiser: Denoiser,
+    pairs: Sequence[Pair],
+    seed: int,
+    portions: Portions,
+    latents: Rows,
+    report: Callable[[int], None],
 ) -> Pictures:
     """Draws one picture for each pair from the prompt that the student will see, without prefix.
 
     Args:
         seed: the pictures' noises follow from it.
-        batch_size: pictures drawn at once.
-        report: called after each batch with the number of pictures drawn so far; may raise to stop.
+        portions: how many are drawn at once.
+        latents: where they are kept; those that are known already, from the first on, are not drawn again.
+        report: called after each portion with the number of pictures there are so far; may raise to stop.
     """
-    latents: list[Tensor] = []
-    for start in range(0, len(pairs), batch_size):
-        prompts = [pair.student for pair in pairs[start : start + batch_size]]
-        seeds = [derived_seed(seed, "picture", start + offset) for offset in range(len(prompts))]
-        latents.append(denoiser.sample(prompts, seeds))
-        report(start + len(prompts))
-    return Pictures(torch.cat(latents), tuple(pairs))
+
+    def draw(indices: Sequence[int]) -> None:
+        seeds = [derived_seed(seed, "picture", index) for index in indices]
+        drawn = denoiser.sample([pairs[index].student for index in indices], seeds)
+        for index, latent in zip(indices, drawn, strict=True):
+            latents.put(index, latent)
+        report(indices[-1] + 1)
+
+    known = next((index for index in range(len(pairs)) if index not in latents), len(pairs))
+    portions.work(draw, range(known, len(pairs)))
+    return Pictures(latents, tuple(pairs))

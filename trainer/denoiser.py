@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -13,6 +13,20 @@ Vectors = Mapping[str, Tensor]
 
 Conditioning = Sequence[Any]
 """What `encode` returns: one entry for each prompt, of use to the same denoiser only. Entries may be kept and mixed."""
+
+
+class TextStates(NamedTuple):
+    """What text encoders of CLIP type make of a prompt that takes one chunk.
+
+    Attributes:
+        states: `[length, d]`: start, prefix, words, end, padding; of several encoders side by side.
+        words: the prompt's tokens.
+        stop: position after the last word, which is that of the end token.
+    """
+
+    states: Tensor
+    words: tuple[int, ...]
+    stop: int
 
 
 class Denoiser(Protocol):
@@ -26,6 +40,8 @@ class Denoiser(Protocol):
     """The base model family, for the prefix's record."""
     fingerprint: str
     """`prefix.fingerprint` of the text encoders."""
+    digest: str
+    """Of everything that its answers follow from: weights, patches, text encoders, how pictures are drawn."""
     latent_shape: tuple[int, ...]
     """Shape of one latent."""
 
@@ -44,6 +60,12 @@ class Denoiser(Protocol):
     def encode(self, prompts: Sequence[str], vectors: Vectors | None = None) -> Conditioning:
         """Encodes prompts, with the prefix in every chunk if vectors are given; differentiable in the vectors."""
 
+    def text_states(self, prompts: Sequence[str], vectors: Vectors | None = None) -> Sequence[TextStates | None] | None:
+        """What the text encoders make of prompts, as `encode`; None for a prompt that takes several chunks.
+
+        None for all if an encoder is of another type than CLIP.
+        """
+
     def add_noise(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """The noised latents x_t, `[B, *latent_shape]`."""
 
@@ -58,3 +80,9 @@ class Denoiser(Protocol):
 
         A picture depends on its own prompt and seed alone, up to rounding.
         """
+
+    def out_of_memory(self, error: Exception) -> bool:
+        """Whether the error says that the device has no memory left."""
+
+    def free_memory(self) -> None:
+        """Gives back what memory the device's allocator keeps for later."""

@@ -4,54 +4,86 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import NamedTuple
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..prefix.errors import TrainingError
 from ..prefix.value import Prefix, PrefixRecord
-from .data import draw_pictures, general_pairs, identity_pairs
+from .data import Pictures, draw_pictures, general_pairs, identity_pairs
 from .denoiser import Denoiser, Vectors
+from .exam import Exam, examined_pictures, hold_out, steps_between
 from .identities import Identity
-from .objective import distances
-from .schedule import rate_factor
+from .pace import Pace
+from .portions import Portions
+from .rows import Rows
+from .run_folder import RunFolder, run_key
 from .seeds import generator as seeded
 from .settings import TrainingSettings
-from .targets import Batch, TargetPool
+from .state import Losses, RunState, Score, new_state, restore, state_to_file
+from .step import MOST_SKIPPED, make_step
+from .targets import TargetPool, slots_of_step
+from .warm_start import warm_start
 
 DRAWN_AT_ONCE = 2
 """Pictures are drawn this many batches at a time: without gradients they need less memory."""
 
-
-class Losses(NamedTuple):
-    """Mean distance between student and teacher in one step, by kind of prompt; NaN where the batch had none of it."""
-
-    identities: float
-    general: float
+RECIPE = 1
+"""Raised when the same arguments no longer give the same prefix, so that no run of an older version is gone on with."""
 
 
-class Progress(NamedTuple):
-    """How far a run is, in pictures drawn and steps made. Both totals are known from the start."""
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        pictures, text_steps, steps: done so far, in this order: pictures drawn, steps of the warm start, steps.
+        of: how many there are of each.
+        losses: of the last step.
+        score: the best so far.
+    """
 
     pictures: int
-    all_pictures: int
+    text_steps: int
     steps: int
-    all_steps: int
+    of: tuple[int, int, int]
     losses: Losses | None = None
+    score: Score | None = None
+
+    @property
+    def share(self) -> float:
+        """From 0 to 1."""
+        return (self.pictures + self.text_steps + self.steps) / sum(self.of)
 
 
 @dataclass(frozen=True)
 class Learned:
-    """A learned prefix, the losses of every step, and the seconds it took to draw the pictures and to learn."""
+    """A learned prefix, and how it was learned.
+
+    Attributes:
+        prefix: the best there was; its record holds the figures of `best`.
+        history: the losses of every step.
+        scores: of all snapshots that were examined, in order.
+        best: the prefix's own.
+        examined: how many people the exam asked about whom the prefix did not learn from; 0 if it asked about others.
+        drawing_seconds, learning_seconds: what it took; the former in this process, the latter in all.
+        stopped: why it ended before its last step, a sentence; empty if it did not.
+        notes: what else happened, sentences.
+    """
 
     prefix: Prefix
     history: tuple[Losses, ...]
+    scores: tuple[Score, ...]
+    best: Score
+    examined: int
     drawing_seconds: float
     learning_seconds: float
+    stopped: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def learn_prefix(
@@ -60,51 +92,126 @@ def learn_prefix(
     prompts: Sequence[str],
     settings: TrainingSettings,
     report: Callable[[Progress], None] = lambda progress: None,
+    *,
+    check: Callable[[], None] = lambda: None,
+    runs: Path | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    show: Callable[[Vectors], None] = lambda vectors: None,
 ) -> Learned:
     """Learns a prefix by Anonymization Prompt Learning (METHODS.md 1): nothing but its vectors is trained.
 
-    The same model, arguments and machine give the same prefix.
+    The same model, arguments and machine give the same prefix, however often the run was broken off and gone on with.
 
     Args:
         identities: the people to learn from, at least one.
         prompts: general prompts that the prefix is to leave alone, at least one.
-        report: called after every batch of pictures and every step; may raise to stop the run.
+        report: called after every batch of pictures and every step; may raise to break off the run.
+        check: called more often than that; may raise likewise.
+        runs: the folder of unfinished runs, where one that was broken off is gone on with; None to keep nothing.
+        stop: asked after every step whether to end, with the best prefix so far.
+        show: called outside `Denoiser.gradients` with the vectors, now and then and with the best ones at the end.
 
     Raises:
-        TrainingError: nobody to learn from, or the loss is not finite. Whatever `report` raises comes through.
+        TrainingError: nobody to learn from, no memory for a single picture, or losses that are never finite. Whatever
+            `report`, `check` or `show` raise comes through.
     """
     if not identities or not prompts:
         raise TrainingError("There is nobody to learn from: add at least one identity and one general prompt.")
     started = time.monotonic()
+    held_out = hold_out(identities, prompts, settings.held_out, settings.seed)
     choices = seeded(settings.seed, "choices")
-    pairs = identity_pairs(identities, settings.portraits_per_identity, choices) + general_pairs(prompts)
+    lessons = identity_pairs(held_out.identities, settings.portraits_per_identity, choices)
+    lessons += general_pairs(held_out.prompts)
+    questions = identity_pairs(held_out.examined, 1, choices) + general_pairs(held_out.examined_prompts)
+    pairs = lessons + questions
+    key = run_key(recipe=RECIPE, model=denoiser.digest, settings=dataclasses.asdict(settings), pairs=pairs)
+    drawing, asking, learning = (Portions(denoiser, n * settings.batch_size, check) for n in (DRAWN_AT_ONCE, 1, 1))
+    whole = (len(pairs), settings.text_steps, settings.steps)
+    stopped = ""
+    with RunFolder(runs, key) as folder:
+        latents = folder.rows("pictures", len(pairs), denoiser.latent_shape, known(folder, "drawn"), precious=True)
 
-    def report_pictures(drawn: int) -> None:
-        report(Progress(drawn, len(pairs), 0, settings.steps))
+        def report_pictures(drawn: int) -> None:
+            folder.save("drawn", {"known": mask(latents)}, {})
+            report(Progress(drawn, 0, 0, whole))
 
-    pictures = draw_pictures(denoiser, pairs, settings.seed, DRAWN_AT_ONCE * settings.batch_size, report_pictures)
-    drawn = time.monotonic()
-    history: list[Losses] = []
-    with denoiser.gradients(settings.batch_size):
-        vectors = start_vectors(denoiser, settings)
-        optimizer = torch.optim.Adam(vectors.values(), lr=settings.learning_rate)
-        pool = TargetPool(denoiser, pictures, settings.noisings_per_picture, settings.seed)
-        for step, slots in zip(range(settings.steps), draw_slots(pool, settings.batch_size, choices), strict=False):
-            for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * rate_factor(step, settings.steps, settings.warmup)
-            history.append(make_step(denoiser, vectors, optimizer, pool.batch(slots), step))
-            report(Progress(len(pairs), len(pairs), step + 1, settings.steps, history[-1]))
-    record = PrefixRecord(
-        family=denoiser.family,
-        fingerprint=denoiser.fingerprint,
-        settings=dataclasses.asdict(settings),
-        identities=len(identities),
-        steps=settings.steps,
-        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        scores={},
-    )
-    prefix = Prefix({key: vector.detach() for key, vector in vectors.items()}, record)
-    return Learned(prefix, tuple(history), drawn - started, time.monotonic() - drawn)
+        def report_text(made: int) -> None:
+            report(Progress(len(pairs), made, 0, whole))
+
+        pictures = draw_pictures(denoiser, pairs, settings.seed, drawing, latents, report_pictures)
+        drawn = time.monotonic()
+        pace = Pace(started, (drawn - started) / len(pairs))
+        slots = len(lessons) * settings.noisings_per_picture
+        answers = folder.rows("targets", slots, denoiser.latent_shape, known(folder, "snapshot"))
+        taught = Pictures(latents, lessons)
+        pool = TargetPool(
+            denoiser, taught, settings.noisings_per_picture, settings.seed, answers, asking, settings.overshoot
+        )
+        exam = Exam(
+            denoiser, pictures, examined_pictures(lessons, questions), settings.seed, asking, settings.overshoot
+        )
+        between = steps_between(len(exam), settings.batch_size)
+        with denoiser.gradients(settings.batch_size):
+            state = new_state(start_vectors(denoiser, settings), settings)
+            saved = folder.load("snapshot")
+            if saved is not None and restore(state, *saved):
+                state.note(f"The run was broken off and went on from step {state.step}.")
+                learning.size = state.portion
+            elif warm_start(denoiser, state.vectors, lessons, settings, learning, report_text):
+                save(folder, state, answers)
+        before = state.seconds
+        while True:
+            with denoiser.gradients(learning.size):
+                while not (stopped or exam_is_due(state, between, settings.steps)):
+                    batch = pool.batch(slots_of_step(pool, settings.batch_size, settings.seed, state.step))
+                    make_step(denoiser, state, batch, settings, learning)
+                    state.seconds = before + time.monotonic() - drawn
+                    stopped = reason_to_stop(state, stop)
+                    if state.step % settings.snapshot_every == 0 or exam_is_due(state, between, settings.steps):
+                        save(folder, state, answers)
+                    try:
+                        report(Progress(*whole[:2], state.step, whole, state.history[-1], state.best_score))
+                    except BaseException:
+                        save(folder, state, answers)
+                        raise
+                state.add_score(exam.score(state.vectors, state.step))
+            save(folder, state, answers)
+            if stopped or state.step >= settings.steps:
+                break
+            pace.show(show, state.vectors)
+        if state.best is None or state.skipped == state.step:
+            folder.remove()
+            raise TrainingError(
+                "The loss is not a finite number at any step: lower the learning rate, or run the model"
+                " in a wider number format (start ComfyUI with --force-fp32)."
+            )
+        show(state.best)
+        record = PrefixRecord(
+            family=denoiser.family,
+            fingerprint=denoiser.fingerprint,
+            settings=dataclasses.asdict(settings),
+            identities=len(held_out.identities),
+            steps=state.step,
+            date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            scores={
+                "identity_signal_left": state.best_score.identities,
+                "general_prompts_moved": state.best_score.general,
+                "best_step": state.best_score.step,
+            },
+        )
+        prefix = Prefix(state.best, record)
+        folder.remove()
+        return Learned(
+            prefix=prefix,
+            history=tuple(state.history),
+            scores=tuple(state.scores),
+            best=state.best_score,
+            examined=len(held_out.examined),
+            drawing_seconds=drawn - started,
+            learning_seconds=state.seconds,
+            stopped=stopped,
+            notes=(*state.sentences, *([folder.trouble] if folder.trouble else [])),
+        )
 
 
 def start_vectors(denoiser: Denoiser, settings: TrainingSettings) -> dict[str, Tensor]:
@@ -122,33 +229,35 @@ def start_vectors(denoiser: Denoiser, settings: TrainingSettings) -> dict[str, T
     return vectors
 
 
-def draw_slots(pool: TargetPool, batch_size: int, generator: torch.Generator) -> Iterator[list[int]]:
-    """Endless batches of slots, half of them name somebody; an odd one out is of either kind with equal chance."""
-    named, general = (_shuffled_forever(pool.slots(kind), generator) for kind in (True, False))
-    while True:
-        odd = int(torch.randint(2, (), generator=generator)) if batch_size % 2 else 0
-        names = batch_size // 2 + odd
-        yield [next(named) for _ in range(names)] + [next(general) for _ in range(batch_size - names)]
+def exam_is_due(state: RunState, between: int, steps: int) -> bool:
+    """Whether the vectors are to be examined before the next step is made."""
+    if state.step >= steps:
+        return True
+    examined = state.scores[-1].step if state.scores else 0
+    return state.step % between == 0 and state.step > examined
 
 
-def make_step(
-    denoiser: Denoiser, vectors: Vectors, optimizer: torch.optim.Optimizer, batch: Batch, step: int
-) -> Losses:
-    """One step of the optimizer on one batch. Raises `TrainingError` if the loss is not finite."""
-    optimizer.zero_grad(set_to_none=True)
-    student = denoiser.predict(batch.noised, batch.t, denoiser.encode(batch.prompts, vectors))
-    losses = distances(student, batch.predictions.to(student.device))
-    losses.mean().backward()
-    by_picture = losses.detach().cpu()
-    if not bool(torch.isfinite(by_picture).all()):
-        raise TrainingError(
-            f"The loss is no longer a finite number at step {step + 1}: lower the learning rate, or run the model in"
-            " a wider number format (start ComfyUI with --force-fp32)."
-        )
-    optimizer.step()
-    return Losses(float(by_picture[batch.names_somebody].mean()), float(by_picture[~batch.names_somebody].mean()))
+def reason_to_stop(state: RunState, stop: Callable[[], bool]) -> str:
+    """Why the run is to end before its last step, a sentence; empty if it is not."""
+    if state.skipped_in_a_row >= MOST_SKIPPED:
+        return f"It ended at step {state.step}, because the loss was not finite for {MOST_SKIPPED} steps in a row."
+    return f"You stopped it at step {state.step}." if stop() else ""
 
 
-def _shuffled_forever(slots: Tensor, generator: torch.Generator) -> Iterator[int]:
-    while True:
-        yield from slots[torch.randperm(len(slots), generator=generator)].tolist()
+def save(folder: RunFolder, state: RunState, answers: Rows) -> None:
+    """Saves the run, with word of which of the teacher's answers are kept."""
+    tensors, table = state_to_file(state)
+    folder.save("snapshot", {**tensors, "known": mask(answers)}, table)
+
+
+def known(folder: RunFolder, name: str) -> list[int]:
+    """The rows that were whole when this was saved; what was written later may not be."""
+    tensors, _ = folder.load(name) or ({}, {})
+    return torch.nonzero(tensors["known"]).flatten().tolist() if "known" in tensors else []
+
+
+def mask(rows: Rows) -> Tensor:
+    """Which rows another process would find, `[n]` uint8."""
+    found = torch.zeros(rows.count, dtype=torch.uint8)
+    found[rows.on_disk()] = 1
+    return found

@@ -17,3 +17,20 @@ def distances(student: Tensor, teacher: Tensor) -> Tensor:
         teacher: predictions for the neutral prompts without it, `[B, ...]`, without gradient.
     """
     return (student.float() - teacher.float()).square().flatten(1).mean(1)
+
+
+def beyond(neutral: Tensor, named: Tensor, overshoot: float) -> Tensor:
+    """The goal for a name prompt: past the neutral side, on the line that leads there from the named one.
+
+        goal = neutral + overshoot · (neutral − named)
+
+    A prefix takes less of the identity of people whom it never met than of those it learned on; aiming a little past
+    the goal for these brings it to the goal for those. The direction is that of negative guidance, with which ESD
+    (Gandikota et al., arXiv 2303.07345, 3) trains erasure.
+
+    Args:
+        neutral: what the model makes of the description, without prefix.
+        named: what it makes of the name, without prefix; of the same shape.
+        overshoot: 0 is the goal of METHODS.md 1.3.
+    """
+    return neutral + overshoot * (neutral - named) if overshoot else neutral

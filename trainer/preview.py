@@ -23,23 +23,28 @@ class Drawer(Denoiser, Protocol):
         """Pictures `[B, height, width, 3]` in 0 to 1."""
 
 
-def before_after(
-    drawer: Drawer, identities: Sequence[Identity], vectors: Vectors, seed: int, report: Callable[[], None]
-) -> Tensor:
-    """Up to four people, the upper row without, the lower row with the prefix, each pair from the same noise.
+class BeforeAfter:
+    """Up to four people, the upper row without, the lower row with a prefix, each pair from the same noise.
 
     Args:
-        report: called after each row; may raise to stop.
-
-    Returns:
-        One picture `[1, 2 * height, n * width, 3]` in 0 to 1.
+        check: called after each row; may raise to stop.
     """
-    shown = identities[:: max(1, len(identities) // COLUMNS)][:COLUMNS]
-    prompts = [name_prompt(identity, OPENINGS[2], "") for identity in shown]
-    seeds = [derived_seed(seed, "preview", index) for index in range(len(shown))]
-    rows = []
-    for used in (None, vectors):
-        pictures = drawer.decode(drawer.sample(prompts, seeds, used))
-        rows.append(torch.cat(pictures.unbind(0), dim=1))
-        report()
-    return torch.cat(rows).unsqueeze(0)
+
+    def __init__(self, drawer: Drawer, identities: Sequence[Identity], seed: int, check: Callable[[], None]) -> None:
+        shown = identities[:: max(1, len(identities) // COLUMNS)][:COLUMNS]
+        self._drawer = drawer
+        self._prompts = [name_prompt(identity, OPENINGS[2], "") for identity in shown]
+        self._seeds = [derived_seed(seed, "preview", index) for index in range(len(shown))]
+        self._check = check
+        self._plain: Tensor | None = None
+
+    def draw(self, vectors: Vectors) -> Tensor:
+        """One picture `[1, 2 * height, n * width, 3]` in 0 to 1; the upper row is drawn once for all calls."""
+        if self._plain is None:
+            self._plain = self._row(None)
+        return torch.cat([self._plain, self._row(vectors)]).unsqueeze(0)
+
+    def _row(self, vectors: Vectors | None) -> Tensor:
+        pictures = self._drawer.decode(self._drawer.sample(self._prompts, self._seeds, vectors))
+        self._check()
+        return torch.cat(pictures.unbind(0), dim=1)

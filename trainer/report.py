@@ -2,39 +2,63 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
 from .loop import Learned
 
-WINDOW = 50
-"""Steps over which losses are averaged at the start and at the end of a run."""
+LITTLE, MUCH = 0.1, 0.3
+"""Shares below which something is little, above which much."""
 
-MEANING = (
-    "Both are distances from what the model draws for the same prompt without names; 0 is perfect."
-    " Look at pictures of people it has not met, without and with it, before you rely on the prefix."
-)
+MEANING = "Look at pictures of people it has not met, without and with it, before you rely on the prefix."
 
 
 def describe(learned: Learned) -> str:
-    """A report for the artist: what was learned on, how long it took, what became of names and of other prompts."""
+    """A report for the artist: what was learned on, what became of names and of other prompts, where it ended and why.
+
+    The figures are those of the prefix's own record.
+    """
     record = learned.prefix.record
-    people = "1 person" if record.identities == 1 else f"{record.identities} people"
-    return "\n".join(
-        (
-            f"Learned a prefix of {learned.prefix.length} vectors on {people} in {record.steps} steps.",
-            f"Drawing the pictures took {learned.drawing_seconds:.0f} s, learning {learned.learning_seconds:.0f} s.",
-            "People named in the prompt: " + _change([losses.identities for losses in learned.history]),
-            "Prompts that name nobody: " + _change([losses.general for losses in learned.history]),
-            MEANING,
-        )
+    people = _count(record.identities, "person", "people")
+    lines = [
+        f"Learned a prefix of {learned.prefix.length} vectors on {people} in {_count(record.steps, 'step', 'steps')}.",
+        _identities(learned),
+        _general(learned.best.general),
+        _ending(learned),
+        f"Drawing the pictures took {learned.drawing_seconds:.0f} s, learning {learned.learning_seconds:.0f} s.",
+        *learned.notes,
+        MEANING,
+    ]
+    return "\n".join(lines)
+
+
+def _identities(learned: Learned) -> str:
+    gone = 1 - learned.best.identities
+    asked = (
+        f"{_count(learned.examined, 'person', 'people')} it did not learn from"
+        if learned.examined
+        else "the people it learned from, in other noise (with fewer than 8 people none is held out)"
     )
+    if gone <= 0:
+        return f"None of the identity signal is gone, examined on {asked}: take more steps, or another learning rate."
+    advice = " Take more steps to remove more." if learned.best.identities > MUCH else ""
+    return f"{_percent(gone)} of the identity signal is gone, examined on {asked}.{advice}"
 
 
-def _change(losses: Sequence[float]) -> str:
-    values = [loss for loss in losses if not math.isnan(loss)]
-    if not values:
-        return "none were seen; raise the number of steps or the batch size."
-    window = max(1, min(WINDOW, len(values) // 2))
-    first, last = sum(values[:window]) / window, sum(values[-window:]) / window
-    return f"{first:.4f} at the start, {last:.4f} at the end."
+def _general(moved: float) -> str:
+    words = "hardly changed" if moved < LITTLE else "changed somewhat" if moved < MUCH else "changed a lot"
+    advice = " Give it more general prompts, or take more steps." if moved >= MUCH else ""
+    return f"Prompts that name nobody {words}: by {_percent(moved)} of what their words do.{advice}"
+
+
+def _ending(learned: Learned) -> str:
+    best, steps = learned.best.step, learned.prefix.record.steps
+    ended = learned.stopped or "It made all its steps."
+    if best == steps:
+        return f"{ended} The prefix is that of the last step, the best there was."
+    return f"{ended} The prefix is that of step {best}, the best there was; what came later did worse."
+
+
+def _percent(share: float) -> str:
+    return "less than 1 %" if 0 < share < 0.005 else f"{share * 100:.0f} %"
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from ..prefix.errors import TrainingError
 
+COUNTS = ("vectors", "steps", "batch_size", "portraits_per_identity", "noisings_per_picture", "snapshot_every")
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -23,6 +25,12 @@ class TrainingSettings:
         noisings_per_picture: how often each picture is noised; the neutral prediction for each is computed once, when
             it is first needed, and used again after that.
         warmup: share of the steps over which the rate rises; after that it falls along a cosine.
+        held_out: share of the people, and of the general prompts, that the prefix is examined on and does not learn
+            from; see `exam`.
+        text_steps: steps that the vectors are moved in the text encoder's space first; see `warm_start`.
+        overshoot: how far past the neutral prediction the goal lies, as a share of the identity signal; see
+            `objective.beyond`.
+        snapshot_every: steps after which the run is saved, so that it can go on after a crash.
 
     Raises:
         TrainingError: a value is out of range.
@@ -37,10 +45,20 @@ class TrainingSettings:
     portraits_per_identity: int = 4
     noisings_per_picture: int = 8
     warmup: float = 0.02
+    held_out: float = 0.125
+    text_steps: int = 200
+    overshoot: float = 0.2
+    snapshot_every: int = 20
 
     def __post_init__(self) -> None:
-        for name in ("vectors", "steps", "batch_size", "portraits_per_identity", "noisings_per_picture"):
+        for name in COUNTS:
             if getattr(self, name) < 1:
                 raise TrainingError(f"The setting '{name}' is {getattr(self, name)}: set it to 1 or more.")
+        if not 0 <= self.held_out <= 0.5:
+            raise TrainingError(f"The share of people held out is {self.held_out}: set it between 0 and 0.5.")
+        if self.text_steps < 0:
+            raise TrainingError(f"The setting 'text_steps' is {self.text_steps}: set it to 0 or more.")
+        if not 0 <= self.overshoot <= 1:
+            raise TrainingError(f"The overshoot is {self.overshoot}: set it between 0 and 1.")
         if not 0 < self.learning_rate < float("inf"):
             raise TrainingError(f"The learning rate is {self.learning_rate}: set it above 0, such as 0.001.")

@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from anonymize_faces.demo.main_job import Request, draw_pictures, drawing_graph, train_graph
+from anonymize_faces.demo.main_job import Request, draw_pictures, drawing_graph, train_graph, train_node
 from anonymize_faces.demo.measure import face_retention, identification_rate, looks_kept, make_gallery
 from anonymize_faces.demo.people import cast
 from anonymize_faces.demo.reader import load_reader, read
@@ -45,8 +45,13 @@ def test_pictures_go_through_the_vae_and_back(server: ComfyServer) -> None:
 
 def test_the_shipped_training_workflow_runs_and_saves_a_prefix(server: ComfyServer) -> None:
     graph = train_graph(server)
-    train = next(node for node in graph.values() if node["class_type"] == "TrainAnonymizationPrefix")
-    train["inputs"] |= {"steps": 2, "portraits_per_identity": 1, "drawing_steps": 2, "noisings_per_picture": 1}
+    graph[train_node(graph)]["inputs"] |= {
+        "text_steps": 2,
+        "steps": 2,
+        "portraits_per_identity": 1,
+        "drawing_steps": 2,
+        "noisings_per_picture": 1,
+    }
     save = next(node for node in graph.values() if node["class_type"] == "SaveAnonymizationPrefix")
     save["inputs"]["name"] = "shipped workflow"
     server.run(graph)

@@ -20,6 +20,7 @@ SOCKETS = {
     ),
     "LoadAnonymizationPrefix": (set(), ["ANONYMIZATION_PREFIX"]),
     "SaveAnonymizationPrefix": ({"prefix", "name", "format"}, []),
+    "MeasureAnonymization": ({"plain", "anonymized", "recognizer", "reference"}, ["STRING", "IMAGE", "FLOAT"]),
     "LoadDemoModel": (set(), ["MODEL", "CLIP", "VAE"]),
 }
 MAY_IMPORT = {"PIL", "comfy", "comfy_api", "comfy_execution", "folder_paths", "numpy", "safetensors", "torch"}

@@ -17,6 +17,7 @@ PEOPLE = "Ada Example: a woman with brown hair\nBen Sample: a man with a beard"
 TRAINING = {
     "general_prompts": "a red circle",
     "vectors": 4,
+    "text_steps": 2,
     "steps": 3,
     "batch_size": 4,
     "learning_rate": 0.01,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import safetensors.torch
 import torch
 
 from anonymize_faces.nodes.protected_clip import protect, unprotect
-from anonymize_faces.prefix import AnonymizationError, Frame, PrefixMismatchError, inject
-from anonymize_faces.tests.families import CLIP_TYPE, FAMILIES, make_clip
+from anonymize_faces.prefix import AnonymizationError, Frame, PrefixMismatchError, inject, save_textual_inversion
+from anonymize_faces.tests.families import CLIP, CLIP_TYPE, FAMILIES, make_clip, make_clip_of
 from anonymize_faces.tests.prefix.encoding import encode, same
 
 WIDTHS = {name: FAMILIES[name].widths for name in CLIP_TYPE}
@@ -67,6 +69,21 @@ def test_a_prompt_of_one_chunk_is_encoded_as_core_encodes_the_prefix_as_an_embed
     core = encode(clip, f"embedding:{file_name(family)} {text}")
     assert same(encode(protect(clip, prefix, 1.0), text), core)
     assert not same(encode(clip, text), core)
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_a_prompt_is_encoded_as_core_encodes_our_own_export_as_an_embedding(
+    host_modules, make_prefix, tmp_path, family
+):
+    widths = {key: {"l": 768, "g": 1280}[key] for key in FAMILIES[family].widths}
+    options = {f"clip_{key}_model_config": {**CLIP, "hidden_size": width} for key, width in widths.items()}
+    clip = make_clip_of(dataclasses.replace(FAMILIES[family], options=options, widths=widths), family, tmp_path)
+    prefix = make_prefix(**widths)
+    save_textual_inversion(prefix, tmp_path / "ours.safetensors")
+    for text in ("", SHORT):
+        core = encode(clip, f"embedding:ours {text}")
+        assert same(encode(protect(clip, prefix, 1.0), text), core)
+        assert not same(encode(clip, text), core)
 
 
 def test_a_prompt_that_fits_less_than_before_moves_on_to_a_further_chunk(clip, prefix):

@@ -19,7 +19,7 @@ from anonymize_faces.trainer.settings import TrainingSettings
 PEOPLE = parse_identities("Ada Lovelace: a woman with dark hair\nBob Miller")
 GENERAL = ("", "a red circle", "a dog in the snow")
 Make = Callable[..., Any]
-SHORT = TrainingSettings(steps=3, batch_size=4, portraits_per_identity=1, noisings_per_picture=2)
+SHORT = TrainingSettings(text_steps=0, steps=3, batch_size=4, portraits_per_identity=1, noisings_per_picture=2)
 
 
 class StoppedError(Exception):
@@ -31,7 +31,9 @@ def learn(denoiser: Any, settings: TrainingSettings = SHORT, **kwargs: Any) -> L
 
 
 def test_the_losses_fall_in_every_parameterization(checkpoint: Any, make_denoiser: Make) -> None:
-    settings = TrainingSettings(steps=80, learning_rate=0.02, portraits_per_identity=1, noisings_per_picture=2)
+    settings = TrainingSettings(
+        text_steps=0, steps=80, learning_rate=0.02, portraits_per_identity=1, noisings_per_picture=2
+    )
     with torch.inference_mode():
         history = learn(make_denoiser(checkpoint), settings).history
     first, last = (sum(a + b for a, b in part) for part in (history[:10], history[-10:]))
@@ -41,7 +43,9 @@ def test_the_losses_fall_in_every_parameterization(checkpoint: Any, make_denoise
 def test_a_family_with_two_encoders_and_pooled_output_learns_vectors_for_both(
     make_checkpoint: Make, make_denoiser: Make
 ) -> None:
-    settings = TrainingSettings(steps=40, learning_rate=0.02, portraits_per_identity=1, noisings_per_picture=2)
+    settings = TrainingSettings(
+        text_steps=0, steps=40, learning_rate=0.02, portraits_per_identity=1, noisings_per_picture=2
+    )
     with torch.inference_mode():
         denoiser = make_denoiser(make_checkpoint(family="sdxl"))
         learned = learn(denoiser, settings)
@@ -87,11 +91,11 @@ def test_progress_is_told_after_every_batch_of_pictures_and_every_step(
     make_checkpoint: Make, make_denoiser: Make
 ) -> None:
     seen: list[Progress] = []
-    learn(make_denoiser(make_checkpoint()), report=seen.append)
-    assert [entry.pictures for entry in seen] == [5, 5, 5, 5]
-    assert [entry.steps for entry in seen] == [0, 1, 2, 3]
-    assert {(entry.all_pictures, entry.all_steps) for entry in seen} == {(5, 3)}
-    assert all(math.isfinite(loss) for entry in seen[1:] for loss in entry.losses)
+    learn(make_denoiser(make_checkpoint()), TrainingSettings(**{**vars(SHORT), "text_steps": 2}), report=seen.append)
+    done = [(entry.pictures, entry.text_steps, entry.steps) for entry in seen]
+    assert done == [(5, 0, 0), (5, 1, 0), (5, 2, 0), (5, 2, 1), (5, 2, 2), (5, 2, 3)]
+    assert {entry.of for entry in seen} == {(5, 2, 3)} and seen[-1].share == 1.0
+    assert all(math.isfinite(loss) for entry in seen[3:] for loss in entry.losses)
 
 
 @pytest.mark.parametrize("when", [0, 2])
@@ -125,7 +129,10 @@ def test_nobody_to_learn_from_is_refused(make_checkpoint: Make, make_denoiser: M
         learn_prefix(make_denoiser(make_checkpoint()), (), GENERAL, SHORT)
 
 
-@pytest.mark.parametrize("setting", [{"steps": 0}, {"vectors": 0}, {"batch_size": -1}, {"learning_rate": 0.0}])
+@pytest.mark.parametrize(
+    "setting",
+    [{"steps": 0}, {"vectors": 0}, {"batch_size": -1}, {"learning_rate": 0.0}, {"text_steps": -1}, {"overshoot": 2.0}],
+)
 def test_settings_out_of_range_are_refused(setting: dict[str, Any]) -> None:
     with pytest.raises(TrainingError):
         TrainingSettings(**setting)
@@ -151,6 +158,6 @@ def test_half_of_what_is_learned_from_names_somebody(
 def test_report_and_plot_tell_of_both_kinds_of_prompts(make_checkpoint: Make, make_denoiser: Make) -> None:
     learned = learn(make_denoiser(make_checkpoint()))
     report, plot = describe(learned), plot_losses(learned.history)
-    assert "2 people in 3 steps" in report and "People named" in report and "name nobody" in report
+    assert "2 people in 3 steps" in report and "identity signal" in report and "name nobody" in report
     assert plot.shape == (1, 540, 960, 3) and plot.dtype == torch.float32
     assert plot.min() >= 0 and plot.max() == 1 and len(plot.unique()) > 10

@@ -1,0 +1,85 @@
+"""What more people cost: seconds a step and memory must stay flat, set-up may grow with their number.
+
+Runs the trainer on the demo model with 8, 64 and 512 invented names, each in a process of its own: one portrait of each
+drawn in few steps, then learning. Memory is the peak of the process's own while it learns, over the loaded model's;
+pages of files are not counted, as the system drops them when it needs room.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from ..demo.host import enter_host
+from ._memory import peak_bytes
+
+COUNTS = (8, 64, 512)
+STEPS = 40
+GENERAL = ("", "a red circle", "a blue square in a garden", "a sunset")
+
+
+def measure(count: int) -> dict[str, float]:
+    """Seconds of the set-up and of a step, and peak bytes over the model, for so many people."""
+    enter_host()
+    from ..demo.loader import load_demo_model
+    from ..trainer.comfy_engine import ComfyDenoiser, Drawing
+    from ..trainer.identities import Identity
+    from ..trainer.loop import Progress, learn_prefix
+    from ..trainer.settings import TrainingSettings
+
+    people = [Identity(f"Person {number:03d}", "a person with brown hair") for number in range(count)]
+    denoiser = ComfyDenoiser(*load_demo_model(), (64, 64), Drawing(steps=2, cfg=1.0))
+    settings = TrainingSettings(text_steps=0, steps=STEPS, batch_size=8, portraits_per_identity=1, snapshot_every=10)
+    moments: list[float] = []
+    drawn: list[float] = []
+
+    def report(progress: Progress) -> None:
+        (moments if progress.steps else drawn).append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as folder:
+        # The first, short run makes torch and the host load whatever they load at first use.
+        warm = TrainingSettings(text_steps=0, steps=2, batch_size=8, portraits_per_identity=1)
+        learn_prefix(denoiser, people[:8], GENERAL, warm, runs=Path(folder))
+        started = time.perf_counter()
+        with peak_bytes() as peak:
+            learn_prefix(denoiser, people, GENERAL, settings, report, runs=Path(folder))
+    seconds = [later - earlier for earlier, later in itertools.pairwise(moments)]
+    return {"setup": drawn[-1] - started, "step": median(seconds), "memory": peak[0]}
+
+
+def main() -> None:
+    """Prints the figures for each number of people, and the ratios to the smallest last."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, help="only measure this many people, as JSON")
+    count = parser.parse_args().count
+    if count:
+        print(json.dumps(measure(count)))
+        return
+    figures = {}
+    for number in COUNTS:
+        command = [sys.executable, "-m", __spec__.name, "--count", str(number)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        figures[number] = json.loads(done.stdout.splitlines()[-1])
+        entry = figures[number]
+        print(
+            f"{number} people: set-up {entry['setup']:.2f} s ({1000 * entry['setup'] / number:.0f} ms a person),"
+            f" {entry['step']:.3f} s a step, {entry['memory'] / 2**20:.0f} MB over the model",
+            flush=True,
+        )
+    least, most = figures[COUNTS[0]], figures[COUNTS[-1]]
+    between = figures[COUNTS[1]]
+    by_person = (most["setup"] - between["setup"]) / (COUNTS[2] - COUNTS[1])
+    print(f"RATIO identities_scaling_setup {by_person / (between['setup'] / COUNTS[1]):.3f}")
+    print(f"RATIO identities_scaling_step {most['step'] / least['step']:.3f}")
+    print(f"RATIO identities_scaling_memory {most['memory'] / least['memory']:.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Without this module whatever scores faces would know one way to recognize them: the interface, `Recognizer`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+Place = Callable[[torch.nn.Module], None]
+"""Brings a network to the device that it is to run on; whoever hosts it decides which, and for how long."""
+
+Report = Callable[[int, int], None]
+"""Called with how much is done and how much there is, 0 if that is not known; may raise to stop."""
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face that was found in a picture.
+
+    Attributes:
+        box: left, top, right, bottom in pixels of the picture, inside it.
+        confidence: how sure the recognizer is that this is a face, 0 to 1.
+        embedding: float32 [d], for `Recognizer.similarities`.
+    """
+
+    box: tuple[float, float, float, float]
+    confidence: float
+    embedding: np.ndarray
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The similarity from which on two faces count as one person's, and where that figure comes from."""
+
+    value: float
+    source: str
+
+
+class Recognizer(Protocol):
+    """Finds faces, embeds them and compares them."""
+
+    name: str
+    threshold: Threshold
+
+    def find(self, pictures: np.ndarray) -> list[tuple[Face, ...]]:
+        """The faces in each of the pictures, uint8 [n, height, width, 3], the largest first; none is an empty tuple.
+
+        Raises:
+            MeasurementError: the recognizer cannot run here.
+        """
+
+    def similarities(self, some: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """How alike faces are, at most 1: embeddings [n, d] and [m, d] to [n, m]."""
+
+
+def cosine_similarities(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Cosine similarities of embeddings [n, d] and [m, d], -1 to 1: [n, m]; an embedding of zeros is like nothing."""
+    first, second = (
+        vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12) for vectors in (some, others)
+    )
+    return first @ second.T

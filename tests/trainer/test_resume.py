@@ -1,0 +1,196 @@
+"""A run that is killed goes on where it was, and ends with the same prefix to the last bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import resource
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from anonymize_faces.trainer.identities import parse_identities
+from anonymize_faces.trainer.loop import Learned, Progress, learn_prefix
+from anonymize_faces.trainer.run_folder import RunFolder
+from anonymize_faces.trainer.settings import TrainingSettings
+
+Make = Callable[..., Any]
+PEOPLE = parse_identities("Ada Lovelace: a woman with dark hair\nBob Miller\nCy Young: a man with a hat")
+GENERAL = ("", "a red circle", "a dog in the snow", "a house")
+SETTINGS = TrainingSettings(
+    text_steps=3, steps=14, batch_size=3, vectors=3, portraits_per_identity=2, noisings_per_picture=2, snapshot_every=4
+)
+
+
+class StoppedError(Exception):
+    """What a host raises when the artist cancels."""
+
+
+@pytest.fixture
+def denoiser(make_checkpoint: Make, make_denoiser: Make) -> Any:
+    return make_denoiser(make_checkpoint())
+
+
+def learn(denoiser: Any, runs: Path | None, settings: TrainingSettings = SETTINGS, **options: Any) -> Learned:
+    with torch.inference_mode():
+        return learn_prefix(denoiser, PEOPLE, GENERAL, settings, runs=runs, **options)
+
+
+def same(one: Learned, two: Learned) -> bool:
+    vectors = zip(one.prefix.vectors.values(), two.prefix.vectors.values(), strict=True)
+    return all(torch.equal(a, b) for a, b in vectors) and repr(one.history) == repr(two.history)
+
+
+def copy_when(runs: Path, killed: Path, moment: Callable[[Progress], bool]) -> Callable[[Progress], None]:
+    """Keeps, at a moment, what a process that is killed then would leave on the disk."""
+
+    def report(progress: Progress) -> None:
+        if moment(progress) and not killed.exists():
+            shutil.copytree(runs, killed)
+
+    return report
+
+
+@pytest.mark.parametrize("step", [0, 6, 13])
+def test_a_run_that_is_killed_ends_with_the_same_prefix_to_the_last_bit(
+    step: int, denoiser: Any, tmp_path: Path
+) -> None:
+    runs, killed = tmp_path / "runs", tmp_path / "killed"
+    whole = learn(denoiser, runs, report=copy_when(runs, killed, lambda progress: progress.steps == step))
+    steps: list[int] = []
+    again = learn(denoiser, killed, report=lambda progress: steps.append(progress.steps))
+    saved = step // SETTINGS.snapshot_every * SETTINGS.snapshot_every
+    if step >= 10:
+        saved = 12
+    assert [made for made in steps if made] == list(range(saved + 1, SETTINGS.steps + 1))
+    assert same(whole, again) and whole.scores == again.scores and whole.best == again.best
+    assert same(whole, learn(denoiser, None))
+
+
+def test_pictures_that_were_drawn_are_not_drawn_again(denoiser: Any, tmp_path: Path) -> None:
+    runs, killed = tmp_path / "runs", tmp_path / "killed"
+    whole = learn(denoiser, runs, report=copy_when(runs, killed, lambda progress: progress.pictures == 6))
+    seen: list[Progress] = []
+    again = learn(denoiser, killed, report=seen.append)
+    assert [progress.pictures for progress in seen if not progress.text_steps] == [10]
+    assert same(whole, again)
+
+
+def test_the_teacher_is_not_asked_again_for_what_was_saved(denoiser: Any, tmp_path: Path) -> None:
+    runs, killed = tmp_path / "runs", tmp_path / "killed"
+    learn(denoiser, runs, report=copy_when(runs, killed, lambda progress: progress.steps == 12))
+    encoded: list[tuple[str, ...]] = []
+    encode = denoiser.encode
+    denoiser.encode = lambda prompts, vectors=None: (
+        encoded.append((*prompts, vectors is None)) or encode(prompts, vectors)
+    )
+    steps = []
+    learn(denoiser, killed, report=lambda progress: steps.append((progress.steps, len(encoded))))
+    # Sixteen slots of either kind were dealt out within the first twelve steps, so the last two ask for none.
+    asked = [plain for *_, plain in encoded[: steps[-1][1]]]
+    assert [made for made, _ in steps] == [13, 14] and not any(asked)
+
+
+def test_a_run_that_was_cancelled_goes_on_at_that_very_step(denoiser: Any, tmp_path: Path) -> None:
+    def cancel(progress: Progress) -> None:
+        if progress.steps == 7:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        learn(denoiser, tmp_path, report=cancel)
+    steps: list[int] = []
+    again = learn(denoiser, tmp_path, report=lambda progress: steps.append(progress.steps))
+    assert steps[0] == 8 and same(again, learn(denoiser, None))
+    assert "went on from step 7" in " ".join(again.notes)
+
+
+def test_a_finished_run_leaves_nothing_behind(denoiser: Any, tmp_path: Path) -> None:
+    learn(denoiser, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("change", ["settings", "people", "prompts", "model", "lora"])
+def test_what_belongs_to_another_run_is_never_used(
+    change: str, denoiser: Any, make_checkpoint: Make, make_denoiser: Make, tmp_path: Path
+) -> None:
+    def cancel(progress: Progress) -> None:
+        if progress.steps == 5:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        learn(denoiser, tmp_path, report=cancel)
+    people, prompts, settings = PEOPLE, GENERAL, SETTINGS
+    if change == "settings":
+        settings = dataclasses.replace(SETTINGS, learning_rate=0.5)
+    elif change == "people":
+        people = PEOPLE[:2]
+    elif change == "prompts":
+        prompts = (*GENERAL, "a cat")
+    else:
+        checkpoint = make_checkpoint()
+        key = "diffusion_model.input_blocks.0.0.weight"
+        if change == "model":
+            with torch.no_grad():
+                checkpoint.model.model.state_dict()[key].mul_(1.5)
+        else:
+            checkpoint.model.add_patches({key: (torch.ones(32, 4, 3, 3),)}, 0.1)
+        denoiser = make_denoiser(checkpoint)
+    steps: list[int] = []
+    learn_prefix(denoiser, people, prompts, settings, lambda progress: steps.append(progress.steps), runs=tmp_path)
+    assert [made for made in steps if made] == list(range(1, 15))
+
+
+@pytest.mark.parametrize("name", ["snapshot", "drawn", "pictures", "targets"])
+def test_a_file_that_is_not_whole_is_made_anew(name: str, denoiser: Any, tmp_path: Path) -> None:
+    runs, killed = tmp_path / "runs", tmp_path / "killed"
+    whole = learn(denoiser, runs, report=copy_when(runs, killed, lambda progress: progress.steps == 9))
+    (file,) = killed.glob(f"*/{name}.safetensors")
+    file.write_bytes(file.read_bytes()[:-7])
+    again = learn(denoiser, killed)
+    if name == "targets":  # Asked anew, they are asked in other company, which may turn their last bit.
+        torch.testing.assert_close(again.prefix.vectors["l"], whole.prefix.vectors["l"], rtol=1e-4, atol=1e-6)
+    else:
+        assert same(whole, again)
+
+
+def test_a_folder_that_cannot_be_made_is_told_and_the_run_goes_on(denoiser: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    learned = learn(denoiser, tmp_path / "file" / "runs")
+    assert same(learned, learn(denoiser, None))
+    assert any("it went on in memory" in note and "can be written to" in note for note in learned.notes)
+
+
+@pytest.mark.parametrize("most_bytes", [64, 8000, 14_000], ids=["at once", "while drawing", "while learning"])
+def test_a_full_disk_is_told_and_the_run_goes_on(most_bytes: int, denoiser: Any, tmp_path: Path) -> None:
+    expected = learn(denoiser, None)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, hard))
+    try:
+        learned = learn(denoiser, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert same(learned, expected)
+    assert any("Nothing more could be saved" in note for note in learned.notes)
+
+
+def test_two_processes_never_share_a_run(denoiser: Any, tmp_path: Path) -> None:
+    keys: list[str] = []
+
+    def look(progress: Progress) -> None:
+        if not keys:
+            keys.extend(path.name for path in tmp_path.iterdir())
+            other = RunFolder(tmp_path, keys[0])
+            assert other.path is None and "another ComfyUI does the same run" in other.trouble
+
+    learn(denoiser, tmp_path, report=look)
+    assert len(keys) == 1
+
+
+def test_only_the_youngest_unfinished_runs_are_kept(tmp_path: Path) -> None:
+    for number in range(6):
+        with RunFolder(tmp_path, f"run{number}"):
+            pass
+    assert len(list(tmp_path.iterdir())) == 3 and (tmp_path / "run5").is_dir()

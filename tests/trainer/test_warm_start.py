@@ -1,0 +1,116 @@
+"""Without this module nobody would know that text encoders can be asked, and tell a prefix what to be."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from anonymize_faces.tests.families import make_clip
+from anonymize_faces.trainer.data import Pair
+from anonymize_faces.trainer.denoiser import TextStates
+from anonymize_faces.trainer.loop import start_vectors
+from anonymize_faces.trainer.objective import beyond
+from anonymize_faces.trainer.portions import Portions
+from anonymize_faces.trainer.settings import TrainingSettings
+from anonymize_faces.trainer.warm_start import text_distance, warm_start
+
+Make = Callable[..., Any]
+PAIRS = (
+    Pair("A portrait of Ada Lovelace smiling", "A portrait of a woman with dark hair smiling", True),
+    Pair("Alan Turing", "a man with short hair", True),
+    Pair("a red circle", "a red circle", False),
+    Pair("", "", False),
+)
+SETTINGS = TrainingSettings(vectors=4, text_steps=60)
+
+
+def distances_of(denoiser: Any, vectors: dict[str, torch.Tensor], kind: bool) -> float:
+    pairs = [pair for pair in PAIRS if pair.names_somebody is kind]
+    students = denoiser.text_states([pair.student for pair in pairs], vectors)
+    teachers = denoiser.text_states([pair.teacher for pair in pairs])
+    return sum(float(text_distance(s, t.states, t)) for s, t in zip(students, teachers, strict=True))
+
+
+@pytest.fixture(params=["sd1", "sdxl"])
+def denoiser(request: pytest.FixtureRequest, make_checkpoint: Make, make_denoiser: Make) -> Any:
+    return make_denoiser(make_checkpoint(family=request.param))
+
+
+def test_states_tell_where_a_prompts_words_stand(denoiser: Any) -> None:
+    with denoiser.gradients(1), torch.no_grad():
+        vectors = start_vectors(denoiser, SETTINGS)
+        (plain,) = denoiser.text_states(["a red circle"])
+        (prefixed,) = denoiser.text_states(["a red circle"], vectors)
+        (entry,) = denoiser.encode(["a red circle"], vectors)
+    assert plain.stop == 1 + 3 and prefixed.stop == 1 + 4 + 3
+    assert plain.words == prefixed.words and len(set(plain.words)) == 3
+    assert torch.equal(prefixed.states, entry[0][0])
+
+
+def test_a_prompt_of_several_chunks_cannot_be_compared(denoiser: Any) -> None:
+    with denoiser.gradients(1), torch.no_grad():
+        short, long = denoiser.text_states(["Ada", "word " * 100])
+        filled = denoiser.text_states(["word " * 73], start_vectors(denoiser, SETTINGS))
+    assert short is not None and long is None and filled == [None]
+
+
+def test_the_text_encoder_alone_brings_names_to_their_looks_and_moves_others_little(denoiser: Any) -> None:
+    with denoiser.gradients(1):
+        vectors = start_vectors(denoiser, SETTINGS)
+        with torch.no_grad():
+            before = [distances_of(denoiser, vectors, kind) for kind in (True, False)]
+        steps: list[int] = []
+        settings = dataclasses.replace(SETTINGS, overshoot=0.0)
+        assert warm_start(denoiser, vectors, PAIRS, settings, Portions(denoiser, 8), steps.append)
+        with torch.no_grad():
+            after = [distances_of(denoiser, vectors, kind) for kind in (True, False)]
+    assert steps == list(range(1, 61))
+    assert after[0] < 0.5 * before[0] and after[1] < 0.5 * before[1]
+
+
+def test_portions_make_no_difference(denoiser: Any) -> None:
+    ends = []
+    for size in (24, 5):
+        with denoiser.gradients(1):
+            vectors = start_vectors(denoiser, SETTINGS)
+            settings = dataclasses.replace(SETTINGS, text_steps=3)
+            warm_start(denoiser, vectors, PAIRS, settings, Portions(denoiser, size))
+        ends.append({key: vector.detach() for key, vector in vectors.items()})
+    for key, one in ends[0].items():
+        torch.testing.assert_close(one, ends[1][key], rtol=1e-3, atol=1e-5)
+
+
+def test_without_steps_or_padding_to_read_the_vectors_stay(make_checkpoint: Make, make_denoiser: Make) -> None:
+    checkpoint = make_checkpoint()
+    cases = (
+        (checkpoint.clip, dataclasses.replace(SETTINGS, text_steps=0)),
+        (make_clip("chroma and pixart"), SETTINGS),
+    )
+    for clip, settings in cases:
+        denoiser = make_denoiser(dataclasses.replace(checkpoint, clip=clip))
+        with denoiser.gradients(1):
+            vectors = start_vectors(denoiser, settings)
+            before = {key: vector.detach().clone() for key, vector in vectors.items()}
+            assert not warm_start(denoiser, vectors, PAIRS, settings, Portions(denoiser, 8))
+            assert all(torch.equal(vector, before[key]) for key, vector in vectors.items())
+
+
+def test_words_that_both_prompts_end_in_count_as_well() -> None:
+    teacher = TextStates(torch.zeros(8, 2), (5, 6, 7), 4)
+    states = torch.zeros(8, 2)
+    states[4] = 1.0
+    # Of the student's words 9 6 7 at 2, 3 and 4, behind a prefix of one vector, the last two are the teacher's too.
+    student = TextStates(states, (9, 6, 7), 5)
+    assert float(text_distance(student, teacher.states, teacher)) == pytest.approx(0.5 * 0.5)
+    others = TextStates(states, (9, 6, 8), 5)
+    assert float(text_distance(others, teacher.states, teacher)) == 0.0
+
+
+def test_the_goal_lies_past_the_neutral_side() -> None:
+    neutral, named = torch.tensor([1.0, 2.0]), torch.tensor([3.0, 2.0])
+    assert torch.equal(beyond(neutral, named, 0.0), neutral)
+    torch.testing.assert_close(beyond(neutral, named, 0.25), torch.tensor([0.5, 2.0]))

@@ -1,0 +1,177 @@
+"""Without this module nobody would know whether a prefix works: it is examined on people whom it does not learn from.
+
+No face network is needed. For a portrait of somebody, noised, the model predicts one thing when told the name and
+another when told the looks alone; that difference is the *identity signal*. What a prefix leaves of it is
+
+    Σ ‖student(name) − goal‖² / Σ ‖plain(name) − goal‖²
+
+over the people, pictures and noises of the exam, where the goal is the teacher's prediction, or what lies past it by
+the settings' overshoot (`objective.beyond`): 1 without a prefix, 0 where the name says no more than the looks. For
+prompts that name nobody, how far the prefix moves them is measured against what their words do at all:
+
+    Σ ‖student(prompt) − plain(prompt)‖² / Σ ‖plain(prompt) − plain("")‖²
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .data import Pair, Pictures
+from .denoiser import Denoiser, Vectors
+from .identities import Identity
+from .objective import beyond, distances
+from .portions import Portions
+from .schedule import stratified_times
+from .seeds import generator as seeded
+from .state import Score
+
+LEAST_TO_HOLD_OUT = 8
+"""With fewer people, or general prompts, none is held out."""
+
+MOST_HELD_OUT = 6
+"""People, and general prompts, that the exam asks about at most."""
+
+NOISES = 4
+"""Noises in which each picture of the exam is seen, at times spread over the schedule."""
+
+COST = 0.05
+"""Share of the run's denoiser evaluations that exams may take; a step takes three for each picture of its batch."""
+
+LEAST_BETWEEN = 10
+"""Steps between two exams, at least."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Who and what is learned from, and who and what the exam asks about."""
+
+    identities: tuple[Identity, ...]
+    examined: tuple[Identity, ...]
+    prompts: tuple[str, ...]
+    examined_prompts: tuple[str, ...]
+
+
+def hold_out(identities: Sequence[Identity], prompts: Sequence[str], share: float, seed: int) -> HeldOut:
+    """Holds out a share of the people and of the general prompts, never the empty one; none where there are few.
+
+    Args:
+        share: 0 holds out none.
+        seed: who it is follows from it.
+    """
+    people, examined = _split(list(identities), share, seed, "held out people")
+    words = [prompt for prompt in prompts if prompt.strip()]
+    _, examined_prompts = _split(words, share, seed, "held out prompts")
+    kept = tuple(prompt for prompt in prompts if prompt not in examined_prompts)
+    return HeldOut(tuple(people), tuple(examined), kept, tuple(examined_prompts))
+
+
+def examined_pictures(lessons: Sequence[Pair], questions: Sequence[Pair]) -> list[int]:
+    """The pictures, lessons before questions, that the exam is about: questions, or lessons of a kind that has none."""
+    chosen = []
+    for kind in (True, False):
+        asked = [len(lessons) + i for i, pair in enumerate(questions) if pair.names_somebody is kind]
+        chosen += asked or [i for i, pair in enumerate(lessons) if pair.names_somebody is kind]
+    return chosen
+
+
+def steps_between(questions: int, batch_size: int) -> int:
+    """How many steps lie between two exams, so that they take no more than their share of the run."""
+    return max(LEAST_BETWEEN, math.ceil(questions / (COST * 3 * batch_size)))
+
+
+class Exam:
+    """Pictures in fixed noises, with what the plain model makes of them; asked again and again of a growing prefix.
+
+    Args:
+        pictures: all that were drawn.
+        chosen: those that the exam asks about; of either kind at most `MOST_HELD_OUT` are taken.
+        seed: times and noises follow from it.
+        portions: how many predictions are made at once.
+        overshoot: of the goal.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        pictures: Pictures,
+        chosen: Sequence[int],
+        seed: int,
+        portions: Portions,
+        overshoot: float = 0.0,
+    ) -> None:
+        self._denoiser = denoiser
+        self._portions = portions
+        by_kind = {
+            kind: [index for index in chosen if pictures.pairs[index].names_somebody is kind] for kind in (True, False)
+        }
+        asked = [index for indices in by_kind.values() for index in _spread(indices, MOST_HELD_OUT)]
+        self._pairs = [pictures.pairs[index] for index in asked for _ in range(NOISES)]
+        self._latents = [pictures.latents[index] for index in asked]
+        self._times = stratified_times(len(self._pairs), seeded(seed, "exam times"))
+        self._seed = seed
+        self._names = torch.tensor([pair.names_somebody for pair in self._pairs], dtype=torch.bool)
+        self._overshoot = overshoot
+        self._goal: Tensor | None = None
+        self._full: tuple[float, float] = (math.nan, math.nan)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    @torch.no_grad()
+    def score(self, vectors: Vectors, step: int) -> Score:
+        """The score of a prefix; must be called inside `Denoiser.gradients`. NaN if predictions are not finite."""
+        if self._goal is None:
+            teacher = self._predict([pair.teacher for pair in self._pairs])
+            plain = self._predict([pair.student if pair.names_somebody else "" for pair in self._pairs])
+            names = self._names.reshape(-1, *[1] * (teacher.ndim - 1))
+            self._goal = torch.where(names, beyond(teacher, plain, self._overshoot), teacher)
+            self._full = self._sums(plain)
+        left = self._sums(self._predict([pair.student for pair in self._pairs], vectors))
+        return Score(step, *(_share(part, whole) for part, whole in zip(left, self._full, strict=True)))
+
+    def _sums(self, predictions: Tensor) -> tuple[float, float]:
+        """Summed distances from the goal, of pictures that name somebody and of the others."""
+        moved = distances(predictions, self._goal).double()
+        return float(moved[self._names].sum()), float(moved[~self._names].sum())
+
+    def _predict(self, prompts: Sequence[str], vectors: Vectors | None = None) -> Tensor:
+        def ask(indices: Sequence[int]) -> Tensor:
+            latents = torch.stack([self._latents[index // NOISES] for index in indices])
+            noise = torch.stack(
+                [torch.randn(latents[0].shape, generator=seeded(self._seed, "exam noise", index)) for index in indices]
+            )
+            times = self._times[list(indices)]
+            unique = list(dict.fromkeys(prompts[index] for index in indices))
+            encoded = dict(zip(unique, self._denoiser.encode(unique, vectors), strict=True))
+            noised = self._denoiser.add_noise(latents, noise, times)
+            conditioning = [encoded[prompts[index]] for index in indices]
+            return self._denoiser.predict(noised, times, conditioning).float().cpu()
+
+        return torch.cat(self._portions.work(ask, range(len(self._pairs))))
+
+
+def _split(items: list, share: float, seed: int, purpose: str) -> tuple[list, list]:
+    """What stays and what is held out, both in the order of the list."""
+    if share <= 0 or len(items) < LEAST_TO_HOLD_OUT:
+        return items, []
+    count = min(MOST_HELD_OUT, max(1, round(share * len(items))))
+    chosen = set(torch.randperm(len(items), generator=seeded(seed, purpose))[:count].tolist())
+    return (
+        [item for index, item in enumerate(items) if index not in chosen],
+        [item for index, item in enumerate(items) if index in chosen],
+    )
+
+
+def _spread(items: Sequence[int], most: int) -> list[int]:
+    """At most so many of the items, from everywhere in the list."""
+    return [items[index * len(items) // most] for index in range(most)] if len(items) > most else list(items)
+
+
+def _share(part: float, whole: float) -> float:
+    """Zero where there was nothing to lose; NaN if a prediction was not finite."""
+    return 0.0 if whole == 0 else part / whole

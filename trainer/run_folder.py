@@ -1,0 +1,157 @@
+"""Without this module a killed run would be lost: the folder with its snapshot, its pictures and its targets.
+
+A run's folder is named by a digest of everything that the result follows from, so that a changed model, prompt or
+setting never meets what was computed for another. It exists while the run is unfinished. A lock, which the system drops
+with the process, keeps two processes out of one folder. Whatever goes wrong with the disk, the run itself goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from .rows import Rows
+
+TABLE = "run"
+KEPT_UNFINISHED = 3
+"""Unfinished runs that are kept, the youngest ones; older ones are removed when a run starts."""
+
+
+def run_key(**parts: Any) -> str:
+    """The name of a run: a digest of everything that it follows from, JSON values and dataclasses of them."""
+    text = json.dumps(parts, sort_keys=True, default=dataclasses.asdict)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+class RunFolder:
+    """Where one run keeps what shall outlive its process; `trouble` says, in words for the artist, why it cannot.
+
+    Args:
+        root: the folder of all runs, made if need be; None to keep nothing.
+        key: see `run_key`.
+    """
+
+    def __init__(self, root: Path | None, key: str) -> None:
+        self.trouble = ""
+        self.path = None if root is None else root / key
+        self._lock: IO[bytes] | None = None
+        self._rows: list[Rows] = []
+        if self.path is not None:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                self._lock = _locked(self.path)
+                self.path.touch()
+                _remove_old(root, self.path)
+            except OSError as error:
+                self._give_up(error)
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def rows(self, name: str, count: int, shape: Iterable[int], known: Iterable[int] = (), **options: Any) -> Rows:
+        """The rows of a file of this folder; see `Rows`."""
+        path = self.path / f"{name}.safetensors" if self.path is not None else None
+        rows = Rows(count, shape, path, known, on_failure=self._give_up, **options)
+        self._rows.append(rows)
+        return rows
+
+    def save(self, name: str, tensors: Mapping[str, Tensor], table: Mapping[str, Any]) -> None:
+        """Replaces what was saved under a name, whole or not at all. Rows it speaks of must have been put."""
+        if self.path is None:
+            return
+        for rows in self._rows:
+            rows.sync()
+        data = safetensors.torch.save(dict(tensors), metadata={TABLE: json.dumps(table)})
+        temporary = self.path / f"{name}.tmp"
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.path / f"{name}.safetensors")
+        except OSError as error:
+            self._give_up(error)
+
+    def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """What was last saved under a name, or None. A file that is not whole counts as none."""
+        if self.path is None:
+            return None
+        try:
+            # The host runs nodes in inference mode, where the optimizer could not go on with what was read.
+            with torch.inference_mode(False), safe_open(self.path / f"{name}.safetensors", "pt") as file:
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+                return tensors, json.loads(file.metadata()[TABLE])
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+            return None
+
+    def remove(self) -> None:
+        """Forgets the run: it is done."""
+        path = self.path
+        self.close()
+        if path is not None:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def close(self) -> None:
+        """Lets go of all files, which stay."""
+        for rows in self._rows:
+            rows.close()
+        self._rows.clear()
+        if self._lock is not None:
+            self._lock.close()
+        self._lock = self.path = None
+
+    def _give_up(self, error: OSError) -> None:
+        where = self.path
+        self.path = None
+        if not self.trouble:
+            reason = error.strerror or str(error)
+            self.trouble = (
+                f"Nothing more could be saved during the run ({reason}): it went on in memory, and would start anew"
+                f" after a crash. Make room on the disk, or make '{where}' a folder that can be written to."
+            )
+
+
+def _locked(folder: Path) -> IO[bytes]:
+    """An open file that is locked until it is closed or the process ends; OSError if another process has it."""
+    file = (folder / "lock").open("ab")
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise OSError("another ComfyUI does the same run") from error
+    return file
+
+
+def _remove_old(root: Path, mine: Path) -> None:
+    """Removes all but the youngest unfinished runs; those at work are left alone."""
+    with contextlib.suppress(OSError):
+        others = sorted(
+            (path for path in root.iterdir() if path.is_dir() and path != mine),
+            key=lambda path: path.stat().st_mtime,
+            reverse=True,
+        )
+        for path in others[KEPT_UNFINISHED - 1 :]:
+            with contextlib.suppress(OSError), _locked(path):
+                shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,143 @@
+"""Without this module a run could not be interrupted: all that changes from step to step, as a value that can be kept.
+
+Whatever is random in a run follows from its seed and from the position alone (see `seeds` and `targets.deal`), so the
+position stands for the states of all random generators.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .settings import TrainingSettings
+
+
+class Losses(NamedTuple):
+    """Mean distance between student and teacher in one step, by kind of prompt; NaN where the batch had none of it."""
+
+    identities: float
+    general: float
+
+
+class Score(NamedTuple):
+    """How a prefix does on people and prompts that it does not learn from; see `exam`. 0 and 0 is perfect."""
+
+    step: int
+    identities: float
+    general: float
+
+    @property
+    def total(self) -> float:
+        """What the best snapshot is chosen by, the lower the better."""
+        return self.identities + self.general
+
+
+@dataclass
+class RunState:
+    """Where a run stands.
+
+    Attributes:
+        vectors: the parameters `{encoder key: [m, d]}`.
+        optimizer: over the vectors.
+        step: steps made, skipped ones included; the position.
+        history: their losses; NaN for skipped ones.
+        rate: what the scheduled learning rate is multiplied with; lowered where the loss was bad.
+        loss_scale: power of two that the loss is multiplied with before the backward pass; see `step`.
+        portion: pictures that a backward pass takes at once.
+        skipped: steps skipped in all, and
+        skipped_in_a_row: just now.
+        scores: of the snapshots so far, in order.
+        best: copies of the vectors with the lowest total score; None before the first.
+        notes: what happened that the artist should hear of, sentences.
+        seconds: spent learning.
+    """
+
+    vectors: dict[str, Tensor]
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    history: list[Losses] = field(default_factory=list)
+    rate: float = 1.0
+    loss_scale: float = 1.0
+    portion: int = 1
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    scores: list[Score] = field(default_factory=list)
+    best: dict[str, Tensor] | None = None
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def best_score(self) -> Score | None:
+        """The score of `best`."""
+        finite = [score for score in self.scores if math.isfinite(score.total)]
+        return min(finite, key=lambda score: score.total, default=None)
+
+    def add_score(self, score: Score) -> None:
+        """Adds the score of the vectors as they are; keeps them if they are the best. One for each step."""
+        if self.scores and self.scores[-1].step == score.step:
+            return
+        self.scores.append(score)
+        if self.best_score == score:
+            self.best = {key: vector.detach().clone() for key, vector in self.vectors.items()}
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """Everything of note that happened."""
+        if not self.skipped:
+            return tuple(self.notes)
+        steps = "1 step was" if self.skipped == 1 else f"{self.skipped} steps were"
+        return (*self.notes, f"{steps} skipped, because the loss or its gradient was not finite.")
+
+    def note(self, sentence: str) -> None:
+        """Adds a sentence for the artist, once."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
+
+_NUMBERS = ("step", "rate", "loss_scale", "portion", "skipped", "skipped_in_a_row", "notes", "seconds")
+
+
+def new_state(vectors: dict[str, Tensor], settings: TrainingSettings) -> RunState:
+    """The state before the first step."""
+    elements = 4096.0  # About as many as a small picture has: the loss is a mean over a picture's elements.
+    optimizer = torch.optim.Adam(vectors.values(), lr=settings.learning_rate)
+    return RunState(vectors, optimizer, loss_scale=elements, portion=settings.batch_size)
+
+
+def state_to_file(state: RunState) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The state as tensors and a table of JSON values."""
+    tensors = {f"vectors.{key}": vector.detach() for key, vector in state.vectors.items()}
+    tensors |= {f"best.{key}": vector for key, vector in (state.best or {}).items()}
+    for key, vector in state.vectors.items():
+        for name, value in state.optimizer.state.get(vector, {}).items():
+            tensors[f"optimizer.{key}.{name}"] = value
+    tensors["history"] = torch.tensor(state.history, dtype=torch.float64).reshape(-1, 2)
+    tensors["scores"] = torch.tensor(state.scores, dtype=torch.float64).reshape(-1, 3)
+    return tensors, {name: getattr(state, name) for name in _NUMBERS}
+
+
+def restore(state: RunState, tensors: Mapping[str, Tensor], table: Mapping[str, Any]) -> bool:
+    """Makes a new state the one that `state_to_file` wrote. False, with the state untouched, if it does not fit."""
+    vectors = {key: tensors.get(f"vectors.{key}") for key in state.vectors}
+    if any(vectors[key] is None or vectors[key].shape != state.vectors[key].shape for key in vectors):
+        return False
+    if not all(name in table for name in _NUMBERS):
+        return False
+    with torch.no_grad():
+        for key, vector in state.vectors.items():
+            vector.copy_(vectors[key])
+            prefix = f"optimizer.{key}."
+            kept = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+            if kept:
+                state.optimizer.state[vector] = kept
+    state.best = {key: tensors[f"best.{key}"] for key in vectors if f"best.{key}" in tensors} or None
+    state.history = [Losses(*row) for row in tensors["history"].tolist()]
+    state.scores = [Score(int(step), *shares) for step, *shares in tensors["scores"].tolist()]
+    for name in _NUMBERS:
+        setattr(state, name, table[name])
+    return True

@@ -1,0 +1,111 @@
+"""Without this module nothing would move: one step of the optimizer, in portions, and what to do when a loss is bad."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from .denoiser import Denoiser
+from .objective import distances
+from .portions import Portions
+from .schedule import rate_factor
+from .settings import TrainingSettings
+from .state import Losses, RunState
+from .targets import Batch
+
+MOST_SKIPPED = 8
+"""A run ends when so many steps in a row had to be skipped."""
+
+RECOVERY = 50
+"""Steps after which a learning rate that was lowered for skipped ones doubles again."""
+
+WINDOW = 50
+"""Losses of single steps jump, with the noise and the prompts: they are compared as means over so many steps."""
+
+RISE = 1.5
+"""A mean loss this many times the lowest one before has risen."""
+
+PATIENCE = 4
+"""Windows that may pass without any fall of the mean loss."""
+
+
+def make_step(
+    denoiser: Denoiser, state: RunState, batch: Batch, settings: TrainingSettings, portions: Portions
+) -> None:
+    """One step on one batch, whose gradient is summed over portions.
+
+    The loss is multiplied before the backward pass, and the gradient divided after it, by a power of two: exact in
+    float32, and in half precision what keeps gradients from vanishing. A loss or a gradient that is not finite leaves
+    vectors and optimizer as they are, and lowers the rate (a gradient alone: the multiplier).
+    """
+    for group in state.optimizer.param_groups:
+        group["lr"] = settings.learning_rate * rate_factor(state.step, settings.steps, settings.warmup) * state.rate
+    vectors = tuple(state.vectors.values())
+
+    def portion_of(indices: Sequence[int]) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        part = batch.part(indices)
+        student = denoiser.predict(part.noised, part.t, denoiser.encode(part.prompts, state.vectors))
+        losses = distances(student, part.predictions.to(student.device))
+        scaled = losses.sum() * (state.loss_scale / len(batch.prompts))
+        return losses.detach().cpu(), torch.autograd.grad(scaled, vectors)
+
+    halved = portions.halved
+    parts = portions.work(portion_of, range(len(batch.prompts)))
+    if portions.halved > halved:
+        state.note(
+            f"Memory ran out at step {state.step + 1}: from there on each step took its batch in parts of"
+            f" {portions.size}. The prefix is the same, learning is a little slower."
+        )
+    state.portion = portions.size
+    by_picture = torch.cat([losses for losses, _ in parts])
+    gradients = [sum(gradients[index] for _, gradients in parts) / state.loss_scale for index in range(len(vectors))]
+    finite_loss = bool(torch.isfinite(by_picture).all())
+    finite = finite_loss and all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+    if finite:
+        for vector, gradient in zip(vectors, gradients, strict=True):
+            vector.grad = gradient.to(vector)
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        named = batch.names_somebody
+        state.history.append(Losses(float(by_picture[named].mean()), float(by_picture[~named].mean())))
+        state.skipped_in_a_row = 0
+    else:
+        state.history.append(Losses(math.nan, math.nan))
+        state.skipped += 1
+        state.skipped_in_a_row += 1
+        if finite_loss and state.loss_scale > 1:
+            state.loss_scale /= 16
+        else:
+            state.rate /= 2
+    state.step += 1
+    _watch(state)
+
+
+def _watch(state: RunState) -> None:
+    """Lowers the rate where losses rise or do not fall; raises it again long after a skipped step."""
+    if state.step % WINDOW:
+        return
+    means = [_mean(state.history[start : start + WINDOW]) for start in range(0, state.step, WINDOW)]
+    recent = state.history[-RECOVERY:]
+    if not any(_is_skipped(losses) for losses in recent) and state.rate < 1 and state.skipped:
+        state.rate = min(1.0, state.rate * 2)
+    finite = [mean for mean in means if math.isfinite(mean)]
+    if len(finite) < 2:
+        return
+    if finite[-1] > RISE * min(finite[:-1]):
+        state.rate /= 2
+        state.note(f"The loss rose before step {state.step}: the learning rate was halved.")
+    elif len(finite) > PATIENCE and finite.index(min(finite)) == 0 and len(finite) % PATIENCE == 1:
+        state.rate /= 2
+        state.note(f"The loss had not fallen by step {state.step}: the learning rate was halved.")
+
+
+def _is_skipped(losses: Losses) -> bool:
+    return all(math.isnan(loss) for loss in losses)
+
+
+def _mean(history: Sequence[Losses]) -> float:
+    values = [loss for losses in history for loss in losses if not math.isnan(loss)]
+    return sum(values) / len(values) if values else math.nan
