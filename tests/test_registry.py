@@ -60,12 +60,13 @@ def run(program: Path, *arguments: str, at: Path) -> subprocess.CompletedProcess
 
 
 def _is_readable(path: Path, number: int) -> bool:
-    """Whether the longest text that begins in a line is prose, an address or a regular expression."""
+    """Whether the longest text that begins in a line is prose, an address, a name of ours or a regular expression."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     constants = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
     text = max((node.value for node in constants if node.lineno == number), key=len)
     line = path.read_text(encoding="utf-8").splitlines()[number - 1]
-    return len(text.split()) > len(text) / 20 or text.startswith("https://") or "re.compile(" in line
+    plain = len(text.split()) > len(text) / 20 or text.startswith(("https://", "anonymize_faces."))
+    return plain or "re.compile(" in line
 
 
 def test_the_registrys_own_check_finds_nothing(programs, repository):

@@ -23,7 +23,7 @@ SOCKETS = {
     "MeasureAnonymization": ({"plain", "anonymized", "recognizer", "reference"}, ["STRING", "IMAGE", "FLOAT"]),
     "LoadDemoModel": (set(), ["MODEL", "CLIP", "VAE"]),
 }
-MAY_IMPORT = {"PIL", "comfy", "comfy_api", "comfy_execution", "folder_paths", "numpy", "safetensors", "torch"}
+MAY_IMPORT = {"PIL", "comfy", "comfy_api", "comfy_execution", "folder_paths", "numpy", "safetensors", "server", "torch"}
 """What our modules may ask for while the host starts, beside the standard library: all of it the host has by then."""
 LOAD_AS_THE_HOST_DOES = """
 import asyncio, builtins, importlib.util, json, sys
@@ -32,7 +32,8 @@ sys.path.insert(0, host)
 sys.argv = ["main.py", "--cpu"]
 import comfy.options
 comfy.options.enable_args_parsing()
-import nodes
+import utils.extra_config  # as main.py does: first, or another module of that name is found
+import nodes, server
 before, asked, importing = set(sys.modules), set(), builtins.__import__
 def watched(name, globals=None, locals=None, fromlist=(), level=0):
     if level == 0 and (globals or {}).get("__name__", "").partition(".")[0] == "loaded":
