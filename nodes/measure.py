@@ -7,10 +7,6 @@ import comfy.utils
 from comfy_api.v0_0_2 import io, ui
 from torch import Tensor
 
-from ..faces.measurement import measure
-from ..faces.pictures import pictures_of
-from ..faces.plot import plot_measurement
-from ..faces.report import describe
 from .notices import tell
 from .recognizers import CHOICES, hosted_recognizer
 
@@ -69,6 +65,12 @@ class MeasureAnonymization(io.ComfyNode):
     def execute(
         cls, plain: Tensor, anonymized: Tensor, recognizer: str, reference: Tensor | None = None
     ) -> io.NodeOutput:
+        # Loaded here, so that the host's start does not wait for it.
+        from ..faces.measurement import measure
+        from ..faces.pictures import pictures_of
+        from ..faces.plot import plot_measurement
+        from ..faces.report import describe
+
         before, after = pictures_of(plain, "plain"), pictures_of(anonymized, "anonymized")
         photos = None if reference is None else pictures_of(reference, "reference")
         bar = comfy.utils.ProgressBar(1)

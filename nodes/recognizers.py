@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import comfy.model_management
 import comfy.model_patcher
 import folder_paths
 import torch
 
-from ..faces.facenet import load_facenet
-from ..faces.recognizer import Recognizer, Report
+if TYPE_CHECKING:
+    from ..faces.recognizer import Recognizer, Report
 
 FOLDER = "facenet"
 SUFFIX = ".pt"
@@ -39,6 +40,8 @@ def hosted_recognizer(choice: str, report: Report) -> Iterator[Recognizer]:
 
         yield DemoRecognizer()
         return
+    from ..faces.facenet import load_facenet
+
     patchers: list[comfy.model_patcher.ModelPatcher] = []
 
     def place(network: torch.nn.Module) -> None:

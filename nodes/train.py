@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import comfy.model_management
 import comfy.utils
@@ -12,22 +12,17 @@ import torch
 from comfy_api.v0_0_2 import io, ui
 from comfy_execution.utils import get_executing_context
 
-from ..trainer.comfy_engine import CHECKPOINTING, PRECISIONS, ComfyDenoiser, Computing, Drawing
-from ..trainer.denoiser import Vectors
-from ..trainer.exam import hold_out
-from ..trainer.identities import Identity
-from ..trainer.loop import Progress, learn_prefix
-from ..trainer.plot import plot_losses
-from ..trainer.preview import BeforeAfter
-from ..trainer.prompts import general_prompts as prompts_to_keep
-from ..trainer.report import describe
+from ..trainer.engine_options import AS_THE_HOST, AS_USUAL, CHECKPOINTING, PRECISIONS, Computing, Drawing
 from ..trainer.settings import TrainingSettings
 from .running import RUNNING
 from .sockets import IdentitiesSocket, PrefixSocket
 
+if TYPE_CHECKING:
+    from ..trainer.denoiser import Vectors
+    from ..trainer.identities import Identity
+    from ..trainer.loop import Progress
+
 DEFAULTS = TrainingSettings()
-DRAWING = Drawing()
-COMPUTING = Computing()
 BAR = 1000
 """Parts of the bar on the node."""
 Widget = TypeVar("Widget", bound=io.WidgetInput)
@@ -151,7 +146,7 @@ class TrainAnonymizationPrefix(io.ComfyNode):
                 advanced(
                     io.Int.Input(
                         "drawing_steps",
-                        default=DRAWING.steps,
+                        default=AS_USUAL.steps,
                         min=1,
                         max=200,
                         tooltip="Sampler steps for each picture to learn from.",
@@ -160,7 +155,7 @@ class TrainAnonymizationPrefix(io.ComfyNode):
                 advanced(
                     io.Float.Input(
                         "drawing_cfg",
-                        default=DRAWING.cfg,
+                        default=AS_USUAL.cfg,
                         min=1.0,
                         max=30.0,
                         step=0.1,
@@ -185,7 +180,7 @@ class TrainAnonymizationPrefix(io.ComfyNode):
                     io.Combo.Input(
                         "precision",
                         options=list(PRECISIONS),
-                        default=COMPUTING.precision,
+                        default=AS_THE_HOST.precision,
                         optional=True,
                         tooltip="Number format the model computes in while learning. 'model' is what ComfyUI runs it"
                         " in. The prefix itself is always learned in float32.",
@@ -195,7 +190,7 @@ class TrainAnonymizationPrefix(io.ComfyNode):
                     io.Combo.Input(
                         "gradient_checkpointing",
                         options=list(CHECKPOINTING),
-                        default=COMPUTING.checkpointing,
+                        default=AS_THE_HOST.checkpointing,
                         optional=True,
                         tooltip="'on' needs much less memory and a third more time; 'auto' does so only if there is"
                         " no room otherwise.",
@@ -256,11 +251,20 @@ class TrainAnonymizationPrefix(io.ComfyNode):
         height: int,
         drawing_steps: int,
         drawing_cfg: float,
-        precision: str = COMPUTING.precision,
-        gradient_checkpointing: str = COMPUTING.checkpointing,
+        precision: str = AS_THE_HOST.precision,
+        gradient_checkpointing: str = AS_THE_HOST.checkpointing,
         **settings: Any,
     ) -> io.NodeOutput:
         """Draws, learns, and shows what came of it."""
+        # The trainer is loaded here, so that the host's start does not wait for it.
+        from ..trainer.comfy_engine import ComfyDenoiser
+        from ..trainer.exam import hold_out
+        from ..trainer.loop import learn_prefix
+        from ..trainer.plot import plot_losses
+        from ..trainer.preview import BeforeAfter
+        from ..trainer.prompts import general_prompts as prompts_to_keep
+        from ..trainer.report import describe
+
         chosen = TrainingSettings(**settings)
         computing = Computing(precision, gradient_checkpointing)
         denoiser = ComfyDenoiser(model, clip, vae, (width, height), Drawing(drawing_steps, drawing_cfg), computing)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import comfy.clip_model
@@ -30,44 +29,13 @@ from .checkpointing import checkpointed
 from .denoiser import TextStates, Vectors
 from .differentiable import differentiable
 from .digest import digest_of, original_weights
+from .engine_options import AS_THE_HOST, AS_USUAL, PRECISIONS, Computing, Drawing
 from .text_encoders import embedding_table, text_encoders, vectors_for
 
 BACKWARD_MEMORY = 4
 """Memory of a forward pass that is kept for the backward one, as a multiple of what the host reckons for inference."""
 
 VOCABULARY_SAMPLE = 1024
-
-PRECISIONS = {"model": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-CHECKPOINTING = ("auto", "on", "off")
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """How the host's sampler draws pictures; sampler and scheduler serve all families."""
-
-    steps: int = 20
-    cfg: float = 7.0
-    sampler: str = "euler"
-    scheduler: str = "simple"
-
-
-@dataclass(frozen=True)
-class Computing:
-    """How the denoiser computes while a prefix is learned; the vectors and the loss are float32 in any case.
-
-    Attributes:
-        precision: "model": as the host runs it; "bf16" or "fp16": in that number format wherever autocasting allows.
-        checkpointing: "on": activations of the denoiser's blocks are computed twice instead of kept; "off": kept;
-            "auto": kept if the device has room for them and the model as a whole.
-    """
-
-    precision: str = "model"
-    checkpointing: str = "auto"
-
-    def __post_init__(self) -> None:
-        for name, choices in (("precision", PRECISIONS), ("checkpointing", CHECKPOINTING)):
-            if getattr(self, name) not in choices:
-                raise TrainingError(f"There is no {name} '{getattr(self, name)}': choose one of {', '.join(choices)}.")
 
 
 class ComfyDenoiser:
@@ -93,8 +61,8 @@ class ComfyDenoiser:
         clip: Any,
         vae: Any,
         size: tuple[int, int],
-        drawing: Drawing = Drawing(),
-        computing: Computing = Computing(),
+        drawing: Drawing = AS_USUAL,
+        computing: Computing = AS_THE_HOST,
     ) -> None:
         if model is None or clip is None or vae is None:
             raise TrainingError(
