@@ -27,6 +27,7 @@ class TrainingSettings:
         warmup: share of the steps over which the rate rises; after that it falls along a cosine.
         held_out: share of the people, and of the general prompts, that the prefix is examined on and does not learn
             from; see `exam`.
+        general_weight: of prompts that name nobody in the loss, against those that do (METHODS.md 1.3 has 1).
         vary_names: whether some prompts name people in other ways, so that the prefix is hard to get around; see
             `variations`.
         text_steps: steps that the vectors are moved in the text encoder's space first; see `warm_start`.
@@ -48,6 +49,7 @@ class TrainingSettings:
     noisings_per_picture: int = 8
     warmup: float = 0.02
     held_out: float = 0.125
+    general_weight: float = 4.0
     vary_names: bool = True
     text_steps: int = 200
     overshoot: float = 0.2
@@ -59,6 +61,8 @@ class TrainingSettings:
                 raise TrainingError(f"The setting '{name}' is {getattr(self, name)}: set it to 1 or more.")
         if not 0 <= self.held_out <= 0.5:
             raise TrainingError(f"The share of people held out is {self.held_out}: set it between 0 and 0.5.")
+        if not 0 < self.general_weight < float("inf"):
+            raise TrainingError(f"The weight of general prompts is {self.general_weight}: set it above 0, such as 4.")
         if self.text_steps < 0:
             raise TrainingError(f"The setting 'text_steps' is {self.text_steps}: set it to 0 or more.")
         if not 0 <= self.overshoot <= 1:

@@ -48,7 +48,8 @@ def make_step(
         part = batch.part(indices)
         student = denoiser.predict(part.noised, part.t, denoiser.encode(part.prompts, state.vectors))
         losses = distances(student, part.predictions.to(student.device))
-        scaled = losses.sum() * (state.loss_scale / len(batch.prompts))
+        weights = torch.where(part.names_somebody, 1.0, settings.general_weight).to(losses)
+        scaled = (losses * weights).sum() * (state.loss_scale / len(batch.prompts))
         return losses.detach().cpu(), torch.autograd.grad(scaled, vectors)
 
     halved = portions.halved

@@ -24,7 +24,9 @@ PAIRS = (
     Pair("a red circle", "a red circle", False),
     Pair("", "", False),
 )
-SETTINGS = TrainingSettings(text_steps=0, steps=50, batch_size=2, learning_rate=1e-3, noisings_per_picture=8)
+SETTINGS = TrainingSettings(
+    general_weight=1.0, text_steps=0, steps=50, batch_size=2, learning_rate=1e-3, noisings_per_picture=8
+)
 
 
 def make_denoiser(model: Any, clip: Any, vae: Any) -> Any:
