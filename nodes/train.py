@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from ..trainer.loop import Progress
 
 DEFAULTS = TrainingSettings()
-BAR = 1000
-"""Parts of the bar on the node."""
 Widget = TypeVar("Widget", bound=io.WidgetInput)
 
 
@@ -272,14 +270,14 @@ class TrainAnonymizationPrefix(io.ComfyNode):
         check = comfy.model_management.throw_exception_if_processing_interrupted
         shown = hold_out(identities, prompts, chosen.held_out, chosen.seed).examined or identities
         before_after = BeforeAfter(denoiser, shown, chosen.seed, check)
-        bar = comfy.utils.ProgressBar(BAR)
+        bar = comfy.utils.ProgressBar(1)
         pictures: list[torch.Tensor] = []
         context = get_executing_context()
 
         def report(progress: Progress) -> None:
             if progress.steps:
                 RUNNING.begin(context.prompt_id if context else None)
-            bar.update_absolute(round(progress.share * BAR), BAR)
+            bar.update_absolute(progress.done, sum(progress.of))
             check()
 
         def show(vectors: Vectors) -> None:

@@ -20,6 +20,7 @@ from .exam import Exam, examined_pictures, hold_out, steps_between
 from .identities import Identity
 from .pace import Pace
 from .portions import Portions
+from .prompts import GENERAL_PROMPTS
 from .rows import Rows
 from .run_folder import RunFolder, run_key
 from .seeds import generator as seeded
@@ -55,9 +56,9 @@ class Progress:
     score: Score | None = None
 
     @property
-    def share(self) -> float:
-        """From 0 to 1."""
-        return (self.pictures + self.text_steps + self.steps) / sum(self.of)
+    def done(self) -> int:
+        """All of them together."""
+        return self.pictures + self.text_steps + self.steps
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ def learn_prefix(
     choices = seeded(settings.seed, "choices")
     lessons = identity_pairs(held_out.identities, settings.portraits_per_identity, choices, settings.vary_names)
     lessons += general_pairs(held_out.prompts)
+    spoken = lessons + general_pairs(GENERAL_PROMPTS)  # What is not drawn can be said to the text encoder all the same.
     questions = identity_pairs(held_out.examined, 1, choices) + general_pairs(held_out.examined_prompts)
     pairs = lessons + questions
     key = run_key(recipe=RECIPE, model=denoiser.digest, settings=dataclasses.asdict(settings), pairs=pairs)
@@ -157,7 +159,7 @@ def learn_prefix(
             if saved is not None and restore(state, *saved):
                 state.note(f"The run was broken off and went on from step {state.step}.")
                 learning.size = state.portion
-            elif warm_start(denoiser, state.vectors, lessons, settings, learning, report_text):
+            elif warm_start(denoiser, state.vectors, spoken, settings, learning, report_text):
                 save(folder, state, answers)
         before = state.seconds
         while True:

@@ -14,7 +14,7 @@ from anonymize_faces.prefix import Prefix, load_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer, Progress, WorkflowInterrupted
 
 PEOPLE = "Ada Example: a woman with brown hair\nBen Sample: a man with a beard"
-PICTURES = 2 + 4
+BEFORE_STEPS = 2 + 4 + 2  # portraits, pictures of other prompts, steps in the text encoder's space
 """Portraits of two people, and the general prompts: the red circle, the empty prompt, two descriptions."""
 
 STOP = "/anonymize_faces/stop"
@@ -60,7 +60,7 @@ class KilledError(Exception):
 
 def test_after_a_kill_the_same_node_goes_on_and_ends_with_the_same_prefix_to_the_last_bit(server: ComfyServer) -> None:
     def kill(progress: Progress) -> None:
-        if progress.value >= PICTURES + 33:
+        if progress.value >= BEFORE_STEPS + 33:
             server.kill()
             raise KilledError
 
@@ -70,7 +70,7 @@ def test_after_a_kill_the_same_node_goes_on_and_ends_with_the_same_prefix_to_the
     server.start()
     seen: list[float] = []
     entry = server.wait(server.queue(training("killed", 60)), on_progress=lambda progress: seen.append(progress.value))
-    steps = [value - PICTURES for value in seen if value > PICTURES]
+    steps = [value - BEFORE_STEPS for value in seen if value > BEFORE_STEPS]
     assert steps[0] >= 21 and steps[-1] == 60
     assert "went on from step" in entry["outputs"]["report"]["text"][0]
     assert runs(server) == []
@@ -83,7 +83,7 @@ def test_cancel_stops_within_two_steps_and_the_run_can_be_gone_on_with(server: C
     seen: list[float] = []
 
     def cancel(progress: Progress) -> None:
-        seen.append(progress.value - PICTURES)
+        seen.append(progress.value - BEFORE_STEPS)
         if seen[-1] == 25:
             server.interrupt()
 
@@ -93,7 +93,7 @@ def test_cancel_stops_within_two_steps_and_the_run_can_be_gone_on_with(server: C
     resumed: list[float] = []
     server.wait(
         server.queue(training("cancelled", 40, seed=2)),
-        on_progress=lambda progress: resumed.append(progress.value - PICTURES),
+        on_progress=lambda progress: resumed.append(progress.value - BEFORE_STEPS),
     )
     assert min(step for step in resumed if step > 0) == max(seen) + 1
 
@@ -104,7 +104,7 @@ def test_stop_and_keep_ends_early_with_the_best_prefix_so_far(server: ComfyServe
     def stop(progress: Progress) -> None:
         if progress.value == 1:
             answers.append(requests.post(server.url + STOP, json={}))
-        if progress.value >= PICTURES + 5 and len(answers) < 3:
+        if progress.value >= BEFORE_STEPS + 5 and len(answers) < 3:
             answers.append(requests.post(server.url + STOP, json={"prompt_id": "another"}))
             answers.append(requests.post(server.url + STOP, json={"prompt_id": prompt_id}))
 

@@ -94,7 +94,7 @@ def test_progress_is_told_after_every_batch_of_pictures_and_every_step(
     learn(make_denoiser(make_checkpoint()), TrainingSettings(**{**vars(SHORT), "text_steps": 2}), report=seen.append)
     done = [(entry.pictures, entry.text_steps, entry.steps) for entry in seen]
     assert done == [(5, 0, 0), (5, 1, 0), (5, 2, 0), (5, 2, 1), (5, 2, 2), (5, 2, 3)]
-    assert {entry.of for entry in seen} == {(5, 2, 3)} and seen[-1].share == 1.0
+    assert {entry.of for entry in seen} == {(5, 2, 3)} and seen[-1].done == 10
     assert all(math.isfinite(loss) for entry in seen[3:] for loss in entry.losses)
 
 
