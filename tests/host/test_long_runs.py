@@ -14,8 +14,8 @@ from anonymize_faces.prefix import Prefix, load_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer, Progress, WorkflowInterrupted
 
 PEOPLE = "Ada Example: a woman with brown hair\nBen Sample: a man with a beard"
-BEFORE_STEPS = 2 + 4 + 2  # portraits, pictures of other prompts, steps in the text encoder's space
-"""Portraits of two people, and the general prompts: the red circle, the empty prompt, two descriptions."""
+BEFORE_STEPS = 2 + 4 + 2
+"""Portraits of two people; the red circle, the empty prompt, two descriptions; steps in the text encoder's space."""
 
 STOP = "/anonymize_faces/stop"
 
