@@ -49,10 +49,10 @@ class TrainingSettings:
     noisings_per_picture: int = 8
     warmup: float = 0.02
     held_out: float = 0.125
-    general_weight: float = 6.0
-    vary_names: bool = True
+    general_weight: float = 4.0
+    vary_names: bool = False
     text_steps: int = 200
-    overshoot: float = 0.1
+    overshoot: float = 0.2
     snapshot_every: int = 20
 
     def __post_init__(self) -> None:
