@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import requests
 import torch
+from PIL import Image
 
 from anonymize_faces.prefix import Prefix, load_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer, Progress, WorkflowInterrupted
@@ -137,7 +140,7 @@ def test_a_request_to_stop_that_is_not_sound_or_comes_at_no_run_is_refused_with_
     assert answer.json()["stopping"] is False and answer.json()["error"].endswith(".")
 
 
-def picture(server: ComfyServer, denoise: float = 1.0) -> bytes:
+def picture(server: ComfyServer, denoise: float = 1.0) -> np.ndarray:
     """Draws somebody with the demo model. Above 0.9999 each denoise is 1, but to the host's cache it is another."""
     graph = {
         "load": node("LoadDemoModel"),
@@ -149,7 +152,8 @@ def picture(server: ComfyServer, denoise: float = 1.0) -> bytes:
     sampling = {"seed": 5, "steps": 2, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": denoise}
     conditions = {"positive": ["prompt", 0], "negative": ["prompt", 0], "latent_image": ["latent", 0]}
     graph["sample"] = node("KSampler", model=["load", 0], **conditions, **sampling)
-    return server.image(server.wait(server.queue(graph))["outputs"]["picture"]["images"][0])
+    shown = server.image(server.wait(server.queue(graph))["outputs"]["picture"]["images"][0])
+    return np.asarray(Image.open(BytesIO(shown)))  # The file also holds the workflow.
 
 
 def own_memory(server: ComfyServer) -> int:
@@ -162,6 +166,6 @@ def test_a_prompt_that_waits_draws_the_same_picture_and_memory_is_as_before(serv
     server.run(training("first of two", 30, seed=11))
     held = own_memory(server)
     server.queue(training("second of two", 30, seed=12))
-    assert picture(server, denoise=0.99995) == before
+    assert np.array_equal(picture(server, denoise=0.99995), before)
     assert (server.prefix_folder / "second of two.safetensors").is_file()
     assert own_memory(server) - held < 50 * 2**20
