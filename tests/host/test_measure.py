@@ -152,7 +152,7 @@ def test_the_shipped_workflow_measures_before_and_after(server):
     graph = workflow_to_prompt(workflow, server.object_info())
     kinds = {node["class_type"]: name for name, node in graph.items()}
     graph[kinds["TrainAnonymizationPrefix"]]["inputs"] |= {
-        "steps": 2, "portraits_per_identity": 1, "drawing_steps": 2, "noisings_per_picture": 1,
+        "text_steps": 2, "steps": 2, "portraits_per_identity": 1, "drawing_steps": 2, "noisings_per_picture": 1,
     }  # fmt: skip
     graph[kinds["EmptyLatentImage"]]["inputs"]["batch_size"] = 3
     (told,) = server.run(graph)["outputs"][kinds["MeasureAnonymization"]]["text"]
