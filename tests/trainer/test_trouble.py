@@ -22,7 +22,14 @@ Make = Callable[..., Any]
 PEOPLE = parse_identities("Ada Lovelace: a woman with dark hair\nBob Miller")
 GENERAL = ("", "a red circle", "a dog in the snow")
 SETTINGS = TrainingSettings(
-    text_steps=0, steps=6, batch_size=4, vectors=3, portraits_per_identity=1, noisings_per_picture=2
+    text_steps=0,
+    general_weight=1.0,
+    overshoot=0.0,
+    steps=6,
+    batch_size=4,
+    vectors=3,
+    portraits_per_identity=1,
+    noisings_per_picture=2,
 )
 
 
@@ -187,6 +194,8 @@ def test_a_loss_that_rises_or_does_not_fall_is_told(
 ) -> None:
     settings = TrainingSettings(
         text_steps=0,
+        general_weight=1.0,
+        overshoot=0.0,
         steps=windows * WINDOW,
         batch_size=1,
         vectors=1,
