@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -163,7 +164,7 @@ def learn_prefix(
                 save(folder, state, answers)
         before = state.seconds
         while True:
-            with denoiser.gradients(learning.size):
+            with denoiser.gradients(learning.size), saved_if_broken_off(folder, state, answers):
                 while not (stopped or exam_is_due(state, between, settings.steps)):
                     batch = pool.batch(slots_of_step(pool, settings.batch_size, settings.seed, state.step))
                     make_step(denoiser, state, batch, settings, learning)
@@ -171,11 +172,7 @@ def learn_prefix(
                     stopped = reason_to_stop(state, stop)
                     if state.step % settings.snapshot_every == 0 or exam_is_due(state, between, settings.steps):
                         save(folder, state, answers)
-                    try:
-                        report(Progress(*whole[:2], state.step, whole, state.history[-1], state.best_score))
-                    except BaseException:
-                        save(folder, state, answers)
-                        raise
+                    report(Progress(*whole[:2], state.step, whole, state.history[-1], state.best_score))
                 state.add_score(exam.score(state.vectors, state.step))
             save(folder, state, answers)
             if stopped or state.step >= settings.steps:
@@ -250,6 +247,16 @@ def save(folder: RunFolder, state: RunState, answers: Rows) -> None:
     """Saves the run, with word of which of the teacher's answers are kept."""
     tensors, table = state_to_file(state)
     folder.save("snapshot", {**tensors, "known": mask(answers)}, table)
+
+
+@contextmanager
+def saved_if_broken_off(folder: RunFolder, state: RunState, answers: Rows) -> Iterator[None]:
+    """Saves the run if it is broken off in here, be it between steps or in one: that one has changed nothing yet."""
+    try:
+        yield
+    except BaseException:
+        save(folder, state, answers)
+        raise
 
 
 def known(folder: RunFolder, name: str) -> list[int]:

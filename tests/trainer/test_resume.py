@@ -107,6 +107,28 @@ def test_a_run_that_was_cancelled_goes_on_at_that_very_step(denoiser: Any, tmp_p
     assert "went on from step 7" in " ".join(again.notes)
 
 
+@pytest.mark.parametrize("call", range(0, 25, 3))
+def test_a_run_that_was_cancelled_in_the_middle_of_a_step_loses_only_that_step(
+    call: int, denoiser: Any, tmp_path: Path
+) -> None:
+    """`check` raises wherever the host's Cancel may reach it: between portions of a batch, of targets, of an exam."""
+    made, calls = [0], [0]
+
+    def count(progress: Progress) -> None:
+        made[0] = progress.steps
+
+    def check() -> None:
+        calls[0] += made[0] > 0
+        if calls[0] > call:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        learn(denoiser, tmp_path, report=count, check=check)
+    steps: list[int] = []
+    again = learn(denoiser, tmp_path, report=lambda progress: steps.append(progress.steps))
+    assert steps == list(range(made[0] + 1, SETTINGS.steps + 1)) and same(again, learn(denoiser, None))
+
+
 def test_a_finished_run_leaves_nothing_behind(denoiser: Any, tmp_path: Path) -> None:
     learn(denoiser, tmp_path)
     assert list(tmp_path.iterdir()) == []
