@@ -82,7 +82,7 @@ def theirs(denoiser: Any, pictures: Pictures, settings: TrainingSettings, most: 
     from ..trainer.step import make_step
     from ..trainer.targets import TargetPool, slots_of_step
 
-    settings = replace(settings, steps=10**9, batch_size=1, learning_rate=1e-3, warmup=0.0)
+    settings = replace(settings, steps=10**9, batch_size=1, learning_rate=1e-3, warmup=0.0, general_weight=1.0)
     pool = TargetPool(denoiser, pictures, NOISINGS, settings.seed)
     portions = Portions(denoiser, 1)
     generator = torch.Generator().manual_seed(settings.seed)
@@ -100,8 +100,10 @@ def theirs(denoiser: Any, pictures: Pictures, settings: TrainingSettings, most: 
 
 def ours(denoiser: Any, pictures: Pictures, settings: TrainingSettings) -> Iterator[tuple[int, Vectors]]:
     """The same for the shipped workflow's settings: after the warm start, then every ten steps."""
+    from ..trainer.data import general_pairs
     from ..trainer.loop import start_vectors
     from ..trainer.portions import Portions
+    from ..trainer.prompts import GENERAL_PROMPTS
     from ..trainer.state import new_state
     from ..trainer.step import make_step
     from ..trainer.targets import TargetPool, slots_of_step
@@ -110,7 +112,8 @@ def ours(denoiser: Any, pictures: Pictures, settings: TrainingSettings) -> Itera
     portions = Portions(denoiser, settings.batch_size)
     pool = TargetPool(denoiser, pictures, settings.noisings_per_picture, settings.seed, overshoot=settings.overshoot)
     state = new_state(start_vectors(denoiser, settings), settings)
-    warm_start(denoiser, state.vectors, pictures.pairs, settings, portions)
+    spoken = (*pictures.pairs, *general_pairs(GENERAL_PROMPTS))
+    warm_start(denoiser, state.vectors, spoken, settings, portions)
     yield 0, state.vectors
     named, asked, made = set(pool.slots(True).tolist()), set(), 0
     for step in range(settings.steps):

@@ -52,7 +52,7 @@ class TrainingSettings:
     general_weight: float = 4.0
     vary_names: bool = False
     text_steps: int = 200
-    overshoot: float = 0.2
+    overshoot: float = 0.15
     snapshot_every: int = 20
 
     def __post_init__(self) -> None:
