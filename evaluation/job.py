@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+import numpy as np
 
-from ..faces.gallery import Gallery
-from ..faces.recognizer import Recognizer, Report
-from ..prefix import Prefix
+from ..faces.gallery import NOBODY, STRANGER, Gallery, join
+from ..faces.recognizer import Knows, Recognizer, Report
+from ..prefix import MeasurementError, Prefix, require_family, require_fit, seal
 from ..trainer.denoiser import Denoiser
 from ..trainer.identities import Identity
-from .quality import Quality
-from .results import Evaluation
-from .settings import EvaluationSettings
+from ..trainer.portions import Portions
+from .album import Album, Decode, Studio, opened
+from .quality import FEW, NOTHING, Quality, QualityScores
+from .results import PLAIN, Column, Evaluation, Example
+from .scores import Scores, picture_distance, score_column, score_people
+from .settings import PROTOCOL_VERSION, EvaluationSettings
+from .shots import Shot, general, portraits, strangers
 
-Decode = Callable[[Tensor], Tensor]
-"""Makes pictures `[B, height, width, 3]` in 0 to 1 of latents as `Denoiser.sample` returns them."""
+if TYPE_CHECKING:
+    from .readings import Readings
 
 DEFAULTS = EvaluationSettings()
+
+EXAMPLES = (8, 4)
+"""How many people, and how many other prompts, are shown at most."""
+
+THUMBNAIL = 192
+"""Pixels of a thumbnail's longer side, at most."""
+
+DRAWN_BY_THE_MODEL = "pictures that the plain model drew of them in other noise"
 
 
 def evaluate(
@@ -55,6 +69,212 @@ def evaluate(
 
     Raises:
         MeasurementError: the recognizer or the quality meters cannot run, or there is nobody to measure.
-        PrefixMismatchError: a prefix does not fit the denoiser's text encoders.
+        PrefixMismatchError: a prefix does not fit the denoiser's text encoders, or is of another family.
+        TrainingError: there is not enough memory for a single picture.
     """
-    raise NotImplementedError
+    _require_sound(denoiser, identities, prefixes)
+    known = _known(recognizer, identities, gallery)
+    columns: dict[str, Prefix | None] = {PLAIN: None, **prefixes}
+    shots = {
+        "portraits": portraits(identities, settings),
+        "general": general(settings),
+        "other noise": general(settings, "other noise"),
+        "references": portraits(identities, settings, known.missing(len(identities)), "references"),
+        "strangers": [] if known.strangers else strangers(identities, settings),
+    }
+    progress = _Progress(report, _work(shots, len(columns)))
+    studio = Studio(denoiser, decode, recognizer, Portions(denoiser, settings.batch_size), progress.tick, runs)
+    with ExitStack() as stack:
+
+        def album(kind: str, prefix: Prefix | None = None) -> Album:
+            return stack.enter_context(opened(studio, shots[kind], prefix))
+
+        named = {name: album("portraits", prefix) for name, prefix in columns.items()}
+        unnamed = {name: album("general", prefix) for name, prefix in columns.items()} if shots["general"] else {}
+        extra = {kind: album(kind) for kind in ("other noise", "references", "strangers") if shots[kind]}
+        albums = [*named.values(), *unnamed.values(), *extra.values()]
+        for each in albums:
+            each.draw()
+        drawn = [
+            extra[kind].read().gallery([shot.person for shot in shots[kind]], source)
+            for kind, source in (("references", DRAWN_BY_THE_MODEL), ("strangers", "strangers it drew"))
+            if kind in extra
+        ]
+        faces = join([known, *drawn])
+        moves = _Moves(unnamed, extra.get("other noise"), studio, quality)
+        scored = []
+        for name, prefix in columns.items():
+            readings = named[name].read()
+            scored.append(_column(name, prefix, identities, shots["portraits"], readings, faces, moves, recognizer))
+        examples = [
+            *_shown(named, len(identities), EXAMPLES[0]),
+            *_shown(unnamed, len(settings.general_prompts), EXAMPLES[1]),
+        ]
+        trouble = dict.fromkeys(each.trouble for each in albums if each.trouble)
+    return Evaluation(
+        protocol=PROTOCOL_VERSION,
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        model={"family": denoiser.family, "fingerprint": denoiser.fingerprint, "digest": denoiser.digest},
+        drawing=dict(drawing),
+        settings=settings,
+        names=tuple(identity.name for identity in identities),
+        recognizer={
+            "name": recognizer.name,
+            "threshold": recognizer.threshold.value,
+            "source": recognizer.threshold.source,
+        },
+        gallery={
+            "source": faces.source,
+            "known": len(identities) - len(faces.missing(len(identities))),
+            "strangers": faces.strangers,
+        },
+        quality="" if quality is None or not unnamed else quality.name,
+        columns=tuple(scored),
+        notes=(*_notes(identities, faces, quality, shots), *trouble),
+        examples=tuple(examples),
+    )
+
+
+class _Progress:
+    def __init__(self, report: Report, total: int) -> None:
+        self._report, self._total, self._done = report, total, 0
+
+    def tick(self, count: int) -> None:
+        self._done += count
+        self._report(self._done, self._total)
+
+
+class _Moves:
+    """How far prompts that name nobody move, and what that costs in quality.
+
+    Args:
+        general: the albums of these prompts by column; empty if nothing is asked.
+        other: the plain model's, in other noise.
+    """
+
+    def __init__(
+        self, general: Mapping[str, Album], other: Album | None, studio: Studio, quality: Quality | None
+    ) -> None:
+        self._general, self._other, self._studio, self._quality = general, other, studio, quality
+        self._apart: float | None = None
+
+    def of(self, name: str) -> tuple[float | None, QualityScores]:
+        """Preservation and quality of a column; the plain one comes first."""
+        if not self._general:
+            return None, NOTHING
+        plain, mine = self._general[PLAIN], self._general[name]
+        if self._quality is not None:
+            self._quality.reset()
+
+        def look(indices: Sequence[int]) -> np.ndarray:
+            before = plain.pictures(indices)
+            after = before if name == PLAIN else mine.pictures(indices)
+            if self._quality is not None:
+                self._quality.add(after, [plain.shots[index].prompt for index in indices], before)
+            self._studio.tick(len(indices))
+            return picture_distance(before, self._other.pictures(indices) if name == PLAIN else after)
+
+        moved = float(np.concatenate(self._studio.portions.work(look, range(len(plain.shots)))).mean())
+        scores = NOTHING if self._quality is None else self._quality.scores(against_itself=name == PLAIN)
+        if name == PLAIN:
+            self._apart = moved
+            return 0.0, scores
+        return (moved / self._apart if self._apart else None), scores
+
+
+def _column(
+    name: str,
+    prefix: Prefix | None,
+    identities: Sequence[Identity],
+    shots: Sequence[Shot],
+    readings: Readings,
+    faces: Gallery,
+    moves: _Moves,
+    recognizer: Recognizer,
+) -> Column:
+    people = score_people(
+        [identity.name for identity in identities],
+        [shot.person for shot in shots],
+        readings,
+        faces,
+        recognizer.similarities,
+        recognizer.threshold.value,
+    )
+    preservation, quality = moves.of(name)
+    scores: Scores = score_column(people, readings, preservation=preservation, **vars(quality))
+    return Column(name, None if prefix is None else seal(prefix.vectors, {}), scores, people)
+
+
+def _require_sound(denoiser: Denoiser, identities: Sequence[Identity], prefixes: Mapping[str, Prefix]) -> None:
+    """Refuses before anything is drawn what would fail, or mislead, after hours."""
+    if not identities:
+        raise MeasurementError("There is nobody to measure: name at least one person.")
+    widths = {key: table.shape[1] for key, table in denoiser.token_embeddings("").items()}
+    seen: dict[str, str] = {}
+    for name, prefix in prefixes.items():
+        if name == PLAIN:
+            raise MeasurementError(f"A prefix cannot be called '{PLAIN}', the plain model's column: rename it.")
+        require_family(prefix.record, widths)
+        require_fit(prefix.vectors, widths)
+        same = seen.setdefault(seal(prefix.vectors, {}), name)
+        if same != name:
+            raise MeasurementError(f"'{same}' and '{name}' are the same prefix: remove one of the two.")
+
+
+def _known(recognizer: Recognizer, identities: Sequence[Identity], gallery: Gallery | None) -> Gallery:
+    """The faces given, completed by those that the recognizer knows."""
+    given = gallery or NOBODY
+    if not given.missing(len(identities)) or not isinstance(recognizer, Knows):
+        return given
+    told = recognizer.gallery([identity.name for identity in identities])
+    new = ~np.isin(told.people, [person for person in given.people.tolist() if person != STRANGER])
+    return join([given, Gallery(told.embeddings[new], told.people[new], told.source)])
+
+
+def _work(shots: Mapping[str, Sequence[Shot]], columns: int) -> int:
+    """How many pictures are drawn, read and compared in all."""
+    portraits, general = len(shots["portraits"]), len(shots["general"])
+    once = len(shots["other noise"]) + 2 * len(shots["references"]) + 2 * len(shots["strangers"])
+    return columns * 2 * (portraits + general) + once
+
+
+def _shown(albums: Mapping[str, Album], subjects: int, most: int) -> list[Example]:
+    """The first picture of people, or prompts, from everywhere in the list, by each column."""
+    if not albums:
+        return []
+    plain = albums[PLAIN]
+    return [
+        Example(
+            plain.shots[index].prompt,
+            tuple(_thumbnail(album.pictures([index])[0]) for album in albums.values()),
+        )
+        for index in (subject * (len(plain.shots) // subjects) for subject in _spread(subjects, most))
+    ]
+
+
+def _spread(count: int, most: int) -> list[int]:
+    return [index * count // most for index in range(most)] if count > most else list(range(count))
+
+
+def _thumbnail(picture: np.ndarray) -> np.ndarray:
+    from PIL import Image
+
+    image = Image.fromarray(picture)
+    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+    return np.asarray(image)
+
+
+def _notes(
+    identities: Sequence[Identity], faces: Gallery, quality: Quality | None, shots: Mapping[str, Sequence[Shot]]
+) -> Iterable[str]:
+    missing = [identities[person].name for person in faces.missing(len(identities))]
+    if missing:
+        yield f"No face is known of {', '.join(missing)}: they count for retention only."
+    if shots["references"]:
+        yield (
+            f"For {len({shot.person for shot in shots['references']})} of {len(identities)} people no photo was given:"
+            f" {DRAWN_BY_THE_MODEL} stand for their faces, which says whether the model still draws the same person,"
+            " not whether that person looks like the real one."
+        )
+    if quality is not None and 0 < len(shots["general"]) < FEW:
+        yield f"FID and KID of {len(shots['general'])} pictures say little: ask for {FEW} or more."

@@ -24,15 +24,25 @@ class Gallery:
     people: np.ndarray
     source: str
 
+    def missing(self, count: int) -> list[int]:
+        """Those of the first `count` people of whom there is no face."""
+        return sorted(set(range(count)) - set(self.people.tolist()))
+
     @property
     def strangers(self) -> int:
         """How many of the faces are distractors."""
         return int((self.people == STRANGER).sum())
 
 
+NOBODY = Gallery(np.zeros((0, 0), np.float32), np.zeros(0, int), "")
+"""A gallery without faces."""
+
+
 def join(galleries: Sequence[Gallery]) -> Gallery:
-    """One gallery of several; those without faces count for nothing."""
-    some = [gallery for gallery in galleries if len(gallery.people)] or list(galleries[:1])
+    """One gallery of several."""
+    some = [gallery for gallery in galleries if len(gallery.people)]
+    if not some:
+        return NOBODY
     return Gallery(
         np.concatenate([gallery.embeddings for gallery in some]),
         np.concatenate([gallery.people for gallery in some]),
