@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__)
     add_arguments(made, FOLDER, STEPS, GUIDANCE)
     made.add_argument("--people", choices=PEOPLE, default="unseen", help="which of the demo's people (%(default)s)")
-    made.set_defaults(batch_size=64)
+    made.set_defaults(batch_size=16)
     return made
 
 

@@ -69,6 +69,7 @@ class Quality:
         clip: see `Clip`; None leaves out the CLIP score.
         real: real pictures uint8 [height, width, 3] of any sizes to compare with; none compares with the plain model.
         name: what they measure with, in words.
+        ready: called before the networks are asked, for whoever may have taken them off their device.
 
     Raises:
         MeasurementError: torchmetrics is missing or cannot run.
@@ -80,11 +81,13 @@ class Quality:
         clip: Clip | None,
         real: Sequence[np.ndarray] = (),
         name: str = "features of your own",
+        ready: Callable[[], None] = lambda: None,
     ) -> None:
         against = f"{len(real)} real pictures" if real else "the plain model's pictures"
         self.name = f"{name}; FID and KID against {against}" if features is not None else name
         self._clip = self._fid = self._kid = None
         self._real = bool(real)
+        self._ready = ready
         with _metrics() as metrics:
             if clip is not None:
                 self._clip = metrics.multimodal.CLIPScore(model_name_or_path=clip)
@@ -102,8 +105,9 @@ class Quality:
 
     def add(self, pictures: np.ndarray, prompts: Sequence[str], plain: np.ndarray) -> None:
         """Takes in pictures uint8 [n, height, width, 3] with their prompts, and the plain model's of the same."""
+        self._ready()
         if self._clip is not None:
-            self._clip.update(_channels_first(pictures), list(prompts))
+            self._clip.update(_channels_first(pictures).to(_device(self._clip.model)), list(prompts))
         if self._fid is not None:
             self._compare(pictures, real=False)
             if not self._real:
@@ -141,6 +145,7 @@ def load_quality(
     report: Report,
     real: Sequence[np.ndarray] = (),
     clip_model: str = CLIP_MODEL,
+    ready: Callable[[], None] = lambda: None,
 ) -> Quality:
     """Meters with the published networks.
 
@@ -149,7 +154,7 @@ def load_quality(
         folders: where Inception's weights are looked for; they are fetched into the first.
         place: brings a network to its device.
         report: called with received and all bytes during a download.
-        real: see `Quality`.
+        real, ready: see `Quality`.
         clip_model: a folder, or a name on the Hugging Face hub.
 
     Raises:
@@ -161,7 +166,7 @@ def load_quality(
     for network in filter(None, (features, clip and clip[0])):
         place(network)
     names = ([f"CLIP {clip_model}"] if clip else []) + (["Inception v3 of 2015-12-05"] if features is not None else [])
-    return Quality(features, clip and (lambda: clip), real, " and ".join(names))
+    return Quality(features, clip and (lambda: clip), real, " and ".join(names), ready)
 
 
 def _inception(folders: Sequence[Path], report: Report) -> torch.nn.Module:
