@@ -90,11 +90,11 @@ class Quality:
         self._ready = ready
         with _metrics() as metrics:
             if clip is not None:
-                self._clip = metrics.multimodal.CLIPScore(model_name_or_path=clip)
+                self._clip = metrics.multimodal.clip_score.CLIPScore(model_name_or_path=clip)
             if features is not None:
                 options = {"feature": features, "reset_real_features": not real}
-                self._fid = metrics.image.FrechetInceptionDistance(**options)
-                self._kid = metrics.image.KernelInceptionDistance(subset_size=KID_SUBSET, **options)
+                self._fid = metrics.image.fid.FrechetInceptionDistance(**options)
+                self._kid = metrics.image.kid.KernelInceptionDistance(subset_size=KID_SUBSET, **options)
         for picture in real:
             self._compare(picture[None], real=True)
 
@@ -233,9 +233,9 @@ def _pooled(features: Any) -> Tensor:
 def _metrics() -> Iterator[Any]:
     """torchmetrics; what it lacks, or lacks beside it, is told with a remedy."""
     try:
-        import torchmetrics.image
         import torchmetrics.image.fid
-        import torchmetrics.multimodal
+        import torchmetrics.image.kid
+        import torchmetrics.multimodal.clip_score
 
         yield torchmetrics
     except ImportError as error:
