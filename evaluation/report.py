@@ -57,7 +57,7 @@ def foundations(evaluation: Evaluation) -> list[str]:
     people, each = len(evaluation.names), len(settings.prompts) * settings.images_per_name
     drawing = ", ".join(f"{name} {value}" for name, value in evaluation.drawing.items())
     lines = [
-        f"{people} people, {each} pictures of each: {'; '.join(settings.prompts)}. Seed {settings.seed}.",
+        f"{people} people, pictures of each: {each}, of {'; '.join(settings.prompts)}. Seed {settings.seed}.",
         f"Drawn by {evaluation.model['family']} ({evaluation.model['digest']}) with {drawing}.",
         f"Faces were recognized by {recognizer['name']}; threshold {recognizer['threshold']:.3f}"
         f" ({recognizer['source']}).",
