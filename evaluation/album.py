@@ -28,7 +28,7 @@ from .settings import PROTOCOL_VERSION
 from .shots import Shot
 
 KEPT = 24
-"""Albums that outlive a job, the youngest; an evaluation has two for each column, and up to three more."""
+"""Albums that outlive a job at least, the youngest."""
 
 MEMORY = 16 * 2**20
 """Bytes of latents of each album that are kept in memory as well."""
@@ -46,6 +46,7 @@ class Studio:
     Attributes:
         tick: called with the number of pictures that were drawn, read or compared; may raise to break off.
         runs: the folder of all albums; None to keep nothing.
+        albums: how many this job has.
     """
 
     denoiser: Denoiser
@@ -54,6 +55,7 @@ class Studio:
     portions: Portions
     tick: Callable[[int], None]
     runs: Path | None
+    albums: int
 
 
 class Album:
@@ -136,5 +138,5 @@ def opened(studio: Studio, shots: Sequence[Shot], prefix: Prefix | None) -> Iter
         prefix=None if prefix is None else seal(prefix.vectors, {}),
         shots=[dataclasses.astuple(shot) for shot in shots],
     )
-    with RunFolder(studio.runs, key, KEPT) as folder:
+    with RunFolder(studio.runs, key, max(KEPT, studio.albums)) as folder:
         yield Album(studio, shots, prefix, folder)

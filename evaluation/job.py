@@ -17,9 +17,11 @@ from ..trainer.denoiser import Denoiser
 from ..trainer.identities import Identity
 from ..trainer.portions import Portions
 from .album import Album, Decode, Studio, opened
-from .quality import FEW, NOTHING, Quality, QualityScores
-from .results import PLAIN, Column, Evaluation, Example
-from .scores import Scores, picture_distance, score_column, score_people
+from .examples import EXAMPLES, examples_of
+from .moves import Moves
+from .quality import FEW, Quality
+from .results import PLAIN, Column, Evaluation
+from .scores import Scores, score_column, score_people
 from .settings import PROTOCOL_VERSION, EvaluationSettings
 from .shots import Shot, general, portraits, strangers
 
@@ -27,12 +29,6 @@ if TYPE_CHECKING:
     from .readings import Readings
 
 DEFAULTS = EvaluationSettings()
-
-EXAMPLES = (8, 4)
-"""How many people, and how many other prompts, are shown at most."""
-
-THUMBNAIL = 192
-"""Pixels of a thumbnail's longer side, at most."""
 
 DRAWN_BY_THE_MODEL = "pictures that the plain model drew of them in other noise"
 
@@ -83,7 +79,8 @@ def evaluate(
         "strangers": [] if known.strangers else strangers(identities, settings),
     }
     progress = _Progress(report, _work(shots, len(columns)))
-    studio = Studio(denoiser, decode, recognizer, Portions(denoiser, settings.batch_size), progress.tick, runs)
+    portions, albums_in_all = Portions(denoiser, settings.batch_size), 2 * len(columns) + 3
+    studio = Studio(denoiser, decode, recognizer, portions, progress.tick, runs, albums_in_all)
     with ExitStack() as stack:
 
         def album(kind: str, prefix: Prefix | None = None) -> Album:
@@ -101,14 +98,14 @@ def evaluate(
             if kind in extra
         ]
         faces = join([known, *drawn])
-        moves = _Moves(unnamed, extra.get("other noise"), studio, quality)
+        moves = Moves(unnamed, extra.get("other noise"), studio, quality)
         scored = []
         for name, prefix in columns.items():
             readings = named[name].read()
             scored.append(_column(name, prefix, identities, shots["portraits"], readings, faces, moves, recognizer))
         examples = [
-            *_shown(named, len(identities), EXAMPLES[0]),
-            *_shown(unnamed, len(settings.general_prompts), EXAMPLES[1]),
+            *examples_of(named, len(identities), EXAMPLES[0]),
+            *examples_of(unnamed, len(settings.general_prompts), EXAMPLES[1]),
         ]
         trouble = dict.fromkeys(each.trouble for each in albums if each.trouble)
     return Evaluation(
@@ -144,44 +141,6 @@ class _Progress:
         self._report(self._done, self._total)
 
 
-class _Moves:
-    """How far prompts that name nobody move, and what that costs in quality.
-
-    Args:
-        general: the albums of these prompts by column; empty if nothing is asked.
-        other: the plain model's, in other noise.
-    """
-
-    def __init__(
-        self, general: Mapping[str, Album], other: Album | None, studio: Studio, quality: Quality | None
-    ) -> None:
-        self._general, self._other, self._studio, self._quality = general, other, studio, quality
-        self._apart: float | None = None
-
-    def of(self, name: str) -> tuple[float | None, QualityScores]:
-        """Preservation and quality of a column; the plain one comes first."""
-        if not self._general:
-            return None, NOTHING
-        plain, mine = self._general[PLAIN], self._general[name]
-        if self._quality is not None:
-            self._quality.reset()
-
-        def look(indices: Sequence[int]) -> np.ndarray:
-            before = plain.pictures(indices)
-            after = before if name == PLAIN else mine.pictures(indices)
-            if self._quality is not None:
-                self._quality.add(after, [plain.shots[index].prompt for index in indices], before)
-            self._studio.tick(len(indices))
-            return picture_distance(before, self._other.pictures(indices) if name == PLAIN else after)
-
-        moved = float(np.concatenate(self._studio.portions.work(look, range(len(plain.shots)))).mean())
-        scores = NOTHING if self._quality is None else self._quality.scores(against_itself=name == PLAIN)
-        if name == PLAIN:
-            self._apart = moved
-            return 0.0, scores
-        return (moved / self._apart if self._apart else None), scores
-
-
 def _column(
     name: str,
     prefix: Prefix | None,
@@ -189,7 +148,7 @@ def _column(
     shots: Sequence[Shot],
     readings: Readings,
     faces: Gallery,
-    moves: _Moves,
+    moves: Moves,
     recognizer: Recognizer,
 ) -> Column:
     people = score_people(
@@ -236,32 +195,6 @@ def _work(shots: Mapping[str, Sequence[Shot]], columns: int) -> int:
     portraits, general = len(shots["portraits"]), len(shots["general"])
     once = len(shots["other noise"]) + 2 * len(shots["references"]) + 2 * len(shots["strangers"])
     return columns * 2 * (portraits + general) + once
-
-
-def _shown(albums: Mapping[str, Album], subjects: int, most: int) -> list[Example]:
-    """The first picture of people, or prompts, from everywhere in the list, by each column."""
-    if not albums:
-        return []
-    plain = albums[PLAIN]
-    return [
-        Example(
-            plain.shots[index].prompt,
-            tuple(_thumbnail(album.pictures([index])[0]) for album in albums.values()),
-        )
-        for index in (subject * (len(plain.shots) // subjects) for subject in _spread(subjects, most))
-    ]
-
-
-def _spread(count: int, most: int) -> list[int]:
-    return [index * count // most for index in range(most)] if count > most else list(range(count))
-
-
-def _thumbnail(picture: np.ndarray) -> np.ndarray:
-    from PIL import Image
-
-    image = Image.fromarray(picture)
-    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
-    return np.asarray(image)
 
 
 def _notes(

@@ -132,6 +132,15 @@ def test_a_further_prefix_costs_its_own_pictures_only(tmp_path: Path) -> None:
     assert both.columns == run(Painter(), {"half": 0.5, "whole": 1.0}).columns
 
 
+def test_of_a_table_of_any_width_nothing_is_drawn_again(tmp_path: Path) -> None:
+    many = {f"{number}": number / 16 for number in range(16)}
+    small = EvaluationSettings(general_prompts=("a wall",), images_per_name=1, images_per_prompt=1)
+    run(Painter(), many, runs=tmp_path, settings=small)
+    painter = Painter()
+    run(painter, many, runs=tmp_path, settings=small)
+    assert not painter.painted
+
+
 def test_another_model_or_seed_shares_no_pictures_and_another_recognizer_shares_them(tmp_path: Path) -> None:
     run(Painter("one"), {}, runs=tmp_path)
     again, other = Painter("one"), Painter("two")

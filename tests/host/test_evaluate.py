@@ -156,6 +156,8 @@ def test_the_shipped_workflow_learns_evaluates_and_saves(server):
     for lists in (item["inputs"] for item in graph.values() if item["class_type"] == "IdentityList"):
         lists["text"] = "\n".join(lists["text"].splitlines()[:3])
     outputs = server.run(graph)["outputs"]
-    assert "3 people, pictures of each: 1, of A close-up portrait of {name}" in told(outputs, kinds["EvaluateAnonymization"])
+    assert "3 people, pictures of each: 1, of A close-up portrait of {name}" in told(
+        outputs, kinds["EvaluateAnonymization"]
+    )
     assert "renders of the demo's 64 people" in told(outputs, kinds["PreviewAny"])
     assert scores_hold(load_prefix(server.prefix_folder / "evaluated demo people.safetensors"))
