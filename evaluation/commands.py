@@ -13,11 +13,11 @@ from ..prefix import MeasurementError, Prefix, load_prefix, save_prefix
 from ..trainer.identities import Identity, parse_identities
 from .files import Files, write_files
 from .photos import gallery_of_folder, photos_below
-from .quality import CHOICES, CLIP_MODEL, Quality, load_quality
+from .quality import Quality, load_quality
 from .record import scored
 from .report import describe
 from .results import Evaluation
-from .settings import EvaluationSettings, lines_of
+from .settings import CLIP_MODEL, QUALITIES, EvaluationSettings, lines_of
 
 DEFAULTS = EvaluationSettings()
 
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser, output: Path, steps: int = 20
     add("--steps", type=int, default=steps, help="of the sampler (%(default)s)")
     add("--guidance", type=float, default=guidance, help="of the sampler (%(default)s)")
     add("--references", type=Path, help="folder with photos of the people: 'Name.jpg', 'Name 2.jpg', …")
-    add("--quality", choices=CHOICES, help="measure these too; needs torchmetrics and weights")
+    add("--quality", choices=QUALITIES, help="measure these too; needs torchmetrics and weights")
     add("--real", type=Path, help="folder with real pictures for FID and KID (else: the plain model's)")
     add("--clip-model", default=CLIP_MODEL, help="for the CLIP score (%(default)s)")
     add("--output", type=Path, default=output, help="folder for results (%(default)s)")

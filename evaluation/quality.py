@@ -26,12 +26,7 @@ from torch import Tensor
 from ..faces.recognizer import Place, Report
 from ..faces.weights import Weights, read_weights
 from ..prefix import MeasurementError, WeightsError
-
-CLIP, INCEPTION, BOTH = "CLIP score", "FID and KID", "CLIP score, FID and KID"
-CHOICES = (CLIP, INCEPTION, BOTH)
-
-CLIP_MODEL = "openai/clip-vit-large-patch14"
-"""What torchmetrics takes by default."""
+from .settings import BOTH, CLIP, CLIP_MODEL, INCEPTION
 
 INCEPTION_WEIGHTS = Weights(
     name="weights-inception-2015-12-05-6726825d.pth",
@@ -150,7 +145,7 @@ def load_quality(
     """Meters with the published networks.
 
     Args:
-        choice: one of `CHOICES`.
+        choice: one of `settings.QUALITIES`.
         folders: where Inception's weights are looked for; they are fetched into the first.
         place: brings a network to its device.
         report: called with received and all bytes during a download.

@@ -11,6 +11,13 @@ PROTOCOL_VERSION = 1
 
 NAME = "{name}"
 
+CLIP, INCEPTION, BOTH = "CLIP score", "FID and KID", "CLIP score, FID and KID"
+QUALITIES = (CLIP, INCEPTION, BOTH)
+"""What can be measured beside, see `quality`."""
+
+CLIP_MODEL = "openai/clip-vit-large-patch14"
+"""For the CLIP score: what torchmetrics takes by default."""
+
 CAPTIONS = (
     "a man riding a wave on top of a surfboard",
     "two people walk along a beach with a dog",

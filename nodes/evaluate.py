@@ -15,6 +15,7 @@ from comfy_api.v0_0_2 import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
+from ..evaluation.settings import CAPTIONS, CLIP_MODEL, QUALITIES, EvaluationSettings, lines_of
 from ..prefix import MeasurementError, Prefix, load_prefix
 from ..trainer.engine_options import AS_USUAL, Drawing
 from .folder import content_hash, fault_of, find_file, prefix_files, work_folder
@@ -33,7 +34,7 @@ PLACES = (1, 2, 3)
 
 NO_PREFIX = "(none)"
 NO_QUALITY = "(none)"
-QUALITIES = (NO_QUALITY, "CLIP score", "FID and KID", "CLIP score, FID and KID")
+DEFAULTS = EvaluationSettings()
 NOBODY_TO_SAVE = "There is no prefix that was evaluated: choose one in Evaluate Anonymization, or connect one."
 
 
@@ -64,7 +65,7 @@ class EvaluateAnonymization(io.ComfyNode):
                 io.String.Input(
                     "prompts",
                     multiline=True,
-                    default="A close-up portrait of {name}",
+                    default="\n".join(DEFAULTS.prompts),
                     tooltip="What is drawn of each person, one prompt a line; {name} stands for the name.",
                 ),
                 io.String.Input(
@@ -76,19 +77,25 @@ class EvaluateAnonymization(io.ComfyNode):
                     " others than the prefix was learned on. Empty: a built-in list of captions.",
                 ),
                 io.Int.Input(
-                    "images_per_name", default=4, min=1, max=1000, tooltip="Pictures for each person and prompt."
+                    "images_per_name",
+                    default=DEFAULTS.images_per_name,
+                    min=1,
+                    max=1000,
+                    tooltip="Pictures for each person and prompt.",
                 ),
                 io.Int.Input(
                     "images_per_prompt",
-                    default=4,
+                    default=DEFAULTS.images_per_prompt,
                     min=0,
                     max=1000,
                     tooltip="Pictures for each general prompt. 0 leaves these prompts out.",
                 ),
-                io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Sampler steps for each picture."),
+                io.Int.Input(
+                    "steps", default=AS_USUAL.steps, min=1, max=1000, tooltip="Sampler steps for each picture."
+                ),
                 io.Float.Input(
                     "cfg",
-                    default=7.0,
+                    default=AS_USUAL.cfg,
                     min=0.0,
                     max=100.0,
                     step=0.1,
@@ -106,7 +113,7 @@ class EvaluateAnonymization(io.ComfyNode):
                 io.Int.Input("height", default=512, min=16, max=4096, step=8, tooltip="Height of the pictures."),
                 io.Int.Input(
                     "batch_size",
-                    default=4,
+                    default=DEFAULTS.batch_size,
                     min=1,
                     max=256,
                     tooltip="Pictures drawn at once. Halved by itself if memory runs out.",
@@ -159,7 +166,7 @@ class EvaluateAnonymization(io.ComfyNode):
                 advanced(
                     io.Combo.Input(
                         "quality",
-                        options=QUALITIES,
+                        options=[NO_QUALITY, *QUALITIES],
                         default=NO_QUALITY,
                         optional=True,
                         tooltip="CLIP score, and FID and KID against the plain model's pictures, of the general"
@@ -169,7 +176,7 @@ class EvaluateAnonymization(io.ComfyNode):
                 advanced(
                     io.String.Input(
                         "clip_model",
-                        default="openai/clip-vit-large-patch14",
+                        default=CLIP_MODEL,
                         optional=True,
                         tooltip="For the CLIP score: a name on the Hugging Face hub, or a folder.",
                     )
@@ -248,7 +255,7 @@ class EvaluateAnonymization(io.ComfyNode):
         scheduler: str = AS_USUAL.scheduler,
         strangers: int = 0,
         quality: str = NO_QUALITY,
-        clip_model: str = "",
+        clip_model: str = CLIP_MODEL,
         identities: tuple[Identity, ...] | None = None,
         references: Tensor | None = None,
         **prefixes: Any,
@@ -261,7 +268,6 @@ class EvaluateAnonymization(io.ComfyNode):
         from ..evaluation.record import scored
         from ..evaluation.report import describe
         from ..evaluation.results import to_json
-        from ..evaluation.settings import CAPTIONS, EvaluationSettings, lines_of
         from ..trainer.comfy_engine import ComfyDenoiser
 
         settings = EvaluationSettings(

@@ -12,6 +12,8 @@ import comfy.model_patcher
 import folder_paths
 import torch
 
+from ..evaluation.settings import QUALITIES
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -98,12 +100,11 @@ def hosted_quality(choice: str, clip_model: str, report: Report) -> Iterator[Qua
     Raises:
         MeasurementError: see `evaluation.quality.load_quality`.
     """
-    from ..evaluation.quality import CHOICES as KINDS
-    from ..evaluation.quality import load_quality
-
-    if choice not in KINDS:
+    if choice not in QUALITIES:
         yield None
         return
+    from ..evaluation.quality import load_quality
+
     with _hosting() as hosting:
         yield load_quality(choice, _folders(), hosting.place, report, clip_model=clip_model, ready=hosting.bring_back)
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from anonymize_faces.evaluation import quality
 from anonymize_faces.evaluation.job import evaluate
-from anonymize_faces.evaluation.quality import BOTH, CLIP, INCEPTION, Quality, clip_features, load_quality
-from anonymize_faces.evaluation.settings import EvaluationSettings
+from anonymize_faces.evaluation.quality import Quality, clip_features, load_quality
+from anonymize_faces.evaluation.settings import BOTH, CLIP, INCEPTION, EvaluationSettings
 from anonymize_faces.prefix import MeasurementError, WeightsError
 from anonymize_faces.tests.evaluation.painter import PEOPLE, EyeForColours, Painter, make_prefix
 
