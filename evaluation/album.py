@@ -100,7 +100,8 @@ class Album:
 
     def read(self) -> Readings:
         """What the recognizer sees in them; what it saw before is not looked at again."""
-        key = run_key(recognizer=self._studio.recognizer.name, decoder=digest_of(torch.from_numpy(self.pictures([0]))))
+        decoded = digest_of(torch.from_numpy(self.pictures([0])).float())  # Tells one decoder from another.
+        key = run_key(recognizer=self._studio.recognizer.name, decoded=decoded)
         name = f"{READ}-{key}"
         parts: list[Readings] = []
         kept = self._folder.load(name)

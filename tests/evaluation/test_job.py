@@ -152,6 +152,17 @@ def test_another_model_or_seed_shares_no_pictures_and_another_recognizer_shares_
     assert len(again.painted) == PORTRAITS + 2 * OTHERS
 
 
+def test_what_another_decoder_makes_of_the_same_latents_is_read_anew(tmp_path: Path) -> None:
+    class Darker(Painter):
+        def decode(self, latents):
+            return super().decode(latents) * 0.5
+
+    run(Painter(), {}, runs=tmp_path)
+    painter, eye = Darker(), EyeForColours()
+    run(painter, {}, eye, runs=tmp_path)
+    assert not painter.painted and eye.looked == PORTRAITS
+
+
 def test_a_file_that_was_damaged_is_done_anew(tmp_path: Path) -> None:
     run(Painter(), {}, runs=tmp_path)
     for path in tmp_path.rglob("*.safetensors"):
