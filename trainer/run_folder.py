@@ -41,9 +41,10 @@ class RunFolder:
     Args:
         root: the folder of all runs, made if need be; None to keep nothing.
         key: see `run_key`.
+        kept: how many runs, this one included, that nobody works at outlive the start of this one: the youngest.
     """
 
-    def __init__(self, root: Path | None, key: str) -> None:
+    def __init__(self, root: Path | None, key: str, kept: int = KEPT_UNFINISHED) -> None:
         self.trouble = ""
         self.path = None if root is None else root / key
         self._lock: IO[bytes] | None = None
@@ -53,7 +54,7 @@ class RunFolder:
                 self.path.mkdir(parents=True, exist_ok=True)
                 self._lock = _locked(self.path)
                 self.path.touch()
-                _remove_old(root, self.path)
+                _remove_old(root, self.path, kept)
             except OSError as error:
                 self._give_up(error)
 
@@ -144,14 +145,14 @@ def _locked(folder: Path) -> IO[bytes]:
     return file
 
 
-def _remove_old(root: Path, mine: Path) -> None:
-    """Removes all but the youngest unfinished runs; those at work are left alone."""
+def _remove_old(root: Path, mine: Path, kept: int) -> None:
+    """Removes all but the youngest runs; those at work are left alone."""
     with contextlib.suppress(OSError):
         others = sorted(
             (path for path in root.iterdir() if path.is_dir() and path != mine),
             key=lambda path: path.stat().st_mtime,
             reverse=True,
         )
-        for path in others[KEPT_UNFINISHED - 1 :]:
+        for path in others[kept - 1 :]:
             with contextlib.suppress(OSError), _locked(path):
                 shutil.rmtree(path, ignore_errors=True)
