@@ -23,14 +23,17 @@ async def comfy_entrypoint() -> ComfyExtension:
             "Anonymize Faces needs ComfyUI 0.3.64 or newer: update ComfyUI and start it again."
         ) from error
     from .nodes import node_classes
+    from .nodes.enforcement import start_enforcement
     from .nodes.routes import register_routes
+
+    _register_folders()
+    enforcement = start_enforcement()
+    register_routes(enforcement)
 
     class AnonymizeFacesExtension(ComfyExtension):
         async def get_node_list(self) -> list[type]:
-            return node_classes()
+            return node_classes(enforced=enforcement is not None)
 
-    _register_folders()
-    register_routes()
     return AnonymizeFacesExtension()
 
 

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 
-def node_classes() -> list[type]:
-    """Every node, in the order of the menu. Imports the host's API, so call it inside the host only."""
+def node_classes(enforced: bool = False) -> list[type]:
+    """Every node, in the order of the menu, with those that guard prompts on a server that enforces.
+
+    Imports the host's API, so call it inside the host only.
+    """
     from . import anonymize, demo, files, identities, measure, train
 
-    return [*anonymize.NODES, *identities.NODES, *train.NODES, *files.NODES, *measure.NODES, *demo.NODES]
+    classes = [*anonymize.NODES, *identities.NODES, *train.NODES, *files.NODES, *measure.NODES, *demo.NODES]
+    if enforced:
+        from . import guards
+
+        classes += guards.NODES
+    return classes

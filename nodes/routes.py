@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from ..prefix import (
     library,
 )
 from ..prefix.storage import MAX_FILE_BYTES
+from .enforced_setting import Enforcement
 from .running import RUNNING
 
 if TYPE_CHECKING:
@@ -53,8 +55,13 @@ class _Refusal(Exception):
         self.status = status
 
 
-def register_routes() -> None:
+_enforcement: Enforcement | None = None
+
+
+def register_routes(enforcement: Enforcement | None = None) -> None:
     """Adds the routes to the host's server, if this process has one. Call once, at the entry point."""
+    global _enforcement
+    _enforcement = enforcement
     from server import PromptServer
 
     server = getattr(PromptServer, "instance", None)
@@ -67,6 +74,7 @@ def register_routes() -> None:
         ("POST", "/prefixes/import", _import),
         ("POST", "/prefixes/rename", _rename),
         ("POST", "/prefixes/delete", _delete),
+        ("GET", "/enforcement", _enforced),
         ("POST", "/stop", _stop),
     ):
         server.routes.route(method, ROOT + path)(_answering(handler))
@@ -103,6 +111,7 @@ async def _export(request: web.Request) -> web.Response:
 
 async def _import(request: web.Request) -> web.Response:
     name = _query(request, "name")
+    _require_not_enforced(name)
     data = await _body(request, _BYTES, MAX_FILE_BYTES)
     entry = await asyncio.to_thread(library.add, _folders(), name, data)
     return _json(entry.details())
@@ -110,14 +119,28 @@ async def _import(request: web.Request) -> web.Response:
 
 async def _rename(request: web.Request) -> web.Response:
     body = await _table(request)
-    entry = await asyncio.to_thread(library.rename, _folders(), _text(body, "name"), _text(body, "to"))
+    name, new_name = _text(body, "name"), _text(body, "to")
+    _require_not_enforced(name, new_name)
+    entry = await asyncio.to_thread(library.rename, _folders(), name, new_name)
     return _json(entry.details())
 
 
 async def _delete(request: web.Request) -> web.Response:
     name = _text(await _table(request), "name")
+    _require_not_enforced(name)
     await asyncio.to_thread(library.delete, _folders(), name)
     return _json({"deleted": name})
+
+
+async def _enforced(request: web.Request) -> web.Response:
+    found = _enforcement
+    return _json(
+        {
+            "enforced": found is not None,
+            "prefix": found.name if found else None,
+            "fault": found.fault if found else None,
+        }
+    )
 
 
 async def _stop(request: web.Request) -> web.Response:
@@ -192,6 +215,16 @@ def _text(table: dict[str, Any], key: str) -> str:
     if not isinstance(value, str):
         raise _Refusal(400, f"Give '{key}', as text.")
     return value
+
+
+def _require_not_enforced(*names: str) -> None:
+    """A server's own prefix is changed by whoever runs it, not by those it protects others from."""
+
+    def bare(name: str) -> str:
+        return re.sub(r"\.(safetensors|pt|bin)$", "", name.strip().replace("\\", "/").casefold())
+
+    if _enforcement is not None and bare(_enforcement.name) in map(bare, names):
+        raise _Refusal(409, "This server anonymizes every prompt with that prefix: only its operator can change it.")
 
 
 def _folders() -> list[Any]:
