@@ -95,7 +95,7 @@ def _origin(cls: type) -> str:
         file = Path(inspect.getfile(cls)).resolve()
     except (TypeError, OSError):
         return FOREIGN
-    if file.is_relative_to(_EXTENSION):
+    if file.is_relative_to(_EXTENSION / "nodes"):
         return OWN
     host = Path(nodes.__file__).resolve().parent
     if not file.is_relative_to(host):
