@@ -23,14 +23,17 @@ async def comfy_entrypoint() -> ComfyExtension:
             "Anonymize Faces needs ComfyUI 0.3.64 or newer: update ComfyUI and start it again."
         ) from error
     from .nodes import node_classes
+    from .nodes.enforcement import start_enforcement
     from .nodes.routes import register_routes
+
+    _register_folders()
+    enforcement = start_enforcement()
+    register_routes(enforcement)
 
     class AnonymizeFacesExtension(ComfyExtension):
         async def get_node_list(self) -> list[type]:
-            return node_classes()
+            return node_classes(enforced=enforcement is not None)
 
-    _register_folders()
-    register_routes()
     return AnonymizeFacesExtension()
 
 
@@ -39,7 +42,8 @@ def _register_folders() -> None:
     import folder_paths
 
     from .nodes import folder, recognizers
+    from .prefix import SUFFIXES
 
-    for name, suffixes in ((folder.FOLDER, folder.SUFFIXES), (recognizers.FOLDER, (recognizers.SUFFIX,))):
+    for name, suffixes in ((folder.FOLDER, SUFFIXES), (recognizers.FOLDER, (recognizers.SUFFIX,))):
         folder_paths.add_model_folder_path(name, f"{folder_paths.models_dir}/{name}")
         folder_paths.folder_names_and_paths[name][1].update(suffixes)

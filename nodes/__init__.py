@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 
-def node_classes() -> list[type]:
-    """Every node, in the order of the menu. Imports the host's API, so call it inside the host only."""
+def node_classes(enforced: bool = False) -> list[type]:
+    """Every node, in the order of the menu, with those that guard prompts on a server that enforces.
+
+    Imports the host's API, so call it inside the host only.
+    """
     from . import anonymize, demo, evaluate, files, identities, measure, train
 
-    rooms = (anonymize, identities, train, files, measure, evaluate, demo)
+    rooms = [anonymize, identities, train, files, measure, evaluate, demo]
+    if enforced:
+        from . import guards
+
+        rooms.append(guards)
     return [node for room in rooms for node in room.NODES]

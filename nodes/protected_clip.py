@@ -38,13 +38,16 @@ from ..trainer.text_encoders import embedding_table, text_encoders, vectors_for
 _ORIGINAL = "anonymize_faces_original"
 
 
-def protect(clip: Any, prefix: Prefix, strength: float) -> Any:
+def protect(
+    clip: Any, prefix: Prefix, strength: float, witness: Callable[[tuple[Any, ...]], None] | None = None
+) -> Any:
     """A clone of the host's `CLIP` in which every prompt carries the prefix; one it carried before is replaced.
 
     Args:
         clip: the host's CLIP; stays as it is.
         prefix: must serve every text encoder of `clip`.
         strength: 0 (exactly the plain conditioning) to 1 (exactly the protected one).
+        witness: called with what the host's encoder returns for each prompt, before anybody else gets it.
 
     Raises:
         PrefixMismatchError: the prefix does not fit the text encoders.
@@ -68,7 +71,7 @@ def protect(clip: Any, prefix: Prefix, strength: float) -> Any:
     vectors = vectors_for(encoders, prefix.vectors)
     tokenize_with_weights = partial(_tokenize, vectors, encoders.keys())
     frame = frame_of(tokenize, "a")
-    encode_token_weights = partial(_encode, vectors, encoders.keys(), frame, strength)
+    encode_token_weights = partial(_encode, vectors, encoders.keys(), frame, strength, witness)
     # What other extensions set on the copy's tokenizer must not reach the original; the encoder's state is the host's,
     # which goes on changing it.
     protected.tokenizer = _view(tokenizer, dict(vars(tokenizer)), tokenize_with_weights=tokenize_with_weights)
@@ -109,6 +112,7 @@ def _encode(
     encoders: Collection[str],
     frame: Frame,
     strength: float,
+    witness: Callable[[tuple[Any, ...]], None] | None,
     encode: Callable[[Any], tuple[Any, ...]],
     tokens: Any,
 ) -> tuple[Any, ...]:
@@ -117,10 +121,12 @@ def _encode(
             "Some of these tokens do not carry the prefix, so the picture would not be protected: encode the prompt"
             " with CLIP Text Encode, or connect the CLIP of Anonymize Faces wherever the prompt is read."
         )
-    protected = encode(tokens)
-    if strength == 1.0:
-        return protected
-    return blend(encode(eject(tokens, vectors, frame, encoders)), protected, strength)
+    encoded = encode(tokens)
+    if strength < 1.0:
+        encoded = blend(encode(eject(tokens, vectors, frame, encoders)), encoded, strength)
+    if witness is not None:
+        witness(encoded)
+    return encoded
 
 
 def _view(original: Any, state: dict[str, Any], **methods: Callable[..., Any]) -> Any:
