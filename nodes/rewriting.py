@@ -23,7 +23,13 @@ GUARD = "EnforcedAny"
 GUARDS = frozenset({*GUARD_OF_TYPE.values(), GUARD})
 
 PROTECTING = "AnonymizeFaces"
-LEARNING = "TrainAnonymizationPrefix"
+UNPROTECTED = {
+    "TrainAnonymizationPrefix": "Learning a prefix draws people without protection, and this server must anonymize every"
+    " prompt: learn it on another one and bring the file here.",
+    "EvaluateAnonymization": "Evaluating a prefix draws people without protection to compare with, and this server must"
+    " anonymize every prompt: evaluate it on another one.",
+}
+"""Nodes of ours that have to draw with the plain text encoder, and what is said of them."""
 
 PLAIN = frozenset(
     "IMAGE LATENT MASK MODEL VAE INT FLOAT BOOLEAN STRING SIGMAS NOISE SAMPLER GUIDER AUDIO VIDEO CONTROL_NET"
@@ -162,12 +168,8 @@ class _Graph:
             raise Refused(node_id, f"A wire comes from an output that node '{source[:60]}' has not: connect it anew.")
 
     def _check(self, node_id: str, class_type: str, kind: Kind) -> None:
-        if class_type == LEARNING:
-            raise Refused(
-                node_id,
-                "Learning a prefix draws people without protection, and this server must anonymize every prompt: learn"
-                " it on another one and bring the file here.",
-            )
+        if class_type in UNPROTECTED:
+            raise Refused(node_id, UNPROTECTED[class_type])
         if class_type in self._trusted:
             return
         if kind.origin == SERVICE:

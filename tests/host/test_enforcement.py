@@ -218,6 +218,10 @@ REFUSED = {
         sampling(train=node("TrainAnonymizationPrefix", model=["demo", 0], clip=CLIP)),
         "draws people without protection",
     ),
+    "evaluating": (
+        sampling(rate=node("EvaluateAnonymization", model=["demo", 0], clip=CLIP)),
+        "draws people without protection",
+    ),
     "no node": ({"demo": {"inputs": {}}}, "This is no node"),
     "no workflow": ([["demo"]], "This is no workflow"),
 }
