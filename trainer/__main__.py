@@ -17,7 +17,9 @@ def main() -> int:
     """Runs the command; its exit code."""
     if __package__ == "trainer":
         _load_package(Path(__file__).resolve().parents[1])
-    return importlib.import_module(f"{PACKAGE}.trainer.command").main()
+    from anonymize_faces.trainer.command import main as run
+
+    return run()
 
 
 def _load_package(root: Path) -> None:
