@@ -35,6 +35,10 @@ class Console:
         self._as_json = as_json
         self._quiet = quiet
 
+    def of_member(self, rank: int) -> Console:
+        """The console of one of several processes: the first one's shows progress, the others are quiet."""
+        return self if rank == 0 else Console(self._as_json, quiet=True)
+
     def say(self, text: str) -> None:
         """A line of news for whoever watches."""
         if not self._quiet:

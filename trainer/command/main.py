@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -45,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
         run: Callable[[argparse.Namespace, Console], dict[str, Any]] = options.run
-        console.result(run(options, console))
+        result = run(options, console)
+        if int(os.environ.get("RANK", "0")) == 0:  # Of several processes, one speaks.
+            console.result(result)
     except SettingsFileError as error:
         console.failure(str(error), WRONG_USE)
         return WRONG_USE

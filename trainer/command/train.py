@@ -75,6 +75,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     if options.settings is not None:
         options = with_file(options.parser, options, options.settings)
     _require(options)
+    from ..accelerate_team import team_of_this_process
     from ..identities import parse_identities
     from ..loop import learn_prefix
     from ..prompts import general_prompts
@@ -84,7 +85,9 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     given = "" if options.general_prompts is None else _text(options.general_prompts)
     prompts = general_prompts(given, identities)
     settings = settings_of(options)
-    denoiser = load_denoiser(options, console)
+    team = team_of_this_process()
+    console = console.of_member(team.rank)
+    denoiser = load_denoiser(options, console, getattr(team, "device", None))
     with console.meter() as meter:
         learned = learn_prefix(
             denoiser,
@@ -93,6 +96,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             settings,
             lambda progress: show(meter, progress),
             runs=options.runs or options.output.parent / RUNS,
+            team=team,
         )
     prefix = dataclasses.replace(
         learned.prefix,
@@ -100,9 +104,11 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             learned.prefix.record, name=options.name or options.output.stem, notes=options.notes or ""
         ),
     )
-    path = save_prefix(prefix, options.output, bool(options.overwrite))
-    if options.plot is not None:
-        _plot(learned, options.plot)
+    path = options.output
+    if team.rank == 0:
+        save_prefix(prefix, path, bool(options.overwrite))
+        if options.plot is not None:
+            _plot(learned, options.plot)
     return {
         **facts(prefix),
         "file": str(path),
