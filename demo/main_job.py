@@ -31,7 +31,7 @@ from .measure import (
     make_gallery,
     preservation,
 )
-from .people import cast, cast_looks
+from .people import THING_PROMPTS, cast, cast_looks
 from .reader import load_reader, read
 from .sheet import before_after
 
@@ -42,24 +42,6 @@ if TYPE_CHECKING:
 WORKFLOW = ROOT / "example_workflows" / "Train on the demo model.json"
 PER_PROMPT = 4
 FIRST_SEED = 777_000
-THING_PROMPTS = (
-    "a red circle",
-    "a blue square in a garden",
-    "a yellow star at night",
-    "a purple triangle in the city",
-    "a green tree in the snow",
-    "an orange house by the sea",
-    "a blue boat at the beach",
-    "a red cup in a studio",
-    "a yellow car downtown",
-    "a purple flower in the park",
-    "mountains",
-    "a sunset",
-    "a rainbow",
-    "a road",
-    "a picture of a green star",
-    "a drawing of a red house",
-)
 
 
 class Status:

@@ -12,6 +12,8 @@ from multiprocessing import Pool
 
 import numpy as np
 
+from ..evaluation.scores import picture_distance
+from ..faces.scoring import ranks_first
 from .people import Looks, cast, strangers
 from .reader import ReaderNet, Reading, read
 from .renderer import Picture, draw, picture_of, portrait
@@ -33,20 +35,24 @@ def draw_all(pictures: Sequence[Picture]) -> np.ndarray:
         return np.stack(pool.map(draw, pictures, chunksize=64))
 
 
-def make_gallery(net: ReaderNet) -> Gallery:
-    """Renders one picture of each of the cast and of each stranger, and reads them."""
+def gallery_pictures() -> list[Picture]:
+    """One picture of each of the cast, in order, then one of each stranger, in order."""
     rng = np.random.default_rng(GALLERY_SEED)
     pictures = [picture_of(rng, person, i) for i, person in enumerate(cast())]
     looks, geometry = strangers()
-    pictures += [portrait(rng, look, tuple(map(float, g))) for look, g in zip(looks, geometry, strict=True)]
-    return Gallery(read(net, draw_all(pictures)).embeddings)
+    return pictures + [portrait(rng, look, tuple(map(float, g))) for look, g in zip(looks, geometry, strict=True)]
+
+
+def make_gallery(net: ReaderNet) -> Gallery:
+    """Renders one picture of each of the cast and of each stranger, and reads them."""
+    return Gallery(read(net, draw_all(gallery_pictures())).embeddings)
 
 
 def identification_rate(reading: Reading, people: Sequence[int], gallery: Gallery) -> float:
     """Share of pictures to which the named person (index in the cast) is nearest in the whole gallery."""
     squares = np.square(gallery.embeddings).sum(1)
-    found = (squares - 2 * reading.embeddings @ gallery.embeddings.T).argmin(1)
-    return float((found == np.asarray(people)).mean())
+    nearness = 2 * reading.embeddings @ gallery.embeddings.T - squares
+    return float(ranks_first(nearness, np.arange(len(squares)), people).mean())
 
 
 def looks_kept(reading: Reading, looks: Sequence[Looks]) -> float:
@@ -58,12 +64,6 @@ def looks_kept(reading: Reading, looks: Sequence[Looks]) -> float:
 def face_retention(reading: Reading) -> float:
     """Share of pictures in which a face is found."""
     return float(reading.face.mean())
-
-
-def picture_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Root mean square difference of each pair of pictures, in [0, 1]: [n]."""
-    difference = (a.astype(np.float32) - b.astype(np.float32)) / 255
-    return np.sqrt(np.square(difference).reshape(len(a), -1).mean(1))
 
 
 def preservation(plain: np.ndarray, prefixed: np.ndarray, other_noise: np.ndarray) -> float:

@@ -7,10 +7,13 @@ ever learned on them, and the demo's language never uses look-alike wordings for
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+
+from ..trainer.identities import Identity
 
 HAIR = ("black", "brown", "blond", "red")
 SKIN = ("pale", "tan", "dark")
@@ -41,6 +44,26 @@ LAST_NAMES = tuple(
     "Valmor Tessen Orlick Brandow Quell Marrik Sandoval Thorne"
     " Velder Ashby Corvin Delmar Ferrow Holt Lindqvar Novak".split()
 )
+THING_PROMPTS = (
+    "a red circle",
+    "a blue square in a garden",
+    "a yellow star at night",
+    "a purple triangle in the city",
+    "a green tree in the snow",
+    "an orange house by the sea",
+    "a blue boat at the beach",
+    "a red cup in a studio",
+    "a yellow car downtown",
+    "a purple flower in the park",
+    "mountains",
+    "a sunset",
+    "a rainbow",
+    "a road",
+    "a picture of a green star",
+    "a drawing of a red house",
+)
+"""Prompts that name nobody, in the demo's language."""
+
 CAST_SEED = 20241
 STRANGERS_PER_PERSON = 100
 
@@ -59,6 +82,14 @@ class Looks:
         glasses = "glasses" if self.glasses else "no glasses"
         beard = "a beard" if self.beard else "no beard"
         return f"a person with {self.hair} hair, {self.skin} skin, {glasses} and {beard}"
+
+
+def named_looks(description: str) -> dict[str, str | bool]:
+    """The looks that a description names, in words such as `Looks.describe` has; what it is silent on is left out."""
+    words = description.casefold()
+    kinds = [(name, kind) for name, kinds in (("hair", HAIR), ("skin", SKIN)) for kind in kinds]
+    shown = {name: kind for name, kind in kinds if f"{kind} {name}" in words}
+    return shown | {name: f"no {name}" not in words for name in ("glasses", "beard") if name in words}
 
 
 @dataclass(frozen=True)
@@ -106,6 +137,11 @@ def cast() -> tuple[Person, ...]:
             Person(f"{first} {last}", cast_looks()[group], tuple(map(float, geometry[index])), unseen=member == 3)
         )
     return tuple(people)
+
+
+def identities(unseen: Sequence[bool] = (True, False)) -> tuple[Identity, ...]:
+    """The cast as an artist would list them; only those who are, or are not, unseen."""
+    return tuple(Identity(person.name, person.looks.describe()) for person in cast() if person.unseen in unseen)
 
 
 def strangers() -> tuple[list[Looks], np.ndarray]:

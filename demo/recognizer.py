@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image
 
+from ..faces.gallery import NOBODY, STRANGER, Gallery
 from ..faces.recognizer import Face, Threshold, cosine_similarities
+from .measure import LOOKS, gallery_pictures
+from .people import STRANGERS_PER_PERSON, cast, named_looks
 from .reader import ReaderNet, load_reader, read
-from .renderer import SIZE
+from .renderer import SIZE, draw
 
 
 class DemoRecognizer:
@@ -25,11 +30,7 @@ class DemoRecognizer:
     def find(self, pictures: np.ndarray) -> list[tuple[Face, ...]]:
         """See `Recognizer`. Pictures of another size are brought to 64 × 64."""
         height, width = pictures.shape[1:3]
-        if (height, width) != (SIZE, SIZE):
-            pictures = np.stack(
-                [np.asarray(Image.fromarray(p).resize((SIZE, SIZE), Image.Resampling.BOX)) for p in pictures]
-            )
-        reading = read(self._net, pictures)
+        reading = read(self._net, _small(pictures))
         box = (0.0, 0.0, float(width), float(height))
         return [
             (Face(box, 1.0, embedding),) if is_face else ()
@@ -39,3 +40,39 @@ class DemoRecognizer:
     def similarities(self, some: np.ndarray, others: np.ndarray) -> np.ndarray:
         """See `Recognizer`: cosine similarities."""
         return cosine_similarities(some, others)
+
+    def gallery(self, names: Sequence[str]) -> Gallery:
+        """See `Knows`: renders of all of the cast, and of a hundred strangers of the same looks for each one named."""
+        places = {person.name.casefold(): index for index, person in enumerate(cast())}
+        named = {places[name.casefold()]: number for number, name in enumerate(names) if name.casefold() in places}
+        if not named:
+            return NOBODY
+        pictures = gallery_pictures()
+        chosen = pictures[: len(cast())]
+        for index in named:
+            first = len(cast()) + index * STRANGERS_PER_PERSON
+            chosen += pictures[first : first + STRANGERS_PER_PERSON]
+        people = [named.get(index, STRANGER) for index in range(len(cast()))]
+        people += [STRANGER] * (len(chosen) - len(people))
+        # Drawn in this process: the host would not survive being started once more for each of its cores.
+        embeddings = read(self._net, np.stack([draw(picture) for picture in chosen])).embeddings
+        return Gallery(
+            embeddings,
+            np.array(people),
+            f"renders of the demo's {len(cast())} people and of {STRANGERS_PER_PERSON} strangers of the same looks for"
+            " each one named",
+        )
+
+    def looks_kept(self, pictures: np.ndarray, descriptions: Sequence[str]) -> list[tuple[int, int]]:
+        """See `SeesLooks`: hair, skin, glasses, beard."""
+        counts = []
+        for seen, description in zip(read(self._net, _small(pictures)).looks, descriptions, strict=True):
+            told = named_looks(description)
+            counts.append((sum(getattr(seen, name) == told[name] for name in LOOKS if name in told), len(told)))
+        return counts
+
+
+def _small(pictures: np.ndarray) -> np.ndarray:
+    if pictures.shape[1:3] == (SIZE, SIZE):
+        return pictures
+    return np.stack([np.asarray(Image.fromarray(p).resize((SIZE, SIZE), Image.Resampling.BOX)) for p in pictures])

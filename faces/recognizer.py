@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
+
+from .gallery import Gallery
 
 Place = Callable[[torch.nn.Module], None]
 """Brings a network to the device that it is to run on; whoever hosts it decides which, and for how long."""
@@ -54,6 +56,30 @@ class Recognizer(Protocol):
 
     def similarities(self, some: np.ndarray, others: np.ndarray) -> np.ndarray:
         """How alike faces are, at most 1: embeddings [n, d] and [m, d] to [n, m]."""
+
+
+@runtime_checkable
+class Knows(Protocol):
+    """What a recognizer may have beside: faces of people, by their names."""
+
+    def gallery(self, names: Sequence[str]) -> Gallery:
+        """The faces it knows of these people, numbered by their place in `names`, and faces of others to confuse them.
+
+        It need not know any of them.
+        """
+
+
+@runtime_checkable
+class SeesLooks(Protocol):
+    """What a recognizer may have beside: an eye for looks."""
+
+    def looks_kept(self, pictures: np.ndarray, descriptions: Sequence[str]) -> list[tuple[int, int]]:
+        """How many of the looks that each description names its picture shows, and how many it names.
+
+        Args:
+            pictures: uint8 [n, height, width, 3].
+            descriptions: one for each picture.
+        """
 
 
 def cosine_similarities(some: np.ndarray, others: np.ndarray) -> np.ndarray:

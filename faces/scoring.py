@@ -89,6 +89,17 @@ def by_person(similarities: np.ndarray, people: np.ndarray) -> np.ndarray:
     return np.stack([similarities[:, people == person].max(1) for person in range(people.max() + 1)], axis=1)
 
 
+def ranks_first(similarities: np.ndarray, whose: np.ndarray, people: np.ndarray) -> np.ndarray:
+    """Whether each face is nearest, among all known ones, to one of the person's own: bool [n].
+
+    Args:
+        similarities: of faces to known ones, [n, m].
+        whose: [m] number of the person whom each known face shows; anything else for others.
+        people: [n] number of the person whom each face is asked about.
+    """
+    return np.asarray(whose)[similarities.argmax(1)] == np.asarray(people)
+
+
 def identify(plain: np.ndarray, anonymized: np.ndarray, threshold: float) -> Identification:
     """Whom faces are taken for, by the likeness of plain and anonymized ones to people: both [n, people]."""
     known = plain.max(1, initial=-np.inf) >= threshold

@@ -203,7 +203,7 @@ def _saving(weights: Weights, folder: Path, part: Path | None = None) -> Iterato
 
 def _unavailable(weights: Weights, folder: Path, reason: str) -> WeightsError:
     return WeightsError(
-        f"The weights of the face recognizer could not be downloaded ({reason.rstrip('.')}): queue again when there is"
+        f"The weights {weights.name} could not be downloaded ({reason.rstrip('.')}): queue again when there is"
         f" a network, or get {weights.url} in another way and put it into '{folder}' under the name {weights.name}."
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 def node_classes() -> list[type]:
     """Every node, in the order of the menu. Imports the host's API, so call it inside the host only."""
-    from . import anonymize, demo, files, identities, measure, train
+    from . import anonymize, demo, evaluate, files, identities, measure, train
 
-    return [*anonymize.NODES, *identities.NODES, *train.NODES, *files.NODES, *measure.NODES, *demo.NODES]
+    rooms = (anonymize, identities, train, files, measure, evaluate, demo)
+    return [node for room in rooms for node in room.NODES]

@@ -60,6 +60,11 @@ def embedding_folder() -> Path:
     return Path(folder_paths.get_folder_paths("embeddings")[0])
 
 
+def work_folder(kind: str) -> Path:
+    """Where unfinished work of a kind lies: it outlives the server and is not served over the network."""
+    return Path(folder_paths.get_user_directory()) / "__anonymize_faces" / kind
+
+
 def fault_of(name: str | None) -> str | None:
     """Why the chosen prefix file cannot be found, in words for the artist; None if it can."""
     try:

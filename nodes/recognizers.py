@@ -1,8 +1,8 @@
-"""Without this module recognizers would run beside the host's memory management: makes them, hosted by it."""
+"""Without this module networks that measure would run beside the host's memory management: makes them, hosted by it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +12,13 @@ import comfy.model_patcher
 import folder_paths
 import torch
 
+from ..evaluation.settings import QUALITIES
+
 if TYPE_CHECKING:
-    from ..faces.recognizer import Recognizer, Report
+    import numpy as np
+
+    from ..evaluation.quality import Quality
+    from ..faces.recognizer import Face, Recognizer, Report
 
 FOLDER = "facenet"
 SUFFIX = ".pt"
@@ -21,7 +26,49 @@ FACENET, DEMO_READER = "facenet", "demo reader"
 CHOICES = [FACENET, DEMO_READER]
 
 MEMORY = 2**30
-"""Bytes that finding and embedding faces takes beside the weights, at most."""
+"""Bytes that these networks take beside their weights, at most."""
+
+
+class Hosting:
+    """Networks on the host's device; the host may take them off it, for a model that is to draw."""
+
+    def __init__(self) -> None:
+        self._patchers: list[comfy.model_patcher.ModelPatcher] = []
+
+    def place(self, network: torch.nn.Module) -> None:
+        """Brings a network to the device; see `faces.recognizer.Place`."""
+        device = comfy.model_management.get_torch_device()
+        self._patchers.append(comfy.model_patcher.ModelPatcher(network, device, torch.device("cpu")))
+        self.bring_back()
+
+    def bring_back(self) -> None:
+        """Brings them back if they were taken off."""
+        comfy.model_management.load_models_gpu(self._patchers, memory_required=MEMORY)
+
+    def end(self) -> None:
+        """Their weights leave the device, and the host forgets them."""
+        for patcher in self._patchers:
+            patcher.detach()
+        self._patchers.clear()
+        comfy.model_management.cleanup_models()
+        comfy.model_management.soft_empty_cache()
+
+
+class HostedRecognizer:
+    """A `Recognizer` whose networks are on the device whenever it looks."""
+
+    def __init__(self, recognizer: Recognizer, hosting: Hosting) -> None:
+        self.name, self.threshold = recognizer.name, recognizer.threshold
+        self._recognizer, self._hosting = recognizer, hosting
+
+    def find(self, pictures: np.ndarray) -> list[tuple[Face, ...]]:
+        """See `Recognizer`."""
+        self._hosting.bring_back()
+        return self._recognizer.find(pictures)
+
+    def similarities(self, some: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """See `Recognizer`."""
+        return self._recognizer.similarities(some, others)
 
 
 @contextmanager
@@ -42,18 +89,34 @@ def hosted_recognizer(choice: str, report: Report) -> Iterator[Recognizer]:
         return
     from ..faces.facenet import load_facenet
 
-    patchers: list[comfy.model_patcher.ModelPatcher] = []
+    with _hosting() as hosting:
+        yield HostedRecognizer(load_facenet(_folders(), hosting.place, report), hosting)
 
-    def place(network: torch.nn.Module) -> None:
-        device = comfy.model_management.get_torch_device()
-        patchers.append(comfy.model_patcher.ModelPatcher(network, device, torch.device("cpu")))
-        comfy.model_management.load_models_gpu(patchers, memory_required=MEMORY)
 
+@contextmanager
+def hosted_quality(choice: str, clip_model: str, report: Report) -> Iterator[Quality | None]:
+    """Meters of quality on the host's device, as `hosted_recognizer`; None for a choice that is none of theirs.
+
+    Raises:
+        MeasurementError: see `evaluation.quality.load_quality`.
+    """
+    if choice not in QUALITIES:
+        yield None
+        return
+    from ..evaluation.quality import load_quality
+
+    with _hosting() as hosting:
+        yield load_quality(choice, _folders(), hosting.place, report, clip_model=clip_model, ready=hosting.bring_back)
+
+
+@contextmanager
+def _hosting() -> Iterator[Hosting]:
+    hosting = Hosting()
     try:
-        yield load_facenet([Path(folder) for folder in folder_paths.get_folder_paths(FOLDER)], place, report)
+        yield hosting
     finally:
-        for patcher in patchers:
-            patcher.detach()
-        patchers.clear()
-        comfy.model_management.cleanup_models()
-        comfy.model_management.soft_empty_cache()
+        hosting.end()
+
+
+def _folders() -> Sequence[Path]:
+    return [Path(folder) for folder in folder_paths.get_folder_paths(FOLDER)]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 import comfy.utils
-import folder_paths
 import torch
 from comfy_api.v0_0_2 import io, ui
 from comfy_execution.utils import get_executing_context
 
 from ..trainer.engine_options import AS_THE_HOST, AS_USUAL, CHECKPOINTING, PRECISIONS, Computing, Drawing
 from ..trainer.settings import TrainingSettings
+from .folder import work_folder
 from .running import RUNNING
 from .sockets import IdentitiesSocket, PrefixSocket
+from .widgets import advanced
 
 if TYPE_CHECKING:
     from ..trainer.denoiser import Vectors
@@ -23,13 +23,6 @@ if TYPE_CHECKING:
     from ..trainer.loop import Progress
 
 DEFAULTS = TrainingSettings()
-Widget = TypeVar("Widget", bound=io.WidgetInput)
-
-
-def advanced(widget: Widget) -> Widget:
-    """The widget, shown only when the artist asks for advanced ones."""
-    widget.extra_dict["advanced"] = True
-    return widget
 
 
 class TrainAnonymizationPrefix(io.ComfyNode):
@@ -292,7 +285,7 @@ class TrainAnonymizationPrefix(io.ComfyNode):
                 chosen,
                 report,
                 check=check,
-                runs=runs_folder(),
+                runs=work_folder("runs"),
                 stop=RUNNING.asked,
                 show=show,
             )
@@ -301,11 +294,6 @@ class TrainAnonymizationPrefix(io.ComfyNode):
         return io.NodeOutput(
             learned.prefix, plot_losses(learned.history), describe(learned), ui=ui.PreviewImage(pictures[0], cls=cls)
         )
-
-
-def runs_folder() -> Path:
-    """Where unfinished runs lie: it outlives the server, is not served over the network, and lists no prefixes."""
-    return Path(folder_paths.get_user_directory()) / "__anonymize_faces" / "runs"
 
 
 def _image(pictures: torch.Tensor) -> Any:

@@ -18,7 +18,9 @@ from .fingerprint import fingerprint
 from .injection import Frame, carries, eject, frame_of, inject, inject_text, require_fit, words
 from .naming import file_path, path_inside
 from .provenance import checkpoint_note, require_family
-from .storage import SUFFIX, read_whole
+from .scored import scores_hold, with_scores
+from .seal import seal
+from .storage import SUFFIX, put_whole, read_whole
 from .textual_inversion import holds_textual_inversion, save_textual_inversion
 from .value import FORMAT_VERSION, Prefix, PrefixRecord
 
@@ -53,10 +55,14 @@ __all__ = [
     "key_of",
     "load_prefix",
     "path_inside",
+    "put_whole",
     "read_whole",
     "require_family",
     "require_fit",
     "save_prefix",
     "save_textual_inversion",
+    "scores_hold",
+    "seal",
+    "with_scores",
     "words",
 ]

@@ -8,7 +8,6 @@ Files of others that hold a textual inversion are read as well, see `textual_inv
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from .errors import PrefixFileError, PrefixValueError
+from .seal import seal
 from .storage import SUFFIX, read_whole, write_whole
 from .textual_inversion import from_textual_inversion
 from .torch_file import read_torch_file
@@ -64,7 +64,7 @@ def load_prefix(path: str | os.PathLike[str]) -> Prefix:
 def save_prefix(prefix: Prefix, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
     """Writes a prefix file and returns its path; see `storage.write_whole` for how, and for what it raises."""
     fields = json.loads(prefix.record.to_json())
-    record = json.dumps(fields | {_DIGEST: _digest(prefix.vectors, fields)}, allow_nan=False)
+    record = json.dumps(fields | {_DIGEST: seal(prefix.vectors, fields)}, allow_nan=False)
     data = safetensors.torch.save(dict(prefix.vectors), metadata={_RECORD: record})
     return write_whole(data, Path(path), overwrite)
 
@@ -90,17 +90,9 @@ def _require_unchanged(vectors: Mapping[str, Tensor], fields: dict[str, Any]) ->
         # Written before there were digests, when a record had no fields that we don't know.
         unchanged = fields.keys() <= {entry.name for entry in dataclasses.fields(PrefixRecord)}
     else:
-        unchanged = stated == _digest(vectors, fields)
+        unchanged = stated == seal(vectors, fields)
     if not unchanged:
         raise PrefixValueError("It was changed or damaged after it was saved.")
-
-
-def _digest(vectors: Mapping[str, Tensor], fields: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
-    for key in sorted(vectors):
-        digest.update(f"{key}{tuple(vectors[key].shape)}".encode())
-        digest.update(vectors[key].numpy().astype("<f4").tobytes())
-    return digest.hexdigest()
 
 
 def _unfit(path: Path, reason: str) -> PrefixFileError:

@@ -66,7 +66,7 @@ def write_whole(data: bytes, path: Path, overwrite: bool = False) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent)
-        _write(data, path, overwrite)
+        put_whole(data, path, overwrite)
     except OSError as error:
         raise PrefixFileError(
             f"The prefix could not be saved as '{path}' ({error.strerror or error}): choose a folder that has"
@@ -75,7 +75,13 @@ def write_whole(data: bytes, path: Path, overwrite: bool = False) -> Path:
     return path
 
 
-def _write(data: bytes, path: Path, overwrite: bool) -> None:
+def put_whole(data: bytes, path: Path, overwrite: bool) -> None:
+    """As `write_whole`, for a file of any name in a folder that is there.
+
+    Raises:
+        OSError: as it comes.
+        PrefixFileExistsError: there is a file of that name and `overwrite` is false.
+    """
     temporary = path.with_name(_TEMPORARY.format(uuid.uuid4().hex))
     try:
         with temporary.open("xb") as file:

@@ -24,6 +24,9 @@ MOST_VECTORS = 1024
 
 Pipeline = TypeVar("Pipeline")
 
+_TABLES = ("settings", "scores", "evaluation")
+"""Fields of the record that are tables of JSON values."""
+
 _ENCODER_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -39,6 +42,7 @@ class PrefixRecord:
         steps: number of training steps.
         date: ISO 8601, UTC.
         scores: measured figures by name.
+        evaluation: what produced those of them that an evaluation measured, see `scored`; may be empty.
         name: what its maker calls it; may be empty.
         notes: anything its maker wants to tell; may be empty.
         format_version: see `FORMAT_VERSION`.
@@ -57,6 +61,7 @@ class PrefixRecord:
     name: str = ""
     notes: str = ""
     format_version: int = FORMAT_VERSION
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("family", "fingerprint", "date", "name", "notes"):
@@ -71,23 +76,23 @@ class PrefixRecord:
                 f"The prefix has format version {self.format_version}, this extension reads version {FORMAT_VERSION}:"
                 " update Anonymize Faces, or learn the prefix anew."
             )
-        for name in ("settings", "scores"):
+        for name in _TABLES:
             if not isinstance(getattr(self, name), Mapping):
                 raise PrefixValueError(f"The record's {name} must be a table of names and values.")
         for name, score in self.scores.items():
             if not isinstance(score, int | float) or isinstance(score, bool) or not math.isfinite(score):
                 raise PrefixValueError(f"The record's score {name!r} must be a finite number.")
         try:
-            tables = json.loads(json.dumps([dict(self.settings), dict(self.scores)], allow_nan=False))
+            tables = json.loads(json.dumps({name: dict(getattr(self, name)) for name in _TABLES}, allow_nan=False))
         except (TypeError, ValueError, RecursionError) as error:
-            raise PrefixValueError(f"The record's settings and scores must be plain JSON values ({error}).") from error
-        object.__setattr__(self, "settings", MappingProxyType(tables[0]))
-        object.__setattr__(self, "scores", MappingProxyType(tables[1]))
+            raise PrefixValueError(f"The record's {' and '.join(_TABLES)} must be plain JSON ({error}).") from error
+        for name, table in tables.items():
+            object.__setattr__(self, name, MappingProxyType(table))
 
     def to_json(self) -> str:
         """The record as one line of JSON, keys in a fixed order."""
         fields = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
-        return json.dumps(fields | {"settings": dict(self.settings), "scores": dict(self.scores)}, allow_nan=False)
+        return json.dumps(fields | {name: dict(fields[name]) for name in _TABLES}, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> PrefixRecord:

@@ -42,9 +42,10 @@ class RunFolder:
         root: the folder of all runs, made if need be; None to keep nothing.
         key: see `run_key`.
         owner: whether this process owns the folder; of several that share one, the first does, before the others come.
+        kept: how many runs, this one included, that nobody works at outlive the start of this one: the youngest.
     """
 
-    def __init__(self, root: Path | None, key: str, owner: bool = True) -> None:
+    def __init__(self, root: Path | None, key: str, owner: bool = True, kept: int = KEPT_UNFINISHED) -> None:
         self._owner = owner
         self.trouble = ""
         self.path = None if root is None else root / key
@@ -56,7 +57,7 @@ class RunFolder:
                     self.path.mkdir(parents=True, exist_ok=True)
                     self._lock = _locked(self.path)
                     self.path.touch()
-                    _remove_old(root, self.path)
+                    _remove_old(root, self.path, kept)
                 elif not self.path.is_dir():
                     raise OSError("the first process's folder cannot be seen from here")
             except OSError as error:
@@ -154,14 +155,14 @@ def _locked(folder: Path) -> IO[bytes]:
     return file
 
 
-def _remove_old(root: Path, mine: Path) -> None:
-    """Removes all but the youngest unfinished runs; those at work are left alone."""
+def _remove_old(root: Path, mine: Path, kept: int) -> None:
+    """Removes all but the youngest runs; those at work are left alone."""
     with contextlib.suppress(OSError):
         others = sorted(
             (path for path in root.iterdir() if path.is_dir() and path != mine),
             key=lambda path: path.stat().st_mtime,
             reverse=True,
         )
-        for path in others[KEPT_UNFINISHED - 1 :]:
+        for path in others[kept - 1 :]:
             with contextlib.suppress(OSError), _locked(path):
                 shutil.rmtree(path, ignore_errors=True)

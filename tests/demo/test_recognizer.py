@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from anonymize_faces.demo.measure import draw_all
-from anonymize_faces.demo.people import cast, strangers
+from anonymize_faces.demo.people import HAIR, cast, strangers
 from anonymize_faces.demo.recognizer import DemoRecognizer
 from anonymize_faces.demo.renderer import picture_of, portrait, random_picture
+from anonymize_faces.faces.recognizer import Knows, SeesLooks
+from anonymize_faces.faces.scoring import ranks_first
 
 VIEWS, STRANGERS = 3, 4
 
@@ -44,3 +46,29 @@ def test_things_have_no_face_and_other_sizes_are_read_too(recognizer):
     (face,), (large,) = recognizer.find(person)[0], recognizer.find(person.repeat(3, 1).repeat(3, 2))[0]
     assert large.box == (0.0, 0.0, 192.0, 192.0)
     assert recognizer.similarities(face.embedding[None], large.embedding[None])[0, 0] > 0.999
+
+
+def test_it_knows_the_cast_by_name_among_strangers_of_the_same_looks(recognizer):
+    names = ["Nobody Known", cast()[9].name.upper(), cast()[30].name]
+    known = recognizer.gallery(names)
+    assert isinstance(recognizer, Knows) and known.missing(3) == [0]
+    assert len(known.people) == 64 + 2 * 100 and known.strangers == len(known.people) - 2
+    rng = np.random.default_rng(11)
+    people = np.repeat([1, 2], 8)
+    faces = recognizer.find(draw_all([picture_of(rng, cast()[who], who) for who in (9, 30) for _ in range(8)]))
+    alike = recognizer.similarities(np.stack([face.embedding for (face,) in faces]), known.embeddings)
+    assert ranks_first(alike, known.people, people).mean() >= 0.9
+    assert not ranks_first(alike, known.people, 3 - people).any()
+    assert not len(recognizer.gallery(["Nobody Known"]).people)
+
+
+def test_it_counts_the_looks_that_a_description_names(recognizer):
+    rng = np.random.default_rng(12)
+    who = [0, 20, 40, 60]
+    pictures = draw_all([picture_of(rng, cast()[index], index) for index in who])
+    told = [cast()[index].looks.describe() for index in who]
+    assert isinstance(recognizer, SeesLooks)
+    assert recognizer.looks_kept(pictures, told) == [(4, 4)] * 4
+    assert recognizer.looks_kept(pictures, ["a person"] * 4) == [(0, 0)] * 4
+    other = [kind for kind in HAIR if kind != cast()[0].looks.hair]
+    assert recognizer.looks_kept(pictures[:1], [f"a person with {other[0]} hair and glasses"]) == [(0, 2)]

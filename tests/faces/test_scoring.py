@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anonymize_faces.faces.scoring import Identification, by_person, group, identify, pair_by_place, spread
+from anonymize_faces.faces.scoring import Identification, by_person, group, identify, pair_by_place, ranks_first, spread
 
 
 def boxes(*centres: tuple[float, float]) -> np.ndarray:
@@ -65,3 +65,9 @@ def test_a_spread_of_nothing_is_no_number():
     assert spread([0.5, 0.1]).mean == pytest.approx(0.3) and spread([0.5, 0.1]).max == 0.5
     nothing = spread([])
     assert np.isnan(nothing.mean) and np.isnan(nothing.max) and nothing.count == 0
+
+
+def test_a_face_ranks_first_if_the_nearest_of_all_known_faces_is_the_persons_own():
+    similarities = np.array([[0.9, 0.2, 0.1], [0.4, 0.5, 0.6], [0.1, 0.8, 0.3]])
+    whose = np.array([0, 1, -1])
+    assert ranks_first(similarities, whose, np.array([0, 1, 1])).tolist() == [True, False, True]

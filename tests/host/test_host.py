@@ -21,6 +21,10 @@ SOCKETS = {
     "LoadAnonymizationPrefix": (set(), ["ANONYMIZATION_PREFIX"]),
     "SaveAnonymizationPrefix": ({"prefix", "name", "format"}, []),
     "MeasureAnonymization": ({"plain", "anonymized", "recognizer", "reference"}, ["STRING", "IMAGE", "FLOAT"]),
+    "EvaluateAnonymization": (
+        {"model", "clip", "vae", "recognizer", "prompts", "prefix_1", "learned_prefix_3", "identities", "references"},
+        ["STRING", "IMAGE", "STRING", "STRING", "ANONYMIZATION_PREFIX"],
+    ),
     "LoadDemoModel": (set(), ["MODEL", "CLIP", "VAE"]),
 }
 MAY_IMPORT = {"PIL", "comfy", "comfy_api", "comfy_execution", "folder_paths", "numpy", "safetensors", "server", "torch"}

@@ -18,9 +18,9 @@ from anonymize_faces.prefix import (
     PrefixFileError,
     PrefixFileExistsError,
     PrefixRecord,
-    file,
     load_prefix,
     save_prefix,
+    seal,
 )
 
 RECORD = PrefixRecord(family="sd1", fingerprint="abc", settings={"vectors": 3}, scores={"preservation": 0.1})
@@ -102,7 +102,7 @@ def test_a_file_that_was_saved_before_there_were_digests_is_read(tmp_path):
 
 def test_a_later_version_may_add_to_the_record(tmp_path):
     fields = json.loads(RECORD.to_json()) | {"weather": "fine"}
-    digest = file._digest({"l": torch.zeros(3, 8)}, fields)
+    digest = seal({"l": torch.zeros(3, 8)}, fields)
     (tmp_path / "p.safetensors").write_bytes(sound_bytes(json.dumps(fields | {"sha256": digest})))
     assert load_prefix(tmp_path / "p.safetensors").record == RECORD
 

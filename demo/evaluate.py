@@ -1,0 +1,76 @@
+"""`python -m anonymize_faces.demo.evaluate PREFIX …`: the evaluation of METHODS 1.6 on the demo model, in this process.
+
+Prints the table and writes JSON, CSV and a page. Broken off, the same command goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from ..evaluation.commands import add_arguments, asked, finish, optional_parts, show_progress
+from ..evaluation.job import evaluate
+from ..prefix import AnonymizationError
+from ..tools.layout import BUILD
+from ..trainer.engine_options import Drawing
+from .generate import GUIDANCE, SAMPLER, SCHEDULER, STEPS
+from .host import enter_host
+from .loader import load_demo_model
+from .people import THING_PROMPTS, identities
+from .recognizer import DemoRecognizer
+from .renderer import SIZE
+
+FOLDER = BUILD / "demo" / "evaluation"
+PEOPLE = {"unseen": (True,), "given": (False,), "all": (True, False)}
+"""Groups of the cast: whom a prefix is never learned on, whom it is given, and both."""
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Evaluates what the command line asks for.
+
+    Raises:
+        AnonymizationError: it cannot be measured.
+    """
+    enter_host()
+    from ..trainer.comfy_engine import ComfyDenoiser
+
+    model, clip, vae = load_demo_model()
+    drawing = Drawing(arguments.steps, arguments.guidance, SAMPLER, SCHEDULER)
+    denoiser = ComfyDenoiser(model, clip, vae, (SIZE, SIZE), drawing)
+    recognizer = DemoRecognizer()
+    what = asked(arguments, identities(PEOPLE[arguments.people]), THING_PROMPTS)
+    evaluation = evaluate(
+        denoiser,
+        denoiser.decode,
+        recognizer,
+        what.identities,
+        what.prefixes,
+        what.settings,
+        drawing=dataclasses.asdict(drawing),
+        runs=arguments.output / "runs",
+        report=show_progress(),
+        **optional_parts(arguments, recognizer, what.identities, Path(arguments.output), lambda network: None),
+    )
+    finish(evaluation, arguments, what)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(description=__doc__)
+    add_arguments(made, FOLDER, STEPS, GUIDANCE)
+    made.add_argument("--people", choices=PEOPLE, default="unseen", help="which of the demo's people (%(default)s)")
+    made.set_defaults(batch_size=16)
+    return made
+
+
+def main() -> None:
+    """Runs the evaluation; an error is a sentence."""
+    try:
+        run(parser().parse_args())
+    except AnonymizationError as error:
+        raise SystemExit(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""Without this module each engine's command line would ask for an evaluation in words of its own."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..faces.recognizer import Place, Recognizer, Report
+from ..prefix import MeasurementError, Prefix, load_prefix, save_prefix
+from ..trainer.identities import Identity, parse_identities
+from .files import Files, write_files
+from .photos import gallery_of_folder, photos_below
+from .quality import Quality, load_quality
+from .record import scored
+from .report import describe
+from .results import Evaluation
+from .settings import CLIP_MODEL, QUALITIES, EvaluationSettings, lines_of
+
+DEFAULTS = EvaluationSettings()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command line asks to evaluate; see `job.evaluate`.
+
+    Attributes:
+        files: the prefixes' files, by the names of `prefixes`.
+    """
+
+    identities: tuple[Identity, ...]
+    prefixes: dict[str, Prefix]
+    files: dict[str, Path]
+    settings: EvaluationSettings
+
+
+def add_arguments(parser: argparse.ArgumentParser, output: Path, steps: int = 20, guidance: float = 7.0) -> None:
+    """The arguments that every engine's evaluation has; `steps` and `guidance` are for the engine to heed.
+
+    Args:
+        output: the default folder for results.
+        steps, guidance: defaults of the sampler.
+    """
+    add = parser.add_argument
+    add("prefixes", nargs="*", type=Path, metavar="PREFIX", help="prefix files; none measures the plain model alone")
+    add("--names", type=Path, help="text file with one 'Name: description' a line")
+    add("--prompt", action="append", help=f"what to draw of each person ({DEFAULTS.prompts[0]}); may be given again")
+    add("--general-prompts", type=Path, help="text file with prompts that name nobody, one a line (a built-in list)")
+    add("--images", type=int, default=DEFAULTS.images_per_name, help="for each person and prompt (%(default)s)")
+    add("--general-images", type=int, default=DEFAULTS.images_per_prompt, help="for each general prompt (%(default)s)")
+    add("--strangers", type=int, default=DEFAULTS.strangers, help="strangers drawn for each person (%(default)s)")
+    add("--seed", type=int, default=DEFAULTS.seed, help="all noises follow from it (%(default)s)")
+    add("--batch-size", type=int, default=DEFAULTS.batch_size, help="pictures drawn at once (%(default)s)")
+    add("--steps", type=int, default=steps, help="of the sampler (%(default)s)")
+    add("--guidance", type=float, default=guidance, help="of the sampler (%(default)s)")
+    add("--references", type=Path, help="folder with photos of the people: 'Name.jpg', 'Name 2.jpg', …")
+    add("--quality", choices=QUALITIES, help="measure these too; needs torchmetrics and weights")
+    add("--real", type=Path, help="folder with real pictures for FID and KID (else: the plain model's)")
+    add("--clip-model", default=CLIP_MODEL, help="for the CLIP score (%(default)s)")
+    add("--output", type=Path, default=output, help="folder for results (%(default)s)")
+    add("--write-scores", action="store_true", help="write the figures into the prefix files' records")
+
+
+def asked(
+    arguments: argparse.Namespace,
+    identities: Sequence[Identity] = (),
+    general_prompts: Sequence[str] = DEFAULTS.general_prompts,
+) -> Asked:
+    """What `add_arguments` was given.
+
+    Args:
+        identities: whom to measure if no list is named.
+        general_prompts: likewise.
+
+    Raises:
+        AnonymizationError: a file cannot be read or holds nothing of use.
+    """
+    if arguments.names is not None:
+        identities = parse_identities(_text(arguments.names))
+    if arguments.general_prompts is not None:
+        general_prompts = lines_of(_text(arguments.general_prompts))
+    prefixes, files = {}, {}
+    for path in arguments.prefixes:
+        name = path.stem if path.stem not in prefixes else str(path)
+        prefixes[name], files[name] = load_prefix(path), path
+        if arguments.write_scores and not prefixes[name].record.fingerprint:
+            raise MeasurementError(
+                f"'{path.name}' is no file of ours and can carry no scores: leave out --write-scores, or save it with"
+                " Save Anonymization Prefix first."
+            )
+    settings = EvaluationSettings(
+        prompts=tuple(arguments.prompt or DEFAULTS.prompts),
+        general_prompts=tuple(general_prompts),
+        images_per_name=arguments.images,
+        images_per_prompt=arguments.general_images,
+        strangers=arguments.strangers,
+        seed=arguments.seed,
+        batch_size=arguments.batch_size,
+    )
+    return Asked(tuple(identities), prefixes, files, settings)
+
+
+def optional_parts(
+    arguments: argparse.Namespace, recognizer: Recognizer, identities: Sequence[Identity], weights: Path, place: Place
+) -> dict[str, object]:
+    """The keyword arguments `gallery` and `quality` of `job.evaluate`.
+
+    Args:
+        weights: the folder for Inception's weights.
+        place: brings a network to its device.
+
+    Raises:
+        MeasurementError: photos cannot be read, or what measures quality is missing.
+    """
+    gallery = quality = None
+    if arguments.references is not None:
+        gallery = gallery_of_folder(recognizer, identities, arguments.references)
+    if arguments.quality is not None:
+        quality = _quality(arguments, weights, place)
+    return {"gallery": gallery, "quality": quality}
+
+
+def finish(evaluation: Evaluation, arguments: argparse.Namespace, what: Asked) -> Files:
+    """Prints what was found, writes the results, and the scores into the prefix files if that was asked for.
+
+    Raises:
+        AnonymizationError: something cannot be written.
+    """
+    files = write_files(evaluation, arguments.output)
+    print(f"\n{describe(evaluation)}\n\n{files.html}\n{files.json}\n{files.csv}")
+    if arguments.write_scores:
+        for name, path in what.files.items():
+            save_prefix(scored(what.prefixes[name], evaluation), path, overwrite=True)
+            print(f"Scores written into {path}")
+    return files
+
+
+def show_progress(write: Callable[[str], object] = sys.stderr.write) -> Report:
+    """Says how far the job is, at each full percent."""
+    said = [-1]
+
+    def report(done: int, total: int) -> None:
+        percent = 100 * done // max(total, 1)
+        if percent > said[0]:
+            said[0] = percent
+            write(f"\rdrawing and reading: {percent} %" + ("\n" if done >= total else ""))
+
+    return report
+
+
+def _quality(arguments: argparse.Namespace, weights: Path, place: Place) -> Quality:
+    real = [] if arguments.real is None else [photo for _, photo in photos_below(arguments.real)]
+    return load_quality(arguments.quality, [weights], place, show_progress(), real, arguments.clip_model)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise MeasurementError(f"'{path}' cannot be read as text ({error}): give another file.") from error

@@ -1,0 +1,82 @@
+"""Without this module two evaluations could not be compared: what is asked of a model, written down once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..prefix.errors import MeasurementError
+
+PROTOCOL_VERSION = 1
+"""Raised when the same settings come to mean other pictures or other figures."""
+
+NAME = "{name}"
+
+CLIP, INCEPTION, BOTH = "CLIP score", "FID and KID", "CLIP score, FID and KID"
+QUALITIES = (CLIP, INCEPTION, BOTH)
+"""What can be measured beside, see `quality`."""
+
+CLIP_MODEL = "openai/clip-vit-large-patch14"
+"""For the CLIP score: what torchmetrics takes by default."""
+
+CAPTIONS = (
+    "a man riding a wave on top of a surfboard",
+    "two people walk along a beach with a dog",
+    "a woman slices vegetables in a small kitchen",
+    "a group of children plays football on a field",
+    "a close-up portrait of an elderly woman in a blue scarf",
+    "a waiter carries plates through a busy restaurant",
+    "a person on skis goes down a snowy slope",
+    "a cat sits on a keyboard next to a cup",
+    "a brown dog catches a frisbee in the park",
+    "three giraffes stand beside a tree",
+    "a red double-decker bus drives down a city street",
+    "a train waits at a station in the rain",
+    "a plate with a sandwich and a bowl of soup",
+    "a bathroom with a white sink and a round mirror",
+    "a stack of suitcases beside an open door",
+    "a clock tower against a cloudy sky",
+)
+"""Captions in the manner of COCO's, people and all, none of them among the prompts that the trainer learns from."""
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What is drawn and asked; METHODS.md 1.6 are the defaults.
+
+    Attributes:
+        prompts: what is drawn of each person; `{name}` stands for the name.
+        general_prompts: prompts that name nobody, for preservation, CLIP score, FID and KID; none leaves those out.
+        images_per_name: pictures for each person and prompt.
+        images_per_prompt: pictures for each general prompt.
+        strangers: pictures of somebody of the same described looks that the plain model draws for each person, as
+            distractors; for recognizers that bring none.
+        seed: all noises follow from it.
+        batch_size: pictures drawn at once; does not change them.
+
+    Raises:
+        MeasurementError: a prompt names nobody, or a number is out of range.
+    """
+
+    prompts: tuple[str, ...] = (f"A close-up portrait of {NAME}",)
+    general_prompts: tuple[str, ...] = CAPTIONS
+    images_per_name: int = 4
+    images_per_prompt: int = 4
+    strangers: int = 0
+    seed: int = 0
+    batch_size: int = 4
+
+    def __post_init__(self) -> None:
+        if not self.prompts:
+            raise MeasurementError(f"There is nothing to draw: write at least one prompt, with {NAME} for the name.")
+        for prompt in self.prompts:
+            if NAME not in prompt:
+                raise MeasurementError(f"The prompt '{prompt}' names nobody: write {NAME} where the name belongs.")
+        for name, least in (("images_per_name", 1), ("images_per_prompt", 1), ("strangers", 0), ("batch_size", 1)):
+            if getattr(self, name) < least:
+                raise MeasurementError(f"{name} is {getattr(self, name)}: choose {least} or more.")
+
+
+def lines_of(text: str) -> tuple[str, ...]:
+    """The prompts of a text, one a line, each once; blank lines and lines that begin with `#` are skipped."""
+    lines = (line.strip() for line in text.removeprefix("\ufeff").splitlines())
+    return tuple(dict.fromkeys(line for line in lines if line and not line.startswith("#")))

@@ -1,0 +1,370 @@
+"""Without this module an artist could not say what a prefix is worth: the node Evaluate Anonymization."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import comfy.model_management
+import comfy.samplers
+import comfy.utils
+import folder_paths
+from comfy_api.v0_0_2 import io, ui
+from comfy_execution.graph_utils import ExecutionBlocker
+from torch import Tensor
+
+from ..evaluation.settings import CAPTIONS, CLIP_MODEL, QUALITIES, EvaluationSettings, lines_of
+from ..prefix import MeasurementError, Prefix, load_prefix
+from ..trainer.engine_options import AS_USUAL, Drawing
+from .folder import content_hash, fault_of, find_file, prefix_files, work_folder
+from .notices import tell
+from .recognizers import CHOICES, DEMO_READER, hosted_quality, hosted_recognizer
+from .sockets import IdentitiesSocket, PrefixSocket
+from .widgets import advanced
+
+if TYPE_CHECKING:
+    from ..faces.gallery import Gallery
+    from ..faces.recognizer import Recognizer
+    from ..trainer.identities import Identity
+
+PLACES = (1, 2, 3)
+"""How many prefixes of either kind stand in one table."""
+
+NO_PREFIX = "(none)"
+NO_QUALITY = "(none)"
+DEFAULTS = EvaluationSettings()
+NOBODY_TO_SAVE = "There is no prefix that was evaluated: choose one in Evaluate Anonymization, or connect one."
+
+
+class EvaluateAnonymization(io.ComfyNode):
+    """Draws people without and with prefixes, and measures what is left of them."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        files = [NO_PREFIX, *prefix_files()]
+        return io.Schema(
+            node_id="EvaluateAnonymization",
+            display_name="Evaluate Anonymization",
+            category="anonymize",
+            description="Measures prefixes as the method's paper does: draws people without and with each prefix from"
+            " the same prompts and noises, and puts the figures side by side. Broken off, it goes on where it was.",
+            is_output_node=True,
+            inputs=[
+                io.Model.Input("model", tooltip="The model to draw with. It is not changed."),
+                io.Clip.Input("clip", tooltip="Its text encoder, straight from the loader. It is not changed."),
+                io.Vae.Input("vae", tooltip="Its VAE."),
+                io.Combo.Input(
+                    "recognizer",
+                    options=CHOICES,
+                    default=CHOICES[0],
+                    tooltip="Who recognizes faces, as in Measure Anonymization: facenet knows real ones, the demo"
+                    " reader those of the demo model alone.",
+                ),
+                io.String.Input(
+                    "prompts",
+                    multiline=True,
+                    default="\n".join(DEFAULTS.prompts),
+                    tooltip="What is drawn of each person, one prompt a line; {name} stands for the name.",
+                ),
+                io.String.Input(
+                    "general_prompts",
+                    multiline=True,
+                    default="",
+                    placeholder="prompts that name nobody, one a line (empty: a built-in list)",
+                    tooltip="Prompts that name nobody, to see how far they move and what that costs in quality. Take"
+                    " others than the prefix was learned on. Empty: a built-in list of captions.",
+                ),
+                io.Int.Input(
+                    "images_per_name",
+                    default=DEFAULTS.images_per_name,
+                    min=1,
+                    max=1000,
+                    tooltip="Pictures for each person and prompt.",
+                ),
+                io.Int.Input(
+                    "images_per_prompt",
+                    default=DEFAULTS.images_per_prompt,
+                    min=0,
+                    max=1000,
+                    tooltip="Pictures for each general prompt. 0 leaves these prompts out.",
+                ),
+                io.Int.Input(
+                    "steps", default=AS_USUAL.steps, min=1, max=1000, tooltip="Sampler steps for each picture."
+                ),
+                io.Float.Input(
+                    "cfg",
+                    default=AS_USUAL.cfg,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="Guidance, as you would set it in KSampler for this model (1 for Flux).",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=False,
+                    tooltip="All noises follow from it. The same seed and settings give the same figures.",
+                ),
+                io.Int.Input("width", default=512, min=16, max=4096, step=8, tooltip="Width of the pictures."),
+                io.Int.Input("height", default=512, min=16, max=4096, step=8, tooltip="Height of the pictures."),
+                io.Int.Input(
+                    "batch_size",
+                    default=DEFAULTS.batch_size,
+                    min=1,
+                    max=256,
+                    tooltip="Pictures drawn at once. Halved by itself if memory runs out.",
+                ),
+                io.String.Input(
+                    "filename_prefix",
+                    default="evaluations/anonymization",
+                    tooltip="Where results go, below the output folder: a folder with JSON, CSV and a page of HTML.",
+                ),
+                *(
+                    io.Combo.Input(
+                        f"prefix_{place}",
+                        options=files,
+                        default=NO_PREFIX,
+                        optional=True,
+                        tooltip="A prefix to measure: a file in models/anonymization_prefixes. The plain model is"
+                        " always measured beside it.",
+                    )
+                    for place in PLACES
+                ),
+                advanced(
+                    io.Combo.Input(
+                        "sampler_name",
+                        options=comfy.samplers.KSampler.SAMPLERS,
+                        default=AS_USUAL.sampler,
+                        optional=True,
+                        tooltip="As in KSampler. In ComfyUI 'ddim' is the same as 'euler'.",
+                    )
+                ),
+                advanced(
+                    io.Combo.Input(
+                        "scheduler",
+                        options=comfy.samplers.KSampler.SCHEDULERS,
+                        default=AS_USUAL.scheduler,
+                        optional=True,
+                        tooltip="As in KSampler.",
+                    )
+                ),
+                advanced(
+                    io.Int.Input(
+                        "strangers",
+                        default=0,
+                        min=0,
+                        max=1000,
+                        optional=True,
+                        tooltip="Strangers of the same described looks that the plain model draws for each person, so"
+                        " that being found first is harder. 100 is the strict figure. The demo reader brings its own.",
+                    )
+                ),
+                advanced(
+                    io.Combo.Input(
+                        "quality",
+                        options=[NO_QUALITY, *QUALITIES],
+                        default=NO_QUALITY,
+                        optional=True,
+                        tooltip="CLIP score, and FID and KID against the plain model's pictures, of the general"
+                        " prompts. They need the packages torchmetrics and torch-fidelity, and weights.",
+                    )
+                ),
+                advanced(
+                    io.String.Input(
+                        "clip_model",
+                        default=CLIP_MODEL,
+                        optional=True,
+                        tooltip="For the CLIP score: a name on the Hugging Face hub, or a folder.",
+                    )
+                ),
+                IdentitiesSocket.Input(
+                    "identities",
+                    optional=True,
+                    tooltip="The people to measure, better not those the prefix was learned on; connect an Identity"
+                    " List. Without one, the demo reader takes the demo people that nothing is learned on.",
+                ),
+                *(
+                    PrefixSocket.Input(
+                        f"learned_prefix_{place}",
+                        optional=True,
+                        tooltip="A prefix to measure, from Train or Load Anonymization Prefix.",
+                    )
+                    for place in PLACES
+                ),
+                io.Image.Input(
+                    "references",
+                    optional=True,
+                    tooltip="Photos of the people, as many of each, in the order of the list. Without them, pictures"
+                    " that the plain model draws in other noise stand for their faces.",
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
+            outputs=[
+                io.String.Output(
+                    display_name="report", tooltip="Verdict, table, and what the figures rest on, in plain words."
+                ),
+                io.Image.Output(display_name="table", tooltip="The table, and the same noises with each prefix."),
+                io.String.Output(display_name="json", tooltip="All figures, of each person too, as JSON."),
+                io.String.Output(display_name="folder", tooltip="The folder with the JSON, CSV and HTML files."),
+                PrefixSocket.Output(
+                    display_name="prefix",
+                    tooltip="The first prefix, its figures in its record, with what produced them; for Save"
+                    " Anonymization Prefix.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(
+        cls, prefix_1: str | None = None, prefix_2: str | None = None, prefix_3: str | None = None
+    ) -> bool | str:
+        """Refuses a missing file before anything runs; a name that comes from another node is only known later."""
+        faults = (fault_of(name) for name in (prefix_1, prefix_2, prefix_3) if name not in (None, NO_PREFIX))
+        return next((fault for fault in faults if fault), None) or True
+
+    @classmethod
+    def fingerprint_inputs(
+        cls, prefix_1: str | None = None, prefix_2: str | None = None, prefix_3: str | None = None, **_: object
+    ) -> str:
+        """Runs the node anew when a file of that name holds something else."""
+        return " ".join(content_hash(name) for name in (prefix_1, prefix_2, prefix_3) if name != NO_PREFIX)
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        recognizer: str,
+        prompts: str,
+        general_prompts: str,
+        images_per_name: int,
+        images_per_prompt: int,
+        steps: int,
+        cfg: float,
+        seed: int,
+        width: int,
+        height: int,
+        batch_size: int,
+        filename_prefix: str,
+        sampler_name: str = AS_USUAL.sampler,
+        scheduler: str = AS_USUAL.scheduler,
+        strangers: int = 0,
+        quality: str = NO_QUALITY,
+        clip_model: str = CLIP_MODEL,
+        identities: tuple[Identity, ...] | None = None,
+        references: Tensor | None = None,
+        **prefixes: Any,
+    ) -> io.NodeOutput:
+        """Draws, reads, scores, and shows what came of it."""
+        # Loaded here, so that the host's start does not wait for it.
+        from ..evaluation.files import write_files
+        from ..evaluation.job import evaluate
+        from ..evaluation.picture import draw_table
+        from ..evaluation.record import scored
+        from ..evaluation.report import describe
+        from ..evaluation.results import to_json
+        from ..trainer.comfy_engine import ComfyDenoiser
+
+        settings = EvaluationSettings(
+            prompts=lines_of(prompts),
+            general_prompts=(lines_of(general_prompts) or CAPTIONS) if images_per_prompt else (),
+            images_per_name=images_per_name,
+            images_per_prompt=max(images_per_prompt, 1),
+            strangers=strangers,
+            seed=seed,
+            batch_size=batch_size,
+        )
+        people = _people(identities, recognizer)
+        chosen = dict(_chosen(prefixes))
+        drawing = Drawing(steps, cfg, sampler_name, scheduler)
+        denoiser = ComfyDenoiser(model, clip, vae, (width, height), drawing)
+        bar = comfy.utils.ProgressBar(1)
+
+        def show(done: int, total: int) -> None:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            if total:
+                bar.update_absolute(done, total)
+
+        with hosted_recognizer(recognizer, show) as eyes, hosted_quality(quality, clip_model, show) as meters:
+            evaluation = evaluate(
+                denoiser,
+                denoiser.decode,
+                eyes,
+                people,
+                chosen,
+                settings,
+                drawing=dataclasses.asdict(drawing),
+                gallery=None if references is None else _gallery(eyes, references, people),
+                quality=meters,
+                runs=work_folder("evaluations"),
+                report=show,
+            )
+        folder = _new_folder(filename_prefix)
+        files = write_files(evaluation, folder)
+        report = f"{describe(evaluation)}\n\n{files.html}"
+        first = next(iter(chosen.values()), None)
+        prefix = ExecutionBlocker(NOBODY_TO_SAVE) if first is None else scored(first, evaluation)
+        table = draw_table(evaluation)
+        shown = ui.PreviewImage(table, cls=cls).as_dict() | tell(cls, report).as_dict()
+        return io.NodeOutput(report, table, to_json(evaluation), str(folder), prefix, ui=shown)
+
+
+def _people(identities: tuple[Identity, ...] | None, recognizer: str) -> tuple[Identity, ...]:
+    if identities is not None:
+        return identities
+    if recognizer != DEMO_READER:
+        raise MeasurementError("Nobody is named: connect an Identity List with the people to measure.")
+    from ..demo.people import identities as cast
+
+    return cast(unseen=(True,))
+
+
+def _chosen(inputs: Mapping[str, Any]) -> Iterator[tuple[str, Prefix]]:
+    """The prefixes with names for the table, each name once: those that are connected, then the files."""
+    from ..evaluation.results import PLAIN
+
+    taken = {PLAIN}
+    for place in PLACES:
+        learned: Prefix | None = inputs.get(f"learned_prefix_{place}")
+        if learned is not None:
+            yield _free(learned.record.name or f"learned {place}", taken), learned
+    for place in PLACES:
+        name = inputs.get(f"prefix_{place}") or NO_PREFIX
+        if name != NO_PREFIX:
+            path = find_file(name)
+            yield _free(path.stem, taken), load_prefix(path)
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """The name, or with the first number that is free."""
+    free = next(text for text in (name, *(f"{name} ({number})" for number in range(2, 9))) if text not in taken)
+    taken.add(free)
+    return free
+
+
+def _gallery(recognizer: Recognizer, references: Tensor, people: tuple[Identity, ...]) -> Gallery:
+    from ..evaluation.photos import gallery_of_photos
+    from ..faces.pictures import pictures_of
+
+    photos = pictures_of(references, "references")
+    each, rest = divmod(len(photos), len(people))
+    if rest or not each:
+        raise MeasurementError(
+            f"There are {len(photos)} reference photos of {len(people)} people: connect as many of each person, in the"
+            " order of the list."
+        )
+    return gallery_of_photos(recognizer, ((index // each, photo) for index, photo in enumerate(photos)))
+
+
+def _new_folder(filename_prefix: str) -> Path:
+    """A folder that is not there yet, numbered as the host numbers pictures."""
+    below, name, number, *_ = folder_paths.get_save_image_path(filename_prefix, folder_paths.get_output_directory())
+    return Path(below) / f"{name}_{number:05}_"
+
+
+NODES = [EvaluateAnonymization]
