@@ -41,11 +41,11 @@ class RunFolder:
     Args:
         root: the folder of all runs, made if need be; None to keep nothing.
         key: see `run_key`.
-        owner: whether this process owns the folder; of several that share one, the first does, before the others come.
         kept: how many runs, this one included, that nobody works at outlive the start of this one: the youngest.
+        owner: whether this process owns the folder; of several that share one, the first does, before the others come.
     """
 
-    def __init__(self, root: Path | None, key: str, owner: bool = True, kept: int = KEPT_UNFINISHED) -> None:
+    def __init__(self, root: Path | None, key: str, kept: int = KEPT_UNFINISHED, owner: bool = True) -> None:
         self._owner = owner
         self.trouble = ""
         self.path = None if root is None else root / key
