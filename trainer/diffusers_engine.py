@@ -170,6 +170,11 @@ class DiffusersDenoiser:
             torch.cuda.empty_cache()
 
     @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self._network.device
+
+    @property
     def _cell(self) -> int:
         """Pixels to a latent's cell."""
         return self._pipeline.vae_scale_factor

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from anonymize_faces.demo.diffusers_folder import demo_pipeline
 from anonymize_faces.prefix import Prefix, PrefixRecord, load_prefix, save_prefix
 from anonymize_faces.tests.pipelines import tiny_pipeline
 from anonymize_faces.tools.layout import ROOT
@@ -149,9 +150,27 @@ def test_show_and_convert_tell_and_keep_the_vectors(work: Path, capsys: pytest.C
     assert main(["show", str(work / "none.safetensors"), "--json"]) == 1
 
 
+def test_evaluate_measures_without_and_with_a_prefix(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    demo_pipeline().save_pretrained(work / "demo")
+    prefix = Prefix({"l": 0.05 * torch.randn(4, 192)}, PrefixRecord(family="sd1", fingerprint="0" * 16))
+    save_prefix(prefix, work / "p.safetensors")
+    (work / "names.txt").write_text("Pia Quell: a person with brown hair\n", encoding="utf-8")
+    files = [str(work / "p.safetensors"), "--names", str(work / "names.txt"), "--output", str(work / "results")]
+    few = ["--images", "1", "--general-images", "1", "--general-prompts", str(work / "general.txt"), "--steps", "2"]
+    command = ["evaluate", *files, *few, "--model", str(work / "demo"), "--device", "cpu", "--json"]
+    assert main([*command, "--recognizer", "demo reader", "--write-scores"]) == 0
+    found = said(capsys)
+    assert [column["name"] for column in found["columns"]] == ["none", "p"]
+    assert all(Path(file).is_file() for file in found["files"])
+    kept = load_prefix(work / "p.safetensors").record.scores
+    assert kept["preservation"] == found["columns"][1]["scores"]["preservation"] > 0
+
+
 def test_help_teaches_every_command_from_the_root_and_from_elsewhere(tmp_path: Path) -> None:
     helped = run_apart("--help")
-    assert helped.returncode == 0 and all(word in helped.stdout for word in ("train", "convert", "show", "exit codes"))
+    assert helped.returncode == 0 and all(
+        word in helped.stdout for word in ("train", "evaluate", "convert", "show", "exit codes")
+    )
     detailed = run_apart("train", "--help", cwd=tmp_path)
     assert detailed.returncode == 0, detailed.stderr
     assert "--learning-rate" in detailed.stdout and "settings file" in detailed.stdout

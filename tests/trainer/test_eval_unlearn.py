@@ -55,7 +55,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, source = tmp_path_factory.mktemp("packages"), tmp_path_factory.mktemp("source") / "ours"
     pip("--target", folder, BENCHMARK, *ITS_PACKAGES)
     source.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE", "__init__.py", "faces", "prefix", "trainer"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "__init__.py", "evaluation", "faces", "prefix", "trainer"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, source / name)
     pip("--target", folder, "--no-build-isolation", source)

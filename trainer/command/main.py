@@ -22,6 +22,7 @@ looks that a description would give them, and get another face. Nothing in the m
 EPILOGUE = """\
 the usual way:
   python -m trainer train --model sd15.safetensors --identities people.txt --output people.safetensors
+  python -m trainer evaluate people.safetensors --model sd15.safetensors --names others.txt --output results
   python -m trainer show people.safetensors
   python -m trainer convert people.safetensors people-for-a1111.safetensors --format textual-inversion
 
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from . import convert, show, train
+    from . import convert, evaluate, show, train
 
     parser = argparse.ArgumentParser(
         prog=_program(),
@@ -78,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     shared.add_argument("--quiet", action="store_true", help="show no progress")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (train, convert, show):
+    for command in (train, evaluate, convert, show):
         sub = commands.add_parser(
             command.NAME,
             help=command.SUMMARY,

@@ -44,7 +44,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that say which model, where it computes, and how it draws."""
+    """Adds the options that say which model, and where and how it computes."""
     model = parser.add_argument_group("model")
     model.add_argument(
         "--model",
@@ -75,9 +75,19 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         choices=CHECKPOINTING,
         help=f"compute activations twice instead of keeping them (default: {AS_THE_HOST.checkpointing})",
     )
+
+
+def add_size(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Adds the options that say how large pictures are drawn."""
     drawing = parser.add_argument_group("drawing")
     drawing.add_argument("--width", type=int, metavar="N", help="of the pictures, in pixels (default: the model's own)")
     drawing.add_argument("--height", type=int, metavar="N", help="the same")
+    return drawing
+
+
+def add_drawing(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say how pictures are drawn."""
+    drawing = add_size(parser)
     drawing.add_argument(
         "--drawing-steps",
         type=int,

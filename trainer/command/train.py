@@ -11,7 +11,7 @@ from ...prefix import SUFFIX, PrefixFileExistsError, save_prefix
 from ...prefix.errors import TrainingError
 from .console import Console, Meter
 from .model import load_denoiser
-from .options import add_model, add_settings, settings_of
+from .options import add_drawing, add_model, add_settings, settings_of
 from .settings_file import with_file
 from .show import facts
 
@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--runs", type=Path, metavar="FOLDER", help=f"unfinished runs (default: {RUNS}, beside the output)"
     )
     add_model(parser)
+    add_drawing(parser)
     add_settings(parser)
     parser.set_defaults(parser=parser)
 
