@@ -29,8 +29,8 @@ EPILOGUE = """\
       --names others.txt --references photos/ --output results/
 
 Name people whom the prefix was not learned on. Broken off, the same command goes on where it was; a further prefix
-costs its own pictures only. Results are JSON, CSV and a page of HTML; --write-scores puts the figures into the prefix files.
-The 'demo reader' knows the demo model's people; it comes with the repository."""
+costs its own pictures only. Results are JSON, CSV and a page of HTML; --write-scores puts the figures into the prefix
+files. The 'demo reader' knows the demo model's people; it comes with the repository."""
 
 FACENET, DEMO = "facenet", "demo reader"
 OUTPUT = Path("evaluation")
