@@ -68,7 +68,8 @@ class DiffusersDenoiser:
         self.digest = digest_of(
             self._network,
             *models.values(),
-            dict(pipeline.scheduler.config),
+            # What begins so is about the configuration, and not in the same order in every process.
+            {name: value for name, value in pipeline.scheduler.config.items() if not name.startswith("_")},
             self.latent_shape,
             drawing,
             computing.precision,

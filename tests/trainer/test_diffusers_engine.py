@@ -164,6 +164,21 @@ def test_afterwards_the_pipeline_is_as_before() -> None:
     assert not pipeline.text_encoder.get_input_embeddings()._forward_hooks
 
 
+def test_its_digest_follows_from_what_it_computes_alone() -> None:
+    def digest(change: str = "") -> str:
+        pipeline = tiny_pipeline("sd1")
+        if change == "order":
+            pipeline.scheduler.register_to_config(_use_default_values=["thresholding", "clip_sample_range"])
+        if change == "schedule":
+            pipeline.scheduler.register_to_config(prediction_type="v_prediction")
+        if change == "weights":
+            next(pipeline.unet.parameters()).add_(1.0)
+        return DiffusersDenoiser(pipeline, (64, 64), DRAWING).digest
+
+    assert digest() == digest("order")
+    assert len({digest(), digest("schedule"), digest("weights")}) == 3
+
+
 def test_an_unknown_pipeline_or_too_small_a_picture_is_refused() -> None:
     pipeline = tiny_pipeline("sd1")
     with pytest.raises(TrainingError, match="too small"):

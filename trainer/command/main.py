@@ -43,12 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; its exit code, see `EPILOGUE`."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    console = Console(as_json=options.json, quiet=options.quiet)
+    first = os.environ.get("RANK", "0") == "0"  # Of several processes, one speaks to scripts.
+    console = Console(as_json=options.json and first, quiet=options.quiet)
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
         run: Callable[[argparse.Namespace, Console], dict[str, Any]] = options.run
         result = run(options, console)
-        if int(os.environ.get("RANK", "0")) == 0:  # Of several processes, one speaks.
+        if first:
             console.result(result)
     except SettingsFileError as error:
         console.failure(str(error), WRONG_USE)
