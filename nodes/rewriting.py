@@ -24,10 +24,10 @@ GUARDS = frozenset({*GUARD_OF_TYPE.values(), GUARD})
 
 PROTECTING = "AnonymizeFaces"
 UNPROTECTED = {
-    "TrainAnonymizationPrefix": "Learning a prefix draws people without protection, and this server must anonymize every"
-    " prompt: learn it on another one and bring the file here.",
-    "EvaluateAnonymization": "Evaluating a prefix draws people without protection to compare with, and this server must"
-    " anonymize every prompt: evaluate it on another one.",
+    "TrainAnonymizationPrefix": "Learning a prefix draws people without protection, and this server must anonymize"
+    " every prompt: learn it on another one and bring the file here.",
+    "EvaluateAnonymization": "Evaluating a prefix draws people without protection, to compare with, and this server"
+    " must anonymize every prompt: evaluate it on another one.",
 }
 """Nodes of ours that have to draw with the plain text encoder, and what is said of them."""
 

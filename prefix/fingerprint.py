@@ -10,6 +10,9 @@ from torch import Tensor
 
 _SAMPLES = 64
 
+_NOT_COUNTED = ("logit_scale", "text_projection.weight")
+"""Ends of names of what CLIP compares with pictures: few files bring them, and hosts then put in what they like."""
+
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     """A short stable hash of a text encoder's weights: 16 hexadecimal digits.
@@ -17,7 +20,7 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     Up to 64 evenly spaced elements of every floating-point tensor are hashed, in half precision, with its name and
     shape: milliseconds for any encoder, and a checkpoint stored in float32 has the fingerprint of its float16 copy.
     (bfloat16 and 8-bit copies hold other values and have other fingerprints.) Whole-number buffers are left out:
-    hosts add and drop them between versions.
+    hosts add and drop them between versions. So are a CLIP's weights that a text encoder's file may lack.
 
     Args:
         tensors: weights by name, of any shape, dtype and device, such as a `state_dict`.
@@ -25,7 +28,7 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name]
-        if not tensor.is_floating_point() or tensor.numel() == 0:
+        if not tensor.is_floating_point() or tensor.numel() == 0 or name.endswith(_NOT_COUNTED):
             continue
         flat = tensor.detach().reshape(-1)
         samples = flat[:: max(1, flat.numel() // _SAMPLES)][:_SAMPLES]

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +21,8 @@ FORMAT_VERSION = 1
 
 MOST_VECTORS = 1024
 """More than any prompt has room for."""
+
+Pipeline = TypeVar("Pipeline")
 
 _TABLES = ("settings", "scores", "evaluation")
 """Fields of the record that are tables of JSON values."""
@@ -156,6 +158,12 @@ class Prefix:
     def widths(self) -> dict[str, int]:
         """Width d of each encoder's vectors."""
         return {key: tensor.shape[1] for key, tensor in self.vectors.items()}
+
+    def to_diffusers(self, pipeline: Pipeline) -> Pipeline:
+        """The pipeline of diffusers, protected by this prefix; see `prefix.pipelines.protect`, also for errors."""
+        from .pipelines import protect
+
+        return protect(self, pipeline)
 
 
 def _validate(key: str, tensor: Tensor) -> None:

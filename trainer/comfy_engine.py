@@ -29,13 +29,13 @@ from .checkpointing import checkpointed
 from .denoiser import TextStates, Vectors
 from .differentiable import differentiable
 from .digest import digest_of, original_weights
-from .engine_options import AS_THE_HOST, AS_USUAL, PRECISIONS, Computing, Drawing
+from .engine_options import AS_THE_HOST, AS_USUAL, PRECISIONS, VOCABULARY_SAMPLE, Computing, Drawing
+from .out_of_memory import says_out_of_memory
+from .seeds import noise_of
 from .text_encoders import embedding_table, text_encoders, vectors_for
 
 BACKWARD_MEMORY = 4
 """Memory of a forward pass that is kept for the backward one, as a multiple of what the host reckons for inference."""
-
-VOCABULARY_SAMPLE = 1024
 
 
 class ComfyDenoiser:
@@ -177,7 +177,7 @@ class ComfyDenoiser:
         """See `Denoiser`. Outside `gradients` only."""
         self._clip.load_model()
         positive, (negative,) = self.encode(prompts, vectors), self.encode([""], vectors)
-        noise = torch.stack([_noise(self.latent_shape, seed) for seed in seeds])
+        noise = torch.stack([noise_of(self.latent_shape, seed) for seed in seeds])
         by_shape: dict[Any, list[int]] = {}
         for index, entry in enumerate(positive):
             by_shape.setdefault(_shapes(entry), []).append(index)
@@ -207,9 +207,9 @@ class ComfyDenoiser:
     def out_of_memory(self, error: Exception) -> bool:
         """See `Denoiser`."""
         if hasattr(comfy.model_management, "is_oom"):  # Newer hosts know more of its guises.
-            return comfy.model_management.is_oom(error) or _out_of_cpu_memory(error)
+            return comfy.model_management.is_oom(error) or says_out_of_memory(error)
         known = comfy.model_management.OOM_EXCEPTION
-        return (known is not Exception and isinstance(error, known)) or _out_of_cpu_memory(error)
+        return (known is not Exception and isinstance(error, known)) or says_out_of_memory(error)
 
     def free_memory(self) -> None:
         """See `Denoiser`."""
@@ -273,11 +273,6 @@ class ComfyDenoiser:
 def _identifier(token: Any) -> int:
     """A number that tells a token from others; an embedding of the user's own is told by the object that it is."""
     return id(token) if isinstance(token, Tensor) else int(token)
-
-
-def _out_of_cpu_memory(error: Exception) -> bool:
-    words = ("can't allocate memory", "not enough memory")
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))
 
 
 def _what_it_computes(patcher: Any) -> list[Any]:
@@ -382,10 +377,6 @@ def _stack(entries: Sequence[list[Any]]) -> list[Any]:
         if isinstance(value, Tensor):
             extras[key] = torch.cat([entry[1][key] for entry in entries])
     return [torch.cat([entry[0] for entry in entries]), extras]
-
-
-def _noise(shape: tuple[int, ...], seed: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def _latent_shape(model: Any, vae: Any, size: tuple[int, int]) -> tuple[int, ...]:

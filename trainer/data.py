@@ -14,6 +14,8 @@ from .portions import Portions
 from .prompts import CONTEXTS, OPENINGS, name_prompt, neutral_prompt
 from .rows import Rows
 from .seeds import derived_seed
+from .team import ALONE, Team
+from .together import compute
 from .variations import SHARE, varied_prompts
 
 
@@ -70,6 +72,7 @@ def draw_pictures(
     portions: Portions,
     latents: Rows,
     report: Callable[[int], None],
+    team: Team = ALONE,
 ) -> Pictures:
     """Draws one picture for each pair from the prompt that the student will see, without prefix.
 
@@ -78,6 +81,7 @@ def draw_pictures(
         portions: how many are drawn at once.
         latents: where they are kept; those that are known already, from the first on, are not drawn again.
         report: called after each portion with the number of pictures there are so far; may raise to stop.
+        team: among whom the pictures are dealt out.
     """
 
     def draw(indices: Sequence[int]) -> None:
@@ -85,8 +89,11 @@ def draw_pictures(
         drawn = denoiser.sample([pairs[index].student for index in indices], seeds)
         for index, latent in zip(indices, drawn, strict=True):
             latents.put(index, latent)
-        report(indices[-1] + 1)
+        if team.count == 1:
+            report(indices[-1] + 1)
 
-    known = next((index for index in range(len(pairs)) if index not in latents), len(pairs))
-    portions.work(draw, range(known, len(pairs)))
+    def met(_: int) -> None:
+        report(len(latents.known()))
+
+    compute(team, latents, range(len(pairs)), lambda mine: portions.work(draw, mine), met)
     return Pictures(latents, tuple(pairs))

@@ -11,6 +11,9 @@ from ..prefix.errors import TrainingError
 PRECISIONS = {"model": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 CHECKPOINTING = ("auto", "on", "off")
 
+VOCABULARY_SAMPLE = 1024
+"""Words, from everywhere in an encoder's table, that show how its embeddings are spread."""
+
 
 @dataclass(frozen=True)
 class Drawing:

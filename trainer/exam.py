@@ -29,6 +29,7 @@ from .portions import Portions
 from .schedule import stratified_times
 from .seeds import generator as seeded
 from .state import Score
+from .team import ALONE, Team, share
 
 LEAST_TO_HOLD_OUT = 8
 """With fewer people, or general prompts, none is held out."""
@@ -93,6 +94,7 @@ class Exam:
         seed: times and noises follow from it.
         portions: how many predictions are made at once.
         overshoot: of the goal.
+        team: among whom the predictions are dealt out.
     """
 
     def __init__(
@@ -103,7 +105,9 @@ class Exam:
         seed: int,
         portions: Portions,
         overshoot: float = 0.0,
+        team: Team = ALONE,
     ) -> None:
+        self._team = team
         self._denoiser = denoiser
         self._portions = portions
         by_kind = {
@@ -152,7 +156,11 @@ class Exam:
             conditioning = [encoded[prompts[index]] for index in indices]
             return self._denoiser.predict(noised, times, conditioning).float().cpu()
 
-        return torch.cat(self._portions.work(ask, range(len(self._pairs))))
+        mine = share(self._team, range(len(self._pairs)))
+        predictions = torch.zeros(len(self._pairs), *self._latents[0].shape)
+        if mine:
+            predictions[mine] = torch.cat(self._portions.work(ask, mine))
+        return self._team.summed([predictions])[0]
 
 
 def _split(items: list, share: float, seed: int, purpose: str) -> tuple[list, list]:

@@ -29,6 +29,8 @@ from .settings import TrainingSettings
 from .state import Losses, RunState, Score, new_state, restore, state_to_file
 from .step import MOST_SKIPPED, make_step
 from .targets import TargetPool, slots_of_step
+from .team import ALONE, Team, share
+from .together import compute, in_turn, mask, shared
 from .warm_start import warm_start
 
 DRAWN_AT_ONCE = 2
@@ -99,6 +101,7 @@ def learn_prefix(
     runs: Path | None = None,
     stop: Callable[[], bool] = lambda: False,
     show: Callable[[Vectors], None] = lambda vectors: None,
+    team: Team = ALONE,
 ) -> Learned:
     """Learns a prefix by Anonymization Prompt Learning (METHODS.md 1): nothing but its vectors is trained.
 
@@ -112,14 +115,22 @@ def learn_prefix(
         runs: the folder of unfinished runs, where one that was broken off is gone on with; None to keep nothing.
         stop: asked after every step whether to end, with the best prefix so far.
         show: called outside `Denoiser.gradients` with the vectors, now and then and with the best ones at the end.
+        team: the processes that learn this prefix together, each of which calls this with the same arguments; the batch
+            is that of all together. They share the folder of unfinished runs, which the first of them writes to.
 
     Raises:
-        TrainingError: nobody to learn from, no memory for a single picture, or losses that are never finite. Whatever
-            `report`, `check` or `show` raise comes through.
+        TrainingError: nobody to learn from, a team without a folder or larger than a batch, no memory for a single
+            picture, or losses that are never finite. Whatever `report`, `check` or `show` raise comes through.
     """
     if not identities or not prompts:
         raise TrainingError("There is nobody to learn from: add at least one identity and one general prompt.")
+    if team.count > 1 and (runs is None or settings.batch_size < team.count):
+        raise TrainingError(
+            f"{team.count} processes need a folder of runs that all of them see, and a batch of at least"
+            f" {team.count} pictures: set --runs and --batch-size."
+        )
     started = time.monotonic()
+    first = team.rank == 0
     held_out = hold_out(identities, prompts, settings.held_out, settings.seed)
     choices = seeded(settings.seed, "choices")
     lessons = identity_pairs(held_out.identities, settings.portraits_per_identity, choices, settings.vary_names)
@@ -131,8 +142,20 @@ def learn_prefix(
     drawing, asking, learning = (Portions(denoiser, n * settings.batch_size, check) for n in (DRAWN_AT_ONCE, 1, 1))
     whole = (len(pairs), settings.text_steps, settings.steps)
     stopped = ""
-    with RunFolder(runs, key) as folder:
-        latents = folder.rows("pictures", len(pairs), denoiser.latent_shape, known(folder, "drawn"), precious=True)
+    with in_turn(team, lambda: RunFolder(runs, key, owner=first)) as folder:
+
+        def rows(name: str, count: int, saved: str, **options: bool) -> Rows:
+            known = known_of(folder, saved) if first else ()
+            shape = denoiser.latent_shape
+            return shared(team, in_turn(team, lambda: folder.rows(name, count, shape, known, **options)))
+
+        latents = rows("pictures", len(pairs), "drawn", precious=True)
+
+        def slots_of(step: int) -> list[int]:
+            return slots_of_step(pool, settings.batch_size, settings.seed, step)
+
+        def asked_to_stop() -> bool:
+            return bool(team.agreed(torch.tensor(float(stop()))))
 
         def report_pictures(drawn: int) -> None:
             folder.save("drawn", {"known": mask(latents)}, {})
@@ -141,35 +164,39 @@ def learn_prefix(
         def report_text(made: int) -> None:
             report(Progress(len(pairs), made, 0, whole))
 
-        pictures = draw_pictures(denoiser, pairs, settings.seed, drawing, latents, report_pictures)
+        pictures = draw_pictures(denoiser, pairs, settings.seed, drawing, latents, report_pictures, team)
         drawn = time.monotonic()
         pace = Pace(started, (drawn - started) / len(pairs))
         slots = len(lessons) * settings.noisings_per_picture
-        answers = folder.rows("targets", slots, denoiser.latent_shape, known(folder, "snapshot"))
+        answers = rows("targets", slots, "snapshot")
         taught = Pictures(latents, lessons)
         pool = TargetPool(
             denoiser, taught, settings.noisings_per_picture, settings.seed, answers, asking, settings.overshoot
         )
-        exam = Exam(
-            denoiser, pictures, examined_pictures(lessons, questions), settings.seed, asking, settings.overshoot
-        )
+        asked = examined_pictures(lessons, questions)
+        exam = Exam(denoiser, pictures, asked, settings.seed, asking, settings.overshoot, team)
         between = steps_between(len(exam), settings.batch_size)
         with denoiser.gradients(settings.batch_size):
             state = new_state(start_vectors(denoiser, settings), settings)
             saved = folder.load("snapshot")
+            team.wait()
             if saved is not None and restore(state, *saved):
                 state.note(f"The run was broken off and went on from step {state.step}.")
                 learning.size = state.portion
-            elif warm_start(denoiser, state.vectors, spoken, settings, learning, report_text):
+            elif warm_start(denoiser, state.vectors, spoken, settings, learning, report_text, team):
                 save(folder, state, answers)
-        before = state.seconds
+        before, prepared = state.seconds, state.step
         while True:
             with denoiser.gradients(learning.size), saved_if_broken_off(folder, state, answers):
                 while not (stopped or exam_is_due(state, between, settings.steps)):
-                    batch = pool.batch(slots_of_step(pool, settings.batch_size, settings.seed, state.step))
-                    make_step(denoiser, state, batch, settings, learning)
+                    if team.count > 1 and state.step == prepared:
+                        prepared = min(state.step + settings.snapshot_every, settings.steps)
+                        ahead = [slot for step in range(state.step, prepared) for slot in slots_of(step)]
+                        compute(team, answers, ahead, pool.prepare)
+                    batch = pool.batch(share(team, slots_of(state.step)))
+                    make_step(denoiser, state, batch, settings, learning, team)
                     state.seconds = before + time.monotonic() - drawn
-                    stopped = reason_to_stop(state, stop)
+                    stopped = reason_to_stop(state, asked_to_stop)
                     if state.step % settings.snapshot_every == 0 or exam_is_due(state, between, settings.steps):
                         save(folder, state, answers)
                     report(Progress(*whole[:2], state.step, whole, state.history[-1], state.best_score))
@@ -177,14 +204,16 @@ def learn_prefix(
             save(folder, state, answers)
             if stopped or state.step >= settings.steps:
                 break
-            pace.show(show, state.vectors)
+            if first:
+                pace.show(show, state.vectors)
         if state.best is None or state.skipped == state.step:
             folder.remove()
             raise TrainingError(
                 "The loss is not a finite number at any step: lower the learning rate, or run the model"
                 " in a wider number format (start ComfyUI with --force-fp32)."
             )
-        show(state.best)
+        if first:
+            show(state.best)
         record = PrefixRecord(
             family=denoiser.family,
             fingerprint=denoiser.fingerprint,
@@ -259,14 +288,7 @@ def saved_if_broken_off(folder: RunFolder, state: RunState, answers: Rows) -> It
         raise
 
 
-def known(folder: RunFolder, name: str) -> list[int]:
+def known_of(folder: RunFolder, name: str) -> list[int]:
     """The rows that were whole when this was saved; what was written later may not be."""
     tensors, _ = folder.load(name) or ({}, {})
     return torch.nonzero(tensors["known"]).flatten().tolist() if "known" in tensors else []
-
-
-def mask(rows: Rows) -> Tensor:
-    """Which rows another process would find, `[n]` uint8."""
-    found = torch.zeros(rows.count, dtype=torch.uint8)
-    found[rows.on_disk()] = 1
-    return found

@@ -57,6 +57,7 @@ class Rows:
         self._memory: dict[int, Tensor] = {}
         self._on_disk: set[int] = set()
         self._file = self._map = None
+        self._path = path
         self._start = 0
         if path is not None:
             try:
@@ -99,6 +100,20 @@ class Rows:
                 self._fail(error)
         if len(self._memory) < self._room or (self._precious and self._file is None):
             self._memory[index] = row
+
+    def adopt(self, indices: Iterable[int]) -> None:
+        """Makes rows known that other processes have put into the same file; each must have synced them.
+
+        Raises:
+            OSError: there is no file any more that could be shared.
+        """
+        if self._file is None:
+            raise OSError(f"nothing can be written to {self._path}")
+        # Network file systems show what others wrote once a file is opened anew.
+        for part in (self._map, self._file):
+            part.close()
+        self._open(self._path)
+        self._on_disk.update(indices)
 
     def sync(self) -> None:
         """Makes what was put survive a power cut."""

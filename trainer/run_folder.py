@@ -42,19 +42,24 @@ class RunFolder:
         root: the folder of all runs, made if need be; None to keep nothing.
         key: see `run_key`.
         kept: how many runs, this one included, that nobody works at outlive the start of this one: the youngest.
+        owner: whether this process owns the folder; of several that share one, the first does, before the others come.
     """
 
-    def __init__(self, root: Path | None, key: str, kept: int = KEPT_UNFINISHED) -> None:
+    def __init__(self, root: Path | None, key: str, kept: int = KEPT_UNFINISHED, owner: bool = True) -> None:
+        self._owner = owner
         self.trouble = ""
         self.path = None if root is None else root / key
         self._lock: IO[bytes] | None = None
         self._rows: list[Rows] = []
         if self.path is not None:
             try:
-                self.path.mkdir(parents=True, exist_ok=True)
-                self._lock = _locked(self.path)
-                self.path.touch()
-                _remove_old(root, self.path, kept)
+                if owner:
+                    self.path.mkdir(parents=True, exist_ok=True)
+                    self._lock = _locked(self.path)
+                    self.path.touch()
+                    _remove_old(root, self.path, kept)
+                elif not self.path.is_dir():
+                    raise OSError("the first process's folder cannot be seen from here")
             except OSError as error:
                 self._give_up(error)
 
@@ -72,11 +77,16 @@ class RunFolder:
         return rows
 
     def save(self, name: str, tensors: Mapping[str, Tensor], table: Mapping[str, Any]) -> None:
-        """Replaces what was saved under a name, whole or not at all. Rows it speaks of must have been put."""
+        """Replaces what was saved under a name, whole or not at all. Rows it speaks of must have been put.
+
+        Only the owner writes; others make sure of the rows that they have put.
+        """
         if self.path is None:
             return
         for rows in self._rows:
             rows.sync()
+        if not self._owner:
+            return
         data = safetensors.torch.save(dict(tensors), metadata={TABLE: json.dumps(table)})
         temporary = self.path / f"{name}.tmp"
         try:
@@ -104,7 +114,7 @@ class RunFolder:
         """Forgets the run: it is done."""
         path = self.path
         self.close()
-        if path is not None:
+        if path is not None and self._owner:
             shutil.rmtree(path, ignore_errors=True)
 
     def close(self) -> None:
@@ -141,7 +151,7 @@ def _locked(folder: Path) -> IO[bytes]:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.close()
-        raise OSError("another ComfyUI does the same run") from error
+        raise OSError("another process does the same run") from error
     return file
 
 

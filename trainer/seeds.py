@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import torch
+from torch import Tensor
 
 
 def derived_seed(seed: int, purpose: str, index: int = 0) -> int:
@@ -16,3 +17,8 @@ def derived_seed(seed: int, purpose: str, index: int = 0) -> int:
 def generator(seed: int, purpose: str, index: int = 0) -> torch.Generator:
     """A generator on the CPU that starts from `derived_seed`."""
     return torch.Generator().manual_seed(derived_seed(seed, purpose, index))
+
+
+def noise_of(shape: tuple[int, ...], seed: int) -> Tensor:
+    """The noise that a picture of this seed begins as, `[*shape]` float32 on the CPU, as hosts make it."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

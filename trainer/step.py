@@ -14,6 +14,7 @@ from .schedule import rate_factor
 from .settings import TrainingSettings
 from .state import Losses, RunState
 from .targets import Batch
+from .team import ALONE, Team
 
 MOST_SKIPPED = 8
 """A run ends when so many steps in a row had to be skipped."""
@@ -32,9 +33,14 @@ PATIENCE = 4
 
 
 def make_step(
-    denoiser: Denoiser, state: RunState, batch: Batch, settings: TrainingSettings, portions: Portions
+    denoiser: Denoiser,
+    state: RunState,
+    batch: Batch,
+    settings: TrainingSettings,
+    portions: Portions,
+    team: Team = ALONE,
 ) -> None:
-    """One step on one batch, whose gradient is summed over portions.
+    """One step on one batch, whose gradient is summed over portions, and over the batches of all of a team.
 
     The loss is multiplied before the backward pass, and the gradient divided after it, by a power of two: exact in
     float32, and in half precision what keeps gradients from vanishing. A loss or a gradient that is not finite leaves
@@ -43,13 +49,14 @@ def make_step(
     for group in state.optimizer.param_groups:
         group["lr"] = settings.learning_rate * rate_factor(state.step, settings.steps, settings.warmup) * state.rate
     vectors = tuple(state.vectors.values())
+    (whole,) = team.summed([torch.tensor(float(len(batch.prompts)))])
 
     def portion_of(indices: Sequence[int]) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         part = batch.part(indices)
         student = denoiser.predict(part.noised, part.t, denoiser.encode(part.prompts, state.vectors))
         losses = distances(student, part.predictions.to(student.device))
         weights = torch.where(part.names_somebody, 1.0, settings.general_weight).to(losses)
-        scaled = (losses * weights).sum() * (state.loss_scale / len(batch.prompts))
+        scaled = (losses * weights).sum() * (state.loss_scale / float(whole))
         return losses.detach().cpu(), torch.autograd.grad(scaled, vectors)
 
     halved = portions.halved
@@ -60,17 +67,21 @@ def make_step(
             f" {portions.size}. The prefix is the same, learning is a little slower."
         )
     state.portion = portions.size
-    by_picture = torch.cat([losses for losses, _ in parts])
-    gradients = [sum(gradients[index] for _, gradients in parts) / state.loss_scale for index in range(len(vectors))]
-    finite_loss = bool(torch.isfinite(by_picture).all())
+    by_picture = torch.cat([torch.zeros(0), *(losses for losses, _ in parts)])
+    own = [sum((part[index] for _, part in parts), torch.zeros_like(vector)) for index, vector in enumerate(vectors)]
+    kinds = [batch.names_somebody, ~batch.names_somebody]
+    sums = torch.stack([by_picture[kind].double().sum() for kind in kinds])
+    counts = torch.stack([kind.double().sum() for kind in kinds])
+    sums, counts, *scaled = team.summed([sums, counts, *own])
+    gradients = [gradient / state.loss_scale for gradient in scaled]
+    finite_loss = bool(torch.isfinite(sums).all())
     finite = finite_loss and all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
     if finite:
         for vector, gradient in zip(vectors, gradients, strict=True):
             vector.grad = gradient.to(vector)
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
-        named = batch.names_somebody
-        state.history.append(Losses(float(by_picture[named].mean()), float(by_picture[~named].mean())))
+        state.history.append(Losses(*(sums / counts).tolist()))
         state.skipped_in_a_row = 0
     else:
         state.history.append(Losses(math.nan, math.nan))

@@ -89,6 +89,19 @@ class TargetPool:
         """The slots `[n]` of the pictures that name somebody, or of the others."""
         return self._slots[names_somebody]
 
+    def prepare(self, slots: Sequence[int]) -> None:
+        """Asks the teacher for these slots, and keeps the answers."""
+
+        def ask(portion: Sequence[int]) -> None:
+            for slot, answer in zip(portion, self._ask_teacher(portion), strict=True):
+                self.predictions.put(slot, answer)
+
+        self._portions.work(ask, slots)
+
+    def names_somebody(self, slots: Sequence[int]) -> Tensor:
+        """Which of the slots' pictures do, `[n]` bool."""
+        return torch.tensor([self._pair(slot).names_somebody for slot in slots], dtype=torch.bool)
+
     def batch(self, slots: Sequence[int]) -> Batch:
         """The batch of these slots; asks the teacher for those that were never asked for before."""
         unique = list(dict.fromkeys(slots))
@@ -103,7 +116,7 @@ class TargetPool:
             t=times,
             predictions=torch.stack([answers[slot] for slot in slots]),
             prompts=tuple(self._pair(slot).student for slot in slots),
-            names_somebody=torch.tensor([self._pair(slot).names_somebody for slot in slots]),
+            names_somebody=self.names_somebody(slots),
         )
 
     def _pair(self, slot: int) -> Pair:

@@ -20,6 +20,7 @@ from .portions import Portions
 from .schedule import rate_factor
 from .seeds import generator as seeded
 from .settings import TrainingSettings
+from .team import ALONE, Team, share
 
 PAIRS_OF_A_KIND = 12
 """Pairs that name somebody, and as many others, in a step."""
@@ -46,6 +47,7 @@ def warm_start(
     settings: TrainingSettings,
     portions: Portions,
     report: Callable[[int], None] = lambda step: None,
+    team: Team = ALONE,
 ) -> bool:
     """Moves the vectors `settings.text_steps` steps in place; inside `Denoiser.gradients` only.
 
@@ -53,6 +55,7 @@ def warm_start(
         pairs: what the prefix is learned on, of both kinds.
         portions: how many prompts are encoded at once.
         report: called after every step with the number of steps made; may raise to break off.
+        team: among whom a step's pairs are dealt out.
 
     Returns:
         Whether it did. Text encoders other than CLIPs cannot be compared so: there the vectors stay as they are.
@@ -76,9 +79,10 @@ def warm_start(
             loss = _loss(denoiser, vectors, part, plain, settings.overshoot)
             return None if loss is None else torch.autograd.grad(loss / count, parameters)
 
-        gradients = [gradient for gradient in portions.work(gradient_of, chosen) if gradient is not None]
-        summed = [sum(of_vector) for of_vector in zip(*gradients, strict=True)]
-        if summed and all(bool(torch.isfinite(gradient).all()) for gradient in summed):
+        gradients = [gradient for gradient in portions.work(gradient_of, share(team, chosen)) if gradient is not None]
+        own = [sum(of_vector) for of_vector in zip(*gradients, strict=True)] or list(map(torch.zeros_like, parameters))
+        *summed, compared = team.summed([*own, torch.tensor(float(len(gradients)))])
+        if compared and all(bool(torch.isfinite(gradient).all()) for gradient in summed):
             for group, vector, rate, gradient in zip(optimizer.param_groups, parameters, rates, summed, strict=True):
                 group["lr"] = rate * rate_factor(step, settings.text_steps, WARM_UP)
                 vector.grad = gradient.to(vector)

@@ -33,3 +33,8 @@ def test_other_weights_names_or_shapes_have_another_fingerprint():
 
 def test_buffers_that_hosts_add_and_drop_do_not_count():
     assert fingerprint(weights() | {"position_ids": torch.arange(77)}) == fingerprint(weights())
+
+
+def test_what_a_file_may_lack_and_hosts_make_up_does_not_count():
+    made_up = {"clip_l.logit_scale": torch.tensor(4.6), "clip_l.transformer.text_projection.weight": torch.eye(4)}
+    assert fingerprint(weights() | made_up) == fingerprint(weights())

@@ -205,7 +205,7 @@ def test_two_processes_never_share_a_run(denoiser: Any, tmp_path: Path) -> None:
         if not keys:
             keys.extend(path.name for path in tmp_path.iterdir())
             other = RunFolder(tmp_path, keys[0])
-            assert other.path is None and "another ComfyUI does the same run" in other.trouble
+            assert other.path is None and "another process does the same run" in other.trouble
 
     learn(denoiser, tmp_path, report=look)
     assert len(keys) == 1

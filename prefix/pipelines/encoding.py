@@ -1,0 +1,155 @@
+"""Without this module prompts of a pipeline would be cut off at 77 tokens, and carry no prefix: its prompts encoded.
+
+What the states of several text encoders become together is what the pipelines of diffusers make of them; a prompt of
+more than one chunk becomes as many conditionings side by side, as in ComfyUI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..errors import PrefixMismatchError
+from ..injection import require_fit
+from ..tokens import Chunk
+from .families import FLUX, SD1, SD2, SD3, STREAM, pipeline_family
+from .parts import Part, TextOutput
+
+PromptTokens = dict[str, list[Chunk]]
+"""A prompt's chunks for each encoder."""
+
+
+class Encoded(NamedTuple):
+    """A prompt as the denoiser takes it: states `[1, length, d]`, and the pooled output `[1, d]` if it wants one."""
+
+    states: Tensor
+    pooled: Tensor | None
+
+
+class PromptEncoder:
+    """A pipeline's own tokenizers and text encoders.
+
+    Args:
+        pipeline: of diffusers.
+        length: tokens to which prompts of a stream are padded; the pipeline's usual number if it is None.
+
+    Raises:
+        PrefixMismatchError: the pipeline's family is unknown, or it lacks a text encoder.
+    """
+
+    def __init__(self, pipeline: Any, length: int | None = None) -> None:
+        self.family = pipeline_family(pipeline)
+        self._pipeline = pipeline
+        self.parts: dict[str, Part] = {}
+        for key, tokenizer, model, argument in self.family.parts:
+            found = getattr(pipeline, model, None)
+            if found is not None:
+                stretch = self.family.length if length is None else length
+                self.parts[key] = Part(key, getattr(pipeline, tokenizer), found, argument, stretch)
+            elif not self._can_do_without(key):
+                raise PrefixMismatchError(
+                    f"This pipeline has no '{model}', so that prompts cannot be encoded: load it with all of its parts."
+                )
+
+    def require_fit(self, vectors: Mapping[str, Tensor]) -> None:
+        """Raises `PrefixMismatchError` unless the prefix serves every text encoder."""
+        require_fit(vectors, {key: part.table.embedding_dim for key, part in self.parts.items()})
+
+    def tokens(self, prompts: str | Mapping[str, str], vectors: Mapping[str, Tensor] | None = None) -> PromptTokens:
+        """A prompt's chunks, with the prefix in each.
+
+        Args:
+            prompts: one text for all encoders, or one for each by key.
+            vectors: of the prefix.
+
+        Raises:
+            PrefixMismatchError: the prefix lacks vectors for an encoder, or leaves no room for a prompt.
+        """
+        found = {}
+        for key, part in self.parts.items():
+            text = prompts if isinstance(prompts, str) else prompts[key]
+            convert = getattr(self._pipeline, "maybe_convert_prompt", None)
+            words = text if convert is None else convert(text, part.tokenizer)
+            found[key] = part.protected(words, vectors)
+        return self._leveled([found], vectors)[0]
+
+    def leveled(self, prompts: Sequence[PromptTokens], vectors: Mapping[str, Tensor] | None) -> list[PromptTokens]:
+        """Prompts of one length, so that they can be drawn in one batch; what is added says nothing."""
+        return self._leveled(prompts, vectors)
+
+    def encode(self, prompts: Sequence[PromptTokens], skip: int | None = None) -> list[Encoded]:
+        """Encodes prompts; differentiable in vectors among their tokens.
+
+        Args:
+            prompts: see `tokens`.
+            skip: layers of the CLIPs to leave out, as the pipelines' `clip_skip` counts them.
+        """
+        read = {key: self._read(part, [prompt[key] for prompt in prompts]) for key, part in self.parts.items()}
+        return [self._joined({key: outputs[i] for key, outputs in read.items()}, skip) for i in range(len(prompts))]
+
+    def _can_do_without(self, key: str) -> bool:
+        return (self.family is SD3 and key == STREAM) or (self.family.name == "sdxl" and key == "l")
+
+    def _leveled(self, prompts: Sequence[PromptTokens], vectors: Mapping[str, Tensor] | None) -> list[PromptTokens]:
+        """All CLIPs of all prompts get equally many chunks, and all streams are equally long."""
+        clips = max((chunks for p in prompts for key, chunks in p.items() if key != STREAM), key=len, default=[])
+        streams = max((p[STREAM] for p in prompts if STREAM in p), key=lambda chunks: len(chunks[0]), default=[])
+        return [
+            {
+                key: self.parts[key].lengthened(chunks, streams if key == STREAM else clips, vectors)
+                for key, chunks in prompt.items()
+            }
+            for prompt in prompts
+        ]
+
+    def _read(self, part: Part, prompts: Sequence[Sequence[Chunk]]) -> list[TextOutput]:
+        """The outputs for each prompt's chunks; those of one length are read in one go."""
+        flat = [chunk for chunks in prompts for chunk in chunks]
+        by_length: dict[int, list[int]] = {}
+        for index, chunk in enumerate(flat):
+            by_length.setdefault(len(chunk), []).append(index)
+        rows: dict[int, TextOutput] = {}
+        for indices in by_length.values():
+            output = part.read([flat[index] for index in indices])
+            for row, index in enumerate(indices):
+                rows[index] = TextOutput(
+                    output.last[row : row + 1],
+                    tuple(states[row : row + 1] for states in output.hidden),
+                    None if output.pooled is None else output.pooled[row : row + 1],
+                )
+        found, start = [], 0
+        for chunks in prompts:
+            mine = [rows[index] for index in range(start, start + len(chunks))]
+            start += len(chunks)
+            found.append(
+                TextOutput(
+                    torch.cat([row.last for row in mine], dim=1),
+                    tuple(torch.cat(states, dim=1) for states in zip(*(row.hidden for row in mine), strict=True)),
+                    mine[0].pooled,
+                )
+            )
+        return found
+
+    def _joined(self, outputs: Mapping[str, TextOutput], skip: int | None) -> Encoded:
+        clips = [output for key, output in outputs.items() if key != STREAM]
+        if self.family in (SD1, SD2):
+            return Encoded(self._last(clips[0], skip), None)
+        if self.family is FLUX:
+            return Encoded(outputs[STREAM].last, clips[0].pooled)
+        states = torch.cat([output.hidden[-2 - (skip or 0)] for output in clips], dim=-1)
+        if self.family is not SD3:
+            return Encoded(states, clips[-1].pooled)
+        width = self._pipeline.transformer.config.joint_attention_dim
+        states = torch.nn.functional.pad(states, (0, width - states.shape[-1]))
+        stream = outputs[STREAM].last if STREAM in outputs else states.new_zeros(1, self.family.length, width)
+        pooled = torch.cat([output.pooled for output in clips], dim=-1)
+        return Encoded(torch.cat([states, stream.to(states)], dim=1), pooled)
+
+    def _last(self, output: TextOutput, skip: int | None) -> Tensor:
+        if skip is None:
+            return output.last
+        model = next(iter(self.parts.values())).model
+        return getattr(model, "text_model", model).final_layer_norm(output.hidden[-1 - skip])

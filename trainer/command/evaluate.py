@@ -1,0 +1,107 @@
+"""Without this module a prefix could be evaluated in ComfyUI alone: the command that does what METHODS.md 1.6 says."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...prefix.errors import MeasurementError
+from .console import Console
+from .model import load_denoiser
+from .options import add_model, add_size
+
+if TYPE_CHECKING:
+    from ...faces.recognizer import Place, Recognizer
+    from ..identities import Identity
+
+NAME = "evaluate"
+SUMMARY = "scores prefixes: who is still recognized, and what became of everything else"
+DESCRIPTION = """\
+Draws people by their names, and other things, without and with each prefix, and reads the pictures: how often somebody
+is still recognized, how much of the described looks is kept, how far other pictures moved."""
+EPILOGUE = """\
+  python -m trainer evaluate people.safetensors --model sd15.safetensors --config stable-diffusion-v1-5 \\
+      --names others.txt --references photos/ --output results/
+
+Name people whom the prefix was not learned on. Broken off, the same command goes on where it was; a further prefix
+costs its own pictures only. Results are JSON, CSV and a page of HTML; --write-scores puts the figures into the prefix
+files. The 'demo reader' knows the demo model's people; it comes with the repository."""
+
+FACENET, DEMO = "facenet", "demo reader"
+OUTPUT = Path("evaluation")
+WEIGHTS = Path.home() / ".cache" / "anonymize-faces" / "facenet"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    from ...evaluation import commands
+
+    commands.add_arguments(parser, OUTPUT)
+    add_model(parser)
+    add_size(parser)
+    parser.add_argument("--recognizer", choices=(FACENET, DEMO), default=FACENET, help="what reads faces (%(default)s)")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, metavar="FOLDER", help="its weights (%(default)s)")
+
+
+def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Draws, reads, scores, writes.
+
+    Raises:
+        AnonymizationError: anything in the way, as `evaluate`, `load_pipeline` and `load_prefix` say.
+    """
+    from ...evaluation.commands import asked, finish, optional_parts
+    from ...evaluation.job import evaluate
+    from ...evaluation.results import to_json
+
+    options.drawing_steps, options.drawing_cfg = options.steps, options.guidance
+    what = asked(options, _usual_people(options.recognizer))
+    if not what.identities:
+        raise MeasurementError("Nobody is named: name the people to measure with --names, one a line.")
+    denoiser = load_denoiser(options, console)
+
+    def place(network: Any) -> None:
+        network.to(options.device or denoiser.device)
+
+    with console.meter() as meter:
+        recognizer = _recognizer(options, place)
+        evaluation = evaluate(
+            denoiser,
+            denoiser.decode,
+            recognizer,
+            what.identities,
+            what.prefixes,
+            what.settings,
+            drawing={"steps": options.steps, "cfg": options.guidance, "sampler": "the pipeline's own"},
+            runs=options.output / "runs",
+            report=lambda done, total: meter("drawing and reading", done, total),
+            **optional_parts(options, recognizer, what.identities, options.weights, place),
+        )
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        files = finish(evaluation, options, what)
+    return {**json.loads(to_json(evaluation)), "files": list(map(str, (files.json, files.csv, files.html)))} | {
+        "report": said.getvalue().strip()
+    }
+
+
+def _recognizer(options: argparse.Namespace, place: Place) -> Recognizer:
+    if options.recognizer == DEMO:
+        from ...demo.recognizer import DemoRecognizer
+
+        return DemoRecognizer()
+    from ...faces.facenet import load_facenet
+
+    return load_facenet([options.weights], place, lambda received, of: None)
+
+
+def _usual_people(recognizer: str) -> Sequence[Identity]:
+    """Whom to measure if nobody is named: of the demo's people those whom nothing is learned on."""
+    if recognizer != DEMO:
+        return ()
+    from ...demo.people import identities
+
+    return identities(unseen=(True,))

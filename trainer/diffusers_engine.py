@@ -1,0 +1,279 @@
+"""Without this module nobody could learn without ComfyUI: the denoiser behind a pipeline of diffusers.
+
+The pipeline's own text encoders, denoiser, scheduler and sampler do the work; see `prefix.pipelines` for how prompts
+are encoded, `diffusers_denoisers` and `diffusers_levels` for what differs between families.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..prefix import ClipChunks, family_of, fingerprint, frame_of, words
+from ..prefix.errors import TrainingError
+from ..prefix.pipelines import Encoded, PromptEncoder
+from ..prefix.pipelines.parts import Part
+from .checkpointing import checkpointed
+from .denoiser import TextStates, Vectors
+from .diffusers_denoisers import ASK, GUIDANCE, packed, unpacked
+from .diffusers_levels import levels_of
+from .diffusers_names import host_names
+from .digest import digest_of
+from .engine_options import AS_THE_HOST, AS_USUAL, PRECISIONS, VOCABULARY_SAMPLE, Computing, Drawing
+from .out_of_memory import says_out_of_memory
+from .seeds import noise_of
+
+
+class DiffusersDenoiser:
+    """A `Denoiser` made of a pipeline of diffusers: Stable Diffusion 1, 2, XL, 3 or Flux.
+
+    An entry of its conditioning is an `Encoded`. The pipeline's weights and settings stay as they are.
+
+    Args:
+        pipeline: with all of its parts on the device that it is to compute on.
+        size: width and height of the pictures to learn from, in pixels.
+        drawing: how pictures are drawn; the sampler is the pipeline's own.
+        computing: how the denoiser computes.
+
+    Raises:
+        PrefixMismatchError: the pipeline's family is unknown, or it lacks a text encoder.
+        TrainingError: the size is too small, or the scheduler is of a kind that is not known.
+    """
+
+    def __init__(
+        self,
+        pipeline: Any,
+        size: tuple[int, int],
+        drawing: Drawing = AS_USUAL,
+        computing: Computing = AS_THE_HOST,
+    ) -> None:
+        self._encoder = PromptEncoder(pipeline)
+        self._pipeline = copy.copy(pipeline)  # Shares all parts; whether it shows progress is our own affair.
+        self._pipeline.set_progress_bar_config(disable=True)
+        self._network = pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
+        self._drawing = drawing
+        self._computing = computing
+        self.family = self._encoder.family.name
+        self.latent_shape = _latent_shape(pipeline, self._network, self.family, size)
+        cells = self.latent_shape[1] * self.latent_shape[2] // 4  # Of both families with patches.
+        self._levels = levels_of(pipeline.scheduler, cells)
+        models = {key: part.model for key, part in self._encoder.parts.items()}
+        self.fingerprint = fingerprint(host_names(models))
+        self.digest = digest_of(
+            self._network,
+            *models.values(),
+            # What begins so is about the configuration, and not in the same order in every process.
+            {name: value for name, value in pipeline.scheduler.config.items() if not name.startswith("_")},
+            self.latent_shape,
+            drawing,
+            computing.precision,
+            str(self._network.dtype),
+            self._network.device.type,
+        )
+        self._tokens = functools.cache(self._encoder.tokens)
+
+    def token_embeddings(self, text: str) -> dict[str, Tensor]:
+        """See `Denoiser`."""
+        embeddings = {}
+        for key, part in self._encoder.parts.items():
+            table = part.table.weight.detach()
+            rows = table[_words(part, text)] if text.strip() else table[:: max(1, len(table) // VOCABULARY_SAMPLE)]
+            embeddings[key] = rows.float().cpu()
+        return embeddings
+
+    @contextmanager
+    def gradients(self, batch_size: int) -> Iterator[None]:
+        """See `Denoiser`."""
+        modules = [self._network, *(part.model for part in self._encoder.parts.values())]
+        with torch.inference_mode(False), torch.enable_grad(), _frozen(modules), self._checkpointed():
+            yield
+
+    def encode(self, prompts: Sequence[str], vectors: Vectors | None = None) -> list[Encoded]:
+        """See `Denoiser`."""
+        if vectors is None:
+            tokens = [self._tokens(prompt) for prompt in prompts]
+        else:
+            tokens = [self._encoder.tokens(prompt, vectors) for prompt in prompts]
+        return self._encoder.encode(tokens)
+
+    def text_states(self, prompts: Sequence[str], vectors: Vectors | None = None) -> list[TextStates | None] | None:
+        """See `Denoiser`."""
+        parts = self._encoder.parts
+        if not all(isinstance(family_of(key), ClipChunks) for key in parts):
+            return None
+        key, part = next(iter(parts.items()))
+        prefix = 0 if vectors is None else len(vectors[key])
+        found: list[TextStates | None] = []
+        for prompt, encoded in zip(prompts, self.encode(prompts, vectors), strict=True):
+            own = tuple(_words(part, prompt))
+            single = encoded.states.shape[1] == part.room + 2
+            found.append(TextStates(encoded.states[0], own, 1 + prefix + len(own)) if single else None)
+        return found
+
+    def add_noise(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """See `Denoiser`."""
+        return self._levels.add_noise(latents, noise, _column(self._levels.sigmas(t)))
+
+    def predict(self, noised: Tensor, t: Tensor, conditioning: Sequence[Encoded]) -> Tensor:
+        """See `Denoiser`. Items whose conditionings have different lengths run apart."""
+        device, dtype = self._network.device, self._network.dtype
+        sigmas = self._levels.sigmas(t)
+        seen = self._levels.seen(noised, _column(sigmas)).to(device, dtype)
+        timesteps = self._levels.timesteps(sigmas).to(device)
+        outputs: dict[int, Tensor] = {}
+        for together in _alike(conditioning):
+            entry = _stacked([conditioning[index] for index in together], device, dtype)
+            with self._number_format():
+                ask = ASK[self.family]
+                predicted = ask(self._network, seen[together], timesteps[together], entry, self._cell)
+            outputs.update(zip(together, predicted.float(), strict=True))
+        return torch.stack([outputs[index] for index in range(len(conditioning))])
+
+    @torch.no_grad()
+    def sample(self, prompts: Sequence[str], seeds: Sequence[int], vectors: Vectors | None = None) -> Tensor:
+        """See `Denoiser`."""
+        positive = [self._encoder.tokens(prompt, vectors) for prompt in prompts]
+        negative = self._encoder.tokens("", vectors)
+        by_length: dict[Any, list[int]] = {}
+        for index, tokens in enumerate(positive):
+            lengths = tuple((len(chunks), len(chunks[0])) for chunks in tokens.values())
+            by_length.setdefault(lengths, []).append(index)
+        drawn: dict[int, Tensor] = {}
+        for together in by_length.values():
+            group = self._encoder.leveled([*(positive[index] for index in together), negative], vectors)
+            *wanted, unwanted = self._encoder.encode(group)
+            latents = self._draw(wanted, unwanted, [seeds[index] for index in together])
+            drawn.update(zip(together, latents.float().cpu(), strict=True))
+        return torch.stack([drawn[index] for index in range(len(prompts))])
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pictures `[B, height, width, 3]` in 0 to 1, by the pipeline's VAE, of latents as `sample` returns them."""
+        vae = self._pipeline.vae
+        shift = vae.config.get("shift_factor") or 0.0
+        scaled = latents.to(vae.device, vae.dtype) / vae.config.scaling_factor + shift
+        pictures = vae.decode(scaled, return_dict=False)[0]
+        return (pictures.float().cpu() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+
+    def out_of_memory(self, error: Exception) -> bool:
+        """See `Denoiser`."""
+        return says_out_of_memory(error)
+
+    def free_memory(self) -> None:
+        """See `Denoiser`."""
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self._network.device
+
+    @property
+    def _cell(self) -> int:
+        """Pixels to a latent's cell."""
+        return self._pipeline.vae_scale_factor
+
+    def _draw(self, positive: Sequence[Encoded], negative: Encoded, seeds: Sequence[int]) -> Tensor:
+        """Latents `[n, …]` of prompts of one length, by the pipeline itself."""
+        device, dtype = self._network.device, self._network.dtype
+        wanted = _stacked(positive, device, dtype)
+        unwanted = _stacked([negative] * len(positive), device, dtype)
+        noise = torch.stack([noise_of(self.latent_shape, seed) for seed in seeds]).to(device, dtype)
+        height, width = self.latent_shape[1:]
+        flux = self.family == "flux"
+        arguments: dict[str, Any] = {
+            "prompt_embeds": wanted.states,
+            "negative_prompt_embeds": unwanted.states,
+            "latents": packed(noise) if flux else noise,
+            "height": height * self._cell,
+            "width": width * self._cell,
+            "num_inference_steps": self._drawing.steps,
+            "guidance_scale": GUIDANCE if flux else self._drawing.cfg,
+            # Whatever is random in the sampler itself follows from the first picture's seed.
+            "generator": torch.Generator().manual_seed(seeds[0]),
+            "output_type": "latent",
+        }
+        if wanted.pooled is not None:
+            arguments |= {"pooled_prompt_embeds": wanted.pooled, "negative_pooled_prompt_embeds": unwanted.pooled}
+        if flux:
+            arguments["true_cfg_scale"] = self._drawing.cfg
+        with self._number_format():
+            latents = self._pipeline(**arguments).images
+        return unpacked(latents, height, width) if flux else latents
+
+    def _checkpointed(self) -> AbstractContextManager[None]:
+        """Checkpoints the denoiser's blocks if asked to; "auto" does on a graphics card, where memory is short."""
+        on = self._computing.checkpointing == "on"
+        if self._computing.checkpointing == "auto":
+            on = self._network.device.type != "cpu"
+        return checkpointed(self._network) if on else nullcontext()
+
+    def _number_format(self) -> AbstractContextManager[Any]:
+        dtype = PRECISIONS[self._computing.precision]
+        return nullcontext() if dtype is None else torch.autocast(self._network.device.type, dtype=dtype)
+
+
+def _words(part: Part, text: str) -> list[int]:
+    """The numbers of the words of a text."""
+    tokens = {part.key: part.chunks(text)}
+    frame = frame_of(lambda words: {part.key: part.chunks(words)}, text)
+    return [entry[0] for entry in words(part.key, tokens, frame)]
+
+
+def _column(sigmas: Tensor) -> Tensor:
+    """`[B]` as `[B, 1, 1, 1]`."""
+    return sigmas.view(-1, 1, 1, 1)
+
+
+def _alike(conditioning: Sequence[Encoded]) -> Iterator[list[int]]:
+    """The indices of conditionings of one shape, for each shape."""
+    by_shape: dict[Any, list[int]] = {}
+    for index, entry in enumerate(conditioning):
+        by_shape.setdefault(entry.states.shape, []).append(index)
+    yield from by_shape.values()
+
+
+def _stacked(entries: Sequence[Encoded], device: torch.device, dtype: torch.dtype) -> Encoded:
+    """One conditioning for a batch."""
+    states = torch.cat([entry.states for entry in entries]).to(device, dtype)
+    if entries[0].pooled is None:
+        return Encoded(states, None)
+    return Encoded(states, torch.cat([entry.pooled for entry in entries]).to(device, dtype))
+
+
+@contextmanager
+def _frozen(modules: Sequence[torch.nn.Module]) -> Iterator[None]:
+    """Weights that take no gradients, and no dropout; afterwards their flags are as before."""
+    flags = [(parameter, parameter.requires_grad) for module in modules for parameter in module.parameters()]
+    training = [(module, module.training) for module in modules]
+    for module in modules:
+        module.requires_grad_(False).eval()
+    try:
+        yield
+    finally:
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+        for module, mode in training:
+            module.train(mode)
+
+
+def _latent_shape(pipeline: Any, network: Any, family: str, size: tuple[int, int]) -> tuple[int, ...]:
+    cell, channels = pipeline.vae_scale_factor, network.config.in_channels
+    width, height = size[0] // cell, size[1] // cell
+    if family == "flux":
+        channels, width, height = channels // 4, width // 2 * 2, height // 2 * 2
+    elif family == "sd3":
+        patch = network.config.patch_size
+        width, height = width // patch * patch, height // patch * patch
+    if width < 1 or height < 1:
+        raise TrainingError(
+            f"Pictures of {size[0]} by {size[1]} pixels are too small for this model: set width and height higher."
+        )
+    return channels, height, width

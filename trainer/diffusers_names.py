@@ -1,0 +1,35 @@
+"""Without this module a prefix could not tell that a pipeline and a checkpoint of ComfyUI have the same text encoders.
+
+A fingerprint is of weights and their names. ComfyUI's names are the ones that count; here are those of transformers,
+told as ComfyUI would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ..prefix import ClipChunks, family_of
+
+T5_TABLE_AGAIN = "encoder.embed_tokens.weight"
+"""A second name of T5's table of words."""
+
+
+def host_names(encoders: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights of text encoders under the names that they have in ComfyUI.
+
+    Args:
+        encoders: of transformers, by their keys in a prefix.
+    """
+    found = {}
+    for key, model in encoders.items():
+        row = family_of(key)
+        for name, weight in model.state_dict().items():
+            if isinstance(row, ClipChunks):
+                # Newer versions of transformers leave this word out.
+                name = f"text_model.{name.removeprefix('text_model.')}"
+            if name != T5_TABLE_AGAIN:
+                found[f"{row.attribute}.transformer.{name}"] = weight
+    return found
