@@ -20,7 +20,7 @@ from anonymize_faces.tools.layout import ROOT
 
 pytestmark = pytest.mark.slow
 TOOLS = ("comfy-cli==1.23.0", "nodesafe==0.6.0")
-STARTS_PROCESSES = ("install.py", "tools/", "tests/", "benchmarks/")
+STARTS_PROCESSES = ("install.py", "tools/", "tests/", "benchmarks/", "demo/headless_job.py")
 TALKS = ("faces/weights.py", "tools/", "tests/", "benchmarks/")
 EXPLAINED: Mapping[str, Callable[[str, int, str], bool]] = {
     "code_execution": lambda file, _, line: bool(
