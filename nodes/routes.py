@@ -16,6 +16,7 @@ import json
 from typing import TYPE_CHECKING
 
 from .running import RUNNING
+from .training_routes import register_training_routes
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -24,12 +25,13 @@ PATH = "/anonymize_faces/stop"
 
 
 def register_routes() -> None:
-    """Adds the route to the host's server, if this process has one. Call once, at the entry point."""
+    """Adds the routes to the host's server, if this process has one. Call once, at the entry point."""
     from server import PromptServer
 
     server = getattr(PromptServer, "instance", None)
     if server is not None:
         server.routes.post(PATH)(stop)
+        register_training_routes(server)
 
 
 async def stop(request: web.Request) -> web.Response:
