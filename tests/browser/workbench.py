@@ -88,6 +88,23 @@ class Workbench:
         nodes = self.page.evaluate("() => window.app.graph.serialize().nodes")
         return [node for node in nodes if node["type"] == kind]
 
+    def look_at(self, kind: str) -> None:
+        """Moves the canvas so that the first node of a type is in the middle, and all of it in sight."""
+        self.page.evaluate(
+            """kind => {
+                const { graph, canvas } = window.app;
+                const node = graph.nodes.find((node) => node.type === kind);
+                const { ds } = canvas;
+                ds.scale = Math.min(1, 700 / (node.size[1] + 60));
+                const [width, height] = [canvas.canvas.clientWidth, canvas.canvas.clientHeight];
+                ds.offset[0] = width / ds.scale / 2 - node.pos[0] - node.size[0] / 2;
+                ds.offset[1] = height / ds.scale / 2 + 40 - node.pos[1] - node.size[1] / 2;
+                canvas.setDirty(true, true);
+                return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+            }""",
+            kind,
+        )
+
     def queue(self) -> None:
         """Queues the workflow."""
         self.page.evaluate("() => window.app.queuePrompt(0)")

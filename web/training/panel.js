@@ -8,6 +8,9 @@ import { goesOn } from "./store.js";
 
 /** @typedef {import("./store.js").Run} Run */
 
+const IDLE_HEIGHT = 26;
+const FIGURES_HEIGHT = 232;
+const MOST_PICTURE_HEIGHT = 320;
 const STYLES = `
 :host { display: flex; flex-direction: column; min-height: 26px; overflow: hidden; user-select: none; }
 .idle { color: var(--quiet); font-style: italic; padding: 4px 2px; }
@@ -23,16 +26,13 @@ progress::-webkit-progress-bar { background: var(--field); }
 progress::-webkit-progress-value { background: var(--accent); }
 progress::-moz-progress-bar { background: var(--accent); }
 figure { margin: 0; display: flex; gap: 6px; min-height: 0; flex: 1; }
-figure img { min-width: 0; min-height: 0; width: 100%; object-fit: contain; object-position: left top; }
+figure img { min-width: 0; min-height: 0; max-height: ${MOST_PICTURE_HEIGHT}px; width: 100%; object-fit: contain; object-position: left top; }
 figure .rows { display: flex; flex-direction: column; justify-content: space-around; color: var(--quiet);
   writing-mode: vertical-rl; transform: rotate(180deg); flex-flow: row-reverse; font-size: 10px; text-align: center; }
 .buttons { display: flex; gap: 6px; flex: none; }
 .buttons button { flex: 1; }
 ${CURVE_STYLES}
 `;
-const IDLE_HEIGHT = 26;
-const FIGURES_HEIGHT = 232;
-const MOST_PICTURE_HEIGHT = 360;
 
 /** What the Train node shows of a run. Knows nothing of the node. */
 export class TrainingPanel {
