@@ -39,12 +39,12 @@ export function makeCurve() {
 }
 
 /**
- * Draws the losses so far; the right edge is the last step that the run is to make.
+ * Draws the losses so far, from edge to edge.
  * @param {SVGSVGElement} drawing
  * @param {Curve} curve
- * @param {number} steps
  */
-export function drawCurve(drawing, curve, steps) {
+export function drawCurve(drawing, curve) {
+  const last = curve.steps.at(-1) ?? 0;
   const series = {
     identities: smooth(curve.identities),
     general: smooth(curve.general),
@@ -55,13 +55,13 @@ export function drawCurve(drawing, curve, steps) {
   for (const [kind, values] of Object.entries(series)) {
     const points = values.flatMap((value, index) => {
       if (value === null) return [];
-      const x = (curve.steps[index] / Math.max(steps, 1)) * WIDTH;
+      const x = (curve.steps[index] / last) * WIDTH;
       const y = HEIGHT - 6 - ((value - low) / room) * (HEIGHT - 12);
       return [`${x.toFixed(1)} ${y.toFixed(1)}`];
     });
     drawing.querySelector(`path.${kind}`)?.setAttribute("d", points.length ? `M${points.join("L")}` : "");
   }
-  drawing.setAttribute("aria-label", t("training.curve", { steps: curve.steps.at(-1) ?? 0 }));
+  drawing.setAttribute("aria-label", t("training.curve", { steps: last }));
 }
 
 /**

@@ -130,7 +130,7 @@ export class TrainingPanel {
     );
     setText(this.#moved, score ? t("training.moved", { percent: percent(score.general_prompts_moved) }) : "");
     this.#signal.title = score ? t("training.examined", { step: score.step }) : "";
-    drawCurve(this.#curve, run.curve, run.state === "learning" ? run.of : run.curve.steps.at(-1) ?? 0);
+    drawCurve(this.#curve, run.curve);
     const [identities, general] = this.#legend.children;
     setText(identities, t("training.identities"));
     setText(general, t("training.general"));
