@@ -39,7 +39,8 @@ def _register_folders() -> None:
     import folder_paths
 
     from .nodes import folder, recognizers
+    from .prefix import SUFFIXES
 
-    for name, suffixes in ((folder.FOLDER, folder.SUFFIXES), (recognizers.FOLDER, (recognizers.SUFFIX,))):
+    for name, suffixes in ((folder.FOLDER, SUFFIXES), (recognizers.FOLDER, (recognizers.SUFFIX,))):
         folder_paths.add_model_folder_path(name, f"{folder_paths.models_dir}/{name}")
         folder_paths.folder_names_and_paths[name][1].update(suffixes)

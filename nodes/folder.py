@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import folder_paths
 
-from ..prefix import SUFFIX, TORCH_SUFFIXES, PrefixFileError, path_inside, read_whole
+from ..prefix import PrefixFileError, library, read_whole
 
 FOLDER = "anonymization_prefixes"
-SUFFIXES = (SUFFIX, *TORCH_SUFFIXES)
 NONE_YET = "(no prefix files yet)"
 """What a file list shows while there is nothing to choose from."""
 
@@ -22,7 +20,7 @@ def prefix_files() -> list[str]:
     The folders are looked through each time: the host's own list of them lives on when a folder is taken away, and then
     fails. Hidden files are left out, folders that are links are not entered.
     """
-    return sorted({name for root in _roots() for name in _files_below(root)})
+    return library.names(prefix_folders())
 
 
 def file_choices() -> list[str]:
@@ -41,18 +39,17 @@ def find_file(name: str | None) -> Path:
             "There is no prefix to use: learn one with Train Anonymization Prefix, or put a prefix file into"
             " models/anonymization_prefixes and choose it."
         )
-    inside = path_inside(name)
-    for root in _roots():
-        if (root / inside).is_file():
-            return _resolved(root / inside)
-    raise PrefixFileError(
-        f"There is no prefix file '{name}': put it into models/anonymization_prefixes, or choose another."
-    )
+    return library.find(prefix_folders(), name)
+
+
+def prefix_folders() -> list[Path]:
+    """The folders that prefix files lie in; new ones go to the first."""
+    return [Path(folder) for folder in folder_paths.get_folder_paths(FOLDER)]
 
 
 def save_folder() -> Path:
     """The folder that new prefix files go to."""
-    return _roots()[0]
+    return prefix_folders()[0]
 
 
 def embedding_folder() -> Path:
@@ -75,27 +72,3 @@ def content_hash(name: str | None) -> str:
         return hashlib.sha256(read_whole(find_file(name))).hexdigest()
     except PrefixFileError:
         return ""
-
-
-def _roots() -> list[Path]:
-    return [Path(folder) for folder in folder_paths.get_folder_paths(FOLDER)]
-
-
-def _files_below(root: Path) -> list[str]:
-    names = []
-    for folder, subfolders, files in os.walk(root):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        for name in files:
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                names.append((Path(folder) / name).relative_to(root).as_posix())
-    return names
-
-
-def _resolved(path: Path) -> Path:
-    resolved = path.resolve()
-    if not any(resolved.is_relative_to(root.resolve()) for root in _roots()):
-        raise PrefixFileError(
-            f"'{path.name}' is a link, or lies in one, that leads out of models/anonymization_prefixes: put the file"
-            " itself there, or name its folder in extra_model_paths.yaml."
-        )
-    return resolved

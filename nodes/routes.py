@@ -1,27 +1,57 @@
-"""Without this module nobody could end a run early and keep what it learned: the server's route for that.
+"""Without this module the browser could not look after prefix files or end a run early: the server's routes.
 
-    POST /anonymize_faces/stop      Content-Type: application/json      {} or {"prompt_id": "…"}
+They are described, with their answers, in docs/routes.md. All lie under /anonymize_faces/ and speak JSON; every refusal
+is `{"error": sentence}` with a status of its own kind. The work is done in `prefix.library`, off the server's thread.
 
-ends the run that is learning, which then hands on the best prefix so far, as if it were done. With a prompt id, only if
-it belongs to that prompt. Answers are JSON:
-
-    200 {"stopping": true}
-    409 {"stopping": false, "error": "…"}    nothing is learning: no run, another prompt's, or still drawing
-    400, 415 {"stopping": false, "error": "…"}    the request is not what is written above
+Whether a request comes from a page of this server is checked by the host before it comes here, as for its own routes.
+What changes anything must besides have a content type that no page of another site can send without asking first.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
+from ..prefix import (
+    AnonymizationError,
+    PrefixFileExistsError,
+    PrefixFileMissingError,
+    PrefixNameError,
+    library,
+)
+from ..prefix.storage import MAX_FILE_BYTES
 from .running import RUNNING
 from .training_routes import register_training_routes
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-PATH = "/anonymize_faces/stop"
+    Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+ROOT = "/anonymize_faces"
+MAX_JSON_BYTES = 2**16
+MAX_QUERY_CHARACTERS = 1000
+
+_JSON = "application/json"
+_BYTES = "application/octet-stream"
+_STATUSES: tuple[tuple[type[AnonymizationError], int], ...] = (
+    (PrefixNameError, 400),
+    (PrefixFileMissingError, 404),
+    (PrefixFileExistsError, 409),
+    (AnonymizationError, 422),
+)
+
+
+class _Refusal(Exception):
+    """A request that is not what docs/routes.md asks for."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
 
 
 def register_routes() -> None:
@@ -29,28 +59,144 @@ def register_routes() -> None:
     from server import PromptServer
 
     server = getattr(PromptServer, "instance", None)
-    if server is not None:
-        server.routes.post(PATH)(stop)
-        register_training_routes(server)
+    if server is None:
+        return
+    for method, path, handler in (
+        ("GET", "/prefixes", _list),
+        ("GET", "/prefixes/details", _details),
+        ("GET", "/prefixes/export", _export),
+        ("POST", "/prefixes/import", _import),
+        ("POST", "/prefixes/rename", _rename),
+        ("POST", "/prefixes/delete", _delete),
+        ("POST", "/stop", _stop),
+    ):
+        server.routes.route(method, ROOT + path)(_answering(handler))
+    register_training_routes(server)
 
 
-async def stop(request: web.Request) -> web.Response:
-    """The route; see the module."""
+async def _list(request: web.Request) -> web.Response:
+    family = _query(request, "family", needed=False)
+
+    def summaries() -> list[dict[str, Any]]:
+        return [entry.summary(family) for entry in library.entries(_folders())]
+
+    return _json({"prefixes": await asyncio.to_thread(summaries)})
+
+
+async def _details(request: web.Request) -> web.Response:
+    name, family = _query(request, "name"), _query(request, "family", needed=False)
+    entry = await asyncio.to_thread(library.entry, _folders(), name)
+    return _json(entry.details(family))
+
+
+async def _export(request: web.Request) -> web.Response:
     from aiohttp import web
 
-    def refuse(status: int, error: str) -> web.Response:
-        return web.json_response({"stopping": False, "error": error}, status=status)
+    name = _query(request, "name")
+    data = await asyncio.to_thread(library.content, _folders(), name)
+    file_name = quote(name.replace("\\", "/").rsplit("/", 1)[-1], safe="")
+    headers = {
+        "Content-Disposition": f"attachment; filename*=UTF-8''{file_name}",
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "no-store",
+    }
+    return web.Response(body=data, content_type=_BYTES, headers=headers)
 
-    # A page of another site can post forms and plain text without asking, but not JSON.
-    if request.content_type != "application/json":
-        return refuse(415, "Send JSON, with the content type application/json.")
-    try:
-        body = await request.json()
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        return refuse(400, "The body is not JSON.")
-    prompt_id = body.get("prompt_id") if isinstance(body, dict) else body
-    if not isinstance(body, dict) or not (prompt_id is None or isinstance(prompt_id, str)):
-        return refuse(400, 'Send {} or {"prompt_id": "…"}.')
+
+async def _import(request: web.Request) -> web.Response:
+    name = _query(request, "name")
+    data = await _body(request, _BYTES, MAX_FILE_BYTES)
+    entry = await asyncio.to_thread(library.add, _folders(), name, data)
+    return _json(entry.details())
+
+
+async def _rename(request: web.Request) -> web.Response:
+    body = await _table(request)
+    entry = await asyncio.to_thread(library.rename, _folders(), _text(body, "name"), _text(body, "to"))
+    return _json(entry.details())
+
+
+async def _delete(request: web.Request) -> web.Response:
+    name = _text(await _table(request), "name")
+    await asyncio.to_thread(library.delete, _folders(), name)
+    return _json({"deleted": name})
+
+
+async def _stop(request: web.Request) -> web.Response:
+    prompt_id = (await _table(request)).get("prompt_id")
+    if not (prompt_id is None or isinstance(prompt_id, str)):
+        raise _Refusal(400, 'Send {} or {"prompt_id": "…"}.')
     if not RUNNING.ask_to_stop(prompt_id):
-        return refuse(409, "No prefix is being learned that could be kept: to break off the drawing, use Cancel.")
-    return web.json_response({"stopping": True})
+        raise _Refusal(409, "No prefix is being learned that could be kept: to break off the drawing, use Cancel.")
+    return _json({"stopping": True})
+
+
+def _answering(handler: Handler) -> Handler:
+    """The handler, with its errors told as JSON."""
+    besides = {"stopping": False} if handler is _stop else {}
+
+    @wraps(handler)
+    async def answer(request: web.Request) -> web.Response:
+        try:
+            return await handler(request)
+        except _Refusal as refusal:
+            return _json({**besides, "error": str(refusal)}, refusal.status)
+        except AnonymizationError as error:
+            return _json({"error": str(error)}, next(status for kind, status in _STATUSES if isinstance(error, kind)))
+
+    return answer
+
+
+def _json(answer: dict[str, Any], status: int = 200) -> web.Response:
+    from aiohttp import web
+
+    return web.json_response(answer, status=status, headers={"Cache-Control": "no-store"})
+
+
+def _query(request: web.Request, key: str, needed: bool = True) -> str:
+    value = request.query.get(key, "")
+    if len(value) > MAX_QUERY_CHARACTERS or (needed and not value):
+        raise _Refusal(400, f"Give '{key}' in the address, of at most {MAX_QUERY_CHARACTERS} characters.")
+    return value
+
+
+async def _body(request: web.Request, content_type: str, most: int) -> bytes:
+    """What was sent, unless it is of another type or more than `most` bytes."""
+    from aiohttp import ClientError, http_exceptions, web
+
+    # To the host's library, a request that names no type has octets; pages of other sites can send such ones.
+    if not request.headers.get("Content-Type") or request.content_type != content_type:
+        raise _Refusal(415, f"Send it with the content type {content_type}.")
+    data = bytearray()
+    try:
+        async for chunk in request.content.iter_any():
+            data += chunk
+            if len(data) > most:
+                raise _Refusal(413, f"That is more than {most} bytes.")
+    except (ClientError, http_exceptions.HttpProcessingError, web.RequestPayloadError) as error:
+        raise _Refusal(400, "The body is not as its headers say.") from error
+    return bytes(data)
+
+
+async def _table(request: web.Request) -> dict[str, Any]:
+    data = await _body(request, _JSON, MAX_JSON_BYTES)
+    try:
+        table = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise _Refusal(400, "The body is not JSON.") from error
+    if not isinstance(table, dict):
+        raise _Refusal(400, "Send a JSON table of names and values.")
+    return table
+
+
+def _text(table: dict[str, Any], key: str) -> str:
+    value = table.get(key)
+    if not isinstance(value, str):
+        raise _Refusal(400, f"Give '{key}', as text.")
+    return value
+
+
+def _folders() -> list[Any]:
+    from .folder import prefix_folders
+
+    return prefix_folders()

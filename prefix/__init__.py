@@ -7,13 +7,15 @@ from .errors import (
     MeasurementError,
     PrefixFileError,
     PrefixFileExistsError,
+    PrefixFileMissingError,
     PrefixMismatchError,
+    PrefixNameError,
     PrefixValueError,
     TrainingError,
     WeightsError,
 )
 from .families import ClipChunks, family_of, key_of
-from .file import TORCH_SUFFIXES, load_prefix, save_prefix
+from .file import SUFFIXES, TORCH_SUFFIXES, load_prefix, save_prefix
 from .fingerprint import fingerprint
 from .injection import Frame, carries, eject, frame_of, inject, inject_text, require_fit, words
 from .naming import file_path, path_inside
@@ -25,6 +27,7 @@ from .value import FORMAT_VERSION, Prefix, PrefixRecord
 __all__ = [
     "FORMAT_VERSION",
     "SUFFIX",
+    "SUFFIXES",
     "TORCH_SUFFIXES",
     "AnonymizationError",
     "ClipChunks",
@@ -34,7 +37,9 @@ __all__ = [
     "Prefix",
     "PrefixFileError",
     "PrefixFileExistsError",
+    "PrefixFileMissingError",
     "PrefixMismatchError",
+    "PrefixNameError",
     "PrefixRecord",
     "PrefixValueError",
     "TrainingError",

@@ -17,6 +17,14 @@ class PrefixFileExistsError(PrefixFileError):
     """There is a file of that name already, and nobody said to overwrite it."""
 
 
+class PrefixFileMissingError(PrefixFileError):
+    """There is no prefix file of that name."""
+
+
+class PrefixNameError(PrefixFileError):
+    """What cannot name a prefix file: it leads elsewhere, or some system could not store it."""
+
+
 class PrefixMismatchError(AnonymizationError):
     """A prefix that does not fit what it is to protect: a text encoder is missing or unknown, or widths differ."""
 

@@ -20,13 +20,16 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from .errors import PrefixFileError, PrefixValueError
-from .storage import SUFFIX, read_whole, write_whole
+from .storage import SUFFIX, read_whole, require_size, write_whole
 from .textual_inversion import from_textual_inversion
 from .torch_file import read_torch_file
 from .value import Prefix, PrefixRecord
 
 TORCH_SUFFIXES = (".pt", ".bin")
 """What the names of files that `torch.save` wrote end in."""
+
+SUFFIXES = (SUFFIX, *TORCH_SUFFIXES)
+"""What the name of a file that is read as a prefix ends in."""
 
 MAX_HEADER_BYTES = 2**20
 
@@ -44,29 +47,41 @@ def load_prefix(path: str | os.PathLike[str]) -> Prefix:
             that cannot be a prefix. Nothing else is raised.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in (SUFFIX, *TORCH_SUFFIXES):
-        raise _unfit(path, f"its name ends in none of {SUFFIX}, {', '.join(TORCH_SUFFIXES)}")
-    data = read_whole(path)
+    _require_suffix(path.name)
+    return parse_prefix(read_whole(path), path.name)
+
+
+def parse_prefix(data: bytes, name: str) -> Prefix:
+    """What `load_prefix` makes of a file with that content and that name.
+
+    Raises:
+        PrefixFileError: as `load_prefix`.
+    """
+    _require_suffix(name)
+    require_size(data, name)
     try:
-        if suffix in TORCH_SUFFIXES:
-            return from_textual_inversion(read_torch_file(data), path.name)
+        if name.lower().endswith(TORCH_SUFFIXES):
+            return from_textual_inversion(read_torch_file(data), name)
         vectors, metadata = _read_safetensors(data)
         if _RECORD not in metadata:
-            return from_textual_inversion(vectors, path.name)
+            return from_textual_inversion(vectors, name)
         prefix = Prefix(vectors=vectors, record=PrefixRecord.from_json(metadata[_RECORD]))
         _require_unchanged(prefix.vectors, json.loads(metadata[_RECORD]))
         return prefix
     except PrefixValueError as error:
-        raise _unfit(path, str(error).rstrip(".")) from error
+        raise _unfit(name, str(error).rstrip(".")) from error
 
 
 def save_prefix(prefix: Prefix, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
     """Writes a prefix file and returns its path; see `storage.write_whole` for how, and for what it raises."""
+    return write_whole(prefix_bytes(prefix), Path(path), overwrite)
+
+
+def prefix_bytes(prefix: Prefix) -> bytes:
+    """The content of a prefix file."""
     fields = json.loads(prefix.record.to_json())
     record = json.dumps(fields | {_DIGEST: _digest(prefix.vectors, fields)}, allow_nan=False)
-    data = safetensors.torch.save(dict(prefix.vectors), metadata={_RECORD: record})
-    return write_whole(data, Path(path), overwrite)
+    return safetensors.torch.save(dict(prefix.vectors), metadata={_RECORD: record})
 
 
 def _read_safetensors(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -103,9 +118,14 @@ def _digest(vectors: Mapping[str, Tensor], fields: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def _unfit(path: Path, reason: str) -> PrefixFileError:
+def _require_suffix(name: str) -> None:
+    if not name.lower().endswith(SUFFIXES):
+        raise _unfit(name, f"its name ends in none of {', '.join(SUFFIXES)}")
+
+
+def _unfit(name: str, reason: str) -> PrefixFileError:
     reason = reason[:1].lower() + reason[1:]
     return PrefixFileError(
-        f"'{path.name}' cannot be used as a prefix: {reason}. Choose another file, or learn a prefix with"
+        f"'{name}' cannot be used as a prefix: {reason}. Choose another file, or learn a prefix with"
         " Train Anonymization Prefix."
     )

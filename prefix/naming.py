@@ -5,39 +5,40 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from .errors import PrefixFileError
+from .errors import PrefixNameError
 from .storage import SUFFIX
 
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*]')
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
 _MOST_BYTES = 200
+_MOST_PARTS = 8
 
 
-def file_path(name: str) -> PurePosixPath:
+def file_path(name: str, suffix: str = SUFFIX) -> PurePosixPath:
     """The path, inside a folder, of the file that an artist calls `name` when saving.
 
-    Sub folders may be given with either slash; `.safetensors` may be given or left out. The same names are good on
-    Linux, macOS and Windows, so that prefixes can be handed on.
+    Sub folders may be given with either slash; the suffix may be given or left out. The same names are good on Linux,
+    macOS and Windows, so that prefixes can be handed on.
 
     Raises:
-        PrefixFileError: empty, absolute, leading out of the folder, hidden, too long, or with a part that some system
-            cannot store.
+        PrefixNameError: empty, absolute, leading out of the folder, hidden, too long or too deep, or with a part that
+            some system cannot store.
     """
-    path = path_inside(name.strip().removesuffix(SUFFIX))
-    return path.with_name(path.name + SUFFIX)
+    path = path_inside(name.strip().removesuffix(suffix))
+    return path.with_name(path.name + suffix)
 
 
 def path_inside(name: str) -> PurePosixPath:
     """The path, inside a folder, of the existing file of that name; sub folders with either slash.
 
     Raises:
-        PrefixFileError: as `file_path`.
+        PrefixNameError: as `file_path`.
     """
     parts = name.replace("\\", "/").split("/")
-    for part in parts:
-        fault = _fault(part)
+    faults = ["it leads too deep"] if len(parts) > _MOST_PARTS else [_fault(part) for part in parts]
+    for fault in faults:
         if fault:
-            raise PrefixFileError(
+            raise PrefixNameError(
                 f"{name!r} cannot name a prefix file because {fault}:"
                 " use letters, digits, spaces, '-' and '_', with '/' between sub folders."
             )

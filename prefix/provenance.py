@@ -57,6 +57,30 @@ def require_family(record: PrefixRecord, encoders: Iterable[str]) -> None:
             )
 
 
+def family_title(name: str) -> str:
+    """What artists call a family, given as a record or the host calls it; the name itself if it is not known here."""
+    return next((family.title for family in MODEL_FAMILIES if name.lower() in family.names), name)
+
+
+def fits_family(record: PrefixRecord, encoders: Iterable[str], name: str) -> bool | None:
+    """Whether a prefix serves checkpoints of a family; None if that cannot be told without the checkpoint.
+
+    Args:
+        record: of the prefix.
+        encoders: keys of the text encoders that it has vectors for.
+        name: of the family, as a record or the host calls it.
+    """
+    families = {family.title: family for family in MODEL_FAMILIES}
+    asked, learned = family_title(name), family_title(record.family)
+    if asked.lower() == learned.lower():
+        return True
+    if asked not in families:
+        return None
+    if learned in families or not any(needed <= frozenset(encoders) for needed in families[asked].encoders):
+        return False
+    return None
+
+
 def checkpoint_note(record: PrefixRecord, fingerprint: str) -> str | None:
     """What an artist should know who uses the prefix on another checkpoint than it was learned on; None if nothing.
 

@@ -10,7 +10,7 @@ import time
 import uuid
 from pathlib import Path
 
-from .errors import PrefixFileError, PrefixFileExistsError
+from .errors import PrefixFileError, PrefixFileExistsError, PrefixFileMissingError
 
 SUFFIX = ".safetensors"
 """What the name of a file that we write ends in."""
@@ -29,11 +29,12 @@ def read_whole(path: Path) -> bytes:
     """All bytes of a file.
 
     Raises:
-        PrefixFileError: missing, no plain file, unreadable, or larger than `MAX_FILE_BYTES`.
+        PrefixFileMissingError: there is no plain file of that name.
+        PrefixFileError: unreadable, or larger than `MAX_FILE_BYTES`.
     """
     try:
         if not path.is_file():  # To open a pipe would wait for ever.
-            raise PrefixFileError(
+            raise PrefixFileMissingError(
                 f"There is no prefix file '{path.name}': put it into models/anonymization_prefixes, or choose another."
             )
         with path.open("rb") as file:
@@ -42,12 +43,16 @@ def read_whole(path: Path) -> bytes:
         raise PrefixFileError(
             f"'{path.name}' cannot be read ({error}): see to its permissions, or choose another file."
         ) from error
+    require_size(data, path.name)
+    return data
+
+
+def require_size(data: bytes, name: str) -> None:
+    """Raises `PrefixFileError` if that is more than a prefix file may hold."""
     if len(data) > MAX_FILE_BYTES:
         raise PrefixFileError(
-            f"'{path.name}' cannot be used as a prefix: it is larger than {MAX_FILE_BYTES >> 20} MiB. Choose another"
-            " file."
+            f"'{name}' cannot be used as a prefix: it is larger than {MAX_FILE_BYTES >> 20} MiB. Choose another file."
         )
-    return data
 
 
 def write_whole(data: bytes, path: Path, overwrite: bool = False) -> Path:
@@ -73,6 +78,25 @@ def write_whole(data: bytes, path: Path, overwrite: bool = False) -> Path:
             " room and can be written to."
         ) from error
     return path
+
+
+def move_whole(source: Path, target: Path) -> None:
+    """Gives a file another name, in a folder that is made if there is none.
+
+    Raises:
+        PrefixFileExistsError: that name is taken.
+        PrefixFileError: the folder cannot be written to.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _rename_exclusively(source, target)
+        source.unlink(missing_ok=True)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise PrefixFileError(
+            f"'{source.name}' could not be renamed to '{target.name}' ({error.strerror or error}): see to the"
+            " permissions of the folder."
+        ) from error
 
 
 def _write(data: bytes, path: Path, overwrite: bool) -> None:
