@@ -23,6 +23,7 @@ from ..prefix import (
     PrefixNameError,
     library,
 )
+from ..prefix.provenance import family_title
 from ..prefix.storage import MAX_FILE_BYTES
 from .running import RUNNING
 from .training_routes import register_training_routes
@@ -68,6 +69,7 @@ def register_routes() -> None:
         ("POST", "/prefixes/import", _import),
         ("POST", "/prefixes/rename", _rename),
         ("POST", "/prefixes/delete", _delete),
+        ("GET", "/checkpoints/family", _checkpoint_family),
         ("POST", "/stop", _stop),
     ):
         server.routes.route(method, ROOT + path)(_answering(handler))
@@ -120,6 +122,12 @@ async def _delete(request: web.Request) -> web.Response:
     name = _text(await _table(request), "name")
     await asyncio.to_thread(library.delete, _folders(), name)
     return _json({"deleted": name})
+
+
+async def _checkpoint_family(request: web.Request) -> web.Response:
+    from .checkpoints import checkpoint_family
+
+    return _json({"family": family_title(await asyncio.to_thread(checkpoint_family, _query(request, "name")))})
 
 
 async def _stop(request: web.Request) -> web.Response:

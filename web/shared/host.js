@@ -7,8 +7,11 @@ import { app as hostApp } from "../../../scripts/app.js";
 
 /** @typedef {import("@comfyorg/comfyui-frontend-types").ComfyApp} ComfyApp */
 /** @typedef {import("@comfyorg/comfyui-frontend-types").ComfyApi} ComfyApi */
-/** @typedef {import("@comfyorg/comfyui-frontend-types").LGraphNode} LGraphNode */
-/** @typedef {import("@comfyorg/comfyui-frontend-types").LGraph} LGraph */
+/** @typedef {ComfyApp["graph"]} LGraph */
+/** @typedef {NonNullable<ReturnType<LGraph["getNodeById"]>>} LGraphNode */
+
+/** Pixels around our elements on nodes. */
+const MARGIN = 10;
 
 /** @type {ComfyApp} */
 export const app = hostApp;
@@ -58,4 +61,19 @@ export function chain(object, method, after) {
     after.apply(this, values);
     return result;
   };
+}
+
+/**
+ * Puts an element of ours on a node; it is saved nowhere and sent to nobody.
+ * @param {LGraphNode} node
+ * @param {string} name
+ * @param {HTMLElement} content
+ * @param {() => number} height that it needs at least
+ * @returns {{ serialize?: boolean, beforeQueued?: () => void }} the widget
+ */
+export function addElement(node, name, content, height) {
+  const options = { serialize: false, hideOnZoom: false, margin: MARGIN, getMinHeight: () => height() + 2 * MARGIN };
+  const widget = /** @type {any} */ (node).addDOMWidget(name, `anonymize_faces_${name}`, content, options);
+  widget.serialize = false;
+  return widget;
 }

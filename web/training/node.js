@@ -1,13 +1,11 @@
 // Without this module the panel would stand nowhere: it is put on the node that learns, and told of that node's runs.
 
-import { app, chain } from "../shared/host.js";
+import { addElement, app, chain } from "../shared/host.js";
 import { TrainingPanel } from "./panel.js";
 import { training } from "./store.js";
 
 /** @typedef {import("../shared/host.js").LGraphNode} LGraphNode */
 /** @typedef {import("./store.js").Run} Run */
-
-const MARGIN = 10;
 
 /**
  * Puts the panel on a node that was just made.
@@ -20,17 +18,11 @@ export function addTrainingPanel(node) {
     if (height === wanted) return;
     const grown = height > wanted;
     wanted = height;
-    panel.element.style.minHeight = `${height - 2 * MARGIN}px`;
+    panel.element.style.minHeight = `${height}px`;
     if (grown && node.graph) grow(node);
   });
-  const panelHeight = () => Math.ceil(panel?.height(node.size[0]) ?? 0) + 2 * MARGIN;
-  const widget = node.addDOMWidget("training", "anonymize_faces_training", panel.element, {
-    serialize: false,
-    hideOnZoom: false,
-    margin: MARGIN,
-    getMinHeight: () => panelHeight(),
-  });
-  widget.serialize = false;
+  const panelHeight = () => Math.ceil(panel.height(node.size[0]));
+  addElement(node, "training", panel.element, panelHeight);
   const update = () => panel.show(runOf(node, training.run));
   chain(node, "onAdded", () => {
     training.addEventListener("change", update);

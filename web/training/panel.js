@@ -47,7 +47,6 @@ export class TrainingPanel {
   #idle = element("div", { class: "idle" });
   #state = element("span", { class: "state", role: "status" });
   #progress = element("progress", {});
-  #detail = element("span", { class: "detail" });
   #left = element("span", { class: "left" });
   #signal = element("span", { class: "signal" });
   #moved = element("span", { class: "detail moved" });
