@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Locator, Page
 
 SCREENSHOTS = BUILD / "screenshots"
-PATIENCE = 120_000
+PATIENCE = 30_000
 """Milliseconds that anything may take on a slow machine."""
 
 SETTINGS = {
@@ -104,6 +104,10 @@ class Workbench:
             }""",
             kind,
         )
+
+    def execute(self, command: str) -> None:
+        """Executes a command, as the command palette and menus do."""
+        self.page.evaluate("command => window.app.extensionManager.command.execute(command)", command)
 
     def queue(self) -> None:
         """Queues the workflow."""

@@ -19,7 +19,9 @@ const ACTIVE = 0;
  * @returns {Source | null} null if there is none, or it lies outside the subgraph
  */
 export function connected(node, slot) {
-  const link = node.getInputLink(slot);
+  // A subgraph's own getInputLink looks inside it.
+  const id = node.inputs[slot].link;
+  const link = id == null ? null : node.graph?.getLink(id);
   const origin = link && node.graph?.getNodeById(link.origin_id);
   return origin ? { node: origin, slot: link.origin_slot } : null;
 }
