@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Locator, Page
 
 SCREENSHOTS = BUILD / "screenshots"
-PATIENCE = 30_000
+PATIENCE = 120_000
 """Milliseconds that anything may take on a slow machine."""
 
 SETTINGS = {
