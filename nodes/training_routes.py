@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 PATH = "/anonymize_faces/training"
 EVENT = "anonymize_faces.training"
 LONGEST_ID = 128
+MOST_BYTES = 2**16
 
 
 def register_training_routes(server: Any) -> None:
@@ -75,6 +76,8 @@ async def _client_id(request: web.Request) -> str | web.Response:
     # A page of another site can post forms and plain text without asking, but not JSON.
     if request.content_type != "application/json":
         return web.json_response({"error": "Send JSON, with the content type application/json."}, status=415)
+    if (request.content_length or 0) > MOST_BYTES:
+        return web.json_response({"error": f"That is more than {MOST_BYTES} bytes."}, status=413)
     try:
         body = await request.json()
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):

@@ -111,6 +111,7 @@ def test_a_run_that_is_cancelled_says_so(server: ComfyServer) -> None:
         ({"json": {"client_id": 5}}, 400),
         ({"json": {"client_id": "x" * 129}}, 400),
         ({"json": {"client_id": ""}}, 400),
+        ({"json": {"client_id": "x" * 70_000}}, 413),
     ],
 )
 @pytest.mark.parametrize("what", ["watch", "leave"])

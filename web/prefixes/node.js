@@ -29,14 +29,17 @@ export function followPrefixes() {
   };
   api.addEventListener("graphChanged", refresh);
   library.addEventListener("change", () => {
-    forget();
+    known.clear();
+    generation += 1;
     refresh();
   });
+  // What ran may have saved a prefix.
+  api.addEventListener("execution_success", () => library.dispatchEvent(new Event("change")));
 }
 
 /** @type {Map<string, Promise<any>>} */
 const known = new Map();
-const forget = () => known.clear();
+let generation = 0;
 
 /**
  * Asks once for the same thing.
@@ -68,10 +71,10 @@ export function addPrefixInfo(node) {
     warning = said.filter(([kind]) => kind === "alarm").map(([, text]) => text).join(" ");
     lines.replaceChildren(...said.map(([kind, text]) => element("div", { class: kind }, text)));
   };
-  const refresh = async (again = false) => {
+  const refresh = async () => {
     const state = stateOf(node);
-    const asked = JSON.stringify(state);
-    if (asked === key && !again) return;
+    const asked = JSON.stringify([generation, state]);
+    if (asked === key) return;
     key = asked;
     const said = await describe(state);
     if (key === asked) show(said);
@@ -79,7 +82,7 @@ export function addPrefixInfo(node) {
   addElement(node, "prefix_info", outer, () => HEIGHT).beforeQueued = () => {
     if (warning && node.mode === 0) toast("warn", node.title, warning);
   };
-  /** @type {any} */ (node).anonymizeFacesRefresh = () => refresh(known.size === 0);
+  /** @type {any} */ (node).anonymizeFacesRefresh = () => refresh();
   for (const event of ["onAdded", "onConnectionsChange", "onConfigure"]) chain(node, event, () => queueMicrotask(refresh));
   for (const choice of node.widgets ?? []) {
     if (choice.name === "prefix" || choice.name === "strength") chain(choice, "callback", () => refresh());

@@ -2,17 +2,13 @@
 
 import { api, app } from "./host.js";
 
-/** @type {Record<string, any>} */
-let words = {};
-/** @type {Record<string, any>} */
-let english = {};
+/** By language. @type {Record<string, any>} */
+let languages = {};
 
 /** Fetches the words once, as the host itself does; until then `t` returns keys. */
 export async function loadText() {
   const response = await api.fetchApi("/i18n");
-  const languages = response.ok ? await response.json() : {};
-  english = languages.en?.anonymizeFaces ?? {};
-  words = languages[locale()]?.anonymizeFaces ?? english;
+  if (response.ok) languages = await response.json();
 }
 
 /** @returns {string} the language of the frontend */
@@ -27,18 +23,18 @@ export function locale() {
  * @returns {string}
  */
 export function t(key, values = {}) {
-  const text = find(words, key) ?? find(english, key) ?? key;
+  const text = find(languages[locale()], key) ?? find(languages.en, key) ?? key;
   return text.replace(/\{(\w+)\}/g, (place, name) => String(values[name] ?? place));
 }
 
 /**
- * @param {Record<string, any>} table
+ * @param {Record<string, any> | undefined} language
  * @param {string} key
  * @returns {string | undefined}
  */
-function find(table, key) {
+function find(language, key) {
   /** @type {any} */
-  let found = table;
+  let found = language?.anonymizeFaces;
   for (const part of key.split(".")) found = found?.[part];
   return typeof found === "string" ? found : undefined;
 }
