@@ -24,9 +24,11 @@ from ..prefix import (
     PrefixNameError,
     library,
 )
+from ..prefix.provenance import family_title
 from ..prefix.storage import MAX_FILE_BYTES
 from .enforced_setting import Enforcement
 from .running import RUNNING
+from .training_routes import register_training_routes
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -75,9 +77,11 @@ def register_routes(enforcement: Enforcement | None = None) -> None:
         ("POST", "/prefixes/rename", _rename),
         ("POST", "/prefixes/delete", _delete),
         ("GET", "/enforcement", _enforced),
+        ("GET", "/checkpoints/family", _checkpoint_family),
         ("POST", "/stop", _stop),
     ):
         server.routes.route(method, ROOT + path)(_answering(handler))
+    register_training_routes(server)
 
 
 async def _list(request: web.Request) -> web.Response:
@@ -141,6 +145,12 @@ async def _enforced(request: web.Request) -> web.Response:
             "fault": found.fault if found else None,
         }
     )
+
+
+async def _checkpoint_family(request: web.Request) -> web.Response:
+    from .checkpoints import checkpoint_family
+
+    return _json({"family": family_title(await asyncio.to_thread(checkpoint_family, _query(request, "name")))})
 
 
 async def _stop(request: web.Request) -> web.Response:

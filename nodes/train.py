@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
@@ -12,7 +13,9 @@ from comfy_execution.utils import get_executing_context
 
 from ..trainer.engine_options import AS_THE_HOST, AS_USUAL, CHECKPOINTING, PRECISIONS, Computing, Drawing
 from ..trainer.settings import TrainingSettings
+from ..trainer.telemetry import Picture
 from .folder import work_folder
+from .live import followed
 from .running import RUNNING
 from .sockets import IdentitiesSocket, PrefixSocket
 from .widgets import advanced
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from ..trainer.loop import Progress
 
 DEFAULTS = TrainingSettings()
+WIDEST = 1600
+"""Pixels of the pictures that are shown while learning."""
 
 
 class TrainAnonymizationPrefix(io.ComfyNode):
@@ -220,6 +225,7 @@ class TrainAnonymizationPrefix(io.ComfyNode):
                     )
                 ),
             ],
+            hidden=[io.Hidden.extra_pnginfo],
             outputs=[
                 PrefixSocket.Output(
                     display_name="prefix",
@@ -261,46 +267,55 @@ class TrainAnonymizationPrefix(io.ComfyNode):
         denoiser = ComfyDenoiser(model, clip, vae, (width, height), Drawing(drawing_steps, drawing_cfg), computing)
         prompts = prompts_to_keep(general_prompts, identities)
         check = comfy.model_management.throw_exception_if_processing_interrupted
-        shown = hold_out(identities, prompts, chosen.held_out, chosen.seed).examined or identities
-        before_after = BeforeAfter(denoiser, shown, chosen.seed, check)
+        held_out = hold_out(identities, prompts, chosen.held_out, chosen.seed).examined
+        before_after = BeforeAfter(denoiser, held_out or identities, chosen.seed, check)
         bar = comfy.utils.ProgressBar(1)
         pictures: list[torch.Tensor] = []
         context = get_executing_context()
 
-        def report(progress: Progress) -> None:
-            if progress.steps:
-                RUNNING.begin(context.prompt_id if context else None)
-            bar.update_absolute(progress.done, sum(progress.of))
-            check()
+        with followed((cls.hidden.extra_pnginfo or {}).get("workflow")) as telemetry:
 
-        def show(vectors: Vectors) -> None:
-            pictures[:] = [before_after.draw(vectors)]
-            bar.update_absolute(bar.current, preview=("JPEG", _image(pictures[0]), None))
+            def report(progress: Progress) -> None:
+                if progress.steps:
+                    RUNNING.begin(context.prompt_id if context else None)
+                bar.update_absolute(progress.done, sum(progress.of))
+                telemetry.note(progress)
+                check()
 
-        try:
-            learned = learn_prefix(
-                denoiser,
-                identities,
-                prompts,
-                chosen,
-                report,
-                check=check,
-                runs=work_folder("runs"),
-                stop=RUNNING.asked,
-                show=show,
-            )
-        finally:
-            RUNNING.end()
+            def show(vectors: Vectors) -> None:
+                pictures[:] = [before_after.draw(vectors)]
+                telemetry.picture(Picture(_jpeg(pictures[0]), before_after.people, bool(held_out)))
+
+            try:
+                learned = learn_prefix(
+                    denoiser,
+                    identities,
+                    prompts,
+                    chosen,
+                    report,
+                    check=check,
+                    runs=work_folder("runs"),
+                    stop=RUNNING.asked,
+                    show=show,
+                )
+            finally:
+                RUNNING.end()
+            telemetry.score(learned.best)
+            telemetry.end("stopped" if learned.stopped else "finished", learned.stopped)
         return io.NodeOutput(
             learned.prefix, plot_losses(learned.history), describe(learned), ui=ui.PreviewImage(pictures[0], cls=cls)
         )
 
 
-def _image(pictures: torch.Tensor) -> Any:
-    """The first of the host's pictures `[1, height, width, 3]`, as Pillow's."""
+def _jpeg(pictures: torch.Tensor) -> bytes:
+    """The first of the host's pictures `[1, height, width, 3]`, no wider than a node on the canvas can show."""
     from PIL import Image
 
-    return Image.fromarray((pictures[0].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())
+    image = Image.fromarray((pictures[0].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())
+    image.thumbnail((WIDEST, WIDEST))
+    file = BytesIO()
+    image.save(file, "JPEG", quality=90)
+    return file.getvalue()
 
 
 NODES = [TrainAnonymizationPrefix]

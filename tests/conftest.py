@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 
 from anonymize_faces.tests.environments import Environment, environment
+from anonymize_faces.tools.comfy_server import ComfyServer
 from anonymize_faces.tools.layout import host_folder
 
 hypothesis.settings.register_profile("same every time", derandomize=True, deadline=None, database=None)
@@ -23,6 +24,13 @@ def host() -> Path:
     if not (folder / "main.py").is_file():
         pytest.fail(f"There is no ComfyUI in {folder}: run 'make test', which sets it up.")
     return folder
+
+
+@pytest.fixture(scope="session")
+def server(host: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+    """A real ComfyUI process with the extension linked into it, and folders of its own; all tests share it."""
+    with ComfyServer(tmp_path_factory.mktemp("comfy"), report=print) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

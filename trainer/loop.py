@@ -49,6 +49,7 @@ class Progress:
         of: how many there are of each.
         losses: of the last step.
         score: the best so far.
+        history: the losses of all steps so far, of earlier processes too; it goes on growing.
     """
 
     pictures: int
@@ -57,6 +58,7 @@ class Progress:
     of: tuple[int, int, int]
     losses: Losses | None = None
     score: Score | None = None
+    history: Sequence[Losses] = ()
 
     @property
     def done(self) -> int:
@@ -199,7 +201,8 @@ def learn_prefix(
                     stopped = reason_to_stop(state, asked_to_stop)
                     if state.step % settings.snapshot_every == 0 or exam_is_due(state, between, settings.steps):
                         save(folder, state, answers)
-                    report(Progress(*whole[:2], state.step, whole, state.history[-1], state.best_score))
+                    losses, score = state.history[-1], state.best_score
+                    report(Progress(*whole[:2], state.step, whole, losses, score, state.history))
                 state.add_score(exam.score(state.vectors, state.step))
             save(folder, state, answers)
             if stopped or state.step >= settings.steps:

@@ -28,10 +28,14 @@ class BeforeAfter:
 
     Args:
         check: called after each row; may raise to stop.
+
+    Attributes:
+        people: their names, from left to right.
     """
 
     def __init__(self, drawer: Drawer, identities: Sequence[Identity], seed: int, check: Callable[[], None]) -> None:
         shown = identities[:: max(1, len(identities) // COLUMNS)][:COLUMNS]
+        self.people = tuple(identity.name for identity in shown)
         self._drawer = drawer
         self._prompts = [name_prompt(identity, OPENINGS[2], "") for identity in shown]
         self._seeds = [derived_seed(seed, "preview", index) for index in range(len(shown))]

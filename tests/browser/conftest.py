@@ -1,0 +1,74 @@
+"""Without this module each test of the browser side would start a browser, and find its own reason to skip."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from anonymize_faces.tests.browser.workbench import Workbench
+from anonymize_faces.tools.comfy_server import ComfyServer
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+)
+START_SECONDS = 120
+REQUIRED = "ANONYMIZE_FACES_REQUIRE_BROWSER"
+MISSING = (
+    "There is no Chromium to look with: install it (Debian: apt-get install chromium; Ubuntu: snap install chromium;"
+    " Fedora: dnf install chromium), then run the tests again."
+)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A real Chromium. Where there is none the tests are skipped, or fail if `REQUIRED` is set, as it is in CI."""
+    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    if program is None:
+        (pytest.fail if os.environ.get(REQUIRED) else pytest.skip)(MISSING)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(
+            executable_path=program, args=list(ARGUMENTS), timeout=START_SECONDS * 1000
+        )
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="session")
+def opened(browser: Browser, server: ComfyServer) -> Iterator[Workbench]:
+    """The page that all tests share, since loading one takes long."""
+    workbench = Workbench(browser, server)
+    yield workbench
+    workbench.close()
+
+
+@pytest.fixture
+def workbench(opened: Workbench) -> Iterator[Workbench]:
+    """The page with an empty canvas in the classic rendering; afterwards it may not have complained of our files."""
+    opened.clear()
+    yield opened
+    complaints, opened.complaints = opened.complaints, []
+    assert complaints == []
+
+
+@pytest.fixture(params=["classic", "nodes 2.0"])
+def either_workbench(request: pytest.FixtureRequest, workbench: Workbench) -> Workbench:
+    """The same in each of the two ways in which the frontend draws nodes."""
+    workbench.draw_nodes(vue=request.param != "classic")
+    return workbench

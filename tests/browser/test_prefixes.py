@@ -1,0 +1,141 @@
+"""What the browser tells of prefixes, and what it does with their files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from anonymize_faces.prefix import Prefix, PrefixRecord, load_prefix, save_prefix
+from anonymize_faces.tests.browser.workbench import Workbench
+from anonymize_faces.tests.host.checkpoints import write_hollow_checkpoint
+from anonymize_faces.tools.comfy_server import ComfyServer
+
+SCORES = {"identity_signal_left": 0.12, "general_prompts_moved": 0.03, "best_step": 80.0}
+WIDTHS = {"sd1": {"l": 768}, "sdxl": {"l": 768, "g": 1280}}
+
+
+def make_prefix(family: str, title: str = "") -> Prefix:
+    record = PrefixRecord(
+        family, "", identities=48, steps=1500, date="2026-11-20T10:00:00+00:00", scores=SCORES, name=title
+    )
+    return Prefix({key: torch.ones(10, width) for key, width in WIDTHS[family].items()}, record)
+
+
+@pytest.fixture
+def files(server: ComfyServer, host_modules: None) -> Iterator[Path]:
+    """The server's prefix folder with a prefix of each of two families, and with a checkpoint of one."""
+    folder = server.prefix_folder
+    for family in WIDTHS:
+        save_prefix(make_prefix(family), folder / "seen" / f"of_{family}.safetensors")
+    write_hollow_checkpoint(server.model_folder("checkpoints") / "hollow_SD1.safetensors", "SD1")
+    yield folder
+    for path in folder.glob("seen/*"):
+        path.unlink()
+
+
+def connect(workbench: Workbench, prefix: str, checkpoint: str) -> None:
+    """A checkpoint and Anonymize Faces behind it, with these files chosen."""
+    workbench.page.evaluate(
+        """async ([prefix, checkpoint]) => {
+            await window.app.refreshComboInNodes();
+            const { graph, extensionManager } = window.app;
+            const loader = window.LiteGraph.createNode("CheckpointLoaderSimple");
+            const node = window.LiteGraph.createNode("AnonymizeFaces");
+            graph.add(loader);
+            node.pos = [500, 200];
+            graph.add(node);
+            loader.widgets.find((widget) => widget.name === "ckpt_name").value = checkpoint;
+            node.widgets.find((widget) => widget.name === "prefix").value = prefix;
+            loader.connect(1, node, 0);
+        }""",
+        [prefix, checkpoint],
+    )
+
+
+def said(workbench: Workbench, text: str, kind: str = "") -> None:
+    """Waits until the node says so."""
+    selector = f".anonymize-faces-prefix .{kind}" if kind else ".anonymize-faces-prefix"
+    workbench.page.locator(selector).filter(has_text=text).first.wait_for()
+
+
+def test_the_node_says_what_a_prefix_was_learned_on_and_what_it_scored(
+    either_workbench: Workbench, files: Path
+) -> None:
+    connect(either_workbench, "seen/of_sd1.safetensors", "hollow_SD1.safetensors")
+    said(either_workbench, "Learned on SD1: 48 people, 1500 steps, 10 vectors")
+    said(either_workbench, "Identity signal left: 12% · Other prompts moved: 3%")
+    said(either_workbench, "It fits this checkpoint (SD1)")
+
+
+def test_a_prefix_of_another_family_is_warned_of_before_and_at_queueing(workbench: Workbench, files: Path) -> None:
+    connect(workbench, "seen/of_sdxl.safetensors", "hollow_SD1.safetensors")
+    said(workbench, "It does not fit: it was learned on SDXL, and this checkpoint is SD1", "alarm")
+    workbench.picture("misfit")
+    workbench.queue()
+    workbench.page.locator(".p-toast-message").filter(has_text="It does not fit").first.wait_for()
+
+
+def test_where_the_family_cannot_be_told_it_says_so(workbench: Workbench, files: Path) -> None:
+    connect(workbench, "seen/of_sd1.safetensors", "absent.safetensors")
+    said(workbench, "only known when it runs")
+
+
+def test_prefix_files_are_listed_renamed_brought_in_and_deleted(
+    workbench: Workbench, files: Path, tmp_path: Path
+) -> None:
+    page = workbench.page
+    connect(workbench, "seen/of_sd1.safetensors", "hollow_SD1.safetensors")
+    page.locator(".anonymize-faces-tab-button").click()
+    tab = page.locator(".anonymize-faces-library")
+    card = tab.locator("details").filter(has_text="seen/of_sd1")
+    card.locator("summary").press("Enter")
+    card.get_by_text("SD1: 48 people, 1500 steps").wait_for()
+    workbench.picture("prefixes")
+    with page.expect_download() as download:
+        card.get_by_role("button", name="Export").click()
+    assert load_prefix(Path(download.value.path()).rename(tmp_path / "a.safetensors")).record.steps == 1500
+
+    card.get_by_role("button", name="Rename").click()
+    page.get_by_role("dialog").get_by_role("textbox").fill("seen/named anew")
+    page.get_by_role("dialog").get_by_role("textbox").press("Enter")
+    renamed = tab.locator("details").filter(has_text="seen/named anew")
+    renamed.wait_for()
+    assert (files / "seen" / "named anew.safetensors").is_file() and not (files / "seen/of_sd1.safetensors").exists()
+
+    drop(workbench, save_prefix(make_prefix("sd1", "dropped"), tmp_path / "dropped by hand.safetensors"))
+    tab.locator("details").filter(has_text="dropped by hand").wait_for()
+    assert load_prefix(files / "dropped by hand.safetensors").record.name == "dropped"
+    (tmp_path / "odd.safetensors").write_bytes(b"no prefix")
+    drop(workbench, tmp_path / "odd.safetensors")
+    tab.get_by_role("alert").filter(has_text="odd").wait_for()
+    assert not (files / "odd.safetensors").exists()
+
+    for name, sure in (("Cancel", False), ("Delete", True)):
+        brought = tab.locator("details").filter(has_text="dropped by hand")
+        if not sure:
+            brought.locator("summary").press("Enter")
+        brought.get_by_role("button", name="Delete").click()
+        page.get_by_role("dialog").get_by_role("button", name=name).click()
+        page.get_by_role("dialog").wait_for(state="hidden")
+        if sure:
+            brought.wait_for(state="detached")
+        assert (files / "dropped by hand.safetensors").exists() is not sure
+    page.locator(".anonymize-faces-tab-button").click()
+    tab.wait_for(state="detached")
+
+
+def drop(workbench: Workbench, path: Path) -> None:
+    """Drags a file onto the tab and lets it go."""
+    workbench.page.evaluate(
+        """([name, bytes]) => {
+            const data = new DataTransfer();
+            data.items.add(new File([new Uint8Array(bytes)], name));
+            const place = document.querySelector(".anonymize-faces-library");
+            for (const type of ["dragenter", "dragover", "drop"])
+                place.dispatchEvent(new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true }));
+        }""",
+        [path.name, list(path.read_bytes())],
+    )

@@ -1,0 +1,127 @@
+"""A run on the demo model, watched in a real browser."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from anonymize_faces.prefix import load_prefix
+from anonymize_faces.tests.browser.workbench import PATIENCE, Workbench, load
+from anonymize_faces.tests.host.test_train import PEOPLE, TRAINING
+from anonymize_faces.tools.layout import ROOT
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+EXAMPLE = ROOT / "example_workflows" / "Train on the demo model.json"
+ENDLESS = {"steps": 100_000, "batch_size": 8}
+
+
+def learning(name: str, **settings: Any) -> dict[str, Any]:
+    """The example workflow with other people and settings."""
+    workflow = load(EXAMPLE)
+    nodes = {node["type"]: node for node in workflow["nodes"]}
+    values = nodes["TrainAnonymizationPrefix"]["widgets_values"]
+    for index, (setting, value) in enumerate((TRAINING | settings).items()):
+        order = "general_prompts vectors steps batch_size learning_rate seed init".split()
+        order += "portraits_per_identity noisings_per_picture width height drawing_steps drawing_cfg".split()
+        if setting == "text_steps":
+            values[len(order) + 3] = value
+        else:
+            values[order.index(setting)] = value
+        assert index < len(values)
+    nodes["IdentityList"]["widgets_values"] = [PEOPLE]
+    nodes["SaveAnonymizationPrefix"]["widgets_values"][0] = name
+    return workflow
+
+
+def panel(page: Page) -> Locator:
+    return page.locator(".anonymize-faces-training")
+
+
+def wait_for(page: Page, part: str, text: str) -> str:
+    """Waits until that part of the panel shows a text, and returns it."""
+    found = panel(page).locator(part).filter(has_text=re.compile(text))
+    found.wait_for(timeout=2 * PATIENCE)
+    return found.inner_text()
+
+
+@pytest.mark.slow
+def test_a_run_is_watched_outlives_a_reload_and_a_second_tab_and_is_kept(workbench: Workbench) -> None:
+    page = workbench.page
+    workbench.open(learning("kept", **ENDLESS, seed=81))
+    wait_for(page, ".idle", "watch it learn")
+    workbench.queue()
+    wait_for(page, ".state", r"Step \d+ of 100000")
+    wait_for(page, ".signal", r"Identity signal left: \d+%")
+    wait_for(page, ".left", r"\d:\d\d left")
+    assert panel(page).locator("path.identities").get_attribute("d").count("L") > 3
+    assert panel(page).locator("path.general").get_attribute("d").count("L") > 3
+
+    page.reload()
+    workbench.ready()
+    before = int(re.findall(r"\d+", wait_for(page, ".state", r"Step \d+ of 100000"))[0])
+    wait_for(page, ".state", f"Step (?!{before} )")
+    picture = panel(page).locator("img")
+    picture.wait_for(timeout=2 * PATIENCE)
+    assert picture.evaluate("image => image.decode().then(() => [image.naturalWidth, image.naturalHeight])") == [
+        128,
+        128,
+    ]
+    assert "Ada Example, Ben Sample" in picture.get_attribute("alt")
+    workbench.look_at("TrainAnonymizationPrefix")
+    workbench.picture("training")
+
+    second = workbench.tab()
+    workbench.open(learning("kept", **ENDLESS, seed=81), second)
+    wait_for(second, ".state", r"Step \d+ of 100000")
+    panel(second).get_by_role("button", name="Stop and keep").press("Enter")
+    for tab in (page, second):
+        wait_for(tab, ".state", r"Stopped and kept at step \d+ of 100000")
+        wait_for(tab, ".message", "You stopped it at step")
+        assert not panel(tab).get_by_role("button").first.is_visible()
+    second.close()
+    page.wait_for_function("() => window.app.ui.lastQueueSize === 0")
+    assert 5 < load_prefix(workbench.server.prefix_folder / "kept.safetensors").record.steps < 100_000
+    workbench.picture("training-kept")
+
+
+def test_a_run_is_cancelled_from_the_node(either_workbench: Workbench, request: pytest.FixtureRequest) -> None:
+    page = either_workbench.page
+    either_workbench.open(learning("broken off", **ENDLESS, seed=82 + ("2.0" in request.node.name)))
+    either_workbench.queue()
+    wait_for(page, ".state", r"Step \d+ of 100000")
+    either_workbench.look_at("TrainAnonymizationPrefix")
+    either_workbench.picture("training-nodes-2" if "2.0" in request.node.name else "training-classic")
+    panel(page).get_by_role("button", name="Cancel").click()
+    wait_for(page, ".state", "Cancelled")
+    assert not (either_workbench.server.prefix_folder / "broken off.safetensors").exists()
+
+
+def test_the_panel_leaves_no_trace_in_workflow_or_prompt(workbench: Workbench) -> None:
+    workflow = learning("traceless", seed=85)
+    workbench.open(workflow)
+    (saved,) = workbench.nodes("TrainAnonymizationPrefix")
+    prompt = workbench.page.evaluate("async () => (await window.app.graphToPrompt()).output")
+    (opened,) = (node for node in workflow["nodes"] if node["type"] == "TrainAnonymizationPrefix")
+    assert saved["widgets_values"] == opened["widgets_values"]
+    (train,) = (node for node in prompt.values() if node["class_type"] == "TrainAnonymizationPrefix")
+    assert "training" not in train["inputs"]
+
+
+def test_without_the_node_on_the_canvas_the_server_is_not_asked(workbench: Workbench) -> None:
+    asked: list[str] = []
+    listener = lambda sent: asked.append(sent.url) if "anonymize_faces/training" in sent.url else None  # noqa: E731
+    workbench.page.on("request", listener)
+    image = {"width": 64, "height": 64, "batch_size": 1, "color": 7}
+    workbench.server.run(
+        {
+            "1": {"class_type": "EmptyImage", "inputs": image},
+            "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+        }
+    )
+    workbench.page.wait_for_timeout(500)
+    workbench.page.remove_listener("request", listener)
+    assert [url for url in asked if not url.endswith("/leave")] == []

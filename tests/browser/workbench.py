@@ -1,0 +1,134 @@
+"""Without this module tests of the browser side would be full of selectors: the frontend as a person uses it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import requests
+
+from anonymize_faces.tools.comfy_server import ComfyServer
+from anonymize_faces.tools.layout import BUILD, EXTENSION
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, ConsoleMessage, Locator, Page
+
+SCREENSHOTS = BUILD / "screenshots"
+PATIENCE = 120_000
+"""Milliseconds that anything may take on a slow machine."""
+
+SETTINGS = {
+    "Comfy.TutorialCompleted": True,
+    "Comfy.Notification.ShowVersionUpdates": False,
+    "Comfy.Locale": "en",
+}
+"""Settings with which the frontend shows nothing that would lie over the canvas."""
+
+
+class Workbench:
+    """A page with the frontend of a running server, in a browser profile of its own.
+
+    Attributes:
+        page: Playwright's.
+        complaints: errors and warnings that the browser tells of our files.
+    """
+
+    def __init__(self, browser: Browser, server: ComfyServer) -> None:
+        self.server = server
+        self.complaints: list[str] = []
+        requests.post(f"{server.url}/settings", json=SETTINGS, timeout=60).raise_for_status()
+        self._context = browser.new_context(viewport={"width": 1440, "height": 900})
+        self._context.set_default_timeout(PATIENCE)
+        self.page = self.tab()
+
+    def tab(self) -> Page:
+        """Another page of the same profile, loaded."""
+        page = self._context.new_page()
+        page.on("console", self._note)
+        page.on("pageerror", lambda error: self._note_text(f"{error.message}\n{error.stack}"))
+        page.goto(self.server.url)
+        self.ready(page)
+        return page
+
+    def ready(self, page: Page | None = None) -> None:
+        """Waits until the frontend can be used."""
+        (page or self.page).wait_for_function(
+            "() => window.app?.vueAppReady && 'AnonymizeFaces' in window.LiteGraph.registered_node_types"
+        )
+
+    def close(self) -> None:
+        """Closes the profile with all its pages."""
+        self._context.close()
+
+    def clear(self) -> None:
+        """Empties the canvas and draws nodes in the classic way."""
+        self.page.keyboard.press("Escape")
+        self.page.evaluate("() => window.app.graph.clear()")
+        self.draw_nodes(vue=False)
+
+    def draw_nodes(self, *, vue: bool) -> None:
+        """Switches between the classic rendering of nodes and "Nodes 2.0"."""
+        self.page.evaluate("vue => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', vue)", vue)
+
+    def open(self, workflow: Mapping[str, Any], page: Page | None = None) -> None:
+        """Loads a workflow, as dropping its file on the canvas does."""
+        (page or self.page).evaluate("workflow => window.app.loadGraphData(workflow)", dict(workflow))
+
+    def add_by_search(self, title: str) -> None:
+        """Adds a node as a person does: double click, type, press Enter."""
+        self.page.locator("#graph-canvas").dblclick(position={"x": 700, "y": 450})
+        self.page.locator("input[placeholder^='Search Nodes']").fill(title)
+        self.page.get_by_role("option", name=title).first.wait_for()
+        self.page.keyboard.press("Enter")
+
+    def nodes(self, kind: str) -> list[dict[str, Any]]:
+        """The nodes of a type on the canvas, as the workflow file would have them."""
+        nodes = self.page.evaluate("() => window.app.graph.serialize().nodes")
+        return [node for node in nodes if node["type"] == kind]
+
+    def look_at(self, kind: str) -> None:
+        """Moves the canvas so that the first node of a type is in the middle, and all of it in sight."""
+        self.page.evaluate(
+            """kind => {
+                const { graph, canvas } = window.app;
+                const node = graph.nodes.find((node) => node.type === kind);
+                const { ds } = canvas;
+                ds.scale = Math.min(1, 700 / (node.size[1] + 60));
+                const [width, height] = [canvas.canvas.clientWidth, canvas.canvas.clientHeight];
+                ds.offset[0] = width / ds.scale / 2 - node.pos[0] - node.size[0] / 2;
+                ds.offset[1] = height / ds.scale / 2 + 40 - node.pos[1] - node.size[1] / 2;
+                canvas.setDirty(true, true);
+                return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+            }""",
+            kind,
+        )
+
+    def execute(self, command: str) -> None:
+        """Executes a command, as the command palette and menus do."""
+        self.page.evaluate("command => window.app.extensionManager.command.execute(command)", command)
+
+    def queue(self) -> None:
+        """Queues the workflow."""
+        self.page.evaluate("() => window.app.queuePrompt(0)")
+
+    def picture(self, name: str, of: Locator | None = None) -> Path:
+        """Keeps a screenshot in build/screenshots."""
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        path = SCREENSHOTS / f"{name}.png"
+        (of or self.page).screenshot(path=path)
+        return path
+
+    def _note(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self._note_text(f"{message.type}: {message.text} ({message.location.get('url')})")
+
+    def _note_text(self, text: str) -> None:
+        if f"/extensions/{EXTENSION}/" in text or EXTENSION in text:
+            self.complaints.append(text)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A workflow file."""
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,234 @@
+"""Without this module a run could be followed in the console alone: what is to be known of it, kept small.
+
+A run is told of where it happens (`begin`, `note`, `picture`, `end`), which costs microseconds, and looked at from any
+thread (`snapshot`), a table of JSON values of a few kilobytes however long the run is.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .loop import Progress
+    from .state import Losses, Score
+
+MOST_POINTS = 160
+"""Points of a loss curve, at most."""
+
+RATE_SECONDS = 60.0
+"""The time left is told by how fast the last minute went."""
+
+SCORE = ("step", "identity_signal_left", "general_prompts_moved")
+"""What a score tells, in its order."""
+
+RUNNING = ("preparing", "drawing", "reading", "learning")
+"""What a run may be at, in this order: nothing yet, pictures to learn from, the warm start, steps."""
+
+ENDED = ("finished", "stopped", "cancelled", "failed")
+"""How a run may have ended: with all its steps, kept early, broken off, with an error."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Whose run it is.
+
+    Attributes:
+        prompt_id: of the host's queue.
+        node_id: the node that learns.
+        workflow_id: of the workflow that the browser sent along; None if another client queued it.
+    """
+
+    prompt_id: str | None = None
+    node_id: str | None = None
+    workflow_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """People without and with the prefix.
+
+    Attributes:
+        jpeg: the upper row without, the lower row with the prefix, each pair from the same noise.
+        people: their names, from left to right.
+        held_out: whether the prefix does not learn from them.
+    """
+
+    jpeg: bytes
+    people: tuple[str, ...]
+    held_out: bool
+
+
+class Curve:
+    """The losses of a run of any length in `MOST_POINTS` points: means over spans of steps that double when it is full.
+
+    Steps whose loss is not a number are left out of the means; a span of nothing else has None.
+    """
+
+    def __init__(self, most: int = MOST_POINTS) -> None:
+        self._most = most
+        self._span = 1
+        self._bins: list[list[float]] = []
+        self._seen = 0
+
+    def extend(self, history: Sequence[Losses]) -> None:
+        """Takes up the steps of a run's history that it has not seen."""
+        for losses in history[self._seen :]:
+            index = self._seen // self._span
+            if index == self._most:
+                self._double()
+                index = self._seen // self._span
+            if index == len(self._bins):
+                self._bins.append([0.0, 0, 0.0, 0])
+            for kind, loss in enumerate(losses):
+                if math.isfinite(loss):
+                    self._bins[index][2 * kind] += loss
+                    self._bins[index][2 * kind + 1] += 1
+            self._seen += 1
+
+    def _double(self) -> None:
+        pairs = zip(self._bins[::2], self._bins[1::2], strict=True)
+        self._bins = [[a + b for a, b in zip(one, other, strict=True)] for one, other in pairs]
+        self._span *= 2
+
+    def table(self) -> dict[str, list[Any]]:
+        """The last step of each span, and the means."""
+        lasts = [min((index + 1) * self._span, self._seen) for index in range(len(self._bins))]
+        columns = [[_mean(*span[2 * kind : 2 * kind + 2]) for span in self._bins] for kind in range(2)]
+        return {"steps": lasts, "identities": columns[0], "general": columns[1]}
+
+
+class TimeLeft:
+    """How long what is left of a piece of work takes, as fast as it went lately."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._marks: deque[tuple[float, int]] = deque()
+
+    def mark(self, done: int) -> None:
+        """So much is done now."""
+        now = self._clock()
+        self._marks.append((now, done))
+        while len(self._marks) > 2 and (self._marks[1][0] < now - RATE_SECONDS or len(self._marks) > 4 * MOST_POINTS):
+            self._marks.popleft()
+
+    def seconds(self, whole: int) -> float | None:
+        """Until the whole is done; None while nothing tells."""
+        if len(self._marks) < 2:
+            return None
+        (began, first), (last, done) = self._marks[0], self._marks[-1]
+        if done <= first:
+            return None
+        return max(0.0, (last - began) / (done - first) * (whole - done) - (self._clock() - last))
+
+
+class Telemetry:
+    """The run that is going on, or the last one.
+
+    Args:
+        clock: seconds that only go forward.
+
+    Attributes:
+        version: grows whenever something is told.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.version = 0
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._run: Run | None = None
+        self._state = "preparing"
+        self._message = ""
+        self._done = self._of = 0
+        self._score: Score | None = None
+        self._pictures = 0
+        self._picture: Picture | None = None
+        self._curve = Curve()
+        self._left = TimeLeft(clock)
+
+    def begin(self, run: Run) -> None:
+        """A run begins; what was known of the one before is forgotten."""
+        with self._lock:
+            self._run = run
+            self._state, self._message, self._done, self._of = "preparing", "", 0, 0
+            self._score, self._picture, self._curve = None, None, Curve()
+            self._left = TimeLeft(self._clock)
+            self.version += 1
+
+    def note(self, progress: Progress) -> None:
+        """The run is so far."""
+        state, done, of = _stage(progress)
+        with self._lock:
+            if state != self._state:
+                self._state, self._left = state, TimeLeft(self._clock)
+            self._done, self._of = done, of
+            self._left.mark(done)
+            self._curve.extend(progress.history)
+            self._score = progress.score or self._score
+            self.version += 1
+
+    def score(self, score: Score) -> None:
+        """The run's best prefix scored so much."""
+        with self._lock:
+            self._score = score
+            self.version += 1
+
+    def picture(self, picture: Picture) -> None:
+        """People were drawn."""
+        with self._lock:
+            self._picture = picture
+            self._pictures += 1
+            self.version += 1
+
+    def end(self, how: str, message: str = "") -> None:
+        """The run ended in one of the ways of `ENDED`; a sentence may say why."""
+        with self._lock:
+            self._state, self._message = how, message
+            self.version += 1
+
+    @property
+    def newest_picture(self) -> Picture | None:
+        """The last that were drawn in this run."""
+        with self._lock:
+            return self._picture
+
+    def snapshot(self) -> dict[str, Any]:
+        """All of it as JSON values; `run` is null if there was none since the server started."""
+        with self._lock:
+            return {"version": self.version, "run": None if self._run is None else self._table(self._run)}
+
+    def _table(self, run: Run) -> dict[str, Any]:
+        left = self._left.seconds(self._of) if self._state in RUNNING else None
+        shown = self._picture
+        return {
+            "prompt_id": run.prompt_id,
+            "node_id": run.node_id,
+            "workflow_id": run.workflow_id,
+            "state": self._state,
+            "message": self._message,
+            "done": self._done,
+            "of": self._of,
+            "seconds_left": None if left is None else round(left, 1),
+            "curve": self._curve.table(),
+            "score": self._score and dict(zip(SCORE, self._score, strict=True)),
+            "picture": shown and {"number": self._pictures, "people": shown.people, "held_out": shown.held_out},
+        }
+
+
+def _stage(progress: Progress) -> tuple[str, int, int]:
+    """What the run is at, how much of that is done, and of how much."""
+    pictures, text_steps, steps = progress.of
+    if progress.steps:
+        return "learning", progress.steps, steps
+    if progress.text_steps:
+        return "reading", progress.text_steps, text_steps
+    return "drawing", progress.pictures, pictures
+
+
+def _mean(total: float, count: float) -> float | None:
+    return float(f"{total / count:.4g}") if count else None

@@ -1,0 +1,56 @@
+// Without this module the browser would show nothing of ours: the table of contents of the browser side.
+
+import { showBrowser } from "./prefixes/browser.js";
+import { addPrefixInfo, followPrefixes } from "./prefixes/node.js";
+import { app } from "./shared/host.js";
+import { loadText, t } from "./shared/text.js";
+import { addTrainingPanel } from "./training/node.js";
+import { training } from "./training/store.js";
+import { PROTECTOR } from "./workflow/clip_source.js";
+import { protectWorkflow, unprotectWorkflow } from "./workflow/protect.js";
+
+const PROTECT = "AnonymizeFaces.Protect";
+const UNPROTECT = "AnonymizeFaces.Unprotect";
+
+app.registerExtension({
+  name: "AnonymizeFaces",
+
+  commands: [
+    { id: PROTECT, icon: "pi pi-shield", label: () => t("protect.command"), function: protectWorkflow },
+    { id: UNPROTECT, icon: "pi pi-eye", label: () => t("protect.reverse"), function: unprotectWorkflow },
+  ],
+  menuCommands: [{ path: ["Edit"], commands: [PROTECT, UNPROTECT] }],
+
+  async init() {
+    await loadText();
+    training.start();
+    followPrefixes();
+  },
+
+  setup() {
+    /** @type {() => void} */
+    let leave = () => {};
+    app.extensionManager.registerSidebarTab({
+      id: "anonymize-faces",
+      icon: "pi pi-shield",
+      title: t("library.tab"),
+      tooltip: t("library.title"),
+      type: "custom",
+      render: (place) => {
+        leave = showBrowser(place);
+      },
+      destroy: () => leave(),
+    });
+  },
+
+  getCanvasMenuItems: () => [
+    null,
+    { content: t("protect.command"), callback: protectWorkflow },
+    { content: t("protect.reverse"), callback: unprotectWorkflow },
+  ],
+
+  nodeCreated(node) {
+    if (node.comfyClass === "TrainAnonymizationPrefix") addTrainingPanel(node);
+    if (node.comfyClass === PROTECTOR) addPrefixInfo(node);
+  },
+});

@@ -1,0 +1,162 @@
+// Without this module prefix files could only be looked after in a file manager: the tab in the sidebar.
+
+import { element, island } from "../shared/dom.js";
+import { app } from "../shared/host.js";
+import { locale, percent, t } from "../shared/text.js";
+import { library } from "./library.js";
+import { learnedOn, scored } from "./words.js";
+
+/** @typedef {import("./library.js").PrefixEntry} PrefixEntry */
+
+const SUFFIXES = ".safetensors,.pt,.bin";
+const STYLES = `
+:host { display: flex; flex-direction: column; height: 100%; font-size: 13px; position: relative; }
+header { display: flex; gap: 6px; align-items: center; padding: 10px; }
+h2 { font-size: 14px; margin: 0; flex: 1; }
+input[type=search] { margin: 0 10px 8px; padding: 5px 8px; color: inherit; font: inherit; background: var(--field);
+  border: 1px solid var(--line); border-radius: 6px; }
+.alarm { color: var(--alarm); padding: 0 10px 8px; overflow-wrap: anywhere; }
+.alarm:empty { display: none; }
+.list { flex: 1; overflow: auto; padding: 0 10px 10px; }
+.empty { color: var(--quiet); padding: 20px 10px; text-align: center; }
+details { border: 1px solid var(--line); border-radius: 8px; margin-bottom: 6px; }
+summary { cursor: pointer; padding: 7px 9px; overflow-wrap: anywhere; border-radius: 8px; }
+summary small { display: block; color: var(--quiet); font-size: 11px; }
+summary small.alarm { color: var(--alarm); padding: 0; }
+dl { display: grid; grid-template-columns: auto 1fr; gap: 2px 10px; margin: 0; padding: 4px 9px; font-size: 12px; }
+dt { color: var(--quiet); }
+dd { margin: 0; overflow-wrap: anywhere; }
+.buttons { display: flex; flex-wrap: wrap; gap: 6px; padding: 7px 9px 9px; }
+.drop { position: absolute; inset: 6px; display: none; place-items: center; pointer-events: none; z-index: 1;
+  border: 2px dashed var(--accent); border-radius: 10px; background: color-mix(in srgb, var(--field) 85%, transparent); }
+:host(.over) .drop { display: grid; }
+`;
+
+/**
+ * Fills the tab.
+ * @param {HTMLElement} place
+ */
+export function showBrowser(place) {
+  const { outer, inner } = island("library", STYLES);
+  const list = element("div", { class: "list" });
+  const alarm = element("div", { class: "alarm", role: "alert" });
+  const picker = element("input", { type: "file", accept: SUFFIXES, multiple: true, hidden: true, onchange: () => take(picker.files) });
+  const filter = element("input", { type: "search", placeholder: t("library.search"), "aria-label": t("library.search"), oninput: () => draw() });
+  /** @type {PrefixEntry[]} */
+  let entries = [];
+
+  /** @param {() => Promise<unknown>} work */
+  const attempt = async (work) => {
+    alarm.textContent = "";
+    try {
+      await work();
+    } catch (error) {
+      alarm.textContent = /** @type {Error} */ (error).message;
+    }
+  };
+  const draw = () => {
+    const words = filter.value.toLowerCase();
+    const shown = entries.filter((entry) => `${entry.name} ${entry.family}`.toLowerCase().includes(words));
+    list.replaceChildren(...shown.map((entry) => card(entry, attempt)));
+    if (!shown.length) list.append(element("div", { class: "empty" }, t(entries.length ? "library.none" : "library.empty")));
+  };
+  const load = async () => {
+    entries = await library.list();
+    draw();
+  };
+  /** @param {FileList | null | undefined} files */
+  const take = async (files) => {
+    await attempt(async () => {
+      for (const file of files ?? []) await library.take(file);
+    });
+    picker.value = "";
+  };
+  /** @param {DragEvent} event */
+  const hold = (event) => {
+    // Else the host would take the file for a workflow.
+    event.preventDefault();
+    event.stopPropagation();
+    outer.classList.toggle("over", event.type === "dragenter" || event.type === "dragover");
+  };
+  for (const event of ["dragenter", "dragover", "dragleave", "drop"]) outer.addEventListener(event, (happened) => hold(/** @type {DragEvent} */ (happened)));
+  outer.addEventListener("drop", (event) => take(event.dataTransfer?.files));
+  const reload = () => attempt(load);
+  library.addEventListener("change", reload);
+  inner.append(
+    element(
+      "header",
+      {},
+      element("h2", {}, t("library.title")),
+      element("button", { type: "button", onclick: () => picker.click() }, t("library.import")),
+      element("button", { type: "button", title: t("library.reload"), "aria-label": t("library.reload"), onclick: reload }, "↻"),
+    ),
+    filter,
+    alarm,
+    list,
+    picker,
+    element("div", { class: "drop", "aria-hidden": "true" }, t("library.drop")),
+  );
+  place.append(outer);
+  reload();
+  return () => library.removeEventListener("change", reload);
+}
+
+/**
+ * @param {PrefixEntry} entry
+ * @param {(work: () => Promise<unknown>) => Promise<void>} attempt
+ */
+function card(entry, attempt) {
+  const about = entry.fault
+    ? element("small", { class: "alarm" }, entry.fault)
+    : element("small", {}, `${entry.family || t("prefix.unknownFamily")} · ${signal(entry)}`);
+  const { dialog } = app.extensionManager;
+  const rename = async () => {
+    const bare = entry.name.replace(/\.\w+$/, "");
+    const to = await dialog.prompt({ title: t("library.rename"), message: t("library.newName"), defaultValue: bare });
+    if (to && to !== bare) await attempt(() => library.rename(entry.name, to));
+  };
+  const remove = async () => {
+    const sure = await dialog.confirm({ title: t("library.delete"), message: t("library.sure", { name: entry.name }), type: "delete" });
+    if (sure) await attempt(() => library.remove(entry.name));
+  };
+  const save = () => element("a", { href: library.address(entry.name), download: "" }).click();
+  return element(
+    "details",
+    {},
+    element("summary", {}, entry.name.replace(/\.safetensors$/, ""), about),
+    element("dl", {}, ...facts(entry).flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])),
+    element(
+      "div",
+      { class: "buttons" },
+      element("button", { type: "button", onclick: rename }, t("library.rename")),
+      element("button", { type: "button", onclick: save }, t("library.export")),
+      element("button", { type: "button", onclick: remove }, t("library.delete")),
+    ),
+  );
+}
+
+/** @param {PrefixEntry} entry */
+function signal({ scores }) {
+  return "identity_signal_left" in scores
+    ? t("training.signal", { percent: percent(scores.identity_signal_left) })
+    : t("prefix.unscored");
+}
+
+/**
+ * @param {PrefixEntry} entry
+ * @returns {[string, string][]}
+ */
+function facts(entry) {
+  const when = new Intl.DateTimeFormat(locale(), { dateStyle: "medium", timeStyle: "short" });
+  const number = new Intl.NumberFormat(locale(), { maximumFractionDigits: 3 });
+  /** @type {[string, string][]} */
+  const found = [[t("library.file"), `${entry.name} (${number.format(Math.ceil(entry.bytes / 1024))} KiB)`]];
+  if (entry.fault) return found;
+  found.push([t("library.learned"), learnedOn(entry)], [t("library.scored"), scored(entry)]);
+  const widths = Object.entries(entry.encoders).map(([key, width]) => `${key} (${width})`);
+  found.push([t("library.encoders"), widths.join(", ")]);
+  if (entry.title) found.push([t("library.name"), entry.title]);
+  if (entry.date) found.push([t("library.date"), when.format(new Date(entry.date))]);
+  for (const [name, value] of Object.entries(entry.scores)) found.push([name, number.format(value)]);
+  return found;
+}

@@ -1,0 +1,91 @@
+// Without this module the list of prefixes and the nodes that use them would not agree on what there is.
+
+import { api, app, ask } from "../shared/host.js";
+
+/**
+ * A prefix file as docs/routes.md describes it.
+ * @typedef {object} PrefixEntry
+ * @property {string} name
+ * @property {number} bytes
+ * @property {string} modified
+ * @property {string | null} fault
+ * @property {number} vectors
+ * @property {Record<string, number>} encoders
+ * @property {string} family
+ * @property {string} title
+ * @property {number} identities
+ * @property {number} steps
+ * @property {string} date
+ * @property {Record<string, number>} scores
+ * @property {boolean | null} fits
+ * @property {{ notes: string, settings: Record<string, unknown> } | null} [record]
+ */
+
+/** Prefix files on the server. Says "change" when this page has changed them. */
+class Library extends EventTarget {
+  /** @returns {Promise<PrefixEntry[]>} */
+  async list() {
+    return (await ask("prefixes")).prefixes;
+  }
+
+  /**
+   * @param {string} name
+   * @param {string} [family] of a checkpoint, to be told whether the prefix fits
+   * @returns {Promise<PrefixEntry>}
+   */
+  details(name, family = "") {
+    return ask(`prefixes/details?${new URLSearchParams(family ? { name, family } : { name })}`);
+  }
+
+  /**
+   * @param {string} name of a checkpoint
+   * @returns {Promise<string>} its family, empty if the server cannot tell
+   */
+  async familyOf(name) {
+    return (await ask(`checkpoints/family?${new URLSearchParams({ name })}`)).family;
+  }
+
+  /** @param {string} name */
+  address(name) {
+    return api.apiURL(`/anonymize_faces/prefixes/export?${new URLSearchParams({ name })}`);
+  }
+
+  /**
+   * @param {string} name
+   * @param {string} to
+   */
+  async rename(name, to) {
+    await ask("prefixes/rename", { name, to });
+    await this.#changed();
+  }
+
+  /** @param {string} name */
+  async remove(name) {
+    await ask("prefixes/delete", { name });
+    await this.#changed();
+  }
+
+  /**
+   * The server checks the file and refuses what is no prefix.
+   * @param {File} file
+   * @returns {Promise<PrefixEntry>}
+   */
+  async take(file) {
+    const response = await api.fetchApi(`/anonymize_faces/prefixes/import?${new URLSearchParams({ name: file.name })}`, {
+      method: "POST",
+      headers: { "Content-Type": "application/octet-stream" },
+      body: file,
+    });
+    const answer = await response.json().catch(() => ({}));
+    if (!response.ok) throw new Error(answer.error ?? response.statusText);
+    await this.#changed();
+    return answer;
+  }
+
+  async #changed() {
+    this.dispatchEvent(new Event("change"));
+    await app.refreshComboInNodes();
+  }
+}
+
+export const library = new Library();

@@ -1,0 +1,141 @@
+// Without this module an artist would see that a prefix does not fit after the queue has come to it, not before.
+
+import { element, island } from "../shared/dom.js";
+import { addElement, api, app, chain, toast } from "../shared/host.js";
+import { t } from "../shared/text.js";
+import { loaderOf, PROTECTOR } from "../workflow/clip_source.js";
+import { library } from "./library.js";
+import { learnedOn, scored } from "./words.js";
+
+/** @typedef {import("../shared/host.js").LGraphNode} LGraphNode */
+
+const HEIGHT = 100;
+const STYLES = `
+:host { display: flex; flex-direction: column; gap: 2px; min-height: ${HEIGHT}px; overflow: auto; padding: 2px; }
+.quiet { color: var(--quiet); }
+.alarm { color: var(--alarm); font-weight: 600; }
+`;
+
+/** Families by what loaders of text encoders alone are set to, and by loaders of one family. @type {Record<string, string>} */
+const FAMILIES = { sdxl: "SDXL", sd3: "SD3", flux: "Flux", LoadDemoModel: "DemoModel", TripleCLIPLoader: "SD3" };
+
+/** Keeps all nodes up to date with what is chosen, connected and there; call once. */
+export function followPrefixes() {
+  const refresh = () => {
+    const root = /** @type {any} */ (app.rootGraph ?? app.graph);
+    for (const graph of [root, ...root.subgraphs.values()]) {
+      for (const node of graph.nodes) if (node.type === PROTECTOR) node.anonymizeFacesRefresh?.();
+    }
+  };
+  api.addEventListener("graphChanged", refresh);
+  library.addEventListener("change", () => {
+    known.clear();
+    generation += 1;
+    refresh();
+  });
+  // What ran may have saved a prefix.
+  api.addEventListener("execution_success", () => library.dispatchEvent(new Event("change")));
+}
+
+/** @type {Map<string, Promise<any>>} */
+const known = new Map();
+let generation = 0;
+
+/**
+ * Asks once for the same thing.
+ * @template Answer
+ * @param {string} key
+ * @param {() => Promise<Answer>} question
+ * @returns {Promise<Answer>}
+ */
+function once(key, question) {
+  const answer = known.get(key) ?? question();
+  known.set(key, answer);
+  answer.catch(() => known.delete(key));
+  return answer;
+}
+
+/**
+ * Puts what there is to know of the chosen prefix on a node that was just made.
+ * @param {LGraphNode} node
+ */
+export function addPrefixInfo(node) {
+  const { outer, inner } = island("prefix", STYLES);
+  const lines = element("div", { role: "status" });
+  inner.append(lines);
+  let key = "";
+  let warning = "";
+
+  /** @param {[kind: string, text: string][]} said */
+  const show = (said) => {
+    warning = said.filter(([kind]) => kind === "alarm").map(([, text]) => text).join(" ");
+    lines.replaceChildren(...said.map(([kind, text]) => element("div", { class: kind }, text)));
+  };
+  const refresh = async () => {
+    const state = stateOf(node);
+    const asked = JSON.stringify([generation, state]);
+    if (asked === key) return;
+    key = asked;
+    const said = await describe(state);
+    if (key === asked) show(said);
+  };
+  addElement(node, "prefix_info", outer, () => HEIGHT).beforeQueued = () => {
+    if (warning && node.mode === 0) toast("warn", node.title, warning);
+  };
+  /** @type {any} */ (node).anonymizeFacesRefresh = () => refresh();
+  for (const event of ["onAdded", "onConnectionsChange", "onConfigure"]) chain(node, event, () => queueMicrotask(refresh));
+  for (const choice of node.widgets ?? []) {
+    if (choice.name === "prefix" || choice.name === "strength") chain(choice, "callback", () => refresh());
+  }
+}
+
+/**
+ * @typedef {object} State
+ * @property {string} prefix
+ * @property {number} strength
+ * @property {boolean} learned whether a prefix is connected, which counts instead
+ * @property {boolean} connected
+ * @property {string} checkpoint
+ * @property {string} family as far as the loader's settings tell
+ */
+
+/**
+ * @param {LGraphNode} node
+ * @returns {State}
+ */
+function stateOf(node) {
+  const value = (/** @type {LGraphNode | null} */ of, /** @type {string} */ name) =>
+    of?.widgets?.find((widget) => widget.name === name)?.value;
+  const loader = node.graph ? loaderOf(node) : null;
+  return {
+    prefix: String(value(node, "prefix") ?? ""),
+    strength: Number(value(node, "strength") ?? 1),
+    learned: node.inputs?.find((input) => input.name === "learned_prefix")?.link != null,
+    connected: loader !== null,
+    checkpoint: String(value(loader, "ckpt_name") ?? ""),
+    family: FAMILIES[String(value(loader, "type") ?? loader?.type)] ?? "",
+  };
+}
+
+/**
+ * @param {State} state
+ * @returns {Promise<[kind: string, text: string][]>}
+ */
+async function describe(state) {
+  /** @type {[string, string][]} */
+  const said = state.strength === 0 ? [["alarm", t("prefix.off")]] : [];
+  if (state.learned) return [...said, ["quiet", t("prefix.connected")]];
+  try {
+    const family = state.family || (state.checkpoint && (await once(`c ${state.checkpoint}`, () => library.familyOf(state.checkpoint))));
+    const entry = await once(`p ${state.prefix} ${family}`, () => library.details(state.prefix, family || ""));
+    if (entry.fault) return [...said, ["alarm", entry.fault]];
+    said.push(["", learnedOn(entry)], ["quiet", scored(entry)]);
+    const values = { learned: entry.family, checkpoint: family };
+    if (entry.fits === false) said.push(["alarm", t("prefix.misfit", values)]);
+    else if (entry.fits) said.push(["quiet", t("prefix.fits", values)]);
+    else if (state.connected) said.push(["quiet", t("prefix.unknown")]);
+    return said;
+  } catch (error) {
+    return [...said, ["alarm", /** @type {Error} */ (error).message]];
+  }
+}

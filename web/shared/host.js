@@ -1,0 +1,79 @@
+// Without this module each of the others would reach for the host in its own way.
+
+// @ts-ignore The host serves this file; here it is not.
+import { api as hostApi } from "../../../scripts/api.js";
+// @ts-ignore
+import { app as hostApp } from "../../../scripts/app.js";
+
+/** @typedef {import("@comfyorg/comfyui-frontend-types").ComfyApp} ComfyApp */
+/** @typedef {import("@comfyorg/comfyui-frontend-types").ComfyApi} ComfyApi */
+/** @typedef {ComfyApp["graph"]} LGraph */
+/** @typedef {NonNullable<ReturnType<LGraph["getNodeById"]>>} LGraphNode */
+
+/** Pixels around our elements on nodes. */
+const MARGIN = 10;
+
+/** @type {ComfyApp} */
+export const app = hostApp;
+
+/** @type {ComfyApi} */
+export const api = hostApi;
+
+/**
+ * Sends JSON to one of our routes and reads JSON.
+ * @param {string} path below /anonymize_faces/
+ * @param {unknown} [body] posts it; without one the route is read
+ * @returns {Promise<any>}
+ * @throws {Error} with what the server says
+ */
+export async function ask(path, body) {
+  const options =
+    body === undefined
+      ? { cache: /** @type {RequestCache} */ ("no-store") }
+      : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  const response = await api.fetchApi(`/anonymize_faces/${path}`, options);
+  const answer = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Error(answer.error ?? `${response.status} ${response.statusText}`);
+  return answer;
+}
+
+/**
+ * Says something in the host's own way.
+ * @param {"success" | "info" | "warn" | "error"} severity
+ * @param {string} summary
+ * @param {string} [detail]
+ */
+export function toast(severity, summary, detail) {
+  const life = severity === "error" || severity === "warn" ? 10000 : 4000;
+  app.extensionManager.toast.add({ severity, summary, detail, life });
+}
+
+/**
+ * Calls what the host set, and then ours.
+ * @param {any} object
+ * @param {string} method
+ * @param {(this: any, ...values: any[]) => void} after
+ */
+export function chain(object, method, after) {
+  const before = object[method];
+  object[method] = function (/** @type {any[]} */ ...values) {
+    const result = before?.apply(this, values);
+    after.apply(this, values);
+    return result;
+  };
+}
+
+/**
+ * Puts an element of ours on a node; it is saved nowhere and sent to nobody.
+ * @param {LGraphNode} node
+ * @param {string} name
+ * @param {HTMLElement} content
+ * @param {() => number} height that it needs at least
+ * @returns {{ serialize?: boolean, beforeQueued?: () => void }} the widget
+ */
+export function addElement(node, name, content, height) {
+  const options = { serialize: false, hideOnZoom: false, margin: MARGIN, getMinHeight: () => height() + 2 * MARGIN };
+  const widget = /** @type {any} */ (node).addDOMWidget(name, `anonymize_faces_${name}`, content, options);
+  widget.serialize = false;
+  return widget;
+}

@@ -1,0 +1,113 @@
+// Without this module every panel would ask the server for itself, and go on asking when nobody looks.
+
+import { api, ask } from "../shared/host.js";
+
+/**
+ * @typedef {object} Curve
+ * @property {number[]} steps
+ * @property {(number | null)[]} identities
+ * @property {(number | null)[]} general
+ */
+
+/**
+ * A run as nodes/training_routes.py describes it.
+ * @typedef {object} Run
+ * @property {string | null} prompt_id
+ * @property {string | null} node_id
+ * @property {string | null} workflow_id
+ * @property {"preparing" | "drawing" | "reading" | "learning" | "finished" | "stopped" | "cancelled" | "failed"} state
+ * @property {string} message
+ * @property {number} done
+ * @property {number} of
+ * @property {number | null} seconds_left
+ * @property {Curve} curve
+ * @property {{ step: number, identity_signal_left: number, general_prompts_moved: number } | null} score
+ * @property {{ number: number, people: string[], held_out: boolean } | null} picture
+ */
+
+const EVENT = "anonymize_faces.training";
+const RENEW_MILLISECONDS = 5000;
+const GOING_ON = ["preparing", "drawing", "reading", "learning"];
+
+/** @param {Run | null} run */
+export function goesOn(run) {
+  return run !== null && GOING_ON.includes(run.state);
+}
+
+/** The run on the server. Watches it while somebody looks and the server has something to do; else it is silent. */
+class TrainingStore extends EventTarget {
+  /** @type {Run | null} */
+  run = null;
+  #viewers = new Set();
+  #queued = 0;
+  /** @type {ReturnType<typeof setInterval> | undefined} */
+  #timer;
+
+  /** Listens to the host; call once. */
+  start() {
+    api.addEventListener(/** @type {any} */ (EVENT), (/** @type {any} */ event) => this.#take(event.detail));
+    api.addEventListener("status", (/** @type {any} */ event) => {
+      this.#queued = event.detail?.exec_info?.queue_remaining ?? 0;
+      this.#decide();
+    });
+    api.addEventListener("reconnected", () => this.#look());
+    document.addEventListener("visibilitychange", () => (document.hidden ? this.#decide() : this.#look()));
+  }
+
+  /** @param {object} viewer something that shows the run */
+  join(viewer) {
+    this.#viewers.add(viewer);
+    if (this.#viewers.size === 1) this.#look();
+  }
+
+  /** @param {object} viewer */
+  leave(viewer) {
+    this.#viewers.delete(viewer);
+    this.#decide();
+  }
+
+  /** Asks how things stand, once. */
+  async #look() {
+    if (!this.#viewers.size || document.hidden) return;
+    try {
+      this.#queued = (await (await api.fetchApi("/prompt")).json()).exec_info.queue_remaining;
+      this.#take(await ask("training"));
+    } catch {
+      return; // The server is away; the host says so, and calls again when it is back.
+    }
+    this.#decide();
+  }
+
+  /** Begins or ends watching, as there is something to see and somebody to see it. */
+  #decide() {
+    const wanted = this.#viewers.size > 0 && !document.hidden && (this.#queued > 0 || goesOn(this.run));
+    if (wanted === (this.#timer !== undefined)) return;
+    if (wanted) {
+      this.#timer = setInterval(() => this.#watch(), RENEW_MILLISECONDS);
+      this.#watch();
+    } else {
+      clearInterval(this.#timer);
+      this.#timer = undefined;
+      ask("training/leave", { client_id: api.clientId }).catch(() => {});
+    }
+  }
+
+  async #watch() {
+    try {
+      this.#take(await ask("training/watch", { client_id: api.clientId }));
+    } catch {
+      return; // As above.
+    }
+    this.#decide();
+  }
+
+  /** @param {{ run: Run | null }} snapshot */
+  #take({ run }) {
+    const ended = goesOn(this.run) && !goesOn(run);
+    this.run = run;
+    this.dispatchEvent(new Event("change"));
+    if (ended) this.#decide();
+  }
+}
+
+export const training = new TrainingStore();
