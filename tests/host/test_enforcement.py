@@ -135,6 +135,11 @@ REFUSED = {
         sampling(["loaded", 0], loaded=node("ForeignLoadedAny")),
         "not made by a protected CLIP",
     ),
+    "loaded conditioning with a third part": (
+        sampling(["loaded", 0], loaded=node("ForeignTriples")),
+        "not made by a protected CLIP",
+    ),
+    "loaded conditioning in no list": (sampling(["loaded", 0], loaded=node("ForeignIterates")), "cannot look into"),
     "loaded conditioning through the host's nodes": (
         sampling(
             ["both", 0],
