@@ -129,7 +129,7 @@ REFUSED = {
     "loaded conditioning": (sampling(["loaded", 0], loaded=node("ForeignLoaded")), "brings conditioning"),
     "the host's loaded conditioning": (
         sampling(["loaded", 1], loaded=node("LoadTrainingDataset", folder_name="x")),
-        "brings conditioning",
+        "brings conditioning|does not exist",  # Older hosts have no such node.
     ),
     "loaded conditioning of any type": (
         sampling(["loaded", 0], loaded=node("ForeignLoadedAny")),
