@@ -8,6 +8,7 @@ These nodes are there only where a server enforces; prompts get them from `rewri
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -24,7 +25,7 @@ REFUSAL = "ProtectionRefused"
 MOST_DEPTH = 8
 _NOT_TEXT = frozenset(
     "mask concat_latent_image concat_mask noise_concat reference_latents guiding_frame_index keyframe_idxs"
-    " camera_conditions control_video vace_frames vace_mask clip_vision_output denoise_mask area control".split()
+    " camera_conditions control_video vace_frames vace_mask denoise_mask".split()
 )
 """What conditioning may carry beside text, by its key."""
 
@@ -75,7 +76,7 @@ def vet(value: Any, derived: bool, only_text: bool, depth: int = 0) -> Any:
     """
     if isinstance(value, comfy.sd.CLIP):
         return _protected(value)
-    if _is_conditioning(value):
+    if _is_conditioned(value):
         if derived:
             Guarding.ledger.enter(value)
         elif not Guarding.ledger.knows(value):
@@ -89,7 +90,7 @@ def vet(value: Any, derived: bool, only_text: bool, depth: int = 0) -> Any:
         if depth == MOST_DEPTH:
             raise _unseen(value)
         return _vet_parts(value, derived, only_text, depth)
-    if _is_encoder(value) or (not derived and _hides_one(value)):
+    if _is_encoder(value) or (not derived and (isinstance(value, Iterator) or _hides_one(value))):
         raise _unseen(value)
     if only_text and not (value is None or isinstance(value, str | int | float | bool)):
         raise _unseen(value)
@@ -119,17 +120,13 @@ def _protected(clip: comfy.sd.CLIP) -> Any:
     return protected
 
 
-def _is_conditioning(value: Any) -> bool:
+def _is_conditioned(value: Any) -> bool:
+    """Whether it is one of those that the host's conditioning is a list of: a tensor, a table, and maybe more."""
     return (
         isinstance(value, list | tuple)
-        and len(value) > 0
-        and all(
-            isinstance(pair, list | tuple)
-            and len(pair) == 2
-            and (pair[0] is None or isinstance(pair[0], torch.Tensor))
-            and isinstance(pair[1], dict)
-            for pair in value
-        )
+        and len(value) >= 2
+        and (value[0] is None or isinstance(value[0], torch.Tensor))
+        and isinstance(value[1], dict)
     )
 
 
@@ -146,7 +143,11 @@ def _hides_one(value: Any) -> bool:
     kept = getattr(value, "__dict__", None)
     parts = kept.values() if isinstance(kept, dict) else ()
     parts = [*parts, *value] if isinstance(value, set | frozenset) else parts
-    return any(isinstance(part, comfy.sd.CLIP) or _is_encoder(part) or _is_conditioning(part) for part in parts)
+    return any(isinstance(part, comfy.sd.CLIP) or _is_encoder(part) or _holds_conditioning(part) for part in parts)
+
+
+def _holds_conditioning(value: Any) -> bool:
+    return _is_conditioned(value) or (isinstance(value, list | tuple) and any(map(_is_conditioned, value)))
 
 
 def _unseen(value: Any) -> AnonymizationError:

@@ -116,6 +116,8 @@ NODE_CLASS_MAPPINGS = {
     ),
     "ForeignLoaded": make("ForeignLoaded", COND, lambda: (encode(raw_clip(), "a portrait of Ada Lovelace"),)),
     "ForeignLoadedAny": make("ForeignLoadedAny", (ANY,), lambda: (encode(raw_clip(), "a portrait of Ada Lovelace"),)),
+    "ForeignTriples": make("ForeignTriples", (ANY,), lambda: ([[*encode(raw_clip(), "Ada Lovelace")[0], "more"]],)),
+    "ForeignIterates": make("ForeignIterates", (ANY,), lambda: (iter(encode(raw_clip(), "Ada Lovelace")),)),
     "ForeignAlters": make("ForeignAlters", COND, lambda c: ([[pair[0] * 1.01, pair[1]] for pair in c],), {"c": COND}),
     "ForeignSetsArea": make(
         "ForeignSetsArea", COND, lambda c: ([[pair[0], {**pair[1], "strength": 0.5}] for pair in c],), {"c": COND}

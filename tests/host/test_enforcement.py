@@ -129,12 +129,17 @@ REFUSED = {
     "loaded conditioning": (sampling(["loaded", 0], loaded=node("ForeignLoaded")), "brings conditioning"),
     "the host's loaded conditioning": (
         sampling(["loaded", 1], loaded=node("LoadTrainingDataset", folder_name="x")),
-        "brings conditioning",
+        "brings conditioning|does not exist",  # Older hosts have no such node.
     ),
     "loaded conditioning of any type": (
         sampling(["loaded", 0], loaded=node("ForeignLoadedAny")),
         "not made by a protected CLIP",
     ),
+    "loaded conditioning with a third part": (
+        sampling(["loaded", 0], loaded=node("ForeignTriples")),
+        "not made by a protected CLIP",
+    ),
+    "loaded conditioning in no list": (sampling(["loaded", 0], loaded=node("ForeignIterates")), "cannot look into"),
     "loaded conditioning through the host's nodes": (
         sampling(
             ["both", 0],
