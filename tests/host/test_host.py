@@ -109,3 +109,11 @@ def test_the_package_imports_without_the_host():
 
 def test_prefix_files_of_the_users_own_folders_come_first(server):
     assert f"Adding extra search path anonymization_prefixes {server.prefix_folder}" in server.log()
+
+
+def test_the_help_page_of_every_node_has_a_picture(object_info):
+    for node_id, info in object_info.items():
+        if info["python_module"] == "custom_nodes.anonymize-faces":
+            page = (ROOT / "web" / "docs" / f"{node_id}.md").read_text(encoding="utf-8")
+            (picture,) = re.findall(r"!\[[^\]]+\]\((pictures/\w+\.png)\)", page)
+            assert (ROOT / "web" / "docs" / picture).stat().st_size < 200_000
