@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -113,3 +114,11 @@ def test_the_package_imports_without_the_host():
 
 def test_prefix_files_of_the_users_own_folders_come_first(server):
     assert f"Adding extra search path anonymization_prefixes {server.prefix_folder}" in server.log()
+
+
+def test_the_pictures_of_the_help_pages_are_there_and_small():
+    shown = []
+    for page in (ROOT / "web" / "docs").glob("*.md"):
+        shown += re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+    assert len(shown) >= 7
+    assert all((ROOT / "web" / "docs" / picture).stat().st_size < 200_000 for picture in shown)

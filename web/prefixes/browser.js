@@ -9,6 +9,7 @@ import { learnedOn, scored } from "./words.js";
 /** @typedef {import("./library.js").PrefixEntry} PrefixEntry */
 
 const SUFFIXES = ".safetensors,.pt,.bin";
+const TOLD_IN_WORDS = ["identity_signal_left", "general_prompts_moved", "best_step"];
 const STYLES = `
 :host { display: flex; flex-direction: column; height: 100%; font-size: 13px; position: relative; }
 header { display: flex; gap: 6px; align-items: center; padding: 10px; }
@@ -157,6 +158,8 @@ function facts(entry) {
   found.push([t("library.encoders"), widths.join(", ")]);
   if (entry.title) found.push([t("library.name"), entry.title]);
   if (entry.date) found.push([t("library.date"), when.format(new Date(entry.date))]);
-  for (const [name, value] of Object.entries(entry.scores)) found.push([name, number.format(value)]);
+  for (const [name, value] of Object.entries(entry.scores)) {
+    if (!TOLD_IN_WORDS.includes(name)) found.push([name, number.format(value)]);
+  }
   return found;
 }

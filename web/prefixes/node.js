@@ -1,7 +1,7 @@
 // Without this module an artist would see that a prefix does not fit after the queue has come to it, not before.
 
 import { element, island } from "../shared/dom.js";
-import { addElement, api, app, chain, toast } from "../shared/host.js";
+import { addElement, api, app, chain, makeHigher, toast } from "../shared/host.js";
 import { t } from "../shared/text.js";
 import { loaderOf, PROTECTOR } from "../workflow/clip_source.js";
 import { library } from "./library.js";
@@ -9,9 +9,9 @@ import { learnedOn, scored } from "./words.js";
 
 /** @typedef {import("../shared/host.js").LGraphNode} LGraphNode */
 
-const HEIGHT = 100;
+const LEAST_HEIGHT = 76;
 const STYLES = `
-:host { display: flex; flex-direction: column; gap: 2px; min-height: ${HEIGHT}px; overflow: auto; padding: 2px; }
+:host { display: flex; flex-direction: column; gap: 2px; min-height: ${LEAST_HEIGHT}px; overflow: auto; padding: 2px; }
 .quiet { color: var(--quiet); }
 .alarm { color: var(--alarm); font-weight: 600; }
 `;
@@ -70,6 +70,7 @@ export function addPrefixInfo(node) {
   const show = (said) => {
     warning = said.filter(([kind]) => kind === "alarm").map(([, text]) => text).join(" ");
     lines.replaceChildren(...said.map(([kind, text]) => element("div", { class: kind }, text)));
+    requestAnimationFrame(() => makeHigher(node));
   };
   const refresh = async () => {
     const state = stateOf(node);
@@ -79,7 +80,7 @@ export function addPrefixInfo(node) {
     const said = await describe(state);
     if (key === asked) show(said);
   };
-  addElement(node, "prefix_info", outer, () => HEIGHT).beforeQueued = () => {
+  addElement(node, "prefix_info", outer, () => Math.max(LEAST_HEIGHT, lines.offsetHeight + 4)).beforeQueued = () => {
     if (warning && node.mode === 0) toast("warn", node.title, warning);
   };
   /** @type {any} */ (node).anonymizeFacesRefresh = () => refresh();

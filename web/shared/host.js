@@ -75,5 +75,19 @@ export function addElement(node, name, content, height) {
   const options = { serialize: false, hideOnZoom: false, margin: MARGIN, getMinHeight: () => height() + 2 * MARGIN };
   const widget = /** @type {any} */ (node).addDOMWidget(name, `anonymize_faces_${name}`, content, options);
   widget.serialize = false;
+  // New nodes, and those of older workflows, know nothing of what stands on them.
+  for (const event of ["onAdded", "onConfigure"]) chain(node, event, () => queueMicrotask(() => makeHigher(node)));
   return widget;
+}
+
+/**
+ * Makes room for what a node shows.
+ * @param {LGraphNode} node
+ */
+export function makeHigher(node) {
+  if (!node.graph) return;
+  const [width, height] = node.size;
+  const needed = node.computeSize()[1];
+  if (needed > height) node.setSize([width, needed]);
+  node.graph.setDirtyCanvas(true, true);
 }

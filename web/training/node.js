@@ -1,6 +1,6 @@
 // Without this module the panel would stand nowhere: it is put on the node that learns, and told of that node's runs.
 
-import { addElement, app, chain } from "../shared/host.js";
+import { addElement, app, chain, makeHigher } from "../shared/host.js";
 import { TrainingPanel } from "./panel.js";
 import { training } from "./store.js";
 
@@ -19,7 +19,7 @@ export function addTrainingPanel(node) {
     const grown = height > wanted;
     wanted = height;
     panel.element.style.minHeight = `${height}px`;
-    if (grown && node.graph) grow(node);
+    if (grown) makeHigher(node);
   });
   const panelHeight = () => Math.ceil(panel.height(node.size[0]));
   addElement(node, "training", panel.element, panelHeight);
@@ -49,15 +49,4 @@ function runOf(node, run) {
   const sameNode = run.node_id?.split(":").at(-1) === String(node.id);
   const sameWorkflow = run.workflow_id === null || run.workflow_id === app.rootGraph?.id || run.workflow_id === app.graph.id;
   return sameNode && sameWorkflow ? run : null;
-}
-
-/**
- * Makes room for what the node shows.
- * @param {LGraphNode} node
- */
-function grow(node) {
-  const [width, height] = node.size;
-  const needed = node.computeSize()[1];
-  if (needed > height) node.setSize([width, needed]);
-  node.graph?.setDirtyCanvas(true, true);
 }
