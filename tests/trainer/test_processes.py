@@ -31,7 +31,7 @@ OPTIONS: Mapping[str, Any] = {
     "learning-rate": 0.01,
     "portraits-per-identity": 1,
     "noisings-per-picture": 4,
-    "snapshot-every": 5,
+    "snapshot-every": 2,
     "device": "cpu",
 }
 PATIENCE = 400
