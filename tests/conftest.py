@@ -33,6 +33,15 @@ def server(host: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Com
         yield running
 
 
+@pytest.fixture
+def tidy(server: ComfyServer) -> Iterator[None]:
+    """Takes away the prefix files that a test leaves on the shared server: others look at all there are."""
+    before = set(server.prefix_folder.rglob("*.*"))
+    yield
+    for path in set(server.prefix_folder.rglob("*.*")) - before:
+        path.unlink()
+
+
 @pytest.fixture(scope="session")
 def host_modules(host: Path) -> None:
     """Makes the host's own modules importable in this process, on the CPU.

@@ -59,7 +59,7 @@ def opened(browser: Browser, server: ComfyServer) -> Iterator[Workbench]:
 
 
 @pytest.fixture
-def workbench(opened: Workbench) -> Iterator[Workbench]:
+def workbench(opened: Workbench, tidy: None) -> Iterator[Workbench]:
     """The page with an empty canvas in the classic rendering; afterwards it may not have complained of our files."""
     opened.clear()
     yield opened

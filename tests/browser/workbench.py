@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from anonymize_faces.tools.comfy_server import ComfyServer
 from anonymize_faces.tools.layout import BUILD, EXTENSION
@@ -78,8 +80,14 @@ class Workbench:
 
     def add_by_search(self, title: str) -> None:
         """Adds a node as a person does: double click, type, press Enter."""
-        self.page.locator("#graph-canvas").dblclick(position={"x": 700, "y": 450})
-        self.page.locator("input[placeholder^='Search Nodes']").fill(title)
+        field = self.page.locator("input[placeholder^='Search Nodes']")
+        for _ in range(10):
+            # On a slow machine the two clicks may come too far apart for the frontend.
+            self.page.locator("#graph-canvas").dblclick(position={"x": 700, "y": 450})
+            with contextlib.suppress(PlaywrightTimeout):
+                field.wait_for(timeout=PATIENCE / 10)
+                break
+        field.fill(title)
         self.page.get_by_role("option", name=title).first.wait_for()
         self.page.keyboard.press("Enter")
 

@@ -17,6 +17,7 @@ from PIL import Image
 from anonymize_faces.tests.host.test_train import training
 from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowInterrupted
 
+pytestmark = pytest.mark.usefixtures("tidy")
 TRAINING = "/anonymize_faces/training"
 EVENT = "anonymize_faces.training"
 
