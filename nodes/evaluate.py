@@ -66,7 +66,8 @@ class EvaluateAnonymization(io.ComfyNode):
                     "prompts",
                     multiline=True,
                     default="\n".join(DEFAULTS.prompts),
-                    tooltip="What is drawn of each person, one prompt a line; {name} stands for the name.",
+                    tooltip="What is drawn of each person, one prompt a line. The word 'name' in curly braces"
+                    " stands for the name.",
                 ),
                 io.String.Input(
                     "general_prompts",
