@@ -17,6 +17,7 @@ from anonymize_faces.tools.layout import EXTENSION, ROOT
 LANGUAGES = ("de", "en", "es", "fr", "ja", "ko", "ru", "zh")
 FILES = ("commands", "main", "nodeDefs")
 PLACE = re.compile(r"\{\w+\}")
+KEY = re.compile(r'"((?:training|prefix|protect|library)\.[A-Za-z.]+)"')
 
 
 def read(language: str, file: str) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def test_nothing_in_a_text_means_something_else_to_the_host(language: str) -> No
 
 def test_the_scripts_use_every_text_and_no_other() -> None:
     scripts = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "web").rglob("*.js"))
-    quoted = set(re.findall(r'"((?:training|prefix|protect|library)\.[A-Za-z.]+)"', scripts))
+    quoted = set(KEY.findall(scripts))
     known = {key.removeprefix("anonymizeFaces.") for key, _ in texts(read("en", "main"))}
     assert quoted <= known
     assert {key for key in known - quoted if not key.startswith("training.state.")} == set()
