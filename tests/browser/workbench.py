@@ -82,8 +82,9 @@ class Workbench:
         """Adds a node as a person does: double click, type, press Enter."""
         field = self.page.locator("input[placeholder^='Search Nodes']")
         for _ in range(10):
-            # On a slow machine the two clicks may come too far apart for the frontend.
-            self.page.locator("#graph-canvas").dblclick(position={"x": 700, "y": 450})
+            # On a slow machine the two clicks may come too far apart for the frontend, or the field late.
+            with contextlib.suppress(PlaywrightTimeout):
+                self.page.locator("#graph-canvas").dblclick(position={"x": 700, "y": 450}, timeout=PATIENCE / 10)
             with contextlib.suppress(PlaywrightTimeout):
                 field.wait_for(timeout=PATIENCE / 10)
                 break
