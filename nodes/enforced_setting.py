@@ -36,6 +36,10 @@ class Enforcement:
     fault: str | None
     trusted: frozenset[str] = frozenset()
 
+    def names(self, file: str) -> bool:
+        """Whether a file of that name, with or without its suffix, would be taken for the prefix that was named."""
+        return _bare(file) == _bare(self.name)
+
 
 def read_enforcement(environment: Mapping[str, str], file: Path, folders: Sequence[Path]) -> Enforcement | None:
     """What the variables say, else the file; None if neither is there.
@@ -60,6 +64,11 @@ def read_enforcement(environment: Mapping[str, str], file: Path, folders: Sequen
         return Enforcement(name, load_prefix(library.find(folders, name.strip())), None, ids)
     except AnonymizationError as error:
         return Enforcement(name, None, _refusing(str(error).rstrip(".")), ids)
+
+
+def _bare(name: str) -> str:
+    """The name as a file system that does not tell capitals apart would have it, without a suffix."""
+    return re.sub(r"\.(safetensors|pt|bin)$", "", name.strip().replace("\\", "/").casefold())
 
 
 def _refusing(reason: str) -> str:

@@ -14,6 +14,7 @@ from ..prefix import (
     Prefix,
     PrefixFileError,
     PrefixFileExistsError,
+    PrefixNameError,
     file_path,
     holds_textual_inversion,
     load_prefix,
@@ -21,6 +22,7 @@ from ..prefix import (
     save_textual_inversion,
 )
 from .folder import content_hash, embedding_folder, fault_of, file_choices, find_file, save_folder
+from .guards import Guarding
 from .notices import tell
 from .sockets import PrefixSocket
 
@@ -102,7 +104,7 @@ class SaveAnonymizationPrefix(io.ComfyNode):
         if format == TEXTUAL_INVERSION:
             path = _save(prefix, embedding_folder() / file_path(name), _save_embedding, holds_textual_inversion)
         else:
-            path = _save(prefix, save_folder() / file_path(name), save_prefix, _holds)
+            path = _save(prefix, save_folder() / file_path(name), _save_own, _holds)
         return io.NodeOutput(ui=tell(cls, str(path)))
 
 
@@ -117,6 +119,17 @@ def _save(
         except PrefixFileExistsError:
             if holds(path, prefix):
                 return path
+
+
+def _save_own(prefix: Prefix, path: Path) -> Path:
+    """Saves unless the server would protect with the new file when it starts again."""
+    enforcement = Guarding.enforcement
+    if enforcement is not None and enforcement.names(path.relative_to(save_folder()).as_posix()):
+        raise PrefixNameError(
+            f"This server anonymizes every prompt with a prefix named '{path.stem}', which only its operator can"
+            " change: choose another name."
+        )
+    return save_prefix(prefix, path)
 
 
 def _save_embedding(prefix: Prefix, path: Path) -> Path:

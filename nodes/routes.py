@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -230,10 +229,7 @@ def _text(table: dict[str, Any], key: str) -> str:
 def _require_not_enforced(*names: str) -> None:
     """A server's own prefix is changed by whoever runs it, not by those it protects others from."""
 
-    def bare(name: str) -> str:
-        return re.sub(r"\.(safetensors|pt|bin)$", "", name.strip().replace("\\", "/").casefold())
-
-    if _enforcement is not None and bare(_enforcement.name) in map(bare, names):
+    if _enforcement is not None and any(map(_enforcement.names, names)):
         raise _Refusal(409, "This server anonymizes every prompt with that prefix: only its operator can change it.")
 
 
