@@ -68,24 +68,19 @@ def sd1_layout(levels: Sequence[int] = LARGE) -> Checkpoint:
     base = config.get_model({}, device=cpu)
     target = supported_models_base.ClipTarget(sd1_clip.SD1Tokenizer, sd1_clip.SD1ClipModel)
     clip = comfy.sd.CLIP(target, model_options={"dtype": torch.float32})
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for module in (base.diffusion_model, clip.cond_stage_model):
-            for name, weight in module.named_parameters():
-                if weight.ndim > 1:
-                    spread = 0.03 if "embedding" in name else weight[0].numel() ** -0.5
-                    weight.normal_(0, spread, generator=generator)
-                else:
-                    weight.fill_(1.0 if name.endswith("weight") else 0.0)
+    _fill(base.diffusion_model, clip.cond_stage_model)
     return Checkpoint(comfy.model_patcher.ModelPatcher(base, load_device=cpu, offload_device=cpu), clip, CellVae())
 
 
 def write_checkpoint(path: Path, levels: Sequence[int] = SMALL) -> Path:
-    """Writes the model to a checkpoint file without a VAE, half precision; call inside the host."""
+    """Writes the model to a checkpoint file with a VAE as small as TAESD's, half precision; call inside the host."""
+    from comfy.taesd.taesd import TAESD
     from safetensors.torch import save_file
 
-    checkpoint = sd1_layout(levels)
+    checkpoint, vae = sd1_layout(levels), TAESD()
+    _fill(vae.taesd_encoder, vae.taesd_decoder)
     parts = (
+        ("first_stage_model.", vae),
         ("model.diffusion_model.", checkpoint.model.model.diffusion_model),
         ("cond_stage_model.transformer.", checkpoint.clip.cond_stage_model.clip_l.transformer),
     )
@@ -98,3 +93,16 @@ def write_checkpoint(path: Path, levels: Sequence[int] = SMALL) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(weights, path)
     return path
+
+
+def _fill(*modules: torch.nn.Module) -> None:
+    """Gives modules random weights with which signals keep their size, the same each time."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for module in modules:
+            for name, weight in module.named_parameters():
+                if weight.ndim > 1:
+                    spread = 0.03 if "embedding" in name else weight[0].numel() ** -0.5
+                    weight.normal_(0, spread, generator=generator)
+                else:
+                    weight.fill_(1.0 if name.endswith("weight") else 0.0)
