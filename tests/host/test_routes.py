@@ -57,12 +57,17 @@ class Client:
 
 @pytest.fixture
 def client(server: ComfyServer) -> Iterator[Client]:
-    """A client whose prefix files are gone afterwards, with a file beside the folder that is nobody's business."""
+    """A client of a server without prefix files, with a file beside their folder that is nobody's business."""
     secret = server.prefix_folder.parent / SECRET
     secret.write_bytes(SOUND)
+    _empty(server.prefix_folder)
     yield Client(server)
     secret.unlink()
-    for path in server.prefix_folder.iterdir():
+    _empty(server.prefix_folder)
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
