@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from anonymize_faces.nodes.feed import LEASE_SECONDS, MOST_WATCHERS, SEND_SECONDS, Feed
 from anonymize_faces.trainer.telemetry import Run, Telemetry
+
+Result = TypeVar("Result")
 
 
 class Stage:
@@ -40,6 +44,12 @@ class Stage:
         return pass_time()
 
 
+def played(play: Coroutine[Any, Any, Result]) -> Result:
+    """What comes of a play. It has a thread of its own, as the tests' browser has an event loop in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, play).result()
+
+
 def test_whoever_watches_is_sent_what_changed_at_most_four_times_a_second():
     async def play() -> Stage:
         stage = Stage()
@@ -48,7 +58,7 @@ def test_whoever_watches_is_sent_what_changed_at_most_four_times_a_second():
         await stage.until(10)
         return stage
 
-    stage = asyncio.run(play())
+    stage = played(play())
     times = [when for when, _, _ in stage.sent]
     assert len(times) >= 30
     assert all(later - earlier >= SEND_SECONDS for earlier, later in itertools.pairwise(times))
@@ -64,7 +74,7 @@ def test_nothing_is_sent_that_did_not_change():
         await stage.until(5)
         return stage
 
-    assert asyncio.run(play()).sent == []
+    assert played(play()).sent == []
 
 
 def test_a_lease_that_is_not_renewed_runs_out_and_then_nothing_happens_at_all():
@@ -81,7 +91,7 @@ def test_a_lease_that_is_not_renewed_runs_out_and_then_nothing_happens_at_all():
         assert stage.feed.watchers == ()
         return stage, slept
 
-    stage, slept = asyncio.run(play())
+    stage, slept = played(play())
     assert stage.sleeps == slept
     assert max(when for when, _, _ in stage.sent) <= LEASE_SECONDS
 
@@ -97,7 +107,7 @@ def test_each_watcher_is_sent_its_own_and_one_that_leaves_no_more():
         await stage.until(4)
         return stage
 
-    sent = asyncio.run(play()).sent
+    sent = played(play()).sent
     assert {watcher for when, _, watcher in sent if when < 2} == {"a", "b"}
     assert {watcher for when, _, watcher in sent if when > 2.5} == {"b"}
 
@@ -117,7 +127,7 @@ def test_coming_back_does_not_send_sooner():
         await stage.until(stage.now + 3)
         return stage
 
-    times = [when for when, _, _ in asyncio.run(play()).sent]
+    times = [when for when, _, _ in played(play()).sent]
     assert times and all(later - earlier >= SEND_SECONDS for earlier, later in itertools.pairwise(times))
 
 
@@ -128,5 +138,5 @@ def test_of_too_many_watchers_the_oldest_gives_way():
             stage.feed.watch(str(number))
         return stage.feed.watchers
 
-    watchers = asyncio.run(play())
+    watchers = played(play())
     assert len(watchers) == MOST_WATCHERS and watchers[0] == "3"
