@@ -11,13 +11,14 @@ from pathlib import Path
 from ..faces.recognizer import Place, Recognizer, Report
 from ..prefix import MeasurementError, Prefix, load_prefix, save_prefix
 from ..trainer.identities import Identity, parse_identities
+from ..trainer.prompts import lines_of
 from .files import Files, write_files
 from .photos import gallery_of_folder, photos_below
 from .quality import Quality, load_quality
 from .record import scored
 from .report import describe
 from .results import Evaluation
-from .settings import CLIP_MODEL, QUALITIES, EvaluationSettings, lines_of
+from .settings import CLIP_MODEL, QUALITIES, EvaluationSettings
 
 DEFAULTS = EvaluationSettings()
 
@@ -122,18 +123,20 @@ def optional_parts(
     return {"gallery": gallery, "quality": quality}
 
 
-def finish(evaluation: Evaluation, arguments: argparse.Namespace, what: Asked) -> Files:
-    """Prints what was found, writes the results, and the scores into the prefix files if that was asked for.
+def finish(
+    evaluation: Evaluation, arguments: argparse.Namespace, what: Asked, say: Callable[[str], object] = print
+) -> Files:
+    """Says what was found, writes the results, and the scores into the prefix files if that was asked for.
 
     Raises:
         AnonymizationError: something cannot be written.
     """
     files = write_files(evaluation, arguments.output)
-    print(f"\n{describe(evaluation)}\n\n{files.html}\n{files.json}\n{files.csv}")
+    say(f"\n{describe(evaluation)}\n\n{files.html}\n{files.json}\n{files.csv}")
     if arguments.write_scores:
         for name, path in what.files.items():
             save_prefix(scored(what.prefixes[name], evaluation), path, overwrite=True)
-            print(f"Scores written into {path}")
+            say(f"Scores written into {path}")
     return files
 
 

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ..faces.recognizer import Place, Report
 from ..faces.weights import Weights, read_weights
-from ..prefix import MeasurementError, WeightsError
+from ..prefix.errors import MeasurementError, WeightsError, first_line
 from .settings import BOTH, CLIP, CLIP_MODEL, INCEPTION
 
 INCEPTION_WEIGHTS = Weights(
@@ -194,7 +194,7 @@ def _clip(model: str) -> tuple[torch.nn.Module, Any]:
         return clip_features(network), CLIPProcessor.from_pretrained(model)
     except (OSError, ValueError, RuntimeError) as error:
         raise WeightsError(
-            f"The CLIP model '{model}' could not be loaded ({str(error).splitlines()[0][:200]}): connect to the network"
+            f"The CLIP model '{model}' could not be loaded ({first_line(error)}): connect to the network"
             " once so that it is fetched from the Hugging Face hub, or give the folder that holds its config, tokenizer"
             " and model.safetensors."
         ) from error

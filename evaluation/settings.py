@@ -74,9 +74,3 @@ class EvaluationSettings:
         for name, least in (("images_per_name", 1), ("images_per_prompt", 1), ("strangers", 0), ("batch_size", 1)):
             if getattr(self, name) < least:
                 raise MeasurementError(f"{name} is {getattr(self, name)}: choose {least} or more.")
-
-
-def lines_of(text: str) -> tuple[str, ...]:
-    """The prompts of a text, one a line, each once; blank lines and lines that begin with `#` are skipped."""
-    lines = (line.strip() for line in text.removeprefix("\ufeff").splitlines())
-    return tuple(dict.fromkeys(line for line in lines if line and not line.startswith("#")))

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..prefix import AnonymizationError, Prefix, library, load_prefix
+from ..prefix import SUFFIXES, AnonymizationError, Prefix, library, load_prefix
 
 VARIABLE = "ANONYMIZE_FACES_ENFORCE"
 TRUST_VARIABLE = "ANONYMIZE_FACES_TRUST"
@@ -68,7 +68,8 @@ def read_enforcement(environment: Mapping[str, str], file: Path, folders: Sequen
 
 def _bare(name: str) -> str:
     """The name as a file system that does not tell capitals apart would have it, without a suffix."""
-    return re.sub(r"\.(safetensors|pt|bin)$", "", name.strip().replace("\\", "/").casefold())
+    bare = name.strip().replace("\\", "/").casefold()
+    return next((bare.removesuffix(suffix) for suffix in SUFFIXES if bare.endswith(suffix)), bare)
 
 
 def _refusing(reason: str) -> str:

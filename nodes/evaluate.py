@@ -15,9 +15,10 @@ from comfy_api.v0_0_2 import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
-from ..evaluation.settings import CAPTIONS, CLIP_MODEL, QUALITIES, EvaluationSettings, lines_of
+from ..evaluation.settings import CAPTIONS, CLIP_MODEL, QUALITIES, EvaluationSettings
 from ..prefix import MeasurementError, Prefix, load_prefix
 from ..trainer.engine_options import AS_USUAL, Drawing
+from ..trainer.prompts import lines_of
 from .folder import content_hash, fault_of, find_file, prefix_files, work_folder
 from .notices import tell
 from .recognizers import CHOICES, DEMO_READER, hosted_quality, hosted_recognizer

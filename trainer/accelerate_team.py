@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ..prefix.errors import TrainingError
+from ..prefix.errors import TrainingError, first_line
 from .team import ALONE, Team
 
 Said = TypeVar("Said")
@@ -58,7 +58,7 @@ class AccelerateTeam:
             return say()
         except RuntimeError as error:  # Of whatever backend; torch has a type for some of them only.
             raise TrainingError(
-                f"Another process of this run is gone ({str(error).splitlines()[0][:120]}): start the run again, with"
+                f"Another process of this run is gone ({first_line(error)}): start the run again, with"
                 " as many processes as you like, and it goes on from its last snapshot."
             ) from error
 

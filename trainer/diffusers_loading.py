@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..prefix.errors import TrainingError
+from ..prefix.errors import TrainingError, first_line
 
 INDEX = "model_index.json"
 SINGLE_FILE = ".safetensors"
@@ -73,7 +73,7 @@ def _from_folder(path: Path, dtype: torch.dtype) -> Any:
         )
     except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:
         raise TrainingError(
-            f"'{path}' cannot be loaded ({_first_line(error)}): see that it is whole, and that its weights are"
+            f"'{path}' cannot be loaded ({first_line(error)}): see that it is whole, and that its weights are"
             " .safetensors files."
         ) from error
 
@@ -105,7 +105,7 @@ def _from_file(path: Path, config: Path | None, dtype: torch.dtype, hub: bool) -
         )
     except Exception as error:  # Whatever does not fit raises what it likes.
         raise TrainingError(
-            f"'{path.name}' cannot be loaded ({_first_line(error)}): see that the folder given with --config is of the"
+            f"'{path.name}' cannot be loaded ({first_line(error)}): see that the folder given with --config is of the"
             " same family, or load the model with diffusers once and save it with save_pretrained."
         ) from error
 
@@ -142,10 +142,6 @@ def _is_cached(path: Path) -> bool:
 
     repository = DIFFUSERS_DEFAULT_PIPELINE_PATHS.get(_type_of(path), {}).get("pretrained_model_name_or_path", "")
     return bool(repository) and isinstance(try_to_load_from_cache(repository, INDEX), str)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
 
 
 def _calm() -> None:

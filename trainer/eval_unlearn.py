@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..prefix import load_prefix
-from ..prefix.errors import TrainingError
+from ..prefix.errors import TrainingError, first_line
 from .diffusers_loading import load_pipeline
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _load(model: str, dtype: torch.dtype) -> Any:
         pipeline = DiffusionPipeline.from_pretrained(model, torch_dtype=dtype, use_safetensors=True)
     except (OSError, ValueError) as error:
         raise TrainingError(
-            f"There is no model '{model}' here or on the hub ({str(error).splitlines()[0]}): name a path or a hub name."
+            f"There is no model '{model}' here or on the hub ({first_line(error)}): name a path or a hub name."
         ) from error
     if hasattr(pipeline, "safety_checker"):  # Blackened pictures would count as erased.
         pipeline.safety_checker = None

@@ -163,7 +163,12 @@ def general_prompts(text: str, identities: Iterable[Identity]) -> tuple[str, ...
         text: the artist's prompts; blank lines and lines that begin with `#` are skipped.
         identities: the people whose descriptions are added.
     """
-    lines = (line.strip() for line in text.splitlines())
-    own = [line for line in lines if line and not line.startswith("#")]
+    own = lines_of(text)
     described = [f"A portrait of {identity.description}" for identity in identities]
     return tuple(dict.fromkeys(["", *(own or GENERAL_PROMPTS), *described]))
+
+
+def lines_of(text: str) -> tuple[str, ...]:
+    """The prompts of a text, one a line, each once; blank lines and lines that begin with `#` are skipped."""
+    lines = (line.strip() for line in text.removeprefix("\ufeff").splitlines())
+    return tuple(dict.fromkeys(line for line in lines if line and not line.startswith("#")))

@@ -30,7 +30,6 @@ SCORE = ("step", "identity_signal_left", "general_prompts_moved")
 RUNNING = ("preparing", "drawing", "reading", "learning")
 """What a run may be at, in this order: nothing yet, pictures to learn from, the warm start, steps."""
 
-ENDED = ("finished", "stopped", "cancelled", "failed")
 """How a run may have ended: with all its steps, kept early, broken off, with an error."""
 
 
@@ -186,7 +185,7 @@ class Telemetry:
             self.version += 1
 
     def end(self, how: str, message: str = "") -> None:
-        """The run ended in one of the ways of `ENDED`; a sentence may say why."""
+        """The run ended as 'finished', 'stopped', 'cancelled' or 'failed'; a sentence may say why."""
         with self._lock:
             self._state, self._message = how, message
             self.version += 1

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,10 +79,10 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             report=lambda done, total: meter("drawing and reading", done, total),
             **optional_parts(options, recognizer, what.identities, options.weights, place),
         )
-    with contextlib.redirect_stdout(io.StringIO()) as said:
-        files = finish(evaluation, options, what)
+    said: list[str] = []
+    files = finish(evaluation, options, what, said.append)
     return {**json.loads(to_json(evaluation)), "files": list(map(str, (files.json, files.csv, files.html)))} | {
-        "report": said.getvalue().strip()
+        "report": "\n".join(said).strip()
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from ...prefix.errors import TrainingError
+from ...prefix.errors import TrainingError, first_line
 from ..engine_options import PRECISIONS
 from .console import Console
 from .options import computing_of, drawing_of
@@ -35,11 +35,12 @@ def load_denoiser(options: argparse.Namespace, console: Console, device: Any = N
     console.say(f"loading {options.model}")
     dtype = PRECISIONS[computing.precision] or torch.float32
     pipeline = load_pipeline(options.model, options.config, dtype, bool(options.hub))
+    device = options.device or device or _fastest()
     try:
-        pipeline.to(options.device or device or _fastest())
+        pipeline.to(device)
     except (RuntimeError, AssertionError) as error:
         raise TrainingError(
-            f"The model cannot be moved to '{options.device}' ({str(error).splitlines()[0]}): name another device."
+            f"The model cannot be moved to '{device}' ({first_line(error)}): name another device."
         ) from error
     usual = _usual_side(pipeline)
     size = (options.width or usual, options.height or usual)
