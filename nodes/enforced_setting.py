@@ -49,8 +49,8 @@ def read_enforcement(environment: Mapping[str, str], file: Path, folders: Sequen
         file: `enforce.ini` beside the extension.
         folders: those that prefix files lie in.
     """
-    name, trusted = environment.get(VARIABLE, ""), environment.get(TRUST_VARIABLE, "")
-    if not name:
+    name, trusted = environment.get(VARIABLE), environment.get(TRUST_VARIABLE, "")
+    if name is None:
         try:
             if not file.exists():
                 return None
@@ -59,6 +59,8 @@ def read_enforcement(environment: Mapping[str, str], file: Path, folders: Sequen
             name, trusted = parser[SECTION]["prefix"], parser[SECTION].get("trusted_nodes", "")
         except (OSError, UnicodeDecodeError, configparser.Error, KeyError) as error:
             return Enforcement("", None, _refusing(f"the setting in {FILE} cannot be read ({error!r})"))
+    if not name.strip():
+        return Enforcement("", None, _refusing("the setting is there and names no prefix"))
     ids = frozenset(filter(None, (part.strip() for part in re.split(r"[,\n]", trusted))))
     try:
         return Enforcement(name, load_prefix(library.find(folders, name.strip())), None, ids)

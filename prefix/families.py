@@ -83,8 +83,9 @@ FAMILIES: Mapping[str, ClipChunks | Stream] = {
 CLOSED = ("gpt_oss", "hidream_o1")
 """Encoders, or what stands for them, to which the host passes whole-number tokens alone (Lens, HiDream-O1)."""
 
-OPENINGS = ("<|im_start|>user\n", "<|start_header_id|>user<|end_header_id|>\n\n")
-"""What a user's turn begins with in prompts that bring a whole chat template of their own."""
+CUT_AT_THE_LAST_TURN = {"llama": "<|start_header_id|>"}
+"""What begins a turn for encoders whose conditioning the host cuts off at the last one, so that a turn within the
+prompt would cut off the prefix (HunyuanVideo)."""
 
 
 def family_of(key: str) -> ClipChunks | Stream:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .chunks import eject_chunk, inject_chunks, layout_of, words_of_chunk
 from .errors import PrefixMismatchError
-from .families import FAMILIES, OPENINGS, ClipChunks, Stream, family_of
+from .families import CUT_AT_THE_LAST_TURN, FAMILIES, ClipChunks, Stream, family_of
 from .stream import (
     STAND_INS,
     Surroundings,
@@ -169,6 +169,9 @@ def words(key: str, tokens: Tokens, frame: Frame) -> list[Entry]:
 def _frame_around(tokens: Tokens, tokenize: Tokenize, text: str) -> Frame:
     _require_tokens(tokens)
     keys = [key for key, row in FAMILIES.items() if key in tokens and isinstance(row, Stream) and row.required]
+    for key, turn in CUT_AT_THE_LAST_TURN.items():
+        if key in keys and turn in text:
+            raise unplaced(key)
     streams: dict[str, Surroundings] = {}
     for one, other in _stand_ins(text):
         missing = [key for key in keys if key not in streams]
@@ -186,12 +189,12 @@ def _frame_around(tokens: Tokens, tokenize: Tokenize, text: str) -> Frame:
 
 
 def _stand_ins(text: str) -> Iterator[tuple[str, str]]:
-    """Pairs of prompts that the host may treat as it treats this one, but for their words; the likeliest first."""
+    """Pairs of prompts that the host may treat as it treats this one, but for their words; the likeliest first.
+
+    There are none for prompts that bring a chat template of their own: the host keeps words of theirs that would stand
+    before the prefix.
+    """
     yield STAND_INS
-    for opening in OPENINGS:
-        head, found, _ = text.partition(opening)
-        if found:
-            yield head + opening + STAND_INS[0], head + opening + STAND_INS[1]
     if not text.strip():
         yield "", " "
 

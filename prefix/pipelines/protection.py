@@ -28,6 +28,10 @@ MARK = "_anonymization_prefix"
 """Attribute of a protected pipeline that holds its prefix."""
 
 
+READERS = frozenset(f"{part}{number}" for part in ("tokenizer", "text_encoder") for number in ("", "_2", "_3"))
+"""What reads words in `encode_prompt`."""
+
+
 def protect(prefix: Prefix, pipeline: Pipeline) -> Pipeline:
     """The pipeline, protected: every prompt it is given carries the prefix, in each chunk of each text encoder.
 
@@ -45,7 +49,7 @@ def protect(prefix: Prefix, pipeline: Pipeline) -> Pipeline:
     encoder = PromptEncoder(pipeline)
     if hasattr(pipeline, MARK):
         raise PrefixMismatchError("This pipeline carries a prefix already: protect the one that it was made of.")
-    if not hasattr(pipeline, "encode_prompt"):
+    if not hasattr(pipeline, "encode_prompt") or _reads_elsewhere(pipeline):
         raise PrefixMismatchError(
             f"{type(pipeline).__name__} does not encode its prompts where a prefix could enter: use a pipeline of"
             " Stable Diffusion 1, 2, XL or 3, or of Flux, that has 'encode_prompt'."
@@ -57,6 +61,18 @@ def protect(prefix: Prefix, pipeline: Pipeline) -> Pipeline:
     protected.__class__ = type(plain.__name__, (plain,), {"encode_prompt": _encode_prompt(plain.encode_prompt)})
     object.__setattr__(protected, MARK, prefix)
     return protected
+
+
+def _reads_elsewhere(pipeline: Any) -> bool:
+    """Whether words reach the pipeline around `encode_prompt`: by readers of their own, phrases, or embeddings."""
+    readers = {name for name in pipeline.components if "tokenizer" in name or "text_encoder" in name}
+    around = [
+        name
+        for name in inspect.signature(type(pipeline).__call__).parameters
+        if name.endswith("phrases")
+        or (name.endswith("_embeds") and not name.endswith(("prompt_embeds", "image_embeds")))
+    ]
+    return bool(readers - READERS or around)
 
 
 def _encode_prompt(plain: Any) -> Any:

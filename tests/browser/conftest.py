@@ -36,7 +36,7 @@ MISSING = (
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """A real Chromium. Where there is none the tests are skipped, or fail if `REQUIRED` is set, as it is in CI."""
+    """A real Chromium. Without one the tests are skipped, or fail if `REQUIRED` is set, as CI does once it has one."""
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
         (pytest.fail if os.environ.get(REQUIRED) else pytest.skip)(MISSING)

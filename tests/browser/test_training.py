@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 
 from anonymize_faces.prefix import load_prefix
 from anonymize_faces.tests.browser.workbench import PATIENCE, Workbench, load
@@ -86,6 +88,14 @@ def test_a_run_is_watched_outlives_a_reload_and_a_second_tab_and_is_kept(workben
     page.wait_for_function("() => window.app.ui.lastQueueSize === 0")
     assert 5 < load_prefix(workbench.server.prefix_folder / "kept.safetensors").record.steps < 100_000
     workbench.picture("training-kept")
+
+
+@pytest.fixture(autouse=True)
+def nothing_goes_on(workbench: Workbench) -> Iterator[None]:
+    """Ends what a test that failed left running: all others would wait for it."""
+    yield
+    requests.post(f"{workbench.server.url}/queue", json={"clear": True}, timeout=60)
+    workbench.server.interrupt()
 
 
 def test_a_run_is_cancelled_from_the_node(either_workbench: Workbench, request: pytest.FixtureRequest) -> None:

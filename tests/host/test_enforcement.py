@@ -416,6 +416,10 @@ def test_the_setting_is_read_from_a_variable_or_a_file_and_is_never_silently_off
         file.write_text(wrong)
         found = read_enforcement({}, file, folders)
         assert found.prefix is None and "must anonymize every prompt and cannot" in found.fault
+    file.unlink()
+    for blank in ("", " "):
+        found = read_enforcement({"ANONYMIZE_FACES_ENFORCE": blank}, file, folders)
+        assert found.prefix is None and "names no prefix" in found.fault
     (tmp_path / "p.safetensors").write_bytes(b"damaged")
     found = read_enforcement({"ANONYMIZE_FACES_ENFORCE": "p.safetensors"}, file, folders)
     assert found.prefix is None and "cannot be used as a prefix" in found.fault

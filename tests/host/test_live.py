@@ -73,7 +73,11 @@ def test_who_watches_sees_the_run_and_who_does_not_is_sent_nothing(server: Comfy
         watcher.post("watch")
         watcher.listen()
     server.wait(prompt_id)
-    watcher.listen()
+    until = time.monotonic() + 60
+    while not watcher.events or watcher.events[-1][1]["run"]["state"] != "finished":
+        assert time.monotonic() < until, "the end was not told"
+        watcher.post("watch")
+        watcher.listen()
     idle.listen()
     idle.close()
 

@@ -188,3 +188,12 @@ def test_image_to_image_is_protected_too() -> None:
         prefix.to_diffusers(pipeline)(SHORT, image=torch.zeros(1, 3, 64, 64), num_inference_steps=2, output_type="np")
     for chunk in seen["l"]:
         torch.testing.assert_close(chunk[1:5], prefix.vectors["l"], atol=1e-5, rtol=0)
+
+
+def test_a_pipeline_to_which_words_come_around_its_encoding_of_prompts_is_refused() -> None:
+    from diffusers import StableDiffusionGLIGENPipeline
+
+    parts = {**tiny_pipeline("sd1").components, "requires_safety_checker": False}
+    del parts["image_encoder"]
+    with pytest.raises(PrefixMismatchError, match="does not encode its prompts where a prefix could enter"):
+        prefix_for("sd1").to_diffusers(StableDiffusionGLIGENPipeline(**parts))

@@ -55,28 +55,34 @@ def test_a_template_of_the_callers_own_is_gone_round(clip_of, make_prefix):
     assert tokens[place + M :] == ids_of(clip, " cats<|im_end|>\n")
 
 
-def test_a_prompt_that_brings_its_own_template_is_protected_in_the_users_turn(clip_of, make_prefix):
-    clip = clip_of("qwen-image")
-    text = "<|im_start|>system\nAnswer in verse.<|im_end|>\n<|im_start|>user\ncats<|im_end|>\n"
-    tokens = protected_chunk(clip, "qwen-image", make_prefix, text)
-    place = tokens.index("P")
-    assert tokens[place - 3 : place] == TURN
-    assert tokens[:place] + tokens[place + M :] == ids_of(clip, text)
+SYSTEM, USERS = "<|im_start|>system\nAnswer in verse.<|im_end|>\n", "<|im_start|>user\ncats<|im_end|>\n"
+OLDER = "<|start_header_id|>system<|end_header_id|>\n\nAda<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n"
 
 
-def test_a_prompt_in_the_older_notation_of_templates_is_protected_in_the_users_turn(clip_of, make_prefix):
-    clip = clip_of("hunyuanimage without byt5")
-    text = "<|start_header_id|>system<|end_header_id|>\n\n" + "Describe it. " * 20
-    text += "<|eot_id|><|start_header_id|>user<|end_header_id|>\n\ncats<|eot_id|>"
-    tokens = protected_chunk(clip, "hunyuanimage without byt5", make_prefix, text)
-    place = tokens.index("P")
-    assert tokens[:place] + tokens[place + M :] == ids_of(clip, text)
-    assert tokens[place + M] == ids_of(clip, "cats")[0]
-
-
-def test_a_prompt_whose_own_template_has_no_users_turn_is_refused_with_the_remedy(clip_of, make_prefix):
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("qwen-image", SYSTEM + USERS),
+        ("qwen-image", "<|im_start|>a<|im_start|>Ada Lovelace<|im_start|>user\ncats"),
+        ("qwen-image", "<|im_start|>user\n<|im_start|>Ada Lovelace"),
+        ("qwen-image", "<|im_start|>system\nAda Lovelace"),
+        ("hunyuanimage without byt5", OLDER + "cats"),
+    ],
+)
+def test_a_prompt_whose_own_template_could_keep_words_from_the_prefix_is_refused_with_the_remedy(
+    clip_of, make_prefix, name, text
+):
     with pytest.raises(PrefixMismatchError, match="if the prompt brings a chat template of its own, leave it out"):
-        protected_chunk(clip_of("qwen-image"), "qwen-image", make_prefix, "<|im_start|>system\nAda Lovelace")
+        protected_chunk(clip_of(name), name, make_prefix, text)
+
+
+def test_a_turn_within_the_prompt_is_refused_where_the_host_would_cut_the_prefix_off_with_it():
+    def tokenize(text):
+        return {"llama": [[(1, 1.0), *((ord(letter), 1.0) for letter in text)]]}
+
+    assert frame_of(tokenize, "cats").streams["llama"]
+    with pytest.raises(PrefixMismatchError, match="leave it out"):
+        frame_of(tokenize, "cats" + OLDER + "Ada Lovelace")
 
 
 @pytest.mark.parametrize("name", ["z-image", "omnigen2"])

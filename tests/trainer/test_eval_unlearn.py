@@ -39,10 +39,15 @@ print(json.dumps([get_technique("anonymization_prefix").__module__, report]))
 """
 
 
-def pip(*arguments: object) -> None:
-    """Installs into a folder of the test's own; skips the test where none can be had."""
+def pip(*arguments: object, ours: bool = False) -> None:
+    """Installs into a folder of the test's own; skips the test where others' packages cannot be had."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
-    done = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+    try:
+        done = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+    except subprocess.TimeoutExpired:
+        pytest.skip(f"pip does not get {arguments[-1]} in time.")
+    if done.returncode and ours:
+        pytest.fail(f"pip cannot install this package: {done.stderr.strip()[-2000:]}")
     if done.returncode:
         pytest.skip(f"pip cannot install {arguments[-1]} here: {done.stderr.strip()[-300:]}")
 
@@ -58,7 +63,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("pyproject.toml", "README.md", "LICENSE", "__init__.py", "evaluation", "faces", "prefix", "trainer"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, source / name)
-    pip("--target", folder, "--no-build-isolation", source)
+    pip("--target", folder, "--no-build-isolation", source, ours=True)
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -87,7 +88,10 @@ def require_same(prefix: Prefix, alone: Prefix) -> None:
 
 def test_two_processes_with_half_a_batch_each_learn_what_one_does(model: Path, alone: Prefix, tmp_path: Path) -> None:
     process = launch(2, *arguments(model, tmp_path))
-    said, _ = process.communicate(timeout=PATIENCE)
+    try:
+        said, _ = process.communicate(timeout=PATIENCE)
+    finally:
+        end(process)
     assert process.returncode == 0, said[-3000:]
     assert said.count("Learned a prefix") == 1
     require_same(load_prefix(tmp_path / "learned.safetensors"), alone)
@@ -104,11 +108,20 @@ def test_killing_one_of_four_ends_the_run_with_its_snapshot_and_another_number_g
         worker(process, rank=3).kill()
         said, _ = process.communicate(timeout=PATIENCE)
     finally:
-        process.kill()
+        end(process)
     assert process.returncode not in (0, None) and not (tmp_path / "learned.safetensors").exists(), said[-3000:]
     assert main(command) == 0
     assert "went on from step" in capsys.readouterr().out
     require_same(load_prefix(tmp_path / "learned.safetensors"), alone)
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Ends the launcher and all that it started."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for one in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+    process.wait()
 
 
 def wait_for_snapshot(runs: Path, process: subprocess.Popen[str]) -> None:
@@ -127,11 +140,11 @@ def wait_for_snapshot(runs: Path, process: subprocess.Popen[str]) -> None:
 
 def worker(process: subprocess.Popen[str], rank: int) -> psutil.Process:
     """One of the processes that learn."""
-    return next(
-        child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if child.environ().get("RANK") == str(rank)
-    )
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if child.environ().get("RANK") == str(rank):
+                return child
+    pytest.fail(f"No process has the rank {rank}.")
 
 
 def test_rows_of_all_processes_are_stored_once(tmp_path: Path) -> None:
