@@ -1,8 +1,9 @@
 """What more people cost: seconds a step and memory must stay flat, set-up may grow with their number.
 
 Runs the trainer on the demo model with 8, 64 and 512 invented names, each in a process of its own: one portrait of each
-drawn in few steps, then learning. Memory is the peak of the process's own while it learns, over the loaded model's;
-pages of files are not counted, as the system drops them when it needs room.
+drawn in few steps, then learning. Every step asks the teacher, whose answers would otherwise soon be known of few
+people. Memory is the peak of the process's own while it learns, over the loaded model's; pages of files are not
+counted, as the system drops them when it needs room.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -22,6 +24,9 @@ from ._memory import peak_bytes
 
 COUNTS = (8, 64, 512)
 STEPS = 40
+NOISINGS = 64
+"""More than the steps get through even with the fewest people."""
+
 GENERAL = ("", "a red circle", "a blue square in a garden", "a sunset")
 
 
@@ -36,20 +41,21 @@ def measure(count: int) -> dict[str, float]:
 
     people = [Identity(f"Person {number:03d}", "a person with brown hair") for number in range(count)]
     denoiser = ComfyDenoiser(*load_demo_model(), (64, 64), Drawing(steps=2, cfg=1.0))
-    settings = TrainingSettings(text_steps=0, steps=STEPS, batch_size=8, portraits_per_identity=1, snapshot_every=10)
+    warm = TrainingSettings(
+        text_steps=0, steps=2, batch_size=8, portraits_per_identity=1, snapshot_every=10, noisings_per_picture=NOISINGS
+    )
+    settings = replace(warm, steps=STEPS)
     moments: list[float] = []
     drawn: list[float] = []
 
     def report(progress: Progress) -> None:
         (moments if progress.steps else drawn).append(time.perf_counter())
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, peak_bytes() as peak:
         # The first, short run makes torch and the host load whatever they load at first use.
-        warm = TrainingSettings(text_steps=0, steps=2, batch_size=8, portraits_per_identity=1)
         learn_prefix(denoiser, people[:8], GENERAL, warm, runs=Path(folder))
         started = time.perf_counter()
-        with peak_bytes() as peak:
-            learn_prefix(denoiser, people, GENERAL, settings, report, runs=Path(folder))
+        learn_prefix(denoiser, people, GENERAL, settings, report, runs=Path(folder))
     seconds = [later - earlier for earlier, later in itertools.pairwise(moments)]
     return {"setup": drawn[-1] - started, "step": median(seconds), "memory": peak[0]}
 
