@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,13 @@ SCREENSHOTS = BUILD / "screenshots"
 PATIENCE = 120_000
 """Milliseconds that anything may take on a slow machine."""
 
-ATTEMPTS = 8
+STEP = 6_000
+"""Milliseconds after which one step of the search is begun again."""
+
+CHOSEN = """title => {
+    const id = document.activeElement?.getAttribute("aria-activedescendant");
+    return Boolean(id) && document.getElementById(id)?.innerText.startsWith(title);
+}"""
 
 SETTINGS = {
     "Comfy.TutorialCompleted": True,
@@ -81,24 +88,28 @@ class Workbench:
         (page or self.page).evaluate("workflow => window.app.loadGraphData(workflow)", dict(workflow))
 
     def add_by_search(self, title: str) -> None:
-        """Adds a node as a person does: double click, type, Enter; again if nothing came of it on a slow machine."""
-        before = self.page.evaluate("() => window.app.graph.nodes.length")
-        for _ in range(ATTEMPTS):
+        """Adds a node as a person does: double click, type, wait until it is the chosen one of the list, Enter."""
+        count = "() => window.app.graph.nodes.length"
+        before = self.page.evaluate(count)
+        deadline = time.monotonic() + PATIENCE / 1000
+        while time.monotonic() < deadline:
             with contextlib.suppress(PlaywrightTimeout):
-                self._search(title, PATIENCE / ATTEMPTS)
-                more = "before => window.app.graph.nodes.length > before"
-                self.page.wait_for_function(more, arg=before, timeout=PATIENCE / ATTEMPTS)
+                self._search(title)
+                self.page.wait_for_function(f"before => ({count})() > before", arg=before, timeout=STEP)
+            if self.page.evaluate(count) > before:
                 return
-            self.page.keyboard.press("Escape")  # A list that was slow to appear would lie over the canvas.
+            # Enter with nothing chosen leaves a field that takes no more text, and two clicks that come too far
+            # apart open none.
+            self.page.keyboard.press("Escape")
         raise AssertionError(f"'{title}' could not be added by search; see {self.picture('search')}.")
 
-    def _search(self, title: str, patience: float) -> None:
+    def _search(self, title: str) -> None:
         field = self.page.locator("input[placeholder^='Search Nodes']")
         if not field.is_visible():
-            # Two clicks that come too far apart are none of a kind: then the field does not appear.
-            self.page.locator("#graph-canvas").dblclick(position={"x": 700, "y": 450}, timeout=patience)
-        field.fill(title, timeout=patience)
-        self.page.get_by_role("option", name=title).first.wait_for(timeout=patience)
+            self.page.locator("#graph-canvas").dblclick(position={"x": 700, "y": 450}, timeout=STEP)
+        field.fill(title, timeout=STEP)
+        # The list without a filter may show the node as well, while nothing or another one is chosen.
+        self.page.wait_for_function(CHOSEN, arg=title, timeout=STEP)
         self.page.keyboard.press("Enter")
 
     def nodes(self, kind: str) -> list[dict[str, Any]]:
