@@ -124,7 +124,14 @@ def test_the_panel_leaves_no_trace_in_workflow_or_prompt(workbench: Workbench) -
 def test_without_the_node_on_the_canvas_the_server_is_not_asked(workbench: Workbench) -> None:
     asked: list[str] = []
     listener = lambda sent: asked.append(sent.url) if "anonymize_faces/training" in sent.url else None  # noqa: E731
-    workbench.page.on("request", listener)
+    page = workbench.page
+    page.on("request", listener)
+    page.evaluate(
+        """() => {
+            window.queued = [];
+            window.app.api.addEventListener("status", ({ detail }) => queued.push(detail.exec_info.queue_remaining));
+        }"""
+    )
     image = {"width": 64, "height": 64, "batch_size": 1, "color": 7}
     workbench.server.run(
         {
@@ -132,6 +139,7 @@ def test_without_the_node_on_the_canvas_the_server_is_not_asked(workbench: Workb
             "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
         }
     )
-    workbench.page.wait_for_timeout(500)
-    workbench.page.remove_listener("request", listener)
+    # Ours was told first, and would have asked by now.
+    page.wait_for_function("() => window.queued.some((left) => left > 0) && window.queued.at(-1) === 0")
+    page.remove_listener("request", listener)
     assert [url for url in asked if not url.endswith("/leave")] == []

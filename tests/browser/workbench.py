@@ -47,6 +47,7 @@ SETTINGS = {
     "Comfy.TutorialCompleted": True,
     "Comfy.Notification.ShowVersionUpdates": False,
     "Comfy.Locale": "en",
+    "Comfy.Minimap.Visible": False,
     "Comfy.VueNodes.Enabled": False,
     "Comfy.NodeSearchBoxImpl.FollowCursor": False,
 }
