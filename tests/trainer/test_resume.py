@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from anonymize_faces.trainer.identities import parse_identities
-from anonymize_faces.trainer.loop import Learned, Progress, learn_prefix
+from anonymize_faces.trainer.loop import DRAWN_AT_ONCE, Learned, Progress, learn_prefix
 from anonymize_faces.trainer.run_folder import RunFolder
 from anonymize_faces.trainer.settings import TrainingSettings
 
@@ -56,6 +56,7 @@ class Whole:
     """A run that nothing broke off, and what would be left of it on the disk had it been killed on the way."""
 
     learned: Learned
+    runs: Path
     copies: Path
 
     def killed(self, moment: str, folder: Path) -> Path:
@@ -74,7 +75,7 @@ def whole(make_checkpoint: Make, make_denoiser: Make, tmp_path_factory: pytest.T
 
     learned = learn(make_denoiser(make_checkpoint()), runs, report=copy)
     assert {path.name for path in copies.iterdir()} == MOMENTS.keys()
-    return Whole(learned, copies)
+    return Whole(learned, runs, copies)
 
 
 def test_what_is_saved_on_the_way_alters_nothing(denoiser: Any, whole: Whole) -> None:
@@ -152,21 +153,15 @@ def test_a_run_that_was_cancelled_in_the_middle_of_a_step_loses_only_that_step(
     assert steps == list(range(made[0] + 1, SETTINGS.steps + 1)) and same(again, whole.learned)
 
 
-def test_a_finished_run_leaves_nothing_behind(denoiser: Any, tmp_path: Path) -> None:
-    learn(denoiser, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+def test_a_finished_run_leaves_nothing_behind(whole: Whole) -> None:
+    assert list(whole.runs.iterdir()) == []
 
 
 @pytest.mark.parametrize("change", ["settings", "people", "prompts", "model", "lora"])
 def test_what_belongs_to_another_run_is_never_used(
-    change: str, denoiser: Any, make_checkpoint: Make, make_denoiser: Make, tmp_path: Path
+    change: str, denoiser: Any, whole: Whole, make_checkpoint: Make, make_denoiser: Make, tmp_path: Path
 ) -> None:
-    def cancel(progress: Progress) -> None:
-        if progress.steps == 5:
-            raise StoppedError
-
-    with pytest.raises(StoppedError):
-        learn(denoiser, tmp_path, report=cancel)
+    killed = whole.killed("step 6", tmp_path)
     people, prompts, settings = PEOPLE, GENERAL, SETTINGS
     if change == "settings":
         settings = dataclasses.replace(SETTINGS, learning_rate=0.5)
@@ -183,9 +178,17 @@ def test_what_belongs_to_another_run_is_never_used(
         else:
             checkpoint.model.add_patches({key: (torch.ones(32, 4, 3, 3),)}, 0.1)
         denoiser = make_denoiser(checkpoint)
-    steps: list[int] = []
-    learn_prefix(denoiser, people, prompts, settings, lambda progress: steps.append(progress.steps), runs=tmp_path)
-    assert [made for made in steps if made] == list(range(1, 15))
+    seen: list[Progress] = []
+
+    def watch(progress: Progress) -> None:
+        seen.append(progress)
+        if progress.steps == 2:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        learn_prefix(denoiser, people, prompts, settings, watch, runs=killed)
+    assert [progress.steps for progress in seen if progress.steps] == [1, 2]
+    assert seen[0].pictures == DRAWN_AT_ONCE * SETTINGS.batch_size
 
 
 @pytest.mark.parametrize("name", ["snapshot", "drawn", "pictures", "targets"])
@@ -227,8 +230,10 @@ def test_two_processes_never_share_a_run(denoiser: Any, tmp_path: Path) -> None:
             keys.extend(path.name for path in tmp_path.iterdir())
             other = RunFolder(tmp_path, keys[0])
             assert other.path is None and "another process does the same run" in other.trouble
+            raise StoppedError
 
-    learn(denoiser, tmp_path, report=look)
+    with pytest.raises(StoppedError):
+        learn(denoiser, tmp_path, report=look)
     assert len(keys) == 1
 
 
