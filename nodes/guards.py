@@ -212,9 +212,15 @@ class ProtectionRefused(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, reason: str | None = None) -> bool | str:
-        """Never valid."""
-        return reason or "The workflow cannot be protected."
+    def validate_inputs(cls, reason: str | None = None) -> bool:
+        """Never valid.
+
+        Newer frontends tell of a value that was found invalid without telling why, and of what is raised with it.
+
+        Raises:
+            AnonymizationError: always, with the reason.
+        """
+        raise AnonymizationError(reason or "The workflow cannot be protected.")
 
     @classmethod
     def execute(cls, reason: str) -> io.NodeOutput:

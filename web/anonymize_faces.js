@@ -12,6 +12,9 @@ import { protectWorkflow, unprotectWorkflow } from "./workflow/protect.js";
 const PROTECT = "AnonymizeFaces.Protect";
 const UNPROTECT = "AnonymizeFaces.Unprotect";
 
+// The host reads the commands' names while it registers them.
+await loadText();
+
 app.registerExtension({
   name: "AnonymizeFaces",
 
@@ -21,8 +24,7 @@ app.registerExtension({
   ],
   menuCommands: [{ path: ["Edit"], commands: [PROTECT, UNPROTECT] }],
 
-  async init() {
-    await loadText();
+  init() {
     training.start();
     followPrefixes();
   },
@@ -37,6 +39,7 @@ app.registerExtension({
       tooltip: t("library.title"),
       type: "custom",
       render: (place) => {
+        leave();
         leave = showBrowser(place);
       },
       destroy: () => leave(),

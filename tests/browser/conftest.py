@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,6 +27,9 @@ ARGUMENTS = (
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 )
 START_SECONDS = 120
+FAILED = pytest.StashKey[bool]()
+"""Whether a test has failed since the shared page was opened."""
+
 REQUIRED = "ANONYMIZE_FACES_REQUIRE_BROWSER"
 MISSING = (
     "There is no Chromium to look with: install it (Debian: apt-get install chromium; Ubuntu: snap install chromium;"
@@ -50,20 +53,53 @@ def browser() -> Iterator[Browser]:
         launched.close()
 
 
+class SharedPage:
+    """The page that all tests share, since loading one takes long: until one of them fails, and may leave it broken."""
+
+    def __init__(self, browser: Browser, server: ComfyServer) -> None:
+        self._open = lambda: Workbench(browser, server)
+        self._opened: Workbench | None = None
+
+    def get(self) -> Workbench:
+        """The page as the last test left it, or a fresh one."""
+        self._opened = self._opened or self._open()
+        return self._opened
+
+    def discard(self) -> None:
+        """Closes the page; `get` opens another one."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+
 @pytest.fixture(scope="session")
-def opened(browser: Browser, server: ComfyServer) -> Iterator[Workbench]:
-    """The page that all tests share, since loading one takes long."""
-    workbench = Workbench(browser, server)
-    yield workbench
-    workbench.close()
+def shared_page(browser: Browser, server: ComfyServer) -> Iterator[SharedPage]:
+    page = SharedPage(browser, server)
+    yield page
+    page.discard()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Takes down that a test failed, be it before, in or after it."""
+    report = yield
+    if report.failed:
+        item.config.stash[FAILED] = True
+    return report
 
 
 @pytest.fixture
-def workbench(opened: Workbench, tidy: None) -> Iterator[Workbench]:
+def workbench(request: pytest.FixtureRequest, shared_page: SharedPage, tidy: None) -> Iterator[Workbench]:
     """The page with an empty canvas in the classic rendering; afterwards it may not have complained of our files."""
-    opened.clear()
-    yield opened
-    complaints, opened.complaints = opened.complaints, []
+    if request.config.stash.get(FAILED, False):
+        request.config.stash[FAILED] = False
+        shared_page.discard()
+    page = shared_page.get()
+    page.clear()
+    yield page
+    complaints, page.complaints = page.complaints, []
     assert complaints == []
 
 

@@ -78,6 +78,52 @@ def test_a_prefix_of_another_family_is_warned_of_before_and_at_queueing(workbenc
     workbench.page.locator(".p-toast-message").filter(has_text="It does not fit").first.wait_for()
 
 
+def choose(workbench: Workbench, prefix: str) -> None:
+    """Chooses another prefix, as a click in the list does."""
+    workbench.page.evaluate(
+        """prefix => {
+            const node = window.app.graph.nodes.find((node) => node.type === "AnonymizeFaces");
+            const widget = node.widgets.find((widget) => widget.name === "prefix");
+            widget.value = prefix;
+            widget.callback(prefix);
+        }""",
+        prefix,
+    )
+
+
+def height(workbench: Workbench) -> float:
+    """Of the node, once it stays the same from picture to picture."""
+    return workbench.page.evaluate(
+        """async () => {
+            const node = window.app.graph.nodes.find((node) => node.type === "AnonymizeFaces");
+            let [height, times] = [0, 0];
+            while (times < 10) {
+                await new Promise(requestAnimationFrame);
+                times = node.size[1] === height ? times + 1 : 0;
+                height = node.size[1];
+            }
+            return height;
+        }"""
+    )
+
+
+def test_a_node_makes_room_for_what_it_says_and_gives_it_back(workbench: Workbench, files: Path) -> None:
+    connect(workbench, "seen/of_sd1.safetensors", "hollow_SD1.safetensors")
+    said(workbench, "It fits this checkpoint")
+    before = height(workbench)
+    choose(workbench, "seen/of_sdxl.safetensors")
+    said(workbench, "It does not fit", "alarm")
+    assert height(workbench) > before
+    choose(workbench, "seen/of_sd1.safetensors")
+    said(workbench, "It fits this checkpoint")
+    assert height(workbench) == before
+
+
+def test_a_node_without_a_file_says_what_to_do(workbench: Workbench, files: Path) -> None:
+    connect(workbench, "(no prefix files yet)", "hollow_SD1.safetensors")
+    said(workbench, "No prefix is chosen yet: learn one", "alarm")
+
+
 def test_where_the_family_cannot_be_told_it_says_so(workbench: Workbench, files: Path) -> None:
     connect(workbench, "seen/of_sd1.safetensors", "absent.safetensors")
     said(workbench, "only known when it runs")

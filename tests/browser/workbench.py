@@ -25,17 +25,32 @@ PATIENCE = 120_000
 STEP = 6_000
 """Milliseconds after which one step of the search is begun again."""
 
+READY = """() => {
+    const { app, LiteGraph } = window;
+    const { spinner, workflow } = (app?.vueAppReady && app.extensionManager) || { spinner: true };
+    return !spinner && Boolean(workflow.activeWorkflow?.changeTracker?.activeState)
+        && "AnonymizeFaces" in LiteGraph.registered_node_types && !document.getElementById("splash-loader");
+}"""
+"""Whether the page can be used, and has loaded the workflow that it begins with: later that would replace ours."""
+
+FIELD = "input[placeholder^='Search Nodes'], input[placeholder^='Add a node']"
+"""Where a node is searched, in older frontends and in newer ones."""
+
 CHOSEN = """title => {
     const id = document.activeElement?.getAttribute("aria-activedescendant");
-    return Boolean(id) && document.getElementById(id)?.innerText.startsWith(title);
+    const one = id ? document.getElementById(id) : document.querySelector("#results-list [aria-selected=true]");
+    return Boolean(one?.innerText.trim().startsWith(title));
 }"""
+"""Whether Enter would add the node: older frontends say which one it is at the field, newer ones in the list."""
 
 SETTINGS = {
     "Comfy.TutorialCompleted": True,
     "Comfy.Notification.ShowVersionUpdates": False,
     "Comfy.Locale": "en",
+    "Comfy.VueNodes.Enabled": False,
+    "Comfy.NodeSearchBoxImpl.FollowCursor": False,
 }
-"""Settings with which the frontend shows nothing that would lie over the canvas."""
+"""Settings with which the frontend shows nothing that would lie over the canvas, and puts nodes where it is told to."""
 
 
 class Workbench:
@@ -65,18 +80,16 @@ class Workbench:
 
     def ready(self, page: Page | None = None) -> None:
         """Waits until the frontend can be used."""
-        (page or self.page).wait_for_function(
-            "() => window.app?.vueAppReady && 'AnonymizeFaces' in window.LiteGraph.registered_node_types"
-        )
+        (page or self.page).wait_for_function(READY)
 
     def close(self) -> None:
         """Closes the profile with all its pages."""
         self._context.close()
 
     def clear(self) -> None:
-        """Empties the canvas and draws nodes in the classic way."""
+        """Empties the canvas, takes away what was said, and draws nodes in the classic way."""
         self.page.keyboard.press("Escape")
-        self.page.evaluate("() => window.app.graph.clear()")
+        self.page.evaluate("() => { window.app.graph.clear(); window.app.extensionManager.toast.removeAll(); }")
         self.draw_nodes(vue=False)
 
     def draw_nodes(self, *, vue: bool) -> None:
@@ -104,7 +117,7 @@ class Workbench:
         raise AssertionError(f"'{title}' could not be added by search; see {self.picture('search')}.")
 
     def _search(self, title: str) -> None:
-        field = self.page.locator("input[placeholder^='Search Nodes']")
+        field = self.page.locator(FIELD)
         if not field.is_visible():
             self.page.locator("#graph-canvas").dblclick(position={"x": 700, "y": 450}, timeout=STEP)
         field.fill(title, timeout=STEP)

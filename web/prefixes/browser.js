@@ -36,6 +36,7 @@ dd { margin: 0; overflow-wrap: anywhere; }
 /**
  * Fills the tab.
  * @param {HTMLElement} place
+ * @returns {() => void} empties it
  */
 export function showBrowser(place) {
   const { outer, inner } = island("library", STYLES);
@@ -99,7 +100,10 @@ export function showBrowser(place) {
   );
   place.append(outer);
   reload();
-  return () => library.removeEventListener("change", reload);
+  return () => {
+    library.removeEventListener("change", reload);
+    outer.remove();
+  };
 }
 
 /**

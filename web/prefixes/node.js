@@ -1,7 +1,7 @@
 // Without this module an artist would see that a prefix does not fit after the queue has come to it, not before.
 
 import { element, island } from "../shared/dom.js";
-import { addElement, api, app, chain, makeHigher, toast } from "../shared/host.js";
+import { addElement, api, app, chain, fitHeight, toast } from "../shared/host.js";
 import { t } from "../shared/text.js";
 import { loaderOf, PROTECTOR } from "../workflow/clip_source.js";
 import { library } from "./library.js";
@@ -15,6 +15,9 @@ const STYLES = `
 .quiet { color: var(--quiet); }
 .alarm { color: var(--alarm); font-weight: 600; }
 `;
+
+/** What a list without files shows in their place has no suffix. */
+const NAMES_A_FILE = /\.\w+$/;
 
 /** Families by what loaders of text encoders alone are set to, and by loaders of one family. @type {Record<string, string>} */
 const FAMILIES = { sdxl: "SDXL", sd3: "SD3", flux: "Flux", LoadDemoModel: "DemoModel", TripleCLIPLoader: "SD3" };
@@ -70,7 +73,9 @@ export function addPrefixInfo(node) {
   const show = (said) => {
     warning = said.filter(([kind]) => kind === "alarm").map(([, text]) => text).join(" ");
     lines.replaceChildren(...said.map(([kind, text]) => element("div", { class: kind }, text)));
-    requestAnimationFrame(() => makeHigher(node));
+    fitHeight(node);
+    // The first time it is not in the page yet.
+    requestAnimationFrame(() => fitHeight(node));
   };
   const refresh = async () => {
     const state = stateOf(node);
@@ -126,6 +131,7 @@ async function describe(state) {
   /** @type {[string, string][]} */
   const said = state.strength === 0 ? [["alarm", t("prefix.off")]] : [];
   if (state.learned) return [...said, ["quiet", t("prefix.connected")]];
+  if (!NAMES_A_FILE.test(state.prefix)) return [...said, ["alarm", t("prefix.none")]];
   try {
     const family = state.family || (state.checkpoint && (await once(`c ${state.checkpoint}`, () => library.familyOf(state.checkpoint))));
     const entry = await once(`p ${state.prefix} ${family}`, () => library.details(state.prefix, family || ""));

@@ -68,26 +68,39 @@ export function chain(object, method, after) {
  * @param {LGraphNode} node
  * @param {string} name
  * @param {HTMLElement} content
- * @param {() => number} height that it needs at least
+ * @param {() => number} height that it needs; room beyond is for the node's own text fields
  * @returns {{ serialize?: boolean, beforeQueued?: () => void }} the widget
  */
 export function addElement(node, name, content, height) {
-  const options = { serialize: false, hideOnZoom: false, margin: MARGIN, getMinHeight: () => height() + 2 * MARGIN };
+  const whole = () => height() + 2 * MARGIN;
+  const options = { serialize: false, hideOnZoom: false, margin: MARGIN, getMinHeight: whole, getMaxHeight: whole };
   const widget = /** @type {any} */ (node).addDOMWidget(name, `anonymize_faces_${name}`, content, options);
   widget.serialize = false;
   // New nodes, and those of older workflows, know nothing of what stands on them.
-  for (const event of ["onAdded", "onConfigure"]) chain(node, event, () => queueMicrotask(() => makeHigher(node)));
+  for (const event of ["onAdded", "onConfigure"]) chain(node, event, () => queueMicrotask(() => fitHeight(node)));
   return widget;
 }
 
 /**
- * Makes room for what a node shows.
+ * What nodes were given, and what they had before.
+ * @type {WeakMap<LGraphNode, { before: number, given: number }>}
+ */
+const heights = new WeakMap();
+
+/**
+ * Makes room for what a node shows, and takes back what it no longer needs of that.
  * @param {LGraphNode} node
  */
-export function makeHigher(node) {
+export function fitHeight(node) {
   if (!node.graph) return;
   const [width, height] = node.size;
-  const needed = node.computeSize()[1];
-  if (needed > height) node.setSize([width, needed]);
+  const ours = heights.get(node);
+  // Who has resized the node since then wants it so.
+  const before = ours?.given === height ? ours.before : height;
+  const wanted = Math.max(before, node.computeSize()[1]);
+  if (wanted !== height) {
+    node.setSize([width, wanted]);
+    heights.set(node, { before, given: node.size[1] });
+  }
   node.graph.setDirtyCanvas(true, true);
 }

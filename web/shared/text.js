@@ -5,10 +5,14 @@ import { api, app } from "./host.js";
 /** By language. @type {Record<string, any>} */
 let languages = {};
 
-/** Fetches the words once, as the host itself does; until then `t` returns keys. */
+/** Fetches the words once, as the host itself does; until then, and if they cannot be had, `t` returns keys. */
 export async function loadText() {
-  const response = await api.fetchApi("/i18n");
-  if (response.ok) languages = await response.json();
+  try {
+    const response = await api.fetchApi("/i18n");
+    if (response.ok) languages = await response.json();
+  } catch (error) {
+    console.warn("Anonymize Faces: its texts could not be loaded.", error);
+  }
 }
 
 /** @returns {string} the language of the frontend */

@@ -1,6 +1,6 @@
 // Without this module the panel would stand nowhere: it is put on the node that learns, and told of that node's runs.
 
-import { addElement, app, chain, makeHigher } from "../shared/host.js";
+import { addElement, app, chain, fitHeight } from "../shared/host.js";
 import { TrainingPanel } from "./panel.js";
 import { training } from "./store.js";
 
@@ -16,10 +16,9 @@ export function addTrainingPanel(node) {
   const panel = new TrainingPanel(() => {
     const height = panelHeight();
     if (height === wanted) return;
-    const grown = height > wanted;
     wanted = height;
     panel.element.style.minHeight = `${height}px`;
-    if (grown) makeHigher(node);
+    fitHeight(node);
   });
   const panelHeight = () => Math.ceil(panel.height(node.size[0]));
   addElement(node, "training", panel.element, panelHeight);
