@@ -16,8 +16,8 @@ setup: ## makes .venv and build/ComfyUI, or completes them
 demo: setup ## learns a prefix in a real ComfyUI, draws people without and with it, prints the figures
 	@$(RUN) -m anonymize_faces.demo.main_job
 
-test: lint ## runs all tests
-	@.venv/bin/pytest
+test: lint ## runs all tests, and says which took longest
+	@.venv/bin/pytest --durations=40 --durations-min=1
 
 serve: setup ## starts ComfyUI with the extension, for the browser
 	@$(RUN) -m anonymize_faces.tools.serve

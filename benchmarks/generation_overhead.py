@@ -1,8 +1,9 @@
 """Without this module nobody would know what protection costs an artist: time to a picture, and time to start.
 
 Prints, last, `RATIO generation_time` (20 steps of KSampler on a random model of SD1's layout in a real ComfyUI, prompts
-encoded anew each time, with Anonymize Faces and without) and `RATIO import_time` (start of ComfyUI until it answers,
-with the extension and without).
+encoded anew each time, with Anonymize Faces and without), `RATIO enforced_time` (the same workflow without the node on
+a server that enforces, and on one that does not) and `RATIO import_time` (start of ComfyUI until it answers, with the
+extension and without).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import requests
 import torch
 
 from ..demo.host import enter_host
@@ -26,6 +28,7 @@ from ._sd1 import UNET, write_checkpoint
 STEPS, SIDE, VECTORS = 20, 64, 10
 LEAST_PAIRS, UNCERTAINTY = 8, 0.003
 POLL_SECONDS = 0.005
+PREFIX = "random.safetensors"
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 """Threads that wait for one another on a busy machine are most of the noise; the ratio does not need them."""
 
@@ -60,7 +63,7 @@ def workflow(number: int, protected: bool) -> dict[str, Any]:
         "save": {"class_type": "SaveLatent", "inputs": {"samples": ["sample", 0], "filename_prefix": "bench"}},
     }
     if protected:
-        inputs = {"clip": ["checkpoint", 1], "prefix": "random.safetensors", "strength": 1.0}
+        inputs = {"clip": ["checkpoint", 1], "prefix": PREFIX, "strength": 1.0}
         nodes["protect"] = {"class_type": "AnonymizeFaces", "inputs": inputs}
     return nodes
 
@@ -71,22 +74,37 @@ def seconds_of(entry: dict[str, Any]) -> float:
     return (times["execution_success"] - times["execution_start"]) / 1000
 
 
-def generation(workspace: Path, most: int) -> Pairs:
-    """Times pictures with and without Anonymize Faces on one server."""
-    enter_host()
-    server = ComfyServer(workspace, environment=ONE_THREAD)
+def prepared(workspace: Path, **environment: str) -> ComfyServer:
+    """A server, not yet started, with a random checkpoint and a random prefix."""
+    server = ComfyServer(workspace, environment={**ONE_THREAD, **environment})
     write_checkpoint(server.model_folder("checkpoints") / "random.safetensors")
     vectors = torch.randn(VECTORS, UNET["context_dim"], generator=torch.Generator().manual_seed(0)) * 0.02
-    save_prefix(Prefix({"l": vectors}, PrefixRecord("sd1", "0" * 16)), server.prefix_folder / "random.safetensors")
+    save_prefix(Prefix({"l": vectors}, PrefixRecord("sd1", "0" * 16)), server.prefix_folder / PREFIX)
+    return server
+
+
+def generation(workspace: Path, most: int) -> tuple[Pairs, Pairs]:
+    """Times pictures with and without Anonymize Faces on one server, and without it on one that enforces and on it."""
+    enter_host()
+    server = prepared(workspace / "free")
+    enforcing = prepared(workspace / "enforcing", ANONYMIZE_FACES_ENFORCE=PREFIX)
     numbers = count(1000)
 
-    def draw(protected: bool) -> float:
-        return seconds_of(server.run(workflow(next(numbers), protected)))
+    def draw(on: ComfyServer, protected: bool) -> float:
+        return seconds_of(on.run(workflow(next(numbers), protected)))
 
-    with server:
-        for protected in (True, False):
-            draw(protected)
-        return in_turns(lambda: draw(True), lambda: draw(False), LEAST_PAIRS, most, UNCERTAINTY)
+    def plain() -> float:
+        return draw(server, False)
+
+    with server, enforcing:
+        told = requests.get(f"{enforcing.url}/anonymize_faces/enforcement", timeout=60).json()
+        if not told["enforced"] or told["fault"]:
+            raise SystemExit(f"The server that should enforce does not: see {enforcing.log_path}.")
+        ways = (lambda: draw(server, True), lambda: draw(enforcing, False))
+        for warm_up in (*ways, plain):
+            warm_up()
+        node, enforced = (in_turns(way, plain, LEAST_PAIRS, most, UNCERTAINTY) for way in ways)
+        return node, enforced
 
 
 def start(workspace: Path, most: int) -> Pairs:
@@ -113,11 +131,13 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=40, help="most pairs of starts")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="generation-overhead-") as folder:
-        pictures = generation(Path(folder) / "pictures", arguments.pictures)
-        print(pictures.summary("a picture"), flush=True)
+        pictures, enforced = generation(Path(folder) / "pictures", arguments.pictures)
+        print(pictures.summary("a picture, the node"), flush=True)
+        print(enforced.summary("a picture, enforcement"), flush=True)
         starts = start(Path(folder) / "starts", arguments.starts)
         print(starts.summary("a start"), flush=True)
     print(f"RATIO generation_time {pictures.ratio:.4f}")
+    print(f"RATIO enforced_time {enforced.ratio:.4f}")
     print(f"RATIO import_time {starts.ratio:.4f}")
 
 

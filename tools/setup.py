@@ -232,12 +232,14 @@ def _make_anew() -> None:
 
 
 def _install(torch_spec: str, requirements: str) -> None:
+    # Python compiles what is imported, once; pip would take most of a minute to compile all there is.
+    install = ("install", "--progress-bar", "off", "--no-compile")
     say(f"installing {torch_spec}")
-    pip("install", "--progress-bar", "off", *torch_spec.split())
+    pip(*install, *torch_spec.split())
     say("installing the requirements of ComfyUI and of the tests")
     wanted = BUILD / "requirements.txt"
     wanted.write_text(requirements, encoding="utf-8")
-    pip("install", "--progress-bar", "off", "--requirement", wanted)
+    pip(*install, "--requirement", wanted)
     say("installing what measuring needs")
     run([_python(), INSTALL_SCRIPT, "--require"], NETWORK_REMEDY)
 

@@ -112,7 +112,7 @@ def test_stop_and_keep_ends_early_with_the_best_prefix_so_far(server: ComfyServe
             answers.append(requests.post(server.url + STOP, json={"prompt_id": prompt_id}))
 
     prompt_id = server.queue(training("stopped", 100_000, seed=3))
-    entry = server.wait(prompt_id, timeout=120, on_progress=stop)
+    entry = server.wait(prompt_id, on_progress=stop)
     assert [answer.status_code for answer in answers[-2:]] == [409, 200]
     assert answers[-1].json() == {"stopping": True} and "Cancel" in answers[-2].json()["error"]
     record = saved(server, "stopped").record

@@ -227,7 +227,7 @@ def test_hundreds_of_odd_pictures_never_end_the_server(server, weights):
                 refused.append(failure)
     for prompt, size in waiting:
         try:
-            entry = server.wait(prompt, timeout=120)
+            entry = server.wait(prompt)
         except WorkflowFailed as failure:
             refused.append(failure)
             continue

@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
+from anonymize_faces.tests.trainer.tiny import ENCODER, UNET, CellVae
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -17,13 +19,6 @@ class Checkpoint:
     model: Any
     clip: Any
     vae: Any
-
-
-class CellVae:
-    """The one thing that the engine asks of a VAE: how many pixels a latent's cell is wide."""
-
-    def spacial_compression_encode(self) -> int:
-        return 8
 
 
 def randomize(module: torch.nn.Module, seed: int) -> None:
@@ -36,25 +31,6 @@ def randomize(module: torch.nn.Module, seed: int) -> None:
                 weight.copy_(torch.randn(weight.shape, generator=generator) * spread)
             else:
                 weight.fill_(1.0 if name.endswith("weight") else 0.0)
-
-
-UNET = {
-    "image_size": 8,
-    "in_channels": 4,
-    "out_channels": 4,
-    "model_channels": 32,
-    "num_res_blocks": [1],
-    "channel_mult": [1],
-    "transformer_depth": [1],
-    "transformer_depth_output": [1, 1],
-    "transformer_depth_middle": 1,
-    "use_spatial_transformer": True,
-    "num_heads": 2,
-    "use_temporal_attention": False,
-    "legacy": False,
-    "dtype": torch.float32,
-}
-ENCODER = {"num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}
 
 
 def tiny_checkpoint(parameterization: str = "EPS", family: str = "sd1") -> Checkpoint:
@@ -87,7 +63,7 @@ def tiny_checkpoint(parameterization: str = "EPS", family: str = "sd1") -> Check
         def model_type(self, state_dict: dict, prefix: str = "") -> Any:
             return comfy.model_base.ModelType[parameterization]
 
-    config = Tiny(unet)
+    config = Tiny({**unet, "dtype": torch.float32})
     config.set_inference_dtype(torch.float32, None)
     base = config.get_model({}, device=torch.device("cpu"))
     randomize(base.diffusion_model, 1)
@@ -101,13 +77,13 @@ def tiny_checkpoint(parameterization: str = "EPS", family: str = "sd1") -> Check
     return Checkpoint(model, clip, CellVae())
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_checkpoint(host_modules: None) -> Callable[..., Checkpoint]:
     """Makes tiny checkpoints; see `tiny_checkpoint`."""
     return tiny_checkpoint
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_denoiser(host_modules: None) -> Callable[..., Any]:
     """Makes the engine for a checkpoint, with a sampler of few steps."""
 

@@ -10,30 +10,16 @@ import torch
 
 from anonymize_faces.prefix import Prefix, PrefixMismatchError, PrefixRecord, TrainingError, checkpoint_note
 from anonymize_faces.tests.pipelines import WIDTHS, random, tiny_pipeline
-from anonymize_faces.trainer.data import Pair, Pictures
+from anonymize_faces.tests.trainer.lesson import learning, require_to_learn
 from anonymize_faces.trainer.diffusers_engine import DiffusersDenoiser
 from anonymize_faces.trainer.diffusers_names import host_names
 from anonymize_faces.trainer.engine_options import Computing, Drawing
 from anonymize_faces.trainer.loop import start_vectors
-from anonymize_faces.trainer.objective import distances
-from anonymize_faces.trainer.portions import Portions
-from anonymize_faces.trainer.settings import TrainingSettings
-from anonymize_faces.trainer.state import new_state
-from anonymize_faces.trainer.step import make_step
-from anonymize_faces.trainer.targets import TargetPool, slots_of_step
 
 DRAWING = Drawing(steps=2, cfg=2.0)
 PROMPTS = ["a close-up portrait of Alma Orlick", "a red circle", "", "a person with glasses and a beard, " * 20]
 TIMES = torch.tensor([0.02, 0.3, 0.6, 0.97])
-SETTINGS = TrainingSettings(
-    vectors=8, steps=90, batch_size=4, learning_rate=0.05, text_steps=0, general_weight=1.0, noisings_per_picture=2
-)
-PAIRS = (
-    Pair("Ada Lovelace", "a woman with dark hair", True),
-    Pair("Bob Miller smiling", "a man smiling", True),
-    Pair("a red circle", "a red circle", False),
-    Pair("", "", False),
-)
+SETTINGS = learning(general_weight=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -104,31 +90,7 @@ def test_text_encoders_are_told_by_the_names_that_they_have_in_comfyui(family: s
 def test_a_family_learns_with_every_encoder_and_its_pictures_change(family: str) -> None:
     denoiser = DiffusersDenoiser(tiny_pipeline(family), (64, 64), Drawing(steps=2, cfg=1.5))
     assert denoiser.family == family
-    latents = noise(len(PAIRS), *denoiser.latent_shape, seed=3)
-    with denoiser.gradients(4):
-        pool = TargetPool(denoiser, Pictures(latents, PAIRS), SETTINGS.noisings_per_picture, seed=0)
-        state = new_state(start_vectors(denoiser, SETTINGS), SETTINGS)
-        start = {key: vector.detach().clone() for key, vector in state.vectors.items()}
-        everything = pool.batch(range(8))
-
-        def loss() -> float:
-            with torch.no_grad():
-                conditioning = denoiser.encode(everything.prompts, state.vectors)
-                predicted = denoiser.predict(everything.noised, everything.t, conditioning)
-            return float(distances(predicted, everything.predictions).mean())
-
-        before = loss()
-        portions = Portions(denoiser, SETTINGS.batch_size)
-        for step in range(SETTINGS.steps):
-            make_step(denoiser, state, pool.batch(slots_of_step(pool, 4, 0, step)), SETTINGS, portions)
-        after = loss()
-    assert after <= before / 2, (before, after)
-    assert {key: vector.shape[1] for key, vector in state.vectors.items()} == WIDTHS[family]
-    for key, vector in state.vectors.items():
-        assert ((vector - start[key]).norm(dim=1) > 0.01).all(), key
-    vectors = {key: vector.detach() for key, vector in state.vectors.items()}
-    plain, prefixed = (denoiser.sample(["Ada Lovelace"], [1], used) for used in (None, vectors))
-    assert torch.isfinite(prefixed).all() and not torch.allclose(plain, prefixed, atol=1e-3)
+    require_to_learn(denoiser, SETTINGS, WIDTHS[family])
 
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl", "sd3", "flux"])

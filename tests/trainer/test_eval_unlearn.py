@@ -41,7 +41,7 @@ print(json.dumps([get_technique("anonymization_prefix").__module__, report]))
 
 def pip(*arguments: object, ours: bool = False) -> None:
     """Installs into a folder of the test's own; skips the test where others' packages cannot be had."""
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--no-deps"]
     try:
         done = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, timeout=300)
     except subprocess.TimeoutExpired:

@@ -32,7 +32,7 @@ def learn(denoiser: Any, settings: TrainingSettings = SHORT, **kwargs: Any) -> L
 
 def test_the_losses_fall_in_every_parameterization(checkpoint: Any, make_denoiser: Make) -> None:
     settings = TrainingSettings(
-        text_steps=0, steps=80, learning_rate=0.02, portraits_per_identity=1, noisings_per_picture=2
+        text_steps=0, steps=40, learning_rate=0.02, portraits_per_identity=1, noisings_per_picture=2
     )
     with torch.inference_mode():
         history = learn(make_denoiser(checkpoint), settings).history

@@ -26,7 +26,7 @@ OPTIONS: Mapping[str, Any] = {
     "height": 64,
     "drawing-steps": 1,
     "steps": 50,
-    "text-steps": 5,
+    "text-steps": 1,
     "batch-size": 8,
     "vectors": 3,
     "learning-rate": 0.01,

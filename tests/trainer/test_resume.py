@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import resource
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from anonymize_faces.trainer.identities import parse_identities
-from anonymize_faces.trainer.loop import Learned, Progress, learn_prefix
+from anonymize_faces.trainer.loop import DRAWN_AT_ONCE, Learned, Progress, learn_prefix
 from anonymize_faces.trainer.run_folder import RunFolder
 from anonymize_faces.trainer.settings import TrainingSettings
 
@@ -21,7 +22,7 @@ Make = Callable[..., Any]
 PEOPLE = parse_identities("Ada Lovelace: a woman with dark hair\nBob Miller\nCy Young: a man with a hat")
 GENERAL = ("", "a red circle", "a dog in the snow", "a house")
 SETTINGS = TrainingSettings(
-    text_steps=3, steps=14, batch_size=3, vectors=3, portraits_per_identity=2, noisings_per_picture=2, snapshot_every=4
+    text_steps=1, steps=14, batch_size=3, vectors=3, portraits_per_identity=2, noisings_per_picture=2, snapshot_every=4
 )
 
 
@@ -44,44 +45,67 @@ def same(one: Learned, two: Learned) -> bool:
     return all(torch.equal(a, b) for a, b in vectors) and repr(one.history) == repr(two.history)
 
 
-def copy_when(runs: Path, killed: Path, moment: Callable[[Progress], bool]) -> Callable[[Progress], None]:
-    """Keeps, at a moment, what a process that is killed then would leave on the disk."""
+MOMENTS: Mapping[str, Callable[[Progress], bool]] = {
+    "drawing": lambda progress: progress.pictures == 6,
+    **{f"step {step}": lambda progress, step=step: progress.steps == step for step in (0, 6, 9, 12, 13)},
+}
 
-    def report(progress: Progress) -> None:
-        if moment(progress) and not killed.exists():
-            shutil.copytree(runs, killed)
 
-    return report
+@dataclass(frozen=True)
+class Whole:
+    """A run that nothing broke off, and what would be left of it on the disk had it been killed on the way."""
+
+    learned: Learned
+    runs: Path
+    copies: Path
+
+    def killed(self, moment: str, folder: Path) -> Path:
+        """The folder of runs that a process killed at one of `MOMENTS` leaves."""
+        return shutil.copytree(self.copies / moment, folder / "killed")
+
+
+@pytest.fixture(scope="module")
+def whole(make_checkpoint: Make, make_denoiser: Make, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    runs, copies = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("copies")
+
+    def copy(progress: Progress) -> None:
+        for name, is_now in MOMENTS.items():
+            if is_now(progress) and not (copies / name).exists():
+                shutil.copytree(runs, copies / name)
+
+    learned = learn(make_denoiser(make_checkpoint()), runs, report=copy)
+    assert {path.name for path in copies.iterdir()} == MOMENTS.keys()
+    return Whole(learned, runs, copies)
+
+
+def test_what_is_saved_on_the_way_alters_nothing(denoiser: Any, whole: Whole) -> None:
+    assert same(whole.learned, learn(denoiser, None))
 
 
 @pytest.mark.parametrize("step", [0, 6, 13])
 def test_a_run_that_is_killed_ends_with_the_same_prefix_to_the_last_bit(
-    step: int, denoiser: Any, tmp_path: Path
+    step: int, denoiser: Any, whole: Whole, tmp_path: Path
 ) -> None:
-    runs, killed = tmp_path / "runs", tmp_path / "killed"
-    whole = learn(denoiser, runs, report=copy_when(runs, killed, lambda progress: progress.steps == step))
     steps: list[int] = []
+    killed = whole.killed(f"step {step}", tmp_path)
     again = learn(denoiser, killed, report=lambda progress: steps.append(progress.steps))
     saved = step // SETTINGS.snapshot_every * SETTINGS.snapshot_every
     if step >= 10:
         saved = 12
     assert [made for made in steps if made] == list(range(saved + 1, SETTINGS.steps + 1))
-    assert same(whole, again) and whole.scores == again.scores and whole.best == again.best
-    assert same(whole, learn(denoiser, None))
+    assert same(whole.learned, again)
+    assert whole.learned.scores == again.scores and whole.learned.best == again.best
 
 
-def test_pictures_that_were_drawn_are_not_drawn_again(denoiser: Any, tmp_path: Path) -> None:
-    runs, killed = tmp_path / "runs", tmp_path / "killed"
-    whole = learn(denoiser, runs, report=copy_when(runs, killed, lambda progress: progress.pictures == 6))
+def test_pictures_that_were_drawn_are_not_drawn_again(denoiser: Any, whole: Whole, tmp_path: Path) -> None:
     seen: list[Progress] = []
-    again = learn(denoiser, killed, report=seen.append)
+    again = learn(denoiser, whole.killed("drawing", tmp_path), report=seen.append)
     assert [progress.pictures for progress in seen if not progress.text_steps] == [10]
-    assert same(whole, again)
+    assert same(whole.learned, again)
 
 
-def test_the_teacher_is_not_asked_again_for_what_was_saved(denoiser: Any, tmp_path: Path) -> None:
-    runs, killed = tmp_path / "runs", tmp_path / "killed"
-    learn(denoiser, runs, report=copy_when(runs, killed, lambda progress: progress.steps == 12))
+def test_the_teacher_is_not_asked_again_for_what_was_saved(denoiser: Any, whole: Whole, tmp_path: Path) -> None:
+    killed = whole.killed("step 12", tmp_path)
     encoded: list[tuple[str, ...]] = []
     encode = denoiser.encode
     denoiser.encode = lambda prompts, vectors=None: (
@@ -94,7 +118,7 @@ def test_the_teacher_is_not_asked_again_for_what_was_saved(denoiser: Any, tmp_pa
     assert [made for made, _ in steps] == [13, 14] and not any(asked)
 
 
-def test_a_run_that_was_cancelled_goes_on_at_that_very_step(denoiser: Any, tmp_path: Path) -> None:
+def test_a_run_that_was_cancelled_goes_on_at_that_very_step(denoiser: Any, whole: Whole, tmp_path: Path) -> None:
     def cancel(progress: Progress) -> None:
         if progress.steps == 7:
             raise StoppedError
@@ -103,13 +127,13 @@ def test_a_run_that_was_cancelled_goes_on_at_that_very_step(denoiser: Any, tmp_p
         learn(denoiser, tmp_path, report=cancel)
     steps: list[int] = []
     again = learn(denoiser, tmp_path, report=lambda progress: steps.append(progress.steps))
-    assert steps[0] == 8 and same(again, learn(denoiser, None))
+    assert steps[0] == 8 and same(again, whole.learned)
     assert "went on from step 7" in " ".join(again.notes)
 
 
 @pytest.mark.parametrize("call", range(0, 25, 3))
 def test_a_run_that_was_cancelled_in_the_middle_of_a_step_loses_only_that_step(
-    call: int, denoiser: Any, tmp_path: Path
+    call: int, denoiser: Any, whole: Whole, tmp_path: Path
 ) -> None:
     """`check` raises wherever the host's Cancel may reach it: between portions of a batch, of targets, of an exam."""
     made, calls = [0], [0]
@@ -126,24 +150,18 @@ def test_a_run_that_was_cancelled_in_the_middle_of_a_step_loses_only_that_step(
         learn(denoiser, tmp_path, report=count, check=check)
     steps: list[int] = []
     again = learn(denoiser, tmp_path, report=lambda progress: steps.append(progress.steps))
-    assert steps == list(range(made[0] + 1, SETTINGS.steps + 1)) and same(again, learn(denoiser, None))
+    assert steps == list(range(made[0] + 1, SETTINGS.steps + 1)) and same(again, whole.learned)
 
 
-def test_a_finished_run_leaves_nothing_behind(denoiser: Any, tmp_path: Path) -> None:
-    learn(denoiser, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+def test_a_finished_run_leaves_nothing_behind(whole: Whole) -> None:
+    assert list(whole.runs.iterdir()) == []
 
 
 @pytest.mark.parametrize("change", ["settings", "people", "prompts", "model", "lora"])
 def test_what_belongs_to_another_run_is_never_used(
-    change: str, denoiser: Any, make_checkpoint: Make, make_denoiser: Make, tmp_path: Path
+    change: str, denoiser: Any, whole: Whole, make_checkpoint: Make, make_denoiser: Make, tmp_path: Path
 ) -> None:
-    def cancel(progress: Progress) -> None:
-        if progress.steps == 5:
-            raise StoppedError
-
-    with pytest.raises(StoppedError):
-        learn(denoiser, tmp_path, report=cancel)
+    killed = whole.killed("step 6", tmp_path)
     people, prompts, settings = PEOPLE, GENERAL, SETTINGS
     if change == "settings":
         settings = dataclasses.replace(SETTINGS, learning_rate=0.5)
@@ -160,41 +178,47 @@ def test_what_belongs_to_another_run_is_never_used(
         else:
             checkpoint.model.add_patches({key: (torch.ones(32, 4, 3, 3),)}, 0.1)
         denoiser = make_denoiser(checkpoint)
-    steps: list[int] = []
-    learn_prefix(denoiser, people, prompts, settings, lambda progress: steps.append(progress.steps), runs=tmp_path)
-    assert [made for made in steps if made] == list(range(1, 15))
+    seen: list[Progress] = []
+
+    def watch(progress: Progress) -> None:
+        seen.append(progress)
+        if progress.steps == 2:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        learn_prefix(denoiser, people, prompts, settings, watch, runs=killed)
+    assert [progress.steps for progress in seen if progress.steps] == [1, 2]
+    assert seen[0].pictures == DRAWN_AT_ONCE * SETTINGS.batch_size
 
 
 @pytest.mark.parametrize("name", ["snapshot", "drawn", "pictures", "targets"])
-def test_a_file_that_is_not_whole_is_made_anew(name: str, denoiser: Any, tmp_path: Path) -> None:
-    runs, killed = tmp_path / "runs", tmp_path / "killed"
-    whole = learn(denoiser, runs, report=copy_when(runs, killed, lambda progress: progress.steps == 9))
+def test_a_file_that_is_not_whole_is_made_anew(name: str, denoiser: Any, whole: Whole, tmp_path: Path) -> None:
+    killed = whole.killed("step 9", tmp_path)
     (file,) = killed.glob(f"*/{name}.safetensors")
     file.write_bytes(file.read_bytes()[:-7])
     again = learn(denoiser, killed)
     if name == "targets":  # Asked anew, they are asked in other company, which may turn their last bit.
-        torch.testing.assert_close(again.prefix.vectors["l"], whole.prefix.vectors["l"], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(again.prefix.vectors["l"], whole.learned.prefix.vectors["l"], rtol=1e-4, atol=1e-6)
     else:
-        assert same(whole, again)
+        assert same(whole.learned, again)
 
 
-def test_a_folder_that_cannot_be_made_is_told_and_the_run_goes_on(denoiser: Any, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_told_and_the_run_goes_on(denoiser: Any, whole: Whole, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     learned = learn(denoiser, tmp_path / "file" / "runs")
-    assert same(learned, learn(denoiser, None))
+    assert same(learned, whole.learned)
     assert any("it went on in memory" in note and "can be written to" in note for note in learned.notes)
 
 
 @pytest.mark.parametrize("most_bytes", [64, 8000, 14_000], ids=["at once", "while drawing", "while learning"])
-def test_a_full_disk_is_told_and_the_run_goes_on(most_bytes: int, denoiser: Any, tmp_path: Path) -> None:
-    expected = learn(denoiser, None)
+def test_a_full_disk_is_told_and_the_run_goes_on(most_bytes: int, denoiser: Any, whole: Whole, tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, hard))
     try:
         learned = learn(denoiser, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert same(learned, expected)
+    assert same(learned, whole.learned)
     assert any("Nothing more could be saved" in note for note in learned.notes)
 
 
@@ -206,8 +230,10 @@ def test_two_processes_never_share_a_run(denoiser: Any, tmp_path: Path) -> None:
             keys.extend(path.name for path in tmp_path.iterdir())
             other = RunFolder(tmp_path, keys[0])
             assert other.path is None and "another process does the same run" in other.trouble
+            raise StoppedError
 
-    learn(denoiser, tmp_path, report=look)
+    with pytest.raises(StoppedError):
+        learn(denoiser, tmp_path, report=look)
     assert len(keys) == 1
 
 

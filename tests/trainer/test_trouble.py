@@ -17,11 +17,13 @@ from anonymize_faces.trainer.loop import Learned, learn_prefix
 from anonymize_faces.trainer.objective import distances
 from anonymize_faces.trainer.report import describe
 from anonymize_faces.trainer.settings import TrainingSettings
-from anonymize_faces.trainer.step import MOST_SKIPPED, WINDOW
+from anonymize_faces.trainer.step import MOST_SKIPPED
 
 Make = Callable[..., Any]
 PEOPLE = parse_identities("Ada Lovelace: a woman with dark hair\nBob Miller")
 GENERAL = ("", "a red circle", "a dog in the snow")
+WINDOW = 10
+"""Steps over which losses are compared: fewer than in earnest."""
 SETTINGS = TrainingSettings(
     text_steps=0,
     general_weight=1.0,
@@ -181,8 +183,8 @@ def test_a_loss_that_is_no_longer_finite_ends_the_run_with_the_best_prefix_so_fa
 @pytest.mark.parametrize(
     ("loss", "windows", "words"),
     [
-        (lambda step: 1.0 if step < WINDOW else 4.0, 2, "The loss rose before step 100: the learning rate was halved"),
-        (lambda step: 1.0 + step / (20 * WINDOW), 5, "The loss had not fallen by step 250: the learning rate was"),
+        (lambda step: 1.0 if step < WINDOW else 4.0, 2, "The loss rose before step 20: the learning rate was halved"),
+        (lambda step: 1.0 + step / (20 * WINDOW), 5, "The loss had not fallen by step 50: the learning rate was"),
         (lambda step: 1.0 - step / (20 * WINDOW), 5, ""),
     ],
     ids=["rises", "does not fall", "falls"],
@@ -190,6 +192,7 @@ def test_a_loss_that_is_no_longer_finite_ends_the_run_with_the_best_prefix_so_fa
 def test_a_loss_that_rises_or_does_not_fall_is_told(
     loss: Callable[[int], float], windows: int, words: str, denoiser: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("anonymize_faces.trainer.step.WINDOW", WINDOW)
     steps = iter(range(windows * WINDOW))
     monkeypatch.setattr(
         "anonymize_faces.trainer.step.distances",

@@ -58,7 +58,10 @@ def test_a_prompt_of_several_chunks_cannot_be_compared(denoiser: Any) -> None:
     assert short is not None and long is None and filled == [None]
 
 
-def test_the_text_encoder_alone_brings_names_to_their_looks_and_moves_others_little(denoiser: Any) -> None:
+def test_the_text_encoder_alone_brings_names_to_their_looks_and_moves_others_little(
+    denoiser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anonymize_faces.trainer.warm_start.PAIRS_OF_A_KIND", 4)
     with denoiser.gradients(1):
         vectors = start_vectors(denoiser, SETTINGS)
         with torch.no_grad():
