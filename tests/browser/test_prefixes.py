@@ -119,6 +119,20 @@ def test_a_node_makes_room_for_what_it_says_and_gives_it_back(workbench: Workben
     assert height(workbench) == before
 
 
+def test_the_canvas_is_zoomed_with_the_pointer_over_what_the_node_says(
+    either_workbench: Workbench, files: Path
+) -> None:
+    page, scale = either_workbench.page, "() => window.app.canvas.ds.scale"
+    connect(either_workbench, "seen/of_sd1.safetensors", "hollow_SD1.safetensors")
+    said(either_workbench, "It fits this checkpoint")
+    before = page.evaluate(scale)
+    page.locator(".anonymize-faces-prefix").hover()
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -200)
+    page.keyboard.up("Control")
+    page.wait_for_function(f"before => ({scale})() > before", arg=before)
+
+
 def test_a_node_without_a_file_says_what_to_do(workbench: Workbench, files: Path) -> None:
     connect(workbench, "(no prefix files yet)", "hollow_SD1.safetensors")
     said(workbench, "No prefix is chosen yet: learn one", "alarm")

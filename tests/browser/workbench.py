@@ -88,9 +88,16 @@ class Workbench:
         self._context.close()
 
     def clear(self) -> None:
-        """Empties the canvas, takes away what was said, and draws nodes in the classic way."""
+        """Empties the canvas, takes away what was said, goes back to the middle, and draws nodes in the classic way."""
         self.page.keyboard.press("Escape")
-        self.page.evaluate("() => { window.app.graph.clear(); window.app.extensionManager.toast.removeAll(); }")
+        self.page.evaluate(
+            """() => {
+                const { graph, canvas, extensionManager } = window.app;
+                graph.clear();
+                canvas.ds.reset();
+                extensionManager.toast.removeAll();
+            }"""
+        )
         self.draw_nodes(vue=False)
 
     def draw_nodes(self, *, vue: bool) -> None:

@@ -12,6 +12,9 @@ import { app as hostApp } from "../../../scripts/app.js";
 
 /** Pixels around our elements on nodes. */
 const MARGIN = 10;
+/** As pointer events name it: the one that changed, and among those held. */
+const MIDDLE = 1;
+const MIDDLE_HELD = 4;
 
 /** @type {ComfyApp} */
 export const app = hostApp;
@@ -76,9 +79,37 @@ export function addElement(node, name, content, height) {
   const options = { serialize: false, hideOnZoom: false, margin: MARGIN, getMinHeight: whole, getMaxHeight: whole };
   const widget = /** @type {any} */ (node).addDOMWidget(name, `anonymize_faces_${name}`, content, options);
   widget.serialize = false;
+  handOnToCanvas(content);
   // New nodes, and those of older workflows, know nothing of what stands on them.
   for (const event of ["onAdded", "onConfigure"]) chain(node, event, () => queueMicrotask(() => fitHeight(node)));
   return widget;
+}
+
+/**
+ * Wheel and middle button are the canvas's, as over the host's own text fields. (In Vue nodes the host sees to it.)
+ * @param {HTMLElement} content
+ */
+function handOnToCanvas(content) {
+  content.addEventListener("wheel", (event) => {
+    const ours = event.composedPath().slice(0, event.composedPath().indexOf(content) + 1);
+    if (window.LiteGraph.vueNodesMode || (!event.ctrlKey && ours.some(scrolls))) return;
+    event.preventDefault();
+    app.canvas.processMouseWheel(event);
+  });
+  content.addEventListener("pointerdown", (event) => {
+    if (!window.LiteGraph.vueNodesMode && event.button === MIDDLE) app.canvas.processMouseDown(event);
+  });
+  content.addEventListener("pointermove", (event) => {
+    if (!window.LiteGraph.vueNodesMode && event.buttons & MIDDLE_HELD) app.canvas.processMouseMove(event);
+  });
+  content.addEventListener("pointerup", (event) => {
+    if (!window.LiteGraph.vueNodesMode && event.button === MIDDLE) app.canvas.processMouseUp(event);
+  });
+}
+
+/** @param {EventTarget} part */
+function scrolls(part) {
+  return part instanceof Element && part.scrollHeight > part.clientHeight && getComputedStyle(part).overflowY === "auto";
 }
 
 /**
