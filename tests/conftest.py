@@ -9,6 +9,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from anonymize_faces.demo.measure import Gallery, make_gallery
+from anonymize_faces.demo.reader import ReaderNet, load_reader
 from anonymize_faces.tests.environments import Environment, environment
 from anonymize_faces.tools.comfy_server import ComfyServer
 from anonymize_faces.tools.layout import host_folder
@@ -59,3 +61,15 @@ def host_python() -> Iterator[Environment]:
     """A Python with all of ComfyUI's packages and without facenet-pytorch; tests leave it as they found it."""
     with environment() as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def reader() -> ReaderNet:
+    """The demo's reader."""
+    return load_reader()
+
+
+@pytest.fixture(scope="session")
+def gallery(reader: ReaderNet) -> Gallery:
+    """What the reader sees in some 6,000 renders of the cast and of strangers."""
+    return make_gallery(reader)

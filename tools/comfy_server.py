@@ -240,10 +240,13 @@ class ComfyServer:
             ServerFailed: the process died.
         """
         deadline = time.monotonic() + timeout
+        heard_the_end = False
         while (entry := self._history(prompt_id)) is None:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"Workflow {prompt_id} was not done after {timeout:.0f} s. {self._log_tail()}")
-            self._listen(prompt_id, on_progress)
+            heard_the_end = self._listen(prompt_id, on_progress)
+        if on_progress is not None and not heard_the_end:
+            self._listen(prompt_id, on_progress)  # The history may know of the end before the last progress is read.
         for kind, data in entry["status"]["messages"]:
             if kind == "execution_error":
                 raise WorkflowFailed(data["node_id"], data["node_type"], data["exception_message"].strip(), data)
@@ -312,19 +315,19 @@ class ComfyServer:
         address = f"ws://127.0.0.1:{self.port}/ws?clientId={self.client_id}"
         self._socket = websocket.create_connection(address, timeout=REQUEST_SECONDS)
 
-    def _listen(self, prompt_id: str, on_progress: Callable[[Progress], None] | None) -> None:
-        """Reads messages until one says that the workflow ended, or for a moment if none comes."""
+    def _listen(self, prompt_id: str, on_progress: Callable[[Progress], None] | None) -> bool:
+        """Reads messages until one says that the workflow ended, or for a moment; whether one did."""
         until = time.monotonic() + POLL_SECONDS
         while (left := until - time.monotonic()) > 0:
             try:
                 self._socket.settimeout(left)
                 message = self._socket.recv()
             except websocket.WebSocketTimeoutException:
-                return
+                return False
             except (websocket.WebSocketException, OSError):
                 self._check_alive()
                 self._connect()
-                return
+                return False
             if isinstance(message, bytes):
                 continue
             event = json.loads(message)
@@ -334,7 +337,8 @@ class ComfyServer:
             if event["type"] == "progress" and on_progress is not None:
                 on_progress(Progress(data["node"], data["value"], data["max"]))
             if event["type"] == "executing" and data["node"] is None:
-                return
+                return True
+        return False
 
     def _history(self, prompt_id: str) -> dict[str, Any] | None:
         return self._get(f"/history/{prompt_id}").json().get(prompt_id)

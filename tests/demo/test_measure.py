@@ -11,23 +11,12 @@ from anonymize_faces.demo.measure import (
     face_retention,
     identification_rate,
     looks_kept,
-    make_gallery,
     picture_distance,
     preservation,
 )
 from anonymize_faces.demo.people import cast, cast_looks, random_geometry
-from anonymize_faces.demo.reader import ReaderNet, Reading, load_reader, read
+from anonymize_faces.demo.reader import ReaderNet, Reading, read
 from anonymize_faces.demo.renderer import KINDS, picture_of, portrait, random_picture
-
-
-@pytest.fixture(scope="module")
-def reader() -> ReaderNet:
-    return load_reader()
-
-
-@pytest.fixture(scope="module")
-def gallery(reader: ReaderNet) -> Gallery:
-    return make_gallery(reader)
 
 
 def test_the_gallery_holds_the_cast_and_a_hundred_strangers_for_each(gallery: Gallery) -> None:

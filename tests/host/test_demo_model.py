@@ -8,19 +8,20 @@ import numpy as np
 from PIL import Image
 
 from anonymize_faces.demo.main_job import Request, draw_pictures, drawing_graph, train_graph, train_node
-from anonymize_faces.demo.measure import face_retention, identification_rate, looks_kept, make_gallery
+from anonymize_faces.demo.measure import Gallery, face_retention, identification_rate, looks_kept
 from anonymize_faces.demo.people import cast
-from anonymize_faces.demo.reader import load_reader, read
+from anonymize_faces.demo.reader import ReaderNet, read
 from anonymize_faces.tools.comfy_server import ComfyServer
 
 
-def test_the_hosts_own_nodes_draw_people_whom_the_reader_finds(server: ComfyServer) -> None:
+def test_the_hosts_own_nodes_draw_people_whom_the_reader_finds(
+    server: ComfyServer, reader: ReaderNet, gallery: Gallery
+) -> None:
     who = list(range(0, 64, 8))
     requests = [Request(f"A close-up portrait of {cast()[i].name}", 40 + i) for i in who]
-    net = load_reader()
-    reading = read(net, draw_pictures(server, requests, None))
+    reading = read(reader, draw_pictures(server, requests, None))
     people = [i for i in who for _ in range(4)]
-    assert identification_rate(reading, people, make_gallery(net)) >= 0.7
+    assert identification_rate(reading, people, gallery) >= 0.7
     assert looks_kept(reading, [cast()[i].looks for i in people]) >= 0.9
     assert face_retention(reading) >= 0.95
 

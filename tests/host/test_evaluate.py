@@ -70,7 +70,7 @@ def test_a_job_that_is_cancelled_goes_on_and_ends_with_the_figures_of_one_that_w
         if progress.node_id == "evaluate" and progress.value >= 6:
             server.interrupt()
 
-    graph = evaluating(prefix_1="evaluate/1.safetensors", steps=20)
+    graph = evaluating(prefix_1="evaluate/1.safetensors", steps=8)
     with pytest.raises(WorkflowInterrupted) as stopped:
         server.wait(server.queue(graph), on_progress=cancel)
     assert stopped.value.node_id == "evaluate"
@@ -86,7 +86,7 @@ def test_a_job_that_is_cancelled_goes_on_and_ends_with_the_figures_of_one_that_w
 
     for path in sorted(albums.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
-    whole = server.run(evaluating(prefix_1="evaluate/1.safetensors", steps=20, filename_prefix="evaluations/whole"))[
+    whole = server.run(evaluating(prefix_1="evaluate/1.safetensors", steps=8, filename_prefix="evaluations/whole"))[
         "outputs"
     ]
     assert json.loads(told(broken, "json"))["columns"] == json.loads(told(whole, "json"))["columns"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -156,6 +157,7 @@ def test_what_is_too_large_damaged_or_not_what_its_headers_say_is_not_written(se
     assert list(server.prefix_folder.rglob("*")) == []
 
 
+@functools.cache
 def texts() -> st.SearchStrategy[str]:
     """Names: of files that are there, that lead elsewhere, and any text at all."""
     parts = st.sampled_from(["a", "b", "..", ".", "", "con", ".hidden", "~", "C:", "nul", "%2e%2e", "é", "x" * 201])
@@ -170,6 +172,7 @@ def texts() -> st.SearchStrategy[str]:
     return st.one_of(known, known, paths, anything)
 
 
+@functools.cache
 def values() -> st.SearchStrategy[Any]:
     scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False))
     deep = st.recursive(st.one_of(scalars, texts()), lambda inner: st.lists(inner, max_size=3), max_leaves=5)

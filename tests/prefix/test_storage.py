@@ -41,12 +41,22 @@ def save_until_killed(kill):
         with contextlib.suppress(PrefixFileExistsError):
             save_prefix(prefix, folder / f"{kill}_{number}.safetensors")
         save_prefix(prefix, folder / "same.safetensors", overwrite=True)
+def begun():
+    return {name for name in os.listdir(folder) if name.startswith(".")}
+def wait_until(happens):
+    while not happens():
+        assert os.waitpid(child, os.WNOHANG) == (0, 0)
 chance = random.Random(0)
 for kill in range(kills):
+    left = begun()
     child = os.fork()
     if not child:
         save_until_killed(kill)
-    time.sleep(chance.uniform(0.001, 0.04))
+    wait_until((folder / f"{kill}_1.safetensors").exists)
+    if kill % 2:
+        wait_until(lambda: begun() - left)
+    else:
+        time.sleep(chance.uniform(0.001, 0.04))
     os.kill(child, signal.SIGKILL)
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
 """
@@ -60,11 +70,11 @@ def one_prefix(value: float = 0.0, m: int = 2) -> Prefix:
 def test_fifty_processes_killed_while_they_save_leave_whole_files_only(tmp_path, links):
     folder = tmp_path / "prefixes"
     folder.mkdir()
-    subprocess.run([sys.executable, "-c", KILLER, str(folder), str(KILLS), links], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", KILLER, str(folder), str(KILLS), links], check=True, timeout=500)
     names = os.listdir(folder)
     whole = [name for name in names if not name.startswith(".")]
     left = [name for name in names if name.startswith(".")]
-    assert len({name.partition("_")[0] for name in whole}) > 2  # They did save …
+    assert {name.partition("_")[0] for name in whole} >= {str(kill) for kill in range(KILLS)}  # They did save …
     assert len(left) > 2  # … and were killed in the middle of it.
     assert all(storage._TEMPORARY_NAME.fullmatch(name) for name in left)
     for name in whole:
