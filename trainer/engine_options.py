@@ -14,6 +14,9 @@ CHECKPOINTING = ("auto", "on", "off")
 VOCABULARY_SAMPLE = 1024
 """Words, from everywhere in an encoder's table, that show how its embeddings are spread."""
 
+TOKENIZED_KEPT = 256
+"""Prompts that are remembered as tokens, some kilobytes each; the one longest unused makes room."""
+
 
 @dataclass(frozen=True)
 class Drawing:

@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .rows import Rows
+from .shelf import Shelf
 
 TABLE = "run"
 KEPT_UNFINISHED = 3
@@ -51,6 +52,7 @@ class RunFolder:
         self.path = None if root is None else root / key
         self._lock: IO[bytes] | None = None
         self._rows: list[Rows] = []
+        self._shelves: list[Shelf] = []
         if self.path is not None:
             try:
                 if owner:
@@ -75,6 +77,11 @@ class RunFolder:
         rows = Rows(count, shape, path, known, on_failure=self._give_up, **options)
         self._rows.append(rows)
         return rows
+
+    def shelf(self) -> Shelf:
+        """A shelf in this folder, for as long as it is open."""
+        self._shelves.append(Shelf(self.path))
+        return self._shelves[-1]
 
     def save(self, name: str, tensors: Mapping[str, Tensor], table: Mapping[str, Any]) -> None:
         """Replaces what was saved under a name, whole or not at all. Rows it speaks of must have been put.
@@ -119,9 +126,10 @@ class RunFolder:
 
     def close(self) -> None:
         """Lets go of all files, which stay."""
-        for rows in self._rows:
-            rows.close()
+        for kept in (*self._rows, *self._shelves):
+            kept.close()
         self._rows.clear()
+        self._shelves.clear()
         if self._lock is not None:
             self._lock.close()
         self._lock = self.path = None
