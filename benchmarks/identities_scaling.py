@@ -83,7 +83,7 @@ def main() -> None:
             f" {entry['step']:.3f} s a step, {entry['memory'] / 2**20:.0f} MB over the model",
             flush=True,
         )
-    least, between, most = (figures[number] for number in COUNTS)
+    between, most = (figures[number] for number in COUNTS[1:])
     by_person = (most["setup"] - between["setup"]) / (COUNTS[2] - COUNTS[1])
     print(f"RATIO identities_scaling_setup {by_person / (between['setup'] / COUNTS[1]):.3f}")
     for key in ("step", "memory"):
