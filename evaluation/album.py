@@ -30,9 +30,6 @@ from .shots import Shot
 KEPT = 24
 """Albums that outlive a job at least, the youngest."""
 
-MEMORY = 16 * 2**20
-"""Bytes of latents of each album that are kept in memory as well."""
-
 DRAWN, READ = "drawn", "read"
 
 Decode = Callable[[Tensor], Tensor]
@@ -73,7 +70,6 @@ class Album:
             studio.denoiser.latent_shape,
             table.get("rows", ()),
             precious=True,
-            budget=MEMORY,
         )
 
     @property

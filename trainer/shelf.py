@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from .rows import MEMORY_BUDGET
+from .rows import MEMORY_BUDGET, write_all
 
 LEFT_FREE = 2**30
 """Bytes of the disk that are left for what cannot be had again."""
@@ -42,7 +42,7 @@ class Shelf:
 
     Args:
         folder: where the file is made; None for memory alone.
-        budget: bytes of values that are kept in memory.
+        budget: bytes of values that are kept in memory, where there is no file.
     """
 
     def __init__(self, folder: Path | None = None, budget: int = MEMORY_BUDGET) -> None:
@@ -118,9 +118,7 @@ class Shelf:
         data = leaf.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         place = _Place(self._end, len(data), leaf.dtype, leaf.shape, leaf.device)
         self._file.seek(self._end)
-        rest = memoryview(data)
-        while rest:
-            rest = rest[self._file.write(rest) :]
+        write_all(self._file, data)
         self._end += len(data)
         return place
 
