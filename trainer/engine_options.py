@@ -14,7 +14,7 @@ CHECKPOINTING = ("auto", "on", "off")
 VOCABULARY_SAMPLE = 1024
 """Words, from everywhere in an encoder's table, that show how its embeddings are spread."""
 
-TOKENIZED_KEPT = 256
+TOKENIZED_KEPT = 32
 """Prompts that are remembered as tokens, some kilobytes each; the one longest unused makes room."""
 
 

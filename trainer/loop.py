@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,6 +42,14 @@ RECIPE = 2
 """Raised when the same arguments no longer give the same prefix, so that no run of an older version is gone on with."""
 
 
+class Stage(NamedTuple):
+    """What a run is at: "drawing" pictures to learn from, "reading" (the warm start) or "learning"; and how far."""
+
+    name: str
+    done: int
+    of: int
+
+
 @dataclass(frozen=True)
 class Progress:
     """How far a run is.
@@ -65,6 +74,16 @@ class Progress:
     def done(self) -> int:
         """All of them together."""
         return self.pictures + self.text_steps + self.steps
+
+    @property
+    def stage(self) -> Stage:
+        """What the run is at."""
+        pictures, text_steps, steps = self.of
+        if self.steps:
+            return Stage("learning", self.steps, steps)
+        if self.text_steps:
+            return Stage("reading", self.text_steps, text_steps)
+        return Stage("drawing", self.pictures, pictures)
 
 
 @dataclass(frozen=True)

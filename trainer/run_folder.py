@@ -22,6 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..prefix.storage import SUFFIX, put_whole
 from .rows import Rows
 from .shelf import Shelf
 
@@ -73,7 +74,7 @@ class RunFolder:
 
     def rows(self, name: str, count: int, shape: Iterable[int], known: Iterable[int] = (), **options: Any) -> Rows:
         """The rows of a file of this folder; see `Rows`."""
-        path = self.path / f"{name}.safetensors" if self.path is not None else None
+        path = self.path / f"{name}{SUFFIX}" if self.path is not None else None
         rows = Rows(count, shape, path, known, on_failure=self._give_up, **options)
         self._rows.append(rows)
         return rows
@@ -95,13 +96,8 @@ class RunFolder:
         if not self._owner:
             return
         data = safetensors.torch.save(dict(tensors), metadata={TABLE: json.dumps(table)})
-        temporary = self.path / f"{name}.tmp"
         try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path / f"{name}.safetensors")
+            put_whole(data, self.path / f"{name}{SUFFIX}", overwrite=True)
         except OSError as error:
             self._give_up(error)
 
@@ -111,7 +107,7 @@ class RunFolder:
             return None
         try:
             # The host runs nodes in inference mode, where the optimizer could not go on with what was read.
-            with torch.inference_mode(False), safe_open(self.path / f"{name}.safetensors", "pt") as file:
+            with torch.inference_mode(False), safe_open(self.path / f"{name}{SUFFIX}", "pt") as file:
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
                 return tensors, json.loads(file.metadata()[TABLE])
         except (OSError, SafetensorError, ValueError, KeyError, TypeError):
