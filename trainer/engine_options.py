@@ -14,8 +14,11 @@ CHECKPOINTING = ("auto", "on", "off")
 VOCABULARY_SAMPLE = 1024
 """Words, from everywhere in an encoder's table, that show how its embeddings are spread."""
 
-TOKENIZED_KEPT = 32
-"""Prompts that are remembered as tokens, some kilobytes each; the one longest unused makes room."""
+TOKENIZED_KEPT = 8
+"""Texts that are remembered as tokens: with each prompt the host is asked anew for stand-ins that show its template.
+
+More would be quicker by little, and lists that outlive a step lie scattered in memory, in the way of larger things.
+"""
 
 
 @dataclass(frozen=True)
