@@ -49,8 +49,15 @@ def run(arguments: argparse.Namespace) -> None:
         what.settings,
         drawing=dataclasses.asdict(drawing),
         runs=arguments.output / "runs",
-        report=show_progress(),
-        **optional_parts(arguments, recognizer, what.identities, Path(arguments.output), lambda network: None),
+        report=show_progress("drawing and reading"),
+        **optional_parts(
+            arguments,
+            recognizer,
+            what.identities,
+            Path(arguments.output),
+            lambda network: None,
+            show_progress("downloading weights"),
+        ),
     )
     finish(evaluation, arguments, what)
 

@@ -1,7 +1,8 @@
 """Without this module a job of hours would be lost with the process: pictures and readings that are kept as they come.
 
 An album's folder is named by a digest of all that its pictures follow from (model, sampler, prefix, prompts, noises),
-so that what is in it is never taken for another's. Its pictures lie there as latents.
+so that what is in it is never taken for another's. Its pictures lie there as latents, and what was read of them in one
+file for each portion: what is saved after a portion does not grow with those before.
 """
 
 from __future__ import annotations
@@ -29,9 +30,6 @@ from .shots import Shot
 
 KEPT = 24
 """Albums that outlive a job at least, the youngest."""
-
-MEMORY = 16 * 2**20
-"""Bytes of latents of each album that are kept in memory as well."""
 
 DRAWN, READ = "drawn", "read"
 
@@ -71,9 +69,8 @@ class Album:
             "latents",
             len(shots),
             studio.denoiser.latent_shape,
-            table.get("rows", ()),
+            range(table.get("count", 0)),
             precious=True,
-            budget=MEMORY,
         )
 
     @property
@@ -91,33 +88,37 @@ class Album:
             )
             for index, latent in zip(indices, latents, strict=True):
                 self._latents.put(index, latent)
-            self._folder.save(DRAWN, {}, {"rows": self._latents.on_disk()})
+            self._folder.save(DRAWN, {}, {"count": indices[-1] + 1})
             self._studio.tick(len(indices))
 
-        missing = [index for index in range(len(self.shots)) if index not in self._latents]
-        self._studio.tick(len(self.shots) - len(missing))
-        self._studio.portions.work(draw, missing)
+        drawn = len(self._latents.known())
+        self._studio.tick(drawn)
+        self._studio.portions.work(draw, range(drawn, len(self.shots)))
 
     def read(self) -> Readings:
         """What the recognizer sees in them; what it saw before is not looked at again."""
         decoded = digest_of(torch.from_numpy(self.pictures([0])).float())  # Tells one decoder from another.
         key = run_key(recognizer=self._studio.recognizer.name, decoded=decoded)
-        name = f"{READ}-{key}"
-        parts: list[Readings] = []
-        kept = self._folder.load(name)
-        if kept is not None:
-            parts.append(Readings.from_tensors(kept[0]))
-            self._studio.tick(len(parts[0]))
+        parts = list(self._kept(key))
+        read_before = sum(map(len, parts))
+        self._studio.tick(read_before)
 
         def look(indices: Sequence[int]) -> None:
             descriptions = [self.shots[index].description for index in indices]
             parts.append(read(self._studio.recognizer, self.pictures(indices), descriptions))
-            parts[:] = [joined(parts)]
-            self._folder.save(name, parts[0].tensors(), {})
+            self._folder.save(_name(key, indices[0]), parts[-1].tensors(), {})
             self._studio.tick(len(indices))
 
-        self._studio.portions.work(look, range(sum(map(len, parts)), len(self.shots)))
+        self._studio.portions.work(look, range(read_before, len(self.shots)))
         return joined(parts)
+
+    def _kept(self, key: str) -> Iterator[Readings]:
+        """What was read before, portion by portion from the first picture on."""
+        start = 0
+        while kept := self._folder.load(_name(key, start)):
+            part = Readings.from_tensors(kept[0])
+            yield part
+            start += len(part)
 
     def pictures(self, indices: Sequence[int]) -> np.ndarray:
         """Some of them, uint8 [n, height, width, 3].
@@ -128,6 +129,11 @@ class Album:
         latents = torch.stack([self._latents[index] for index in indices])
         with torch.no_grad():
             return pictures_of(self._studio.decode(latents), self.shots[indices[0]].prompt)
+
+
+def _name(key: str, start: int) -> str:
+    """Of the file with what was read from this picture on."""
+    return f"{READ}-{key}-{start}"
 
 
 @contextmanager

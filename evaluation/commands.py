@@ -14,7 +14,7 @@ from ..trainer.identities import Identity, parse_identities
 from ..trainer.prompts import lines_of
 from .files import Files, write_files
 from .photos import gallery_of_folder, photos_below
-from .quality import Quality, load_quality
+from .quality import load_quality
 from .record import scored
 from .report import describe
 from .results import Evaluation
@@ -104,13 +104,19 @@ def asked(
 
 
 def optional_parts(
-    arguments: argparse.Namespace, recognizer: Recognizer, identities: Sequence[Identity], weights: Path, place: Place
+    arguments: argparse.Namespace,
+    recognizer: Recognizer,
+    identities: Sequence[Identity],
+    weights: Path,
+    place: Place,
+    report: Report,
 ) -> dict[str, object]:
     """The keyword arguments `gallery` and `quality` of `job.evaluate`.
 
     Args:
         weights: the folder for Inception's weights.
         place: brings a network to its device.
+        report: called with received and all bytes while weights are downloaded.
 
     Raises:
         MeasurementError: photos cannot be read, or what measures quality is missing.
@@ -119,7 +125,8 @@ def optional_parts(
     if arguments.references is not None:
         gallery = gallery_of_folder(recognizer, identities, arguments.references)
     if arguments.quality is not None:
-        quality = _quality(arguments, weights, place)
+        real = [] if arguments.real is None else [photo for _, photo in photos_below(arguments.real)]
+        quality = load_quality(arguments.quality, [weights], place, report, real, arguments.clip_model)
     return {"gallery": gallery, "quality": quality}
 
 
@@ -140,22 +147,17 @@ def finish(
     return files
 
 
-def show_progress(write: Callable[[str], object] = sys.stderr.write) -> Report:
-    """Says how far the job is, at each full percent."""
+def show_progress(what: str, write: Callable[[str], object] = sys.stderr.write) -> Report:
+    """Says how far that is, at each full percent."""
     said = [-1]
 
     def report(done: int, total: int) -> None:
         percent = 100 * done // max(total, 1)
         if percent > said[0]:
             said[0] = percent
-            write(f"\rdrawing and reading: {percent} %" + ("\n" if done >= total else ""))
+            write(f"\r{what}: {percent} %" + ("\n" if done >= total else ""))
 
     return report
-
-
-def _quality(arguments: argparse.Namespace, weights: Path, place: Place) -> Quality:
-    real = [] if arguments.real is None else [photo for _, photo in photos_below(arguments.real)]
-    return load_quality(arguments.quality, [weights], place, show_progress(), real, arguments.clip_model)
 
 
 def _text(path: Path) -> str:

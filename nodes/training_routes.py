@@ -22,11 +22,11 @@ second, for `feed.LEASE_SECONDS` from the last request to watch. The first route
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from .feed import Feed
 from .live import TELEMETRY
+from .requests import Refusal, answering, json_answer, table_of
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 PATH = "/anonymize_faces/training"
 EVENT = "anonymize_faces.training"
 LONGEST_ID = 128
-MOST_BYTES = 2**16
 
 
 def register_training_routes(server: Any) -> None:
@@ -42,47 +41,34 @@ def register_training_routes(server: Any) -> None:
     from aiohttp import web
 
     feed = Feed(TELEMETRY, lambda snapshot, client_id: server.send_sync(EVENT, snapshot, client_id))
-    unstored = {"Cache-Control": "no-store"}
 
     @server.routes.get(PATH)
+    @answering
     async def training(request: web.Request) -> web.Response:
-        return web.json_response(TELEMETRY.snapshot(), headers=unstored)
+        return json_answer(TELEMETRY.snapshot())
 
     @server.routes.get(f"{PATH}/picture")
+    @answering
     async def picture(request: web.Request) -> web.Response:
         newest = TELEMETRY.newest_picture
         if newest is None:
-            return web.json_response({"error": "Nobody has been drawn yet."}, status=404, headers=unstored)
-        return web.Response(body=newest.jpeg, content_type="image/jpeg", headers=unstored)
+            raise Refusal(404, "Nobody has been drawn yet.")
+        return web.Response(body=newest.jpeg, content_type="image/jpeg", headers={"Cache-Control": "no-store"})
 
     @server.routes.post(f"{PATH}/watch")
+    @answering
     async def watch(request: web.Request) -> web.Response:
-        client_id = await _client_id(request)
-        return client_id if isinstance(client_id, web.Response) else web.json_response(feed.watch(client_id))
+        return json_answer(feed.watch(await _client_id(request)))
 
     @server.routes.post(f"{PATH}/leave")
+    @answering
     async def leave(request: web.Request) -> web.Response:
-        client_id = await _client_id(request)
-        if isinstance(client_id, web.Response):
-            return client_id
-        feed.leave(client_id)
-        return web.json_response({})
+        feed.leave(await _client_id(request))
+        return json_answer({})
 
 
-async def _client_id(request: web.Request) -> str | web.Response:
-    """Who asks, or the refusal of a request that does not say it soundly."""
-    from aiohttp import web
-
-    # A page of another site can post forms and plain text without asking, but not JSON.
-    if request.content_type != "application/json":
-        return web.json_response({"error": "Send JSON, with the content type application/json."}, status=415)
-    if (request.content_length or 0) > MOST_BYTES:
-        return web.json_response({"error": f"That is more than {MOST_BYTES} bytes."}, status=413)
-    try:
-        body = await request.json()
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
-        return web.json_response({"error": "The body is not JSON."}, status=400)
-    client_id = body.get("client_id") if isinstance(body, dict) else None
+async def _client_id(request: web.Request) -> str:
+    client_id = (await table_of(request)).get("client_id")
     if not isinstance(client_id, str) or not 0 < len(client_id) <= LONGEST_ID:
-        return web.json_response({"error": 'Send {"client_id": "…"}, your id on the websocket.'}, status=400)
+        raise Refusal(400, 'Send {"client_id": "…"}, your id on the websocket.')
     return client_id

@@ -29,7 +29,7 @@ from .checkpointing import checkpointed
 from .denoiser import TextStates, Vectors
 from .differentiable import differentiable
 from .digest import digest_of, original_weights
-from .engine_options import AS_THE_HOST, AS_USUAL, PRECISIONS, VOCABULARY_SAMPLE, Computing, Drawing
+from .engine_options import AS_THE_HOST, AS_USUAL, PRECISIONS, TOKENIZED_KEPT, VOCABULARY_SAMPLE, Computing, Drawing
 from .out_of_memory import says_out_of_memory
 from .seeds import noise_of
 from .text_encoders import embedding_table, text_encoders, vectors_for
@@ -87,7 +87,8 @@ class ComfyDenoiser:
             drawing,
             computing.precision,
         )
-        self._tokenize: Callable[[str], Any] = functools.cache(lambda text: clip.tokenize(text, return_word_ids=True))
+        remembering = functools.lru_cache(TOKENIZED_KEPT)
+        self._tokenize: Callable[[str], Any] = remembering(lambda text: clip.tokenize(text, return_word_ids=True))
 
     def token_embeddings(self, text: str) -> dict[str, Tensor]:
         """See `Denoiser`. Words that are embeddings of the user's own stand for themselves."""
@@ -140,14 +141,15 @@ class ComfyDenoiser:
                 return _encode_together(stage, tokens)
             return [_conditioning(stage.encode_token_weights(prompt)) for prompt in tokens]
 
-    def text_states(self, prompts: Sequence[str], vectors: Vectors | None = None) -> list[TextStates | None] | None:
+    def text_states(
+        self, prompts: Sequence[str], conditioning: Sequence[Any], prefix: int = 0
+    ) -> list[TextStates | None] | None:
         """See `Denoiser`."""
         if not all(isinstance(family_of(key), ClipChunks) for key in self._encoders):
             return None
         key = next(iter(self._encoders))
-        prefix = 0 if vectors is None else len(vectors[key])
         found: list[TextStates | None] = []
-        for prompt, (states, _) in zip(prompts, self.encode(prompts, vectors), strict=True):
+        for prompt, (states, _) in zip(prompts, conditioning, strict=True):
             tokens = self._tokenize(prompt)
             own = tuple(_identifier(entry[0]) for entry in words(key, tokens, frame_of(self._tokenize, prompt)))
             single = states.shape[1] == len(tokens[key][0])
@@ -271,8 +273,8 @@ class ComfyDenoiser:
 
 
 def _identifier(token: Any) -> int:
-    """A number that tells a token from others; an embedding of the user's own is told by the object that it is."""
-    return id(token) if isinstance(token, Tensor) else int(token)
+    """A number that tells a token from others; an embedding of the user's own is told by its values."""
+    return -int(digest_of(token.detach()), 16) if isinstance(token, Tensor) else int(token)
 
 
 def _what_it_computes(patcher: Any) -> list[Any]:
@@ -292,9 +294,7 @@ def _what_it_computes(patcher: Any) -> list[Any]:
 
 def _mutations_allowed(network: torch.nn.Module) -> AbstractContextManager[Any]:
     """Some denoisers add residuals in place, as text encoders do; the UNets of SD1, SD2 and SDXL do not."""
-    if isinstance(network, UNetModel) or not torch.is_grad_enabled():
-        return nullcontext()
-    return differentiable(network)
+    return nullcontext() if isinstance(network, UNetModel) else differentiable(network)
 
 
 def _own_parameterization(sampling: Any, noised: Tensor, sigmas: Tensor, clean: Tensor) -> Tensor:

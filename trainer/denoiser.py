@@ -60,8 +60,10 @@ class Denoiser(Protocol):
     def encode(self, prompts: Sequence[str], vectors: Vectors | None = None) -> Conditioning:
         """Encodes prompts, with the prefix in every chunk if vectors are given; differentiable in the vectors."""
 
-    def text_states(self, prompts: Sequence[str], vectors: Vectors | None = None) -> Sequence[TextStates | None] | None:
-        """What the text encoders make of prompts, as `encode`; None for a prompt that takes several chunks.
+    def text_states(
+        self, prompts: Sequence[str], conditioning: Conditioning, prefix: int = 0
+    ) -> Sequence[TextStates | None] | None:
+        """What `encode` made of prompts, with a prefix of so many vectors; None for one that takes several chunks.
 
         None for all if an encoder is of another type than CLIP.
         """

@@ -25,7 +25,7 @@ from .diffusers_denoisers import ASK, GUIDANCE, packed, unpacked
 from .diffusers_levels import levels_of
 from .diffusers_names import host_names
 from .digest import digest_of
-from .engine_options import AS_THE_HOST, AS_USUAL, PRECISIONS, VOCABULARY_SAMPLE, Computing, Drawing
+from .engine_options import AS_THE_HOST, AS_USUAL, PRECISIONS, TOKENIZED_KEPT, VOCABULARY_SAMPLE, Computing, Drawing
 from .out_of_memory import says_out_of_memory
 from .seeds import noise_of
 
@@ -76,7 +76,7 @@ class DiffusersDenoiser:
             str(self._network.dtype),
             self._network.device.type,
         )
-        self._tokens = functools.cache(self._encoder.tokens)
+        self._tokens = functools.lru_cache(TOKENIZED_KEPT)(self._encoder.tokens)
 
     def token_embeddings(self, text: str) -> dict[str, Tensor]:
         """See `Denoiser`."""
@@ -102,15 +102,16 @@ class DiffusersDenoiser:
             tokens = [self._encoder.tokens(prompt, vectors) for prompt in prompts]
         return self._encoder.encode(tokens)
 
-    def text_states(self, prompts: Sequence[str], vectors: Vectors | None = None) -> list[TextStates | None] | None:
+    def text_states(
+        self, prompts: Sequence[str], conditioning: Sequence[Encoded], prefix: int = 0
+    ) -> list[TextStates | None] | None:
         """See `Denoiser`."""
         parts = self._encoder.parts
         if not all(isinstance(family_of(key), ClipChunks) for key in parts):
             return None
-        key, part = next(iter(parts.items()))
-        prefix = 0 if vectors is None else len(vectors[key])
+        part = next(iter(parts.values()))
         found: list[TextStates | None] = []
-        for prompt, encoded in zip(prompts, self.encode(prompts, vectors), strict=True):
+        for prompt, encoded in zip(prompts, conditioning, strict=True):
             own = tuple(_words(part, prompt))
             single = encoded.states.shape[1] == part.room + 2
             found.append(TextStates(encoded.states[0], own, 1 + prefix + len(own)) if single else None)

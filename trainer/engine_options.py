@@ -14,6 +14,12 @@ CHECKPOINTING = ("auto", "on", "off")
 VOCABULARY_SAMPLE = 1024
 """Words, from everywhere in an encoder's table, that show how its embeddings are spread."""
 
+TOKENIZED_KEPT = 8
+"""Texts that are remembered as tokens: with each prompt the host is asked anew for stand-ins that show its template.
+
+More would be quicker by little, and lists that outlive a step lie scattered in memory, in the way of larger things.
+"""
+
 
 @dataclass(frozen=True)
 class Drawing:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from .denoiser import Denoiser, Vectors
 from .exam import Exam, examined_pictures, hold_out, steps_between
 from .identities import Identity
 from .pace import Pace
+from .plain_text import PlainText
 from .portions import Portions
 from .prompts import GENERAL_PROMPTS
 from .rows import Rows
@@ -28,16 +30,24 @@ from .seeds import generator as seeded
 from .settings import TrainingSettings
 from .state import Losses, RunState, Score, new_state, restore, state_to_file
 from .step import MOST_SKIPPED, make_step
-from .targets import TargetPool, slots_of_step
+from .targets import TargetPool, slots_of_steps
 from .team import ALONE, Team, share
 from .together import compute, in_turn, mask, shared
-from .warm_start import warm_start
+from .warm_start import can_start, start_of, warm_start
 
 DRAWN_AT_ONCE = 2
 """Pictures are drawn this many batches at a time: without gradients they need less memory."""
 
-RECIPE = 1
+RECIPE = 2
 """Raised when the same arguments no longer give the same prefix, so that no run of an older version is gone on with."""
+
+
+class Stage(NamedTuple):
+    """What a run is at: "drawing" pictures to learn from, "reading" (the warm start) or "learning"; and how far."""
+
+    name: str
+    done: int
+    of: int
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,16 @@ class Progress:
     def done(self) -> int:
         """All of them together."""
         return self.pictures + self.text_steps + self.steps
+
+    @property
+    def stage(self) -> Stage:
+        """What the run is at."""
+        pictures, text_steps, steps = self.of
+        if self.steps:
+            return Stage("learning", self.steps, steps)
+        if self.text_steps:
+            return Stage("reading", self.text_steps, text_steps)
+        return Stage("drawing", self.pictures, pictures)
 
 
 @dataclass(frozen=True)
@@ -142,6 +162,7 @@ def learn_prefix(
     pairs = lessons + questions
     key = run_key(recipe=RECIPE, model=denoiser.digest, settings=dataclasses.asdict(settings), pairs=pairs)
     drawing, asking, learning = (Portions(denoiser, n * settings.batch_size, check) for n in (DRAWN_AT_ONCE, 1, 1))
+    reading = Portions(denoiser, 1, check)
     whole = (len(pairs), settings.text_steps, settings.steps)
     stopped = ""
     with in_turn(team, lambda: RunFolder(runs, key, owner=first)) as folder:
@@ -153,8 +174,8 @@ def learn_prefix(
 
         latents = rows("pictures", len(pairs), "drawn", precious=True)
 
-        def slots_of(step: int) -> list[int]:
-            return slots_of_step(pool, settings.batch_size, settings.seed, step)
+        def slots_of(step: int, count: int = 1) -> list[int]:
+            return slots_of_steps(pool, settings.batch_size, settings.seed, step, count)
 
         def asked_to_stop() -> bool:
             return bool(team.agreed(torch.tensor(float(stop()))))
@@ -163,7 +184,12 @@ def learn_prefix(
             folder.save("drawn", {"known": mask(latents)}, {})
             report(Progress(drawn, 0, 0, whole))
 
+        def save_warm_start() -> None:
+            folder.save("warm-start", *state_to_file(warming))
+
         def report_text(made: int) -> None:
+            if made % settings.snapshot_every == 0:
+                save_warm_start()
             report(Progress(len(pairs), made, 0, whole))
 
         pictures = draw_pictures(denoiser, pairs, settings.seed, drawing, latents, report_pictures, team)
@@ -172,28 +198,37 @@ def learn_prefix(
         slots = len(lessons) * settings.noisings_per_picture
         answers = rows("targets", slots, "snapshot")
         taught = Pictures(latents, lessons)
+        plain = PlainText(denoiser, folder.shelf())
         pool = TargetPool(
-            denoiser, taught, settings.noisings_per_picture, settings.seed, answers, asking, settings.overshoot
+            denoiser, taught, settings.noisings_per_picture, settings.seed, answers, asking, settings.overshoot, plain
         )
         asked = examined_pictures(lessons, questions)
         exam = Exam(denoiser, pictures, asked, settings.seed, asking, settings.overshoot, team)
         between = steps_between(len(exam), settings.batch_size)
         with denoiser.gradients(settings.batch_size):
             state = new_state(start_vectors(denoiser, settings), settings)
-            saved = folder.load("snapshot")
+            warming = start_of(state.vectors)
+            saved, begun = folder.load("snapshot"), folder.load("warm-start")
             team.wait()
             if saved is not None and restore(state, *saved):
                 state.note(f"The run was broken off and went on from step {state.step}.")
                 learning.size = state.portion
-            elif warm_start(denoiser, state.vectors, spoken, settings, learning, report_text, team):
+            elif can_start(denoiser, spoken, settings, plain):
+                if begun is not None and restore(warming, *begun):
+                    state.note(f"The run was broken off and went on from step {warming.step} of the warm start.")
+                    learning.size = warming.portion
+                with saved_if_broken_off(save_warm_start):
+                    warm_start(denoiser, warming, spoken, settings, learning, plain, report_text, team)
                 save(folder, state, answers)
+            if team.count == 1:
+                pool.read(slots_of(state.step, settings.steps - state.step), reading)
         before, prepared = state.seconds, state.step
         while True:
-            with denoiser.gradients(learning.size), saved_if_broken_off(folder, state, answers):
+            with denoiser.gradients(learning.size), saved_if_broken_off(lambda: save(folder, state, answers)):
                 while not (stopped or exam_is_due(state, between, settings.steps)):
                     if team.count > 1 and state.step == prepared:
                         prepared = min(state.step + settings.snapshot_every, settings.steps)
-                        ahead = [slot for step in range(state.step, prepared) for slot in slots_of(step)]
+                        ahead = slots_of(state.step, prepared - state.step)
                         compute(team, answers, ahead, pool.prepare)
                     batch = pool.batch(share(team, slots_of(state.step)))
                     make_step(denoiser, state, batch, settings, learning, team)
@@ -282,12 +317,12 @@ def save(folder: RunFolder, state: RunState, answers: Rows) -> None:
 
 
 @contextmanager
-def saved_if_broken_off(folder: RunFolder, state: RunState, answers: Rows) -> Iterator[None]:
+def saved_if_broken_off(save: Callable[[], None]) -> Iterator[None]:
     """Saves the run if it is broken off in here, be it between steps or in one: that one has changed nothing yet."""
     try:
         yield
     except BaseException:
-        save(folder, state, answers)
+        save()
         raise
 
 

@@ -9,12 +9,14 @@ import mmap
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import IO
 
+import numpy as np
 import torch
 from torch import Tensor
 
 MEMORY_BUDGET = 64 * 2**20
-"""Bytes of rows that are kept in memory, for each store; beyond that they are read from the file."""
+"""Bytes that a store without a file keeps in memory."""
 
 NAME = "rows"
 
@@ -22,11 +24,12 @@ NAME = "rows"
 class Rows:
     """`count` tensors of one shape, float32 on the CPU, of which some are known.
 
-    A row is kept in memory while the budget lasts. With a file it is also written there at once, and read back through
-    the system's page cache; the file is safetensors, preallocated, so that each row has its place from the start.
-    Which rows of a file are whole it does not say itself: that is for whoever opens it to know (see `known`).
+    A row is written into the file at once, and read back through the system's page cache, so that memory does not grow
+    with their number; the file is safetensors, preallocated, so that each row has its place from the start. Which rows
+    of a file are whole it does not say itself: that is for whoever opens it to know (see `known`).
 
-    Without a file, or when one fails (a full disk), rows beyond the budget are not kept, unless `precious`.
+    Without a file, or once it fails (a full disk), rows are kept in memory; those beyond the budget are not, unless
+    `precious`.
 
     Args:
         count: number of rows.
@@ -94,11 +97,12 @@ class Rows:
         if self._file is not None:
             try:
                 self._file.seek(self._start + index * self._row_bytes)
-                self._file.write(row.numpy().tobytes())
+                write_all(self._file, row.numpy())
                 self._on_disk.add(index)
+                return
             except OSError as error:
                 self._fail(error)
-        if len(self._memory) < self._room or (self._precious and self._file is None):
+        if self._precious or len(self._memory) < self._room:
             self._memory[index] = row
 
     def adopt(self, indices: Iterable[int]) -> None:
@@ -162,6 +166,17 @@ class Rows:
             self._file.close()
         self._file = None
         self._on_failure(error)
+
+
+def write_all(file: IO[bytes], data: np.ndarray) -> None:
+    """Writes all bytes into an unbuffered file, which may take but a part at once, as where the disk is about to fill.
+
+    Raises:
+        OSError: they do not all fit.
+    """
+    rest = memoryview(data.reshape(-1).view(np.uint8))
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _head(path: Path, length: int) -> bytes:

@@ -22,7 +22,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..prefix.storage import SUFFIX, put_whole
 from .rows import Rows
+from .shelf import Shelf
 
 TABLE = "run"
 KEPT_UNFINISHED = 3
@@ -51,6 +53,7 @@ class RunFolder:
         self.path = None if root is None else root / key
         self._lock: IO[bytes] | None = None
         self._rows: list[Rows] = []
+        self._shelves: list[Shelf] = []
         if self.path is not None:
             try:
                 if owner:
@@ -71,10 +74,15 @@ class RunFolder:
 
     def rows(self, name: str, count: int, shape: Iterable[int], known: Iterable[int] = (), **options: Any) -> Rows:
         """The rows of a file of this folder; see `Rows`."""
-        path = self.path / f"{name}.safetensors" if self.path is not None else None
+        path = self.path / f"{name}{SUFFIX}" if self.path is not None else None
         rows = Rows(count, shape, path, known, on_failure=self._give_up, **options)
         self._rows.append(rows)
         return rows
+
+    def shelf(self) -> Shelf:
+        """A shelf in this folder, for as long as it is open."""
+        self._shelves.append(Shelf(self.path))
+        return self._shelves[-1]
 
     def save(self, name: str, tensors: Mapping[str, Tensor], table: Mapping[str, Any]) -> None:
         """Replaces what was saved under a name, whole or not at all. Rows it speaks of must have been put.
@@ -88,13 +96,8 @@ class RunFolder:
         if not self._owner:
             return
         data = safetensors.torch.save(dict(tensors), metadata={TABLE: json.dumps(table)})
-        temporary = self.path / f"{name}.tmp"
         try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path / f"{name}.safetensors")
+            put_whole(data, self.path / f"{name}{SUFFIX}", overwrite=True)
         except OSError as error:
             self._give_up(error)
 
@@ -104,7 +107,7 @@ class RunFolder:
             return None
         try:
             # The host runs nodes in inference mode, where the optimizer could not go on with what was read.
-            with torch.inference_mode(False), safe_open(self.path / f"{name}.safetensors", "pt") as file:
+            with torch.inference_mode(False), safe_open(self.path / f"{name}{SUFFIX}", "pt") as file:
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
                 return tensors, json.loads(file.metadata()[TABLE])
         except (OSError, SafetensorError, ValueError, KeyError, TypeError):
@@ -119,9 +122,10 @@ class RunFolder:
 
     def close(self) -> None:
         """Lets go of all files, which stay."""
-        for rows in self._rows:
-            rows.close()
+        for kept in (*self._rows, *self._shelves):
+            kept.close()
         self._rows.clear()
+        self._shelves.clear()
         if self._lock is not None:
             self._lock.close()
         self._lock = self.path = None

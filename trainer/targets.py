@@ -9,15 +9,13 @@ import torch
 from torch import Tensor
 
 from .data import Pair, Pictures
-from .denoiser import Conditioning, Denoiser
+from .denoiser import Denoiser
 from .objective import beyond
+from .plain_text import PlainText
 from .portions import Portions
 from .rows import Rows
 from .schedule import stratified_times
 from .seeds import generator as seeded
-
-CONDITIONINGS_KEPT = 256
-"""Encoded prompts without prefix that are kept; the one longest unused makes room."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +58,7 @@ class TargetPool:
         predictions: where the teacher's answers are kept, one row a slot.
         portions: how many the teacher is asked at once.
         overshoot: see `objective.beyond`.
+        plain: what prompts say without a prefix.
     """
 
     def __init__(
@@ -71,6 +70,7 @@ class TargetPool:
         predictions: Rows | None = None,
         portions: Portions | None = None,
         overshoot: float = 0.0,
+        plain: PlainText | None = None,
     ) -> None:
         count = len(pictures.pairs) * noisings
         self.predictions = Rows(count, denoiser.latent_shape) if predictions is None else predictions
@@ -81,13 +81,22 @@ class TargetPool:
         self._seed = seed
         self._overshoot = overshoot
         self._times = stratified_times(count, seeded(seed, "times"))
-        self._encoded: dict[str, Conditioning] = {}
+        self._plain = plain or PlainText(denoiser)
         kinds = torch.tensor([pair.names_somebody for pair in pictures.pairs]).repeat_interleave(noisings)
         self._slots = {kind: torch.nonzero(kinds == kind).flatten() for kind in (True, False)}
 
     def slots(self, names_somebody: bool) -> Tensor:
         """The slots `[n]` of the pictures that name somebody, or of the others."""
         return self._slots[names_somebody]
+
+    def read(self, slots: Sequence[int], portions: Portions) -> None:
+        """Encodes what the teacher is going to be told about those of these slots that it was never asked for."""
+        prompts: dict[str, None] = {}
+        for slot in slots:
+            if slot not in self.predictions:
+                pair = self._pair(slot)
+                prompts |= dict.fromkeys([pair.teacher, *([pair.student] if self._overshoots(pair) else [])])
+        portions.work(self._plain.prepare, list(prompts))
 
     def prepare(self, slots: Sequence[int]) -> None:
         """Asks the teacher for these slots, and keeps the answers."""
@@ -122,6 +131,9 @@ class TargetPool:
     def _pair(self, slot: int) -> Pair:
         return self._pictures.pairs[slot // self._noisings]
 
+    def _overshoots(self, pair: Pair) -> bool:
+        return pair.names_somebody and self._overshoot > 0
+
     def _noised(self, slots: Sequence[int]) -> tuple[Tensor, Tensor]:
         latents = torch.stack([self._pictures.latents[slot // self._noisings] for slot in slots])
         noise = torch.stack([self._noise(slot, latents[0].shape) for slot in slots])
@@ -133,30 +145,18 @@ class TargetPool:
         """The teacher's predictions; past them for who is named, see `objective.beyond`."""
         noised, times = self._noised(slots)
         answers = self._predict(noised, times, [self._pair(slot).teacher for slot in slots])
-        named = [index for index, slot in enumerate(slots) if self._pair(slot).names_somebody]
-        if named and self._overshoot:
+        named = [index for index, slot in enumerate(slots) if self._overshoots(self._pair(slot))]
+        if named:
             prompts = [self._pair(slots[index]).student for index in named]
             plain = self._predict(noised[named], times[named], prompts)
             answers[named] = beyond(answers[named], plain, self._overshoot)
         return answers
 
     def _predict(self, noised: Tensor, times: Tensor, prompts: Sequence[str]) -> Tensor:
-        conditioning = [self._conditioning(prompt) for prompt in prompts]
-        return self._denoiser.predict(noised, times, conditioning).float().cpu()
+        return self._denoiser.predict(noised, times, self._plain.of(prompts)).float().cpu()
 
     def _noise(self, slot: int, shape: torch.Size) -> Tensor:
         return torch.randn(shape, generator=seeded(self._seed, "noise", slot))
-
-    def _conditioning(self, prompt: str) -> Conditioning:
-        """Encoded alone, so that the last bit does not depend on what else was asked for."""
-        if prompt in self._encoded:
-            entry = self._encoded.pop(prompt)
-        else:
-            (entry,) = self._denoiser.encode([prompt])
-            while len(self._encoded) >= CONDITIONINGS_KEPT:
-                self._encoded.pop(next(iter(self._encoded)))
-        self._encoded[prompt] = entry
-        return entry
 
 
 def deal(slots: Tensor, count: int, seed: int, purpose: str, start: int) -> list[int]:
@@ -172,15 +172,21 @@ def deal(slots: Tensor, count: int, seed: int, purpose: str, start: int) -> list
     return dealt
 
 
-def slots_of_step(pool: TargetPool, batch_size: int, seed: int, step: int) -> list[int]:
-    """The slots of a step (from 0): half of them name somebody; an odd one out is of either kind in turn."""
-    odd = batch_size % 2
-    names = batch_size // 2 + (odd if step % 2 == 0 else 0)
-    before = step * (batch_size // 2) + odd * ((step + 1) // 2)
-    others_before = step * batch_size - before
+def slots_of_steps(pool: TargetPool, batch_size: int, seed: int, step: int, count: int = 1) -> list[int]:
+    """The slots of some steps, the first of which is `step` (from 0), those that name somebody first.
+
+    Half of each step's do; an odd one out is of either kind in turn.
+    """
+    of_all, before = step * batch_size, _named_before(step, batch_size)
+    names = _named_before(step + count, batch_size) - before
     return deal(pool.slots(True), names, seed, "named", before) + deal(
-        pool.slots(False), batch_size - names, seed, "general", others_before
+        pool.slots(False), count * batch_size - names, seed, "general", of_all - before
     )
+
+
+def _named_before(step: int, batch_size: int) -> int:
+    """How many of the slots of the steps before this one name somebody."""
+    return step * (batch_size // 2) + batch_size % 2 * ((step + 1) // 2)
 
 
 def _joined(parts: Sequence[Tensor]) -> Sequence[Tensor]:

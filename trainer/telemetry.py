@@ -161,12 +161,12 @@ class Telemetry:
 
     def note(self, progress: Progress) -> None:
         """The run is so far."""
-        state, done, of = _stage(progress)
+        stage = progress.stage
         with self._lock:
-            if state != self._state:
-                self._state, self._left = state, TimeLeft(self._clock)
-            self._done, self._of = done, of
-            self._left.mark(done)
+            if stage.name != self._state:
+                self._state, self._left = stage.name, TimeLeft(self._clock)
+            self._done, self._of = stage.done, stage.of
+            self._left.mark(stage.done)
             self._curve.extend(progress.history)
             self._score = progress.score or self._score
             self.version += 1
@@ -217,16 +217,6 @@ class Telemetry:
             "score": self._score and dict(zip(SCORE, self._score, strict=True)),
             "picture": shown and {"number": self._pictures, "people": shown.people, "held_out": shown.held_out},
         }
-
-
-def _stage(progress: Progress) -> tuple[str, int, int]:
-    """What the run is at, how much of that is done, and of how much."""
-    pictures, text_steps, steps = progress.of
-    if progress.steps:
-        return "learning", progress.steps, steps
-    if progress.text_steps:
-        return "reading", progress.text_steps, text_steps
-    return "drawing", progress.pictures, pictures
 
 
 def _mean(total: float, count: float) -> float | None:

@@ -16,10 +16,12 @@ from torch import Tensor
 from .data import Pair
 from .denoiser import Denoiser, TextStates, Vectors
 from .objective import beyond
+from .plain_text import PlainText
 from .portions import Portions
 from .schedule import rate_factor
 from .seeds import generator as seeded
 from .settings import TrainingSettings
+from .state import RunState
 from .team import ALONE, Team, share
 
 PAIRS_OF_A_KIND = 12
@@ -30,9 +32,6 @@ RATE = 0.67
 
 WARM_UP = 0.05
 
-PROMPTS_KEPT = 512
-"""Prompts whose plain states are remembered: some 300 MB for SDXL."""
-
 SHARED_WEIGHT = 0.5
 """Of words that both prompts end in, against the padding after them."""
 
@@ -40,35 +39,44 @@ GENERAL_WEIGHT = 2.0
 """Of prompts that name nobody, against those that do."""
 
 
+def start_of(vectors: dict[str, Tensor]) -> RunState:
+    """The state before the first step: the vectors themselves, with an optimizer of its own."""
+    groups = [{"params": [vector], "peak": RATE * float(vector.detach().std())} for vector in vectors.values()]
+    return RunState(vectors, torch.optim.Adam(groups))
+
+
+def can_start(denoiser: Denoiser, pairs: Sequence[Pair], settings: TrainingSettings, plain: PlainText) -> bool:
+    """Whether there is anything to do: text encoders other than CLIPs cannot be compared so."""
+    if not settings.text_steps or len({pair.names_somebody for pair in pairs}) < 2:
+        return False
+    prompts = [pairs[0].teacher]
+    return denoiser.text_states(prompts, plain.of(prompts)) is not None
+
+
 def warm_start(
     denoiser: Denoiser,
-    vectors: Vectors,
+    state: RunState,
     pairs: Sequence[Pair],
     settings: TrainingSettings,
     portions: Portions,
+    plain: PlainText,
     report: Callable[[int], None] = lambda step: None,
     team: Team = ALONE,
-) -> bool:
-    """Moves the vectors `settings.text_steps` steps in place; inside `Denoiser.gradients` only.
+) -> None:
+    """Moves the state's vectors to `settings.text_steps` in place; inside `Denoiser.gradients`, if one `can_start`.
 
     Args:
+        state: see `start_of`; one that was broken off goes on where it was.
         pairs: what the prefix is learned on, of both kinds.
         portions: how many prompts are encoded at once.
+        plain: what prompts say without a prefix.
         report: called after every step with the number of steps made; may raise to break off.
         team: among whom a step's pairs are dealt out.
-
-    Returns:
-        Whether it did. Text encoders other than CLIPs cannot be compared so: there the vectors stay as they are.
     """
     kinds = [[pair for pair in pairs if pair.names_somebody is kind] for kind in (True, False)]
-    if not settings.text_steps or not all(kinds) or denoiser.text_states([pairs[0].teacher]) is None:
-        return False
-    plain = PlainStates(denoiser)
-    parameters = tuple(vectors.values())
-    rates = [RATE * float(vector.detach().std()) for vector in parameters]
-    optimizer = torch.optim.Adam([{"params": [vector]} for vector in parameters])
-    for step in range(settings.text_steps):
-        choices = seeded(settings.seed, "warm start", step)
+    parameters = tuple(state.vectors.values())
+    while state.step < settings.text_steps:
+        choices = seeded(settings.seed, "warm start", state.step)
         chosen = [
             kind[index]
             for kind in kinds
@@ -76,38 +84,22 @@ def warm_start(
         ]
 
         def gradient_of(part: Sequence[Pair], count: int = len(chosen)) -> tuple[Tensor, ...] | None:
-            loss = _loss(denoiser, vectors, part, plain, settings.overshoot)
+            loss = _loss(denoiser, state.vectors, part, plain, settings.overshoot)
             return None if loss is None else torch.autograd.grad(loss / count, parameters)
 
         gradients = [gradient for gradient in portions.work(gradient_of, share(team, chosen)) if gradient is not None]
         own = [sum(of_vector) for of_vector in zip(*gradients, strict=True)] or list(map(torch.zeros_like, parameters))
         *summed, compared = team.summed([*own, torch.tensor(float(len(gradients)))])
         if compared and all(bool(torch.isfinite(gradient).all()) for gradient in summed):
-            for group, vector, rate, gradient in zip(optimizer.param_groups, parameters, rates, summed, strict=True):
-                group["lr"] = rate * rate_factor(step, settings.text_steps, WARM_UP)
+            factor = rate_factor(state.step, settings.text_steps, WARM_UP)
+            for group, vector, gradient in zip(state.optimizer.param_groups, parameters, summed, strict=True):
+                group["lr"] = group["peak"] * factor
                 vector.grad = gradient.to(vector)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        report(step + 1)
-    return True
-
-
-class PlainStates:
-    """What prompts say without the prefix: each is encoded once, as long as there is room to remember it."""
-
-    def __init__(self, denoiser: Denoiser) -> None:
-        self._denoiser = denoiser
-        self._known: dict[str, TextStates | None] = {}
-
-    @torch.no_grad()
-    def of(self, prompts: Sequence[str]) -> list[TextStates | None]:
-        """The states of each prompt."""
-        unknown = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._known]
-        fresh = dict(zip(unknown, self._denoiser.text_states(unknown), strict=True)) if unknown else {}
-        found = [self._known[prompt] if prompt in self._known else fresh[prompt] for prompt in prompts]
-        room = max(0, PROMPTS_KEPT - len(self._known))
-        self._known |= {prompt: fresh[prompt] for prompt in unknown[:room]}
-        return found
+            state.optimizer.step()
+            state.optimizer.zero_grad(set_to_none=True)
+        state.step += 1
+        state.portion = portions.size
+        report(state.step)
 
 
 def text_distance(student: TextStates, goal: Tensor, teacher: TextStates) -> Tensor:
@@ -128,12 +120,14 @@ def text_distance(student: TextStates, goal: Tensor, teacher: TextStates) -> Ten
 
 
 def _loss(
-    denoiser: Denoiser, vectors: Vectors, pairs: Sequence[Pair], plain: PlainStates, overshoot: float
+    denoiser: Denoiser, vectors: Vectors, pairs: Sequence[Pair], plain: PlainText, overshoot: float
 ) -> Tensor | None:
     """The summed loss of some pairs; None if none of them can be compared."""
-    teachers = plain.of([pair.teacher for pair in pairs])
-    names = plain.of([pair.student for pair in pairs])
-    students = denoiser.text_states([pair.student for pair in pairs], vectors)
+    told, named = [pair.teacher for pair in pairs], [pair.student for pair in pairs]
+    teachers = denoiser.text_states(told, plain.of(told))
+    names = denoiser.text_states(named, plain.of(named))
+    length = len(next(iter(vectors.values())))
+    students = denoiser.text_states(named, denoiser.encode(named, vectors), length)
     losses = []
     for pair, student, teacher, named in zip(pairs, students, teachers, names, strict=True):
         if student is None or teacher is None or named is None:

@@ -97,6 +97,59 @@ def test_a_run_that_is_killed_ends_with_the_same_prefix_to_the_last_bit(
     assert whole.learned.scores == again.scores and whole.learned.best == again.best
 
 
+WARM = dataclasses.replace(SETTINGS, text_steps=7, snapshot_every=3)
+
+
+def test_a_run_that_is_killed_in_the_warm_start_goes_on_within_it(denoiser: Any, tmp_path: Path) -> None:
+    runs, killed = tmp_path / "runs", tmp_path / "killed"
+
+    def copy(progress: Progress) -> None:
+        if progress.text_steps == 5 and not killed.exists():
+            shutil.copytree(runs, killed)
+
+    whole = learn(denoiser, runs, WARM, report=copy)
+    made: list[int] = []
+    again = learn(denoiser, killed, WARM, report=lambda progress: made.append(progress.text_steps))
+    assert [step for step in dict.fromkeys(made) if step] == [4, 5, 6, 7]
+    assert same(whole, again) and same(whole, learn(denoiser, None, WARM))
+    assert "went on from step 3 of the warm start" in " ".join(again.notes)
+
+
+def test_a_warm_start_that_was_cancelled_goes_on_at_that_very_step(denoiser: Any, tmp_path: Path) -> None:
+    def cancel(progress: Progress) -> None:
+        if progress.text_steps == 5:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        learn(denoiser, tmp_path, WARM, report=cancel)
+    made: list[int] = []
+    again = learn(denoiser, tmp_path, WARM, report=lambda progress: made.append(progress.text_steps))
+    assert [step for step in dict.fromkeys(made) if step] == [6, 7] and same(again, learn(denoiser, None, WARM))
+
+
+def test_text_is_encoded_before_the_steps_each_prompt_alone_and_once(denoiser: Any, tmp_path: Path) -> None:
+    plain: list[tuple[str, ...]] = []
+    encode = denoiser.encode
+    before = {}
+
+    def watched(prompts: Any, vectors: Any = None) -> Any:
+        if vectors is None:
+            plain.append(tuple(prompts))
+        return encode(prompts, vectors)
+
+    def look(progress: Progress) -> None:
+        if not progress.text_steps:
+            plain.clear()  # What was drawn until now was encoded for the sampler.
+        before[progress.steps] = len(plain)
+
+    denoiser.encode = watched
+    settings = dataclasses.replace(SETTINGS, steps=9, noisings_per_picture=8)
+    learn(denoiser, tmp_path, settings, report=look)
+    assert before[1] == before[9] > 0
+    told = plain[: before[9]]
+    assert all(len(prompts) == 1 for prompts in told) and len(set(told)) == len(told)
+
+
 def test_pictures_that_were_drawn_are_not_drawn_again(denoiser: Any, whole: Whole, tmp_path: Path) -> None:
     seen: list[Progress] = []
     again = learn(denoiser, whole.killed("drawing", tmp_path), report=seen.append)

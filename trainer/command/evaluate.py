@@ -14,7 +14,7 @@ from .model import load_denoiser
 from .options import add_model, add_size
 
 if TYPE_CHECKING:
-    from ...faces.recognizer import Place, Recognizer
+    from ...faces.recognizer import Place, Recognizer, Report
     from ..identities import Identity
 
 NAME = "evaluate"
@@ -66,7 +66,11 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         network.to(options.device or denoiser.device)
 
     with console.meter() as meter:
-        recognizer = _recognizer(options, place)
+
+        def download(received: int, of: int) -> None:
+            meter("downloading weights", received, of)
+
+        recognizer = _recognizer(options, place, download)
         evaluation = evaluate(
             denoiser,
             denoiser.decode,
@@ -77,7 +81,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             drawing={"steps": options.steps, "cfg": options.guidance, "sampler": "the pipeline's own"},
             runs=options.output / "runs",
             report=lambda done, total: meter("drawing and reading", done, total),
-            **optional_parts(options, recognizer, what.identities, options.weights, place),
+            **optional_parts(options, recognizer, what.identities, options.weights, place, download),
         )
     said: list[str] = []
     files = finish(evaluation, options, what, said.append)
@@ -86,14 +90,14 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     }
 
 
-def _recognizer(options: argparse.Namespace, place: Place) -> Recognizer:
+def _recognizer(options: argparse.Namespace, place: Place, report: Report) -> Recognizer:
     if options.recognizer == DEMO:
         from ...demo.recognizer import DemoRecognizer
 
         return DemoRecognizer()
     from ...faces.facenet import load_facenet
 
-    return load_facenet([options.weights], place, lambda received, of: None)
+    return load_facenet([options.weights], place, report)
 
 
 def _usual_people(recognizer: str) -> Sequence[Identity]:

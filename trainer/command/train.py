@@ -46,6 +46,13 @@ model or a setting has changed. Several GPUs: accelerate launch --num_processes 
 RUNS = ".anonymize-faces-runs"
 """Folder of unfinished runs, beside the output."""
 
+STAGES = {
+    "drawing": "drawing what to learn from",
+    "reading": "learning from the text encoder",
+    "learning": "learning",
+}
+"""What a person is told of a run's stages."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments. None has a default: see `settings_file`."""
@@ -123,15 +130,11 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 
 def show(meter: Meter, progress: Progress) -> None:
     """How far a run is."""
-    pictures, text_steps, steps = progress.of
-    if progress.steps:
-        losses = progress.losses
-        text = f"learning, losses {losses.identities:.4f} and {losses.general:.4f}"
-        meter(text, progress.steps, steps)
-    elif progress.text_steps:
-        meter("learning from the text encoder", progress.text_steps, text_steps)
-    else:
-        meter("drawing what to learn from", progress.pictures, pictures)
+    stage, losses = progress.stage, progress.losses
+    text = STAGES[stage.name]
+    if losses is not None:
+        text += f", losses {losses.identities:.4f} and {losses.general:.4f}"
+    meter(text, stage.done, stage.of)
 
 
 def _require(options: argparse.Namespace) -> None:

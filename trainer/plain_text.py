@@ -1,0 +1,34 @@
+"""Without this module the same prompts would be encoded again and again: their conditionings without a prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from .denoiser import Conditioning, Denoiser
+from .shelf import Shelf
+
+
+class PlainText:
+    """What the text encoders make of prompts without a prefix; each is encoded once, as long as the shelf has room.
+
+    A prompt is encoded alone, so that not even the last bit depends on what else was asked for.
+    """
+
+    def __init__(self, denoiser: Denoiser, shelf: Shelf | None = None) -> None:
+        self._denoiser = denoiser
+        self._shelf = shelf or Shelf()
+
+    @torch.no_grad()
+    def of(self, prompts: Sequence[str]) -> Conditioning:
+        """Their conditionings; inside `Denoiser.gradients` only."""
+        return self._shelf.values(prompts, self._encode)
+
+    @torch.no_grad()
+    def prepare(self, prompts: Sequence[str]) -> None:
+        """Encodes them ahead, where all can be kept; inside `Denoiser.gradients` only."""
+        self._shelf.prepare(prompts, self._encode)
+
+    def _encode(self, prompts: Sequence[str]) -> Conditioning:
+        return [entry for prompt in prompts for entry in self._denoiser.encode([prompt])]
