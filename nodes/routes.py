@@ -23,9 +23,9 @@ from ..prefix import (
     PrefixNameError,
     library,
 )
+from ..prefix.enforced_setting import Enforcement
 from ..prefix.provenance import family_title
 from ..prefix.storage import MAX_FILE_BYTES
-from .enforced_setting import Enforcement
 from .running import RUNNING
 from .training_routes import register_training_routes
 
