@@ -77,7 +77,7 @@ class Host:
 @contextmanager
 def host(folder: Path, kind: str = "forge", family: str = "sd1") -> Iterator[Host]:
     """A host of a kind, `forge` or `automatic`, with a small checkpoint, that loads the script as hosts do."""
-    made = _modules(folder, kind)
+    made = modules_of(folder, kind)
     before = dict(sys.modules)
     for name in [n for n in sys.modules if n.partition(".")[0] in ("modules", "backend", PACKAGE)]:
         del sys.modules[name]
@@ -152,7 +152,8 @@ def _module(name: str, **contents: Any) -> ModuleType:
     return module
 
 
-def _modules(folder: Path, kind: str) -> Host:
+def modules_of(folder: Path, kind: str) -> Host:
+    """The host's modules, before it has loaded any script."""
     names = (
         "patches paths scripts processing shared script_callbacks prompt_parser sd_hijack_clip ui_common api".split()
     )
