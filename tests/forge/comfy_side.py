@@ -1,7 +1,8 @@
-"""Without this module there would be nothing to compare Forge with: ComfyUI's own text encoders, and Anonymize Faces."""
+"""Without this module there would be nothing to compare Forge with: ComfyUI's text encoders and Anonymize Faces."""
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -20,13 +21,17 @@ def write_reference(folder: Path) -> None:
 
     args.cpu = True
     from anonymize_faces.nodes.protected_clip import protect
-    from anonymize_faces.tests.families import FAMILIES, make_clip
+    from anonymize_faces.tests.families import FAMILIES, make_clip_of
 
     for family, keys in wanted.FAMILIES.items():
-        clip = make_clip(family)
+        made = FAMILIES[family]
+        if t5 := made.options.get("t5xxl_model_config"):  # Forge's T5 has heads that are together as wide as itself.
+            t5 = {**t5, "d_kv": t5["d_model"] // t5["num_heads"]}
+            made = dataclasses.replace(made, options={**made.options, "t5xxl_model_config": t5})
+        clip = make_clip_of(made, family)
         encoder = clip.cond_stage_model
         generator = torch.Generator().manual_seed(0)
-        widths = FAMILIES[family].widths
+        widths = made.widths
         vectors = {key: torch.randn(wanted.LENGTH, widths[key], generator=generator) for key in keys.split()}
         prefix = Prefix(vectors, PrefixRecord(family=family, fingerprint=""))
         save_prefix(prefix, folder / f"{family}.safetensors", overwrite=True)

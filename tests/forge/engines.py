@@ -1,9 +1,9 @@
-"""Without this script nobody would know that Forge's own engines get what ComfyUI's text encoders get: run by its Python.
+"""Without this script nobody would know that Forge's own engines get what ComfyUI's text encoders get.
 
     python engines.py FORGE_DIR FOLDER
 
-The engines, diffusion classes, tokenizers, T5 and the loader of scripts are Forge's; the text encoders are the small ones
-that `comfy_side` has written; denoiser and autoencoder, which read no prompts, are left out.
+Run by Forge's Python. The engines, diffusion classes, tokenizers, T5 and the loader of scripts are Forge's; the text
+encoders are the small ones that `comfy_side` has written; denoiser and autoencoder, which read no prompts, are left out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ REPOSITORIES = {
     "sd3": "stabilityai/stable-diffusion-3-medium-diffusers",
 }
 CLIP_SIZES = {"num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
-T5_SIZES = {"num_layers": 1, "num_heads": 2, "d_ff": 32, "d_kv": 8}
+T5_SIZES = {"num_layers": 1, "num_heads": 2, "d_ff": 32}
 
 
 def main(forge: Path, folder: Path) -> None:
@@ -35,8 +35,9 @@ def main(forge: Path, folder: Path) -> None:
     boot(forge, folder / "forge data")
     import safetensors.torch
     import torch
-    from modules import script_loading
+    from modules import script_loading, shared
 
+    shared.opts.data["sd3_enable_t5"] = True
     script = script_loading.load_module(str(ROOT / "scripts" / "anonymize_faces.py"))
     protection, load_prefix = script.part("protection"), sys.modules[f"{script.PACKAGE}.prefix"].load_prefix
     for family in wanted.FAMILIES:
@@ -52,9 +53,9 @@ def main(forge: Path, folder: Path) -> None:
             guarded = protection.Protection(family, prefix, strength)
             guarded.require_model(model)
             for name, prompt in (wanted.PLAIN | wanted.EMPHASIS).items():
-                with torch.inference_mode(), wanted.entering(models) as seen:
-                    with script.GUARD.scope(protection.Wish(guarded)):
-                        conditioning = model.get_learned_conditioning([prompt])
+                scope = script.GUARD.scope(protection.Wish(guarded))
+                with torch.inference_mode(), scope, wanted.entering(models) as seen:
+                    conditioning = model.get_learned_conditioning([prompt])
                 compare(family, f"{name}.{strength}", name in wanted.PLAIN, reference, seen, conditioning)
 
 

@@ -1,4 +1,4 @@
-"""Without this module ComfyUI's and Forge's side would not compare the same things. Both import it; it imports neither."""
+"""Without this module ComfyUI's and Forge's side would not compare the same things."""
 
 from __future__ import annotations
 
