@@ -3,7 +3,7 @@
     python engines.py FORGE_DIR FOLDER
 
 Run by Forge's Python. The engines, diffusion classes, tokenizers, T5 and the loader of scripts are Forge's; the text
-encoders are the small ones that `comfy_side` has written; denoiser and autoencoder, which read no prompts, are left out.
+encoders are small, with the weights that `comfy_side` has written; denoiser and autoencoder are left out.
 """
 
 from __future__ import annotations
@@ -63,8 +63,7 @@ def compare(family: str, at: str, whole: bool, reference: Any, seen: Any, condit
     """What enters each encoder, in any order, and what comes out where both hosts treat it alike."""
     for key, rows in seen.items():
         theirs = [value for name, value in reference.items() if name.startswith(f"entering.{at}.{key}.")]
-        length = min(theirs[0].shape[0], rows[0].shape[0])
-        distances = [[float((one[:length] - other[:length]).abs().max()) for other in theirs] for one in rows]
+        distances = [[distance(one, other) for other in theirs] for one in rows]
         matched = {row.index(min(row)) for row in distances}
         # For words with emphasis ComfyUI encodes a blank prompt too, in each of its passes.
         blanks = 0 if whole else (1 if at.endswith(".1.0") else 2)
@@ -77,6 +76,12 @@ def compare(family: str, at: str, whole: bool, reference: Any, seen: Any, condit
     if whole and family in ("sdxl", "flux"):
         pooled = reference[f"pooled.{at}"]
         report(family, f"{at}: pooled", float((conditioning["vector"][:, : pooled.shape[1]] - pooled).abs().max()))
+
+
+def distance(one: Any, other: Any) -> float:
+    """The largest difference, as far as both reach: the hosts pad prompts for T5 to different lengths."""
+    length = min(len(one), len(other))
+    return float((one[:length] - other[:length]).abs().max())
 
 
 def report(family: str, what: str, difference: float, **more: Any) -> None:
