@@ -57,13 +57,14 @@ class Encoder:
         """Whether it reads prompts in chunks of one length."""
         return isinstance(family_of(self.key), ClipChunks)
 
-    def frame(self, length: int) -> Frame:
-        """What stands around the words in a chunk of that length."""
+    def frame(self, length: int | None = None) -> Frame:
+        """What stands around the words in a chunk padded to that length, which is the host's own for None."""
         if self.is_clip:
             # Where padding is another token than the end, the host puts it in later.
             end = (self.engine.id_end, 1.0)
             return Frame(blank={self.key: [[(self.engine.id_start, 1.0), end, end]]})
-        return Frame(streams={self.key: Surroundings((), 1, self.engine.id_pad, 0, length)})
+        padded = self.engine.min_length if length is None else length
+        return Frame(streams={self.key: Surroundings((), 1, self.engine.id_pad, 0, padded)})
 
     def cut(self, tokenize_line: Callable[[Any, str], tuple[list[Any], int]], line: str, room: int) -> Any:
         """The host's own chunks of a prompt, cut so that `room` vectors find room in each.
@@ -94,7 +95,7 @@ class Encoder:
         if self.is_clip:
             start, end = self.engine.id_start, self.engine.id_end
             blank = [(token, 1.0) for token in [start, *[end] * (self.engine.chunk_length + 1)]]
-            inject({self.key: [blank]}, vectors, self.frame(len(blank)), [self.key])
+            inject({self.key: [blank]}, vectors, self.frame(), [self.key])
 
 
 def encoder_of(engine: Any) -> Encoder:

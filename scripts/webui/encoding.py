@@ -92,7 +92,7 @@ def _with_prefix(encoder: Encoder, vectors: Any, chunk: Chunk) -> Chunk:
 
 
 def _without_prefix(encoder: Encoder, vectors: Any, chunk: Chunk) -> Chunk:
-    return eject({encoder.key: [chunk]}, vectors, encoder.frame(len(chunk)), [encoder.key])[encoder.key][0]
+    return eject({encoder.key: [chunk]}, vectors, encoder.frame(), [encoder.key])[encoder.key][0]
 
 
 def _read(process_tokens: Callable[..., Any], encoder: Encoder, chunks: Sequence[Chunk]) -> Tensor:

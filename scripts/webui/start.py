@@ -34,7 +34,7 @@ def start() -> Guard:
         protect_encoding(guard, patch)
     except (ImportError, AttributeError) as error:
         reason = (
-            f"Anonymize Faces cannot protect anything in this host ({error}): it needs Forge, or Automatic1111 1.6 or"
+            f"Anonymize Faces cannot protect anything in this host ({error}): it needs Forge, or Automatic1111 1.10 or"
             " newer."
         )
         if guard.enforcement is not None:

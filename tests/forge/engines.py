@@ -25,6 +25,7 @@ REPOSITORIES = {
     "sdxl": "stabilityai/stable-diffusion-xl-base-1.0",
     "flux": "black-forest-labs/FLUX.1-dev",
     "sd3": "stabilityai/stable-diffusion-3-medium-diffusers",
+    "chroma": "Chroma",
 }
 CLIP_SIZES = {"num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
 T5_SIZES = {"num_layers": 1, "num_heads": 2, "d_ff": 32}
@@ -71,7 +72,7 @@ def compare(family: str, at: str, whole: bool, reference: Any, seen: Any, condit
         report(family, f"{at}: enters {key}", max(map(min, distances)) if alike else math.inf, chunks=len(rows))
     states = conditioning["crossattn"] if isinstance(conditioning, dict) else conditioning
     theirs = reference[f"states.{at}"]
-    if whole and family in ("sd1", "sdxl", "flux"):
+    if whole and family in ("sd1", "sdxl", "flux", "chroma"):
         report(family, f"{at}: conditioning", float((states - theirs).abs().max()))
     if whole and family in ("sdxl", "flux"):
         pooled = reference[f"pooled.{at}"]
@@ -92,7 +93,7 @@ def report(family: str, what: str, difference: float, **more: Any) -> None:
 def make_model(family: str, weights: dict[str, Any]) -> Any:
     """Forge's own diffusion class of a family, with small text encoders."""
     from backend import args
-    from backend.diffusion_engine import flux, sd15, sd20, sd35, sdxl
+    from backend.diffusion_engine import chroma, flux, sd15, sd20, sd35, sdxl
 
     module, cls = {
         "sd1": (sd15, "StableDiffusion"),
@@ -100,6 +101,7 @@ def make_model(family: str, weights: dict[str, Any]) -> Any:
         "sdxl": (sdxl, "StableDiffusionXL"),
         "flux": (flux, "Flux"),
         "sd3": (sd35, "StableDiffusion3"),
+        "chroma": (chroma, "Chroma"),
     }[family]
     module.VAE = lambda model: None
     module.UnetPatcher = SimpleNamespace(from_model=lambda **parts: None)

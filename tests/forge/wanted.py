@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 ATTRIBUTES = {"l": "clip_l", "g": "clip_g", "h": "clip_h", "t5xxl": "t5xxl"}
-FAMILIES = {"sd1": "l", "sd2": "h", "sdxl": "l g", "flux": "l t5xxl", "sd3": "l g t5xxl"}
+FAMILIES = {"sd1": "l", "sd2": "h", "sdxl": "l g", "flux": "l t5xxl", "sd3": "l g t5xxl", "chroma": "t5xxl"}
 LENGTH = 10
 PLAIN = {
     "short": "a portrait of Ada Lovelace",

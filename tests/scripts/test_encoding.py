@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from anonymize_faces.prefix import inject_text
+from anonymize_faces.prefix import blend, inject_text
 from anonymize_faces.tests.scripts.conftest import prefix
 from anonymize_faces.tests.scripts.host import Host
 
@@ -209,10 +209,15 @@ def test_t5_reads_the_prefix_first_and_padding_gives_way(open_host):
     assert longer["crossattn"].shape[0] == 259, "249 tokens and 10 vectors no longer fit into 256"
 
 
-def test_at_half_strength_t5_moves_too(open_host):
+@pytest.mark.parametrize("padded", [256, 1])
+def test_at_half_strength_t5_moves_too(open_host, padded):
     made = open_host("forge", "flux")
+    made.shared.sd_model.readers["t5xxl"].min_length = padded  # Chroma's prompts are not padded
     plain, half, full = (draw(made, SHORT, (True, "people.safetensors", strength)) for strength in (0, 0.5, 1))
-    torch.testing.assert_close(half["crossattn"], (plain["crossattn"] + full["crossattn"]) / 2)
+    plain, half, full = (conditioning["crossattn"] for conditioning in (plain, half, full))
+    assert len(full) - len(plain) == (0 if padded == 256 else 10)
+    (expected, *_) = blend((plain[None], None), (full[None], None), 0.5)
+    torch.testing.assert_close(half, expected[0])
 
 
 @pytest.mark.parametrize("kind", KINDS)
