@@ -5,12 +5,15 @@ facenet-pytorch without its pins (they would take torch, numpy and Pillow years 
 none. It never changes or removes a version that is installed, and takes back what it added if that does not work.
 Everything but measuring works without, so that is no reason for the Manager to call the extension broken: exit code 0.
 
+Automatic1111 and Forge run it at each start. Nothing is measured there, so there it does and says nothing.
+
 Standard library only; any Python that ComfyUI runs on, the embedded one of portable Windows builds too.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -33,6 +36,12 @@ IMPORT_SECONDS = 300
 
 class InstallFailed(Exception):
     """Something could not be installed; the message says why in a few words."""
+
+
+def in_web_ui() -> bool:
+    """Whether the launcher of Automatic1111 or Forge runs this: it puts its own folder on the path of modules."""
+    folders = [*os.environ.get("PYTHONPATH", "").split(os.pathsep), os.curdir]
+    return any(Path(folder, "modules", "launch_utils.py").is_file() for folder in folders if folder)
 
 
 def python() -> list[str]:
@@ -160,6 +169,8 @@ def main() -> int:
     parser.add_argument("--require", action="store_true", help="exit code 1 if measuring will not work")
     parser.add_argument("--remove", action="store_true", help=f"uninstall {FACENET} if this script installed it")
     options = parser.parse_args()
+    if in_web_ui() and not (options.require or options.remove):
+        return 0
     again = f'"{sys.executable}" "{Path(__file__).resolve()}"'
     if options.remove:
         try:

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .enforced_setting import FILE, Enforcement, read_enforcement
+from ..prefix.enforced_setting import FILE, Enforcement, read_enforcement
 from .rewriting import FOREIGN, HOST, OWN, SERVICE, Kind, Refused, rewrite
 
 _EXTENSION = Path(__file__).resolve().parents[1]

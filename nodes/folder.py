@@ -10,8 +10,6 @@ import folder_paths
 from ..prefix import PrefixFileError, library, read_whole
 
 FOLDER = "anonymization_prefixes"
-NONE_YET = "(no prefix files yet)"
-"""What a file list shows while there is nothing to choose from."""
 
 
 def prefix_files() -> list[str]:
@@ -25,7 +23,7 @@ def prefix_files() -> list[str]:
 
 def file_choices() -> list[str]:
     """Options for a file list: the prefix files, or one that says there are none."""
-    return prefix_files() or [NONE_YET]
+    return library.choices(prefix_folders())
 
 
 def find_file(name: str | None) -> Path:
@@ -34,12 +32,7 @@ def find_file(name: str | None) -> Path:
     Raises:
         PrefixFileError: nothing was chosen, there is no such file, or its name or a link leads out of the folder.
     """
-    if not name or name == NONE_YET:
-        raise PrefixFileError(
-            "There is no prefix to use: learn one with Train Anonymization Prefix, or put a prefix file into"
-            " models/anonymization_prefixes and choose it."
-        )
-    return library.find(prefix_folders(), name)
+    return library.chosen(prefix_folders(), name)
 
 
 def prefix_folders() -> list[Path]:

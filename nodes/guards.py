@@ -17,7 +17,7 @@ import torch
 from comfy_api.v0_0_2 import io
 
 from ..prefix import AnonymizationError, require_family
-from .enforced_setting import Enforcement
+from ..prefix.enforced_setting import Enforcement
 from .protected_clip import protect
 from .rewriting import GUARD, GUARD_OF_TYPE
 

@@ -22,7 +22,6 @@ from typing import Any
 from torch import Tensor
 
 from ..prefix import (
-    AnonymizationError,
     Frame,
     Prefix,
     PrefixMismatchError,
@@ -32,6 +31,7 @@ from ..prefix import (
     frame_of,
     inject_text,
     require_fit,
+    require_strength,
 )
 from ..trainer.text_encoders import embedding_table, text_encoders, vectors_for
 
@@ -58,8 +58,7 @@ def protect(
             "There is no text encoder to protect: the checkpoint carries none, so load one with a CLIP loader and"
             " connect that."
         )
-    if not 0.0 <= strength <= 1.0:
-        raise AnonymizationError(f"Strength {strength} is out of range: choose 0 (plain) to 1 (protected).")
+    require_strength(strength)
     protected = unprotect(clip)
     tokenizer, encoder = protected.tokenizer, protected.cond_stage_model
     encoders = text_encoders(encoder)

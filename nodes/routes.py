@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ..prefix import library
+from ..prefix.enforced_setting import Enforcement
 from ..prefix.provenance import family_title
 from ..prefix.storage import MAX_FILE_BYTES
-from .enforced_setting import Enforcement
 from .requests import OCTETS, Refusal, answering, bytes_of, json_answer, query_of, table_of, text_of
 from .running import RUNNING
 from .training_routes import register_training_routes

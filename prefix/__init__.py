@@ -1,6 +1,6 @@
 """Without this package nobody could say what a prefix is, how it is stored or how it enters a prompt."""
 
-from .blending import blend
+from .blending import blend, require_strength
 from .errors import (
     AnonymizationError,
     IdentityError,
@@ -64,6 +64,7 @@ __all__ = [
     "read_whole",
     "require_family",
     "require_fit",
+    "require_strength",
     "save_prefix",
     "save_textual_inversion",
     "scores_hold",

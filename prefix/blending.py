@@ -13,7 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .errors import PrefixMismatchError
+from .errors import AnonymizationError, PrefixMismatchError
+
+
+def require_strength(strength: float) -> None:
+    """Raises `AnonymizationError` unless this is a strength."""
+    if not 0.0 <= strength <= 1.0:
+        raise AnonymizationError(f"Strength {strength} is out of range: choose 0 (plain) to 1 (protected).")
 
 
 def blend(plain: tuple[Any, ...], protected: tuple[Any, ...], strength: float) -> tuple[Any, ...]:

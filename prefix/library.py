@@ -25,6 +25,9 @@ from .provenance import family_title, fits_family
 from .storage import MAX_FILE_BYTES, SUFFIX, move_whole, read_whole, write_whole
 from .value import PrefixRecord
 
+NONE_YET = "(no prefix files yet)"
+"""What a list of prefix files shows while there is nothing to choose from."""
+
 _CHANGES = threading.Lock()
 
 
@@ -79,6 +82,25 @@ class Entry:
 def names(roots: Sequence[Path]) -> list[str]:
     """Every prefix file, sub folders included. Hidden ones are left out, folders that are links are not entered."""
     return sorted({name for root in roots for name in _names_below(root)})
+
+
+def choices(roots: Sequence[Path]) -> list[str]:
+    """Options for a list of prefix files: their names, or one that says there are none."""
+    return names(roots) or [NONE_YET]
+
+
+def chosen(roots: Sequence[Path], name: str | None) -> Path:
+    """Where the file that was chosen from `choices` lies, links resolved.
+
+    Raises:
+        PrefixFileError: nothing was chosen, or as `find`.
+    """
+    if not name or name == NONE_YET:
+        raise PrefixFileError(
+            "There is no prefix to use: learn one with Train Anonymization Prefix, or put a prefix file into"
+            " models/anonymization_prefixes and choose it."
+        )
+    return find(roots, name)
 
 
 def find(roots: Sequence[Path], name: str) -> Path:

@@ -121,6 +121,17 @@ def test_a_python_that_is_not_the_hosts_is_refused(tmp_path, script):
     assert "the Python that starts ComfyUI" in sentence(done)
 
 
+def test_in_automatic1111_and_forge_where_nothing_is_measured_it_does_and_says_nothing(host_python, script, tmp_path):
+    web_ui = tmp_path / "web ui"
+    (web_ui / "modules").mkdir(parents=True)
+    (web_ui / "modules" / "launch_utils.py").touch()
+    before = host_python.packages()
+    done = host_python.run(script, PYTHONPATH=str(web_ui))
+    assert (done.stdout, done.returncode) == ("", 0)
+    assert host_python.packages() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"install.py", "web ui"}
+
+
 def test_requirements_are_empty_so_nothing_is_resolved_in_a_host():
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if line and not line.startswith("#")] == []

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..errors import PrefixMismatchError
 from ..injection import inject_text
+from ..placing import STAND_IN, put_in
 from ..tokens import Chunk, Entry
 from .families import STREAM
-
-STAND_IN = 0
-"""The word that is looked up where a vector stands, before the vector takes its place."""
 
 
 class TextOutput(NamedTuple):
@@ -113,7 +108,7 @@ class Part:
             for column, entry in enumerate(chunk)
             if isinstance(entry[0], Tensor)
         ]
-        with _put_in(self.table, places):
+        with put_in(self.table, places):
             if self.is_stream:
                 return TextOutput(self.model(inputs_embeds=self.table(numbers)).last_hidden_state, (), None)
             output = self.model(numbers, output_hidden_states=True)
@@ -124,23 +119,3 @@ class Part:
 def _marks(*tokens: int) -> list[Entry]:
     """Entries that are no words."""
     return [(token, 1.0, 0) for token in tokens]
-
-
-def _put_in(table: torch.nn.Embedding, places: Sequence[tuple[int, int, Tensor]]) -> AbstractContextManager[Any]:
-    """Inside, what the table looks up has these vectors in these places. Afterwards the table is as before."""
-    if not places:
-        return closing(SimpleNamespace(close=lambda: None))
-    rows, columns, vectors = zip(*places, strict=True)
-    for vector in vectors:
-        if vector.shape[-1] != table.embedding_dim:
-            raise PrefixMismatchError(
-                f"The prefix is {vector.shape[-1]} wide and this text encoder {table.embedding_dim}: choose a prefix"
-                " learned on a model of this family."
-            )
-
-    def replace(module: Any, arguments: Any, output: Tensor) -> Tensor:
-        where = tuple(torch.tensor(indices, device=output.device) for indices in (rows, columns))
-        return output.index_put(where, torch.stack(list(vectors)).to(output))
-
-    hook = table.register_forward_hook(replace)
-    return closing(SimpleNamespace(close=hook.remove))

@@ -12,9 +12,9 @@ import pytest
 import requests
 import torch
 
-from anonymize_faces.nodes.enforced_setting import read_enforcement
 from anonymize_faces.nodes.rewriting import FOREIGN, HOST, Kind, Refused, rewrite
 from anonymize_faces.prefix import save_prefix
+from anonymize_faces.prefix.enforced_setting import read_enforcement
 from anonymize_faces.tests.host.drawing import make_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
 

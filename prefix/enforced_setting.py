@@ -12,7 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..prefix import SUFFIXES, AnonymizationError, Prefix, library, load_prefix
+from . import library
+from .errors import AnonymizationError
+from .file import SUFFIXES, load_prefix
+from .value import Prefix
 
 VARIABLE = "ANONYMIZE_FACES_ENFORCE"
 TRUST_VARIABLE = "ANONYMIZE_FACES_TRUST"

@@ -1,0 +1,113 @@
+"""Without this module no prompt would carry the prefix in these hosts: it stands where tokens become conditioning.
+
+Both hosts cut a prompt into chunks with `tokenize_line` and encode each with `process_tokens`. The first is told of the
+smaller room, so that commas, BREAK and embeddings keep the host's own rules. The second puts the prefix in, whatever
+tokens come and wherever from: it is the only way into the text encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ...prefix import PrefixMismatchError, blend, eject, inject, require_fit
+from ...prefix.placing import put_in
+from ...prefix.tokens import Chunk
+from .encoders import Encoder, encoder_of
+from .protection import Guard
+from .rows import chunk_of, row_of
+
+Patch = Callable[[Any, str, Callable[[Callable[..., Any]], Callable[..., Any]]], None]
+"""Puts, for a function of an object, what the third argument makes of it."""
+
+
+def reading_classes() -> list[type]:
+    """The host's classes that have the two methods.
+
+    Raises:
+        ImportError, AttributeError: this is neither Forge nor Automatic1111 as we know them.
+    """
+    try:
+        from backend.text_processing.classic_engine import ClassicTextProcessingEngine
+    except ImportError:
+        from modules import sd_hijack_clip
+
+        parent = getattr(sd_hijack_clip, "TextConditionalModel", None)
+        return [parent or sd_hijack_clip.FrozenCLIPEmbedderWithCustomWordsBase]
+    from backend.text_processing.t5_engine import T5TextProcessingEngine
+
+    return [ClassicTextProcessingEngine, T5TextProcessingEngine]
+
+
+def protect_encoding(guard: Guard, patch: Patch) -> None:
+    """Puts the prefix into whatever the host's classes encode while the guard has one."""
+    for cls in reading_classes():
+        patch(cls, "tokenize_line", lambda plain: lambda *args, **kwargs: _cut(guard, plain, *args, **kwargs))
+        patch(cls, "process_tokens", lambda plain: lambda *args, **kwargs: _encode(guard, plain, *args, **kwargs))
+
+
+def _cut(guard: Guard, tokenize_line: Callable[..., Any], engine: Any, line: str) -> Any:
+    protection = guard.prefixing()
+    if protection is None:
+        return tokenize_line(engine, line)
+    return encoder_of(engine).cut(tokenize_line, line, protection.prefix.length)
+
+
+def _encode(
+    guard: Guard,
+    process_tokens: Callable[..., Any],
+    engine: Any,
+    tokens: Sequence[Sequence[int]],
+    weights: Sequence[Sequence[float]],
+) -> Any:
+    protection = guard.prefixing()
+    if protection is None:
+        return process_tokens(engine, tokens, weights)
+    encoder, vectors = encoder_of(engine), protection.prefix.vectors
+    require_fit(vectors, {encoder.key: encoder.width})
+    chunks = [_with_prefix(encoder, vectors, chunk) for chunk in _chunks(encoder, tokens, weights)]
+    encoded = _read(process_tokens, encoder, chunks)
+    if protection.strength < 1.0:
+        bare = [_without_prefix(encoder, vectors, chunk) for chunk in chunks]
+        encoded = _blended(_read(process_tokens, encoder, bare), encoded, protection.strength)
+    guard.witness()
+    return encoded
+
+
+def _chunks(encoder: Encoder, tokens: Sequence[Sequence[int]], weights: Sequence[Sequence[float]]) -> list[Chunk]:
+    fixes = getattr(encoder.fixes, "fixes", None) or [[] for _ in tokens]
+    return [chunk_of(*encoder.whole(*row), fixed) for *row, fixed in zip(tokens, weights, fixes, strict=True)]
+
+
+def _with_prefix(encoder: Encoder, vectors: Any, chunk: Chunk) -> Chunk:
+    injected = inject({encoder.key: [chunk]}, vectors, encoder.frame(len(chunk)), [encoder.key])[encoder.key]
+    if len(injected) > 1 or len(injected[0]) != len(chunk):
+        raise PrefixMismatchError(
+            "Part of the prompt leaves no room for the prefix, so the picture would not be protected: shorten the"
+            " embeddings in it, or switch off the old emphasis implementation and extensions that cut prompts."
+        )
+    return injected[0]
+
+
+def _without_prefix(encoder: Encoder, vectors: Any, chunk: Chunk) -> Chunk:
+    return eject({encoder.key: [chunk]}, vectors, encoder.frame(), [encoder.key])[encoder.key][0]
+
+
+def _read(process_tokens: Callable[..., Any], encoder: Encoder, chunks: Sequence[Chunk]) -> Tensor:
+    rows = [row_of(chunk) for chunk in chunks]
+    if encoder.fixes is not None:
+        encoder.fixes.fixes = [row.fixes for row in rows]
+    places = [(n, place, vector) for n, row in enumerate(rows) for place, vector in row.vectors.items()]
+    with put_in(encoder.table, places):
+        return process_tokens(encoder.engine, [row.tokens for row in rows], [row.weights for row in rows])
+
+
+def _blended(plain: Tensor, protected: Tensor, strength: float) -> Tensor:
+    """The hosts keep the pooled output as an attribute of the states."""
+    pooled = [getattr(states, "pooled", None) for states in (plain, protected)]
+    states, pool = blend((plain, pooled[0]), (protected, pooled[1]), strength)
+    if pool is not None:
+        states.pooled = pool
+    return states

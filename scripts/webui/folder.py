@@ -1,0 +1,22 @@
+"""Without this module panel, plot and enforcement would not agree on where prefix files lie in these hosts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...prefix import library
+
+FOLDER = "anonymization_prefixes"
+"""Below the host's `models`, as in ComfyUI."""
+
+
+def prefix_folders() -> list[Path]:
+    """The folders that prefix files lie in."""
+    from modules import paths
+
+    return [Path(paths.models_path) / FOLDER]
+
+
+def prefix_choices() -> list[str]:
+    """Options for a list of prefix files."""
+    return library.choices(prefix_folders())

@@ -1,0 +1,27 @@
+"""Without this module a picture would not say what protected it, and its settings could not be taken up again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .protection import Protection
+
+PREFIX = "Anonymize Faces prefix"
+STRENGTH = "Anonymize Faces strength"
+HASH = "Anonymize Faces hash"
+NAMES = (PREFIX, STRENGTH, HASH)
+"""What stands in infotexts."""
+
+
+def note(parameters: dict[str, Any], protection: Protection | None) -> None:
+    """Writes into a request's parameters what protects it, and nothing if nothing does."""
+    for name in NAMES:
+        parameters.pop(name, None)
+    if protection is not None:
+        parameters |= {PREFIX: protection.name, STRENGTH: protection.strength, HASH: protection.digest[:10]}
+
+
+def was_on(parameters: Mapping[str, Any]) -> bool | None:
+    """Whether an infotext says that it was protected; None, which leaves the panel as it is, if it says nothing."""
+    return True if PREFIX in parameters else None

@@ -1,0 +1,152 @@
+"""Without this module nobody could say, while pictures are drawn, what protects them: the guard, and its scopes.
+
+A *scope* is open while the host works on one request, and holds what that request asked for. What runs inside of it,
+such as a second pass that an extension starts, is in its own scope within: it may ask for a prefix of its own, and is
+never less protected than the one around it, unless the user's own plot asks for that. Where an operator enforces a
+prefix, scopes count for nothing.
+
+There is one guard for the process and not one for each thread: whatever encodes a prompt meanwhile is protected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from ...prefix import (
+    AnonymizationError,
+    Prefix,
+    PrefixMismatchError,
+    require_family,
+    require_fit,
+    require_strength,
+    seal,
+)
+from ...prefix.enforced_setting import Enforcement
+from .encoders import encoders_of
+
+
+@dataclass(frozen=True)
+class Protection:
+    """A prefix and how strongly it protects.
+
+    Attributes:
+        name: its file, as the user or the operator named it.
+        strength: 0 (plain) to 1 (protected).
+
+    Raises:
+        AnonymizationError: the strength is out of range.
+    """
+
+    name: str
+    prefix: Prefix
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_strength(self.strength)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the vectors."""
+        return seal(self.prefix.vectors, {})
+
+    def require_model(self, model: Any) -> None:
+        """Raises `PrefixMismatchError` unless all that reads prompts in the host's `sd_model` can carry the prefix."""
+        encoders = encoders_of(model)
+        require_family(self.prefix.record, encoders)
+        require_fit(self.prefix.vectors, {key: encoder.width for key, encoder in encoders.items()})
+        for encoder in encoders.values():
+            encoder.require_room(self.prefix.vectors)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a request asks for.
+
+    Attributes:
+        protection: None for none.
+        lowers: whether to have none is meant, and not only unsaid.
+    """
+
+    protection: Protection | None = None
+    lowers: bool = False
+
+
+@dataclass
+class Scope:
+    """An open request.
+
+    Attributes:
+        protection: of what is encoded in it.
+        witnessed: whether a prompt was encoded with it, or a conditioning found that was.
+    """
+
+    protection: Protection | None
+    witnessed: bool = False
+
+
+@dataclass
+class Guard:
+    """What protects prompts at this moment.
+
+    Attributes:
+        enforcement: the operator's setting; None if there is none.
+    """
+
+    enforcement: Enforcement | None = None
+    _scopes: list[Scope] = field(default_factory=list)
+
+    @cached_property
+    def _enforced(self) -> Protection | None:
+        setting = self.enforcement
+        if setting is None:
+            return None
+        if setting.fault is not None or setting.prefix is None:
+            raise AnonymizationError(setting.fault)
+        return Protection(setting.name.strip(), setting.prefix)
+
+    def current(self) -> Protection | None:
+        """The protection in force.
+
+        Raises:
+            AnonymizationError: the operator enforces one that cannot be had.
+        """
+        if self._enforced is not None:
+            return self._enforced
+        return self._scopes[-1].protection if self._scopes else None
+
+    def prefixing(self) -> Protection | None:
+        """The protection in force if prompts get its prefix, which they do not at strength 0."""
+        protection = self.current()
+        return protection if protection is not None and protection.strength > 0.0 else None
+
+    @contextmanager
+    def scope(self, wish: Wish) -> Iterator[Protection | None]:
+        """Opens a scope, and closes it whatever happens inside.
+
+        Raises:
+            AnonymizationError: as `current`.
+        """
+        around = self.current()
+        scope = Scope(wish.protection if wish.protection is not None or wish.lowers else around)
+        self._scopes.append(scope)
+        try:
+            yield self.current()
+        finally:
+            self._scopes = [other for other in self._scopes if other is not scope]
+
+    def witness(self) -> None:
+        """Notes that a prompt of the innermost scope carries the prefix."""
+        if self._scopes:
+            self._scopes[-1].witnessed = True
+
+    def require_witness(self) -> None:
+        """Raises `PrefixMismatchError` if a picture is to be drawn from prompts that nobody saw."""
+        if self.prefixing() is not None and self._scopes and not self._scopes[-1].witnessed:
+            raise PrefixMismatchError(
+                "The prompts did not go through the text encoders that Anonymize Faces protects, so the picture would"
+                " not be protected: switch off the extension that encodes prompts in its own way."
+            )

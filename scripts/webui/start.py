@@ -1,0 +1,43 @@
+"""Without this module nothing would be in its place when these hosts start: what the script calls."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ...prefix import AnonymizationError
+from ...prefix.enforced_setting import FILE, read_enforcement
+from .doors import open_doors, patch
+from .encoding import protect_encoding
+from .folder import prefix_folders
+from .protection import Guard
+
+EXTENSION = Path(__file__).resolve().parents[2]
+
+_GUARDS: list[Guard] = []
+
+
+def start() -> Guard:
+    """The guard of this process, with everything of the host's led through it; called again at each reload.
+
+    The operator's setting is read the first time, as in ComfyUI.
+
+    Raises:
+        AnonymizationError: this host is not known.
+        SystemExit: this host is not known, and the operator wants every prompt anonymized.
+    """
+    if not _GUARDS:
+        _GUARDS.append(Guard(read_enforcement(os.environ, EXTENSION / FILE, prefix_folders())))
+    (guard,) = _GUARDS
+    try:
+        open_doors(guard)
+        protect_encoding(guard, patch)
+    except (ImportError, AttributeError) as error:
+        reason = (
+            f"Anonymize Faces cannot protect anything in this host ({error}): it needs Forge, or Automatic1111 1.10 or"
+            " newer."
+        )
+        if guard.enforcement is not None:
+            raise SystemExit(reason) from error  # The host would go on without an extension that failed.
+        raise AnonymizationError(reason) from error
+    return guard
