@@ -19,6 +19,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from .rows import MEMORY_BUDGET, write_all
 
+FILE_BUDGET = 4 * 2**30
+"""Bytes that a shelf's file may take: some 6,000 prompts of SDXL, 1,000 of Flux."""
+
 LEFT_FREE = 2**30
 """Bytes of the disk that are left for what cannot be had again."""
 
@@ -38,16 +41,18 @@ class Shelf:
     """Values by name: tensors, alone or in lists, tuples and tables, whose tensors are given back as they were.
 
     With a file, nothing of a tensor stays in memory but what the system keeps of the file as long as it has room.
-    Without one, or once it fails (a full disk), values are kept in memory; those longest unused make room.
+    Without one, and once it is full or fails, values are kept in memory; those longest unused make room.
 
     Args:
         folder: where the file is made; None for memory alone.
         budget: bytes of values that are kept in memory, where there is no file.
+        file_budget: bytes that the file may take.
     """
 
-    def __init__(self, folder: Path | None = None, budget: int = MEMORY_BUDGET) -> None:
+    def __init__(self, folder: Path | None = None, budget: int = MEMORY_BUDGET, file_budget: int = FILE_BUDGET) -> None:
         self._folder = folder
         self._budget = budget
+        self._file_budget = file_budget
         self._placed: dict[str, Any] = {}
         self._memory: dict[str, tuple[Any, int]] = {}
         self._used = 0
@@ -100,7 +105,7 @@ class Shelf:
     def _keep(self, name: str, value: Any) -> None:
         if self._writable:
             try:
-                if shutil.disk_usage(self._folder).free < LEFT_FREE:
+                if self._end >= self._file_budget or shutil.disk_usage(self._folder).free < LEFT_FREE:
                     raise OSError("the room is left to others")
                 self._placed[name] = tree_map(self._write, value)
                 return

@@ -87,6 +87,18 @@ def test_a_full_disk_leaves_what_is_there_and_the_rest_goes_to_memory(tmp_path: 
     shelf.close()
 
 
+def test_the_file_takes_no_more_than_it_may(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path, budget=400, file_budget=500)
+    shelf.prepare(["a", "b", "c"], lambda names: [torch.zeros(100) for _ in names])
+    assert shelf._end == 800
+    shelf.values(["a", "b", "c"], lambda names: refuse(names))
+    shelf.prepare(["d"], refuse)
+    made: list[str] = []
+    shelf.values(["d"], lambda names: made.extend(names) or [torch.zeros(100)])
+    assert made == ["d"]
+    shelf.close()
+
+
 def test_without_a_file_the_one_longest_unused_makes_room() -> None:
     shelf, made = Shelf(budget=2 * 400), []
 
