@@ -17,7 +17,7 @@ demo: setup ## learns a prefix in a real ComfyUI, draws people without and with 
 	@$(RUN) -m anonymize_faces.demo.main_job
 
 test: lint ## runs all tests, and says which took longest
-	@.venv/bin/pytest --durations=40 --durations-min=1
+	@$(RUN) -m anonymize_faces.tools.tests
 
 serve: setup ## starts ComfyUI with the extension, for the browser
 	@$(RUN) -m anonymize_faces.tools.serve

@@ -14,6 +14,9 @@ from tempfile import TemporaryDirectory
 
 from anonymize_faces.tools.layout import BUILD, ROOT
 
+HALF_COMPILED = shutil.ignore_patterns("*.pyc.*")
+"""What Python, where it compiles something just now, is about to rename."""
+
 ABSENT = ("facenet-pytorch",)
 """What set-up has put into our environment and a host does not have."""
 
@@ -50,12 +53,8 @@ class Environment:
         command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(self.python)]
         return subprocess.run([*command, *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=True).stdout
 
-    def freeze(self) -> set[str]:
-        """The lines of `pip freeze`, pip and its like included."""
-        return set(self.pip("freeze", "--all").splitlines())
-
     def packages(self) -> set[str]:
-        """The same, read off the folder in a fraction of the time."""
+        """The lines of `pip freeze --all`, read off the folder in a fraction of the time."""
         return {f"{found.name}=={found.version}" for found in distributions(path=[str(self.site_packages())])}
 
     def site_packages(self) -> Path:
@@ -83,16 +82,21 @@ class Environment:
                     (Path(aside) / str(number)).rename(path)
 
 
+def _link(source: str, target: str) -> None:
+    """Links a file, or copies it where files cannot be linked."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
 @contextmanager
 def environment() -> Iterator[Environment]:
     """A new environment, with nothing of ours in it, which goes away at the end."""
     BUILD.mkdir(exist_ok=True)
     with TemporaryDirectory(prefix=".environment-", dir=BUILD) as folder:  # beside .venv: links need one file system
         made = Environment(Path(folder).resolve() / "venv")
-        copy = ["cp", "--archive", "--link", sys.prefix, made.folder]
-        if subprocess.run(copy, stderr=subprocess.DEVNULL).returncode:
-            shutil.rmtree(made.folder, ignore_errors=True)
-            shutil.copytree(sys.prefix, made.folder, symlinks=True)
+        shutil.copytree(sys.prefix, made.folder, symlinks=True, ignore=HALF_COMPILED, copy_function=_link)
         (made.site_packages() / "anonymize_faces").unlink(missing_ok=True)
         for script in made.python.parent.iterdir():  # scripts name the Python that they were made for
             if not script.name.startswith("python"):

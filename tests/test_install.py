@@ -13,6 +13,7 @@ import pytest
 from anonymize_faces.tests.environments import Environment, dead_network
 from anonymize_faces.tools.layout import ROOT
 
+pytestmark = pytest.mark.apart
 FACENET = "facenet-pytorch==2.6.0"
 
 

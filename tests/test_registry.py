@@ -18,7 +18,7 @@ import pytest
 from anonymize_faces.tests.environments import Environment, committed
 from anonymize_faces.tools.layout import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.apart]
 TOOLS = ("comfy-cli==1.23.0", "nodesafe==0.6.0")
 STARTS_PROCESSES = ("install.py", "tools/", "tests/", "benchmarks/", "demo/headless_job.py")
 TALKS = ("faces/weights.py", "tools/", "tests/", "benchmarks/")

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from anonymize_faces.tests.environments import Environment, committed, dead_network
+from anonymize_faces.tests.environments import HALF_COMPILED, Environment, committed, dead_network
 from anonymize_faces.tools.comfy_server import ComfyServer
 from anonymize_faces.tools.layout import EXTENSION, ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.apart]
 MANAGER = "comfyui-manager==4.3"
 URL = f"https://example.invalid/owner/{EXTENSION}"
 FACENET = "facenet-pytorch==2.6.0"
@@ -56,7 +56,9 @@ class Managed:
 @pytest.fixture(scope="module")
 def managed(host: Path, host_python: Environment, tmp_path_factory: pytest.TempPathFactory) -> Managed:
     folder = tmp_path_factory.mktemp("managed")
-    shutil.copytree(host, folder / "ComfyUI", ignore=lambda at, _: USERS_OWN if at == str(host) else ())
+    shutil.copytree(
+        host, folder / "ComfyUI", ignore=lambda at, names: USERS_OWN if at == str(host) else HALF_COMPILED(at, names)
+    )
     for own in ("custom_nodes", "models"):
         (folder / "ComfyUI" / own).mkdir()
     host_python.run("-m", "pip", "install", "--quiet", "--no-compile", MANAGER)
@@ -66,10 +68,10 @@ def managed(host: Path, host_python: Environment, tmp_path_factory: pytest.TempP
 
 
 def test_the_manager_installs_it_beside_everything_and_leaves_nothing_of_it(managed):
-    packages, files = managed.python.freeze(), managed.files()
+    packages, files = managed.python.packages(), managed.files()
 
     assert "[INSTALLED]" in managed.manager("install", URL, "--exit-on-fail")
-    assert managed.python.freeze() == packages | {FACENET}
+    assert managed.python.packages() == packages | {FACENET}
     extension = managed.host / "custom_nodes" / EXTENSION
     assert managed.nodes() == NODES
     managed.python.run("-c", "import facenet_pytorch")
@@ -80,7 +82,7 @@ def test_the_manager_installs_it_beside_everything_and_leaves_nothing_of_it(mana
     assert "was removed" in managed.python.run(extension / "install.py", "--remove").stdout
     assert "[UNINSTALLED]" in managed.manager("uninstall", EXTENSION)
     assert not extension.exists()
-    assert managed.python.freeze() == packages
+    assert managed.python.packages() == packages
     assert managed.files() == files | {str(prefix.relative_to(managed.host))}
 
 

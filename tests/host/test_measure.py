@@ -239,24 +239,23 @@ def test_hundreds_of_odd_pictures_never_end_the_server(server, weights):
     assert "MeasureAnonymization" not in {failure.node_type for failure in refused}, refused
 
 
-def test_without_network_and_weights_the_node_says_which_file_goes_where(tmp_path, host, astronaut, server):
-    dead = dict.fromkeys(("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY"), "http://127.0.0.1:9")
-    with ComfyServer(tmp_path, environment={**dead, "no_proxy": "127.0.0.1"}) as alone:
-        folder = alone.model_folder("facenet")
-        shutil.copy(server.workspace / "input" / astronaut, alone.workspace / "input" / astronaut)
-        with pytest.raises(WorkflowFailed, match=rf"could not be downloaded.*{VGGFACE2.url}.*'{folder}'"):
-            alone.run(measuring(astronaut, astronaut, FACENET))
-        assert os.listdir(folder) == []
-
-
-def test_without_facenet_the_node_says_what_to_run_and_everything_else_works(tmp_path, host, astronaut, server):
+def test_without_facenet_or_its_weights_the_node_says_what_to_do_and_everything_else_works(
+    tmp_path, host, astronaut, server
+):
     stub = tmp_path / "without" / "facenet_pytorch.py"
     stub.parent.mkdir()
     stub.write_text("raise ModuleNotFoundError('No module named facenet_pytorch', name='facenet_pytorch')")
     paths = os.pathsep.join(filter(None, (str(stub.parent), os.environ.get("PYTHONPATH"))))
-    with ComfyServer(tmp_path, environment={"PYTHONPATH": paths}) as alone:
+    dead = dict.fromkeys(("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY"), "http://127.0.0.1:9")
+    with ComfyServer(tmp_path, environment={**dead, "no_proxy": "127.0.0.1", "PYTHONPATH": paths}) as alone:
         shutil.copy(server.workspace / "input" / astronaut, alone.workspace / "input" / astronaut)
         with pytest.raises(WorkflowFailed, match=r'not installed: run ".*python.*" ".*install\.py" and start'):
             alone.run(measuring(astronaut, astronaut, FACENET))
         assert {"AnonymizeFaces", "TrainAnonymizationPrefix"} <= alone.object_info().keys()
         assert alone.run(measuring(astronaut, astronaut, READER))["outputs"]["measure"]["text"]
+
+        shutil.rmtree(stub.parent)  # Now it is installed, and there is no network to get its weights from.
+        folder = alone.model_folder("facenet")
+        with pytest.raises(WorkflowFailed, match=rf"could not be downloaded.*{VGGFACE2.url}.*'{folder}'"):
+            alone.run(measuring(astronaut, astronaut, FACENET))
+        assert os.listdir(folder) == []

@@ -17,6 +17,7 @@ from anonymize_faces.tests.pipelines import clip_tokenizer, tiny_pipeline
 from anonymize_faces.tools.layout import ROOT
 from anonymize_faces.trainer.eval_unlearn import AnonymizationPrefixTechnique
 
+pytestmark = pytest.mark.apart
 BENCHMARK = "eval-unlearn==1.1.2"
 ITS_PACKAGES = "datasets dill lazy-importer multiprocess pandas pyarrow python-dateutil tzdata xxhash".split()
 """What it imports beside what is there already; torch, numpy and Pillow are not to be touched."""

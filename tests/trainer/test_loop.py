@@ -44,7 +44,7 @@ def test_a_family_with_two_encoders_and_pooled_output_learns_vectors_for_both(
     make_checkpoint: Make, make_denoiser: Make
 ) -> None:
     settings = TrainingSettings(
-        text_steps=0, steps=40, learning_rate=0.02, portraits_per_identity=1, noisings_per_picture=2
+        text_steps=0, steps=20, learning_rate=0.02, portraits_per_identity=1, noisings_per_picture=2
     )
     with torch.inference_mode():
         denoiser = make_denoiser(make_checkpoint(family="sdxl"))

@@ -21,6 +21,7 @@ from anonymize_faces.tools.layout import ROOT
 from anonymize_faces.trainer.command import main
 from anonymize_faces.trainer.run_folder import TABLE
 
+pytestmark = pytest.mark.apart
 OPTIONS: Mapping[str, Any] = {
     "width": 64,
     "height": 64,
