@@ -87,6 +87,17 @@ def test_a_full_disk_leaves_what_is_there_and_the_rest_goes_to_memory(tmp_path: 
     shelf.close()
 
 
+def test_a_file_takes_no_more_than_it_may(tmp_path: Path) -> None:
+    rows = {name: torch.full((100,), float(index)) for index, name in enumerate("abc")}
+    shelf = Shelf(tmp_path, most=900)
+    for name, row in rows.items():
+        shelf.prepare([name], lambda _, row=row: [row])
+    shelf.prepare(["d"], refuse)
+    again = shelf.values(list(rows), refuse)
+    assert all(torch.equal(one, rows[name]) for name, one in zip(rows, again, strict=True)) and again[2] is rows["c"]
+    shelf.close()
+
+
 def test_without_a_file_the_one_longest_unused_makes_room() -> None:
     shelf, made = Shelf(budget=2 * 400), []
 
