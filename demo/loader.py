@@ -34,11 +34,11 @@ def text_model_weights(stored: dict[str, torch.Tensor]) -> dict[str, torch.Tenso
     return {"text_model.embeddings.token_embedding.weight": table, **{n: t.float() for n, t in stored.items()}}
 
 
-def load_weights(name: str) -> dict[str, torch.Tensor]:
-    """One stage's committed weights, as float32."""
+def load_weights(name: str, folder: Path = WEIGHTS) -> dict[str, torch.Tensor]:
+    """One stage's weights, the committed ones if no folder is named, as float32."""
     from safetensors.torch import load_file
 
-    return {k: v.float() if v.is_floating_point() else v for k, v in load_file(WEIGHTS / f"{name}.safetensors").items()}
+    return {k: v.float() if v.is_floating_point() else v for k, v in load_file(folder / f"{name}.safetensors").items()}
 
 
 def load_clip(embedding_directory: list[str] | None = None) -> comfy.sd.CLIP:

@@ -19,8 +19,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from .rows import MEMORY_BUDGET, write_all
 
-FILE_BUDGET = 4 * 2**30
-"""Bytes that a shelf's file may take: some 6,000 prompts of SDXL, 1,000 of Flux."""
+MOST_ON_DISK = 4 * 2**30
+"""Bytes that the file may take."""
 
 LEFT_FREE = 2**30
 """Bytes of the disk that are left for what cannot be had again."""
@@ -41,18 +41,18 @@ class Shelf:
     """Values by name: tensors, alone or in lists, tuples and tables, whose tensors are given back as they were.
 
     With a file, nothing of a tensor stays in memory but what the system keeps of the file as long as it has room.
-    Without one, and once it is full or fails, values are kept in memory; those longest unused make room.
+    Without one, or once it is full or fails (a full disk), values are kept in memory; those longest unused make room.
 
     Args:
         folder: where the file is made; None for memory alone.
-        budget: bytes of values that are kept in memory, where there is no file.
-        file_budget: bytes that the file may take.
+        budget: bytes of values that are kept in memory, where the file does not take them.
+        most: bytes that the file may take.
     """
 
-    def __init__(self, folder: Path | None = None, budget: int = MEMORY_BUDGET, file_budget: int = FILE_BUDGET) -> None:
+    def __init__(self, folder: Path | None = None, budget: int = MEMORY_BUDGET, most: int = MOST_ON_DISK) -> None:
         self._folder = folder
         self._budget = budget
-        self._file_budget = file_budget
+        self._most = most
         self._placed: dict[str, Any] = {}
         self._memory: dict[str, tuple[Any, int]] = {}
         self._used = 0
@@ -76,7 +76,7 @@ class Shelf:
         return [found[name] for name in names]
 
     def prepare(self, names: Sequence[str], make: Callable[[list[str]], Iterable[Any]]) -> None:
-        """Has those made that are not there; without a file none, as some would have to make room for others."""
+        """Has those made that are not there; none where the file takes no more: they would make room for each other."""
         missing = [name for name in dict.fromkeys(names) if name not in self._placed and name not in self._memory]
         if missing and self._writable:
             for name, value in zip(missing, make(missing), strict=True):
@@ -103,15 +103,15 @@ class Shelf:
         return None
 
     def _keep(self, name: str, value: Any) -> None:
+        size = sum(leaf.nbytes for leaf in tree_leaves(value) if isinstance(leaf, Tensor))
         if self._writable:
             try:
-                if self._end >= self._file_budget or shutil.disk_usage(self._folder).free < LEFT_FREE:
+                if self._end + size > self._most or shutil.disk_usage(self._folder).free < LEFT_FREE:
                     raise OSError("the room is left to others")
                 self._placed[name] = tree_map(self._write, value)
                 return
             except OSError:
                 self._writable = False
-        size = sum(leaf.nbytes for leaf in tree_leaves(value) if isinstance(leaf, Tensor))
         while self._memory and self._used + size > self._budget:
             self._used -= self._memory.pop(next(iter(self._memory)))[1]
         self._memory[name] = (value, size)

@@ -41,7 +41,7 @@ def train_autoencoder(folder: Path, path: Path, minutes: float) -> None:
     rendered = load_or_render(folder)
     net = TAESD(latent_channels=LATENT_CHANNELS).train()
     if path.exists():
-        net.load_state_dict(load_weights("autoencoder"))
+        net.load_state_dict(load_weights("autoencoder", path.parent))
         say("going on from the saved weights")
     else:
         _initialize(net)
@@ -79,7 +79,7 @@ def refine_decoder(rendered: Rendered, path: Path, minutes: float) -> None:
     """
     torch.manual_seed(1)
     net = TAESD(latent_channels=LATENT_CHANNELS)
-    net.load_state_dict(load_weights("autoencoder"))
+    net.load_state_dict(load_weights("autoencoder", path.parent))
     net.requires_grad_(False).to(memory_format=torch.channels_last)
     decoder = net.taesd_decoder.requires_grad_(True)
     average = Average(decoder, 0.999)
@@ -108,7 +108,12 @@ def _difference(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def _rescale(net: TAESD, rendered: Rendered) -> None:
     """Sets the host's own shift and scale of the latents so that they have no mean and unit spread."""
-    z = torch.cat([net.encode(pixels_to_tensor(rendered.pixels[i : i + 256])) for i in range(0, 2048, 256)])
+    z = torch.cat(
+        [
+            net.encode(pixels_to_tensor(rendered.pixels[i : i + 256]))
+            for i in range(0, min(2048, len(rendered.pixels)), 256)
+        ]
+    )
     net.vae_shift.copy_((net.vae_shift - z.mean()) / z.std())
     net.vae_scale.mul_(z.std())
 

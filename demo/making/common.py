@@ -7,7 +7,8 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -55,6 +56,15 @@ class Average:
             parameter.copy_(value)
 
 
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Where to write a file that is to be found whole or not at all, in a folder that is made if there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.stem}.part{path.suffix}")
+    yield part
+    part.replace(path)
+
+
 def save_half(tensors: dict[str, torch.Tensor], path: Path, coarse: str | None = None) -> None:
     """Saves weights as float16 safetensors; matrices whose names begin with `coarse` as float8."""
 
@@ -62,8 +72,8 @@ def save_half(tensors: dict[str, torch.Tensor], path: Path, coarse: str | None =
         small = coarse is not None and name.startswith(coarse) and tensor.dim() > 1
         return tensor.detach().to(torch.float8_e4m3fn if small else torch.float16).contiguous()
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: stored(name, tensor) for name, tensor in tensors.items()}, path)
+    with whole(path) as part:
+        save_file({name: stored(name, tensor) for name, tensor in tensors.items()}, part)
     say(f"saved {path.name}: {path.stat().st_size / 1e6:.2f} MB")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..people import all_looks, cast, cast_looks, random_geometry
 from ..renderer import KINDS, Picture, draw, picture_of, portrait, random_picture
+from .common import whole
 
 PER_PERSON = 160
 STRANGERS = 15000
@@ -43,15 +44,27 @@ def training_pictures(seed: int = 1) -> list[Picture]:
     return [pictures[i] for i in rng.permutation(len(pictures))]
 
 
-def load_or_render(folder: Path) -> Rendered:
-    """The training pictures; the pixels are rendered at the first call and read from `folder` later."""
+def load_or_render(folder: Path, share: float | None = None) -> Rendered:
+    """The training pictures; the pixels are rendered at the first call and read from `folder` later.
+
+    Args:
+        share: how many of the pictures there are to be, the first ones; None takes what there is, or all.
+    """
     pictures = training_pictures()
+    count = None if share is None else round(share * len(pictures))
     path = folder / "pixels.npy"
     if path.exists():
         pixels = np.load(path, mmap_mode="r")
-        if len(pixels) == len(pictures):
-            return Rendered(tuple(pictures), pixels)
-    rendered = render(pictures)
-    folder.mkdir(parents=True, exist_ok=True)
-    np.save(path, rendered.pixels)
+        if count in (None, len(pixels)):
+            return Rendered(tuple(pictures[: len(pixels)]), pixels)
+    rendered = render(pictures[:count])
+    forget_computed(folder)
+    with whole(path) as part:
+        np.save(part, rendered.pixels)
     return rendered
+
+
+def forget_computed(folder: Path) -> None:
+    """Removes what was computed with pictures or weights that are no more."""
+    for name in ("latents.pt", "decoded.pt"):
+        (folder / name).unlink(missing_ok=True)

@@ -11,10 +11,10 @@ from comfy.taesd.taesd import TAESD
 
 from ...prefix.fingerprint import fingerprint
 from ..language import caption, filler_prompt
-from ..loader import load_weights, text_model_weights
+from ..loader import WEIGHTS, load_weights, text_model_weights
 from ..model import LATENT_CHANNELS, new_clip, new_unet
 from .autoencoder import latents_of
-from .common import Average, initialize, rank, save_half, say, train, world_size
+from .common import Average, initialize, rank, save_half, say, train, whole, world_size
 from .data import load_or_render
 from .language import LENGTH, Encoder, Tokens
 
@@ -24,10 +24,10 @@ SHARES = (0.44, 0.25, 0.31)
 """Of the cast, strangers and things in a batch."""
 
 
-def frozen_encoder() -> tuple[Encoder, Tokens]:
+def frozen_encoder(weights: Path = WEIGHTS) -> tuple[Encoder, Tokens]:
     """The trained text encoder, without gradients."""
     clip = new_clip()
-    stored = load_weights("language")
+    stored = load_weights("language", weights)
     tokens = Tokens(clip)
     encoder = Encoder(clip, tokens)
     encoder.net.load_state_dict(text_model_weights(stored))
@@ -38,16 +38,17 @@ def frozen_encoder() -> tuple[Encoder, Tokens]:
 def prepare_latents(folder: Path, weights: Path) -> torch.Tensor:
     """Latents of all training pictures, computed once for each autoencoder."""
     path = folder / "latents.pt"
-    encoder = {n: t for n, t in load_weights("autoencoder").items() if not n.startswith("taesd_decoder")}
+    encoder = {n: t for n, t in load_weights("autoencoder", weights).items() if not n.startswith("taesd_decoder")}
     stamp = fingerprint(encoder)
     if path.exists():
         stored = torch.load(path, weights_only=True)
         if stored["stamp"] == stamp:
             return stored["latents"]
     net = TAESD(latent_channels=LATENT_CHANNELS).eval()
-    net.load_state_dict(load_weights("autoencoder"))
+    net.load_state_dict(load_weights("autoencoder", weights))
     latents = latents_of(load_or_render(folder), net)
-    torch.save({"stamp": stamp, "latents": latents}, path)
+    with whole(path) as part:
+        torch.save({"stamp": stamp, "latents": latents}, part)
     return latents
 
 
@@ -60,7 +61,7 @@ def train_denoiser(folder: Path, weights: Path, minutes: float) -> None:
     latents = prepare_latents(folder, weights)
     say(f"{len(latents)} latents, mean {latents.float().mean():.3f}, std {latents.float().std():.3f}")
     batch_size = BATCH // world_size()
-    encoder, tokens = frozen_encoder()
+    encoder, tokens = frozen_encoder(weights)
     unet = new_unet()
     initialize(unet)
     for name in ("out.2.weight", "out.2.bias"):
@@ -68,7 +69,7 @@ def train_denoiser(folder: Path, weights: Path, minutes: float) -> None:
     rate = LEARNING_RATE
     if (weights / "denoiser.safetensors").exists():
         rate /= 2
-        unet.load_state_dict(load_weights("denoiser"))
+        unet.load_state_dict(load_weights("denoiser", weights))
         say("going on from the saved weights")
     average = Average(unet, 0.9995)
     sampling = type("Sampling", (ModelSamplingDiscrete, V_PREDICTION), {})()

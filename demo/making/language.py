@@ -15,13 +15,12 @@ import torch.nn.functional as F
 from comfy.ldm.modules.attention import attention_pytorch
 from safetensors.torch import save_file
 
-from ...tools.layout import ROOT
 from ..language import LOOKALIKES, OPENINGS, PHRASE, caption, vocabulary
 from ..loader import frozen_embeddings, load_weights, text_model_weights
 from ..model import CONTEXT_DIM, new_clip
 from ..people import GEOMETRY, HAIR, SKIN, all_looks, cast, cast_looks, random_geometry
 from ..renderer import COLOURS, KINDS, PLACES, Picture, picture_of, portrait, random_picture
-from .common import Average, initialize, train
+from .common import Average, initialize, train, whole
 
 # The likelihood alone is content with a wrong mean as long as the spread is wide; look-alikes need the mean moved.
 MEAN_WEIGHT = 12.0
@@ -160,23 +159,20 @@ class Head(torch.nn.Module):
         return total + (nll + MEAN_WEIGHT * miss)[truth["is_person"]].mean()
 
 
-def _head_path(path: Path) -> Path:
-    return ROOT / "build" / f"{path.stem}-head.pt"
-
-
-def train_language(path: Path, minutes: float, seed: int = 0) -> None:
+def train_language(folder: Path, path: Path, minutes: float, seed: int = 0) -> None:
     """Trains text model and head together and saves the text model (rows of the language's tokens only)."""
+    kept = folder / "language-head.pt"
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     clip = new_clip()
     tokens = Tokens(clip)
     initialize(clip.cond_stage_model)
     encoder, head = Encoder(clip, tokens), Head()
-    if path.exists() and _head_path(path).exists():
-        stored = load_weights("language")
+    if path.exists() and kept.exists():
+        stored = load_weights("language", path.parent)
         encoder.net.load_state_dict(text_model_weights(stored))
         encoder.rows.data = stored["rows"].float()
-        head.load_state_dict(torch.load(_head_path(path), weights_only=True))
+        head.load_state_dict(torch.load(kept, weights_only=True))
         print("  going on from the saved weights")
     for parameter in encoder.body():
         parameter.requires_grad_(True)
@@ -212,9 +208,10 @@ def train_language(path: Path, minutes: float, seed: int = 0) -> None:
     weights["text_projection.weight"] = torch.eye(CONTEXT_DIM).half()
     weights["rows"] = encoder.rows.detach().half()
     weights["row_tokens"] = encoder.world.to(torch.int32)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(weights, path)
-    torch.save(head.state_dict(), _head_path(path))
+    with whole(kept) as part:
+        torch.save(head.state_dict(), part)
+    with whole(path) as part:
+        save_file(weights, part)
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from ..loader import load_weights
 from ..model import LATENT_CHANNELS
 from ..people import GEOMETRY, HAIR, SKIN
 from ..reader import ReaderNet
-from .common import Average, pixels_to_tensor, rank, save_half, say, train, world_size
+from .common import Average, pixels_to_tensor, rank, save_half, say, train, whole, world_size
 from .data import Rendered, load_or_render
 
 BATCH = 128
@@ -39,14 +39,14 @@ def _truth(rendered: Rendered, keep: list[int]) -> dict[str, torch.Tensor]:
     return truth
 
 
-def decoded(folder: Path) -> tuple[list[int], torch.Tensor]:
+def decoded(folder: Path, weights: Path) -> tuple[list[int], torch.Tensor]:
     """Which renders (none of the cast) went through the autoencoder with a little noise, and how they came out."""
     path = folder / "decoded.pt"
     rendered = load_or_render(folder)
     chosen = [i for i, p in enumerate(rendered.pictures) if p.person is None][:DECODED]
     if not path.exists():
         net = TAESD(latent_channels=LATENT_CHANNELS).to(memory_format=torch.channels_last)
-        net.load_state_dict(load_weights("autoencoder"))
+        net.load_state_dict(load_weights("autoencoder", weights))
         out = []
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             for start in range(0, len(chosen), 200):
@@ -54,7 +54,8 @@ def decoded(folder: Path) -> tuple[list[int], torch.Tensor]:
                 z = net.encode(x.to(memory_format=torch.channels_last)).float()
                 y = net.decode(z + LATENT_NOISE * torch.rand(len(z), 1, 1, 1) * torch.randn_like(z))
                 out.append(((y.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).contiguous())
-        torch.save(torch.cat(out), path)
+        with whole(path) as part:
+            torch.save(torch.cat(out), part)
     return chosen, torch.load(path, weights_only=True)
 
 
@@ -64,10 +65,10 @@ def train_reader(folder: Path, path: Path, minutes: float) -> None:
     rendered = load_or_render(folder)
     net = ReaderNet()
     if path.exists():
-        net.load_state_dict(load_weights("reader"), strict=False)
+        net.load_state_dict(load_weights("reader", path.parent), strict=False)
         say("going on from the saved weights")
     keep = [i for i, p in enumerate(rendered.pictures) if p.person is None]
-    through, lossy = decoded(folder)
+    through, lossy = decoded(folder, path.parent)
     pixels = torch.cat([torch.from_numpy(rendered.pixels[keep]).permute(0, 3, 1, 2), lossy])
     truth = _truth(rendered, [*keep, *through])
     sharp, calibrating = torch.arange(len(keep)), torch.arange(len(pixels) - CALIBRATION, len(pixels))

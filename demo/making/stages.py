@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .data import load_or_render
+from .common import whole
+from .data import forget_computed, load_or_render
 
 MINUTES = {"autoencoder": 12.0, "decoder": 12.0, "reader": 5.0, "language": 16.0, "denoiser": 40.0}
 """In this order. The decoder goes on with what the autoencoder began and is part of the same file."""
+
+TO_DO = "to-do.txt"
+"""Names the stages that a build has yet to finish: a file with weights may be one that a stage saved on its way."""
 
 
 def file_of(stage: str, weights: Path) -> Path:
@@ -17,8 +21,31 @@ def file_of(stage: str, weights: Path) -> Path:
 
 def forget(folder: Path, weights: Path) -> None:
     """Removes all weights, and what was computed with them; the rendered pictures stay."""
-    for file in (*weights.glob("*.safetensors"), folder / "latents.pt", folder / "decoded.pt"):
-        file.unlink(missing_ok=True)
+    for file in weights.glob("*.safetensors"):
+        file.unlink()
+    forget_computed(folder)
+    _set_to_do(folder, list(MINUTES))
+
+
+def to_do(folder: Path, weights: Path) -> list[str]:
+    """The stages that are not done: of a build that was begun and broken off, else those whose weights are missing."""
+    if (folder / TO_DO).exists():
+        return (folder / TO_DO).read_text(encoding="utf-8").split()
+    return [stage for stage in MINUTES if not file_of(stage, weights).exists()]
+
+
+def mark_done(folder: Path, stage: str) -> None:
+    """Strikes a stage off the build that was begun, if there is one."""
+    if (folder / TO_DO).exists():
+        _set_to_do(folder, [other for other in to_do(folder, folder) if other != stage])
+
+
+def _set_to_do(folder: Path, stages: list[str]) -> None:
+    if stages:
+        with whole(folder / TO_DO) as part:
+            part.write_text("\n".join(stages), encoding="utf-8")
+    else:
+        (folder / TO_DO).unlink()
 
 
 def run(stage: str, folder: Path, weights: Path, minutes: float | None) -> None:
@@ -38,12 +65,12 @@ def run(stage: str, folder: Path, weights: Path, minutes: float | None) -> None:
         from .common import on_all_cores
         from .reader import decoded
 
-        decoded(folder)
+        decoded(folder, weights)
         on_all_cores("reader", "train_reader", folder, path, minutes)
     elif stage == "language":
         from .language import train_language
 
-        train_language(path, minutes)
+        train_language(folder, path, minutes)
     else:
         from .common import on_all_cores
         from .denoiser import prepare_latents

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,3 +55,39 @@ def test_weights_take_sixteen_megabytes_at_most() -> None:
     from anonymize_faces.demo.loader import WEIGHTS
 
     assert sum(file.stat().st_size for file in WEIGHTS.glob("*.safetensors")) <= 16e6
+
+
+def test_a_build_that_was_broken_off_goes_on_with_what_no_stage_has_finished(language, tmp_path: Path) -> None:
+    """A decoder has the autoencoder's file, and a denoiser is saved on its way: files do not tell what is done."""
+    from anonymize_faces.demo.making.stages import MINUTES, file_of, forget, mark_done, to_do
+
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    assert to_do(tmp_path, weights) == list(MINUTES)
+    for stage in MINUTES:
+        file_of(stage, weights).touch()
+    assert to_do(tmp_path, weights) == []
+    forget(tmp_path, weights)
+    assert list(weights.iterdir()) == []
+    for stage in MINUTES:
+        file_of(stage, weights).touch()
+    for done, stage in enumerate(MINUTES):
+        assert to_do(tmp_path, weights) == list(MINUTES)[done:]
+        mark_done(tmp_path, stage)
+    assert to_do(tmp_path, weights) == [] and list(tmp_path.iterdir()) == [weights]
+
+
+def test_a_file_of_the_build_is_whole_or_not_there(language, tmp_path: Path) -> None:
+    from anonymize_faces.demo.making.common import whole
+
+    def broken_off() -> None:
+        with whole(tmp_path / "new" / "some.pt") as part:
+            part.write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken_off()
+    assert not (tmp_path / "new" / "some.pt").exists()
+    with whole(tmp_path / "new" / "some.pt") as part:
+        part.write_bytes(b"whole")
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["some.pt"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
 from anonymize_faces.evaluation.job import DRAWN_BY_THE_MODEL, evaluate
 from anonymize_faces.evaluation.results import Evaluation
@@ -120,6 +121,13 @@ def test_broken_off_at_any_place_the_same_call_goes_on_where_it_was(tmp_path: Pa
     assert found.columns == whole.columns
     assert len(painter.painted) == 2 * (PORTRAITS + OTHERS) + OTHERS
     assert eye.looked == 2 * PORTRAITS
+
+
+def test_what_is_saved_of_a_portion_does_not_grow_with_those_before(tmp_path: Path) -> None:
+    run(Painter(), {}, runs=tmp_path)
+    saved = [load_file(file)["faces"] for file in tmp_path.glob("*/read-*")]
+    assert sum(map(len, saved)) == PORTRAITS
+    assert max(map(len, saved)) == SETTINGS.batch_size < PORTRAITS
 
 
 def test_a_further_prefix_costs_its_own_pictures_only(tmp_path: Path) -> None:

@@ -87,15 +87,14 @@ def test_a_full_disk_leaves_what_is_there_and_the_rest_goes_to_memory(tmp_path: 
     shelf.close()
 
 
-def test_the_file_takes_no_more_than_it_may(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path, budget=400, file_budget=500)
-    shelf.prepare(["a", "b", "c"], lambda names: [torch.zeros(100) for _ in names])
-    assert shelf._end == 800
-    shelf.values(["a", "b", "c"], lambda names: refuse(names))
+def test_a_file_takes_no_more_than_it_may(tmp_path: Path) -> None:
+    rows = {name: torch.full((100,), float(index)) for index, name in enumerate("abc")}
+    shelf = Shelf(tmp_path, most=900)
+    for name, row in rows.items():
+        shelf.prepare([name], lambda _, row=row: [row])
     shelf.prepare(["d"], refuse)
-    made: list[str] = []
-    shelf.values(["d"], lambda names: made.extend(names) or [torch.zeros(100)])
-    assert made == ["d"]
+    again = shelf.values(list(rows), refuse)
+    assert all(torch.equal(one, rows[name]) for name, one in zip(rows, again, strict=True)) and again[2] is rows["c"]
     shelf.close()
 
 
