@@ -89,6 +89,7 @@ class Workbench:
 
     def clear(self) -> None:
         """Empties the canvas, takes away what was said, goes back to the middle, and draws nodes in the classic way."""
+        self.page.evaluate("() => window.answer")  # A refusal may come with a dialog.
         self.page.keyboard.press("Escape")
         self.page.evaluate(
             """() => {
@@ -160,8 +161,8 @@ class Workbench:
         self.page.evaluate("command => window.app.extensionManager.command.execute(command)", command)
 
     def queue(self) -> None:
-        """Queues the workflow."""
-        self.page.evaluate("() => window.app.queuePrompt(0)")
+        """Queues the workflow; returns before the server has answered, lest what is said meanwhile is gone again."""
+        self.page.evaluate("() => { window.answer = window.app.queuePrompt(0).catch(() => false); }")
 
     def picture(self, name: str, of: Locator | None = None) -> Path:
         """Keeps a screenshot in build/screenshots."""
