@@ -54,6 +54,12 @@ class SecondPass(scripts.Script):
         pp.image = processing.process_images(again).images[0]
 
 
+def held(block):
+    """What a control hands on as long as nobody touches it: a list of some kinds the number of its choice."""
+    value = getattr(block, "value", None)
+    return block.preprocess(value) if getattr(block, "type", None) == "index" else value
+
+
 def add_routes(demo, app):
     """What the checks ask for beside the API."""
     panel = next(s for s in scripts.scripts_txt2img.alwayson_scripts if getattr(s, "is_anonymize_faces_panel", False))
@@ -73,7 +79,7 @@ def add_routes(demo, app):
         fn = next(f for f in demo.fns.values() if (button._id, "click") in f.targets and len(f.inputs) > 50)
         given = dict(zip(panel.controls, body["panel"], strict=True))
         small = {"txt2img_steps": 1, "txt2img_width": 64, "txt2img_height": 64, "txt2img_prompt": body["prompt"]}
-        values = [given.get(block, small.get(block.elem_id, getattr(block, "value", None))) for block in fn.inputs]
+        values = [given.get(block, small.get(block.elem_id, held(block))) for block in fn.inputs]
         return {"html": fn.fn(values[0], SimpleNamespace(username=None), *values[1:])[-1]}
 
 
