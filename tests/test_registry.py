@@ -25,7 +25,7 @@ TALKS = ("faces/weights.py", "tools/", "tests/", "benchmarks/")
 EXPLAINED: Mapping[str, Callable[[str, int, str], bool]] = {
     "code_execution": lambda file, _, line: bool(
         re.search(r"re\.compile\(|\.eval\(\)|literal_eval\(", line)
-        or (file.startswith(("demo/making/", "tests/")) and "import_module(" in line)
+        or (file.startswith(("demo/making/", "scripts/", "tests/")) and "import_module(" in line)
     ),
     "shell_execution": lambda file, *_: file.startswith(STARTS_PROCESSES),
     "network_call": lambda file, *_: file.startswith(TALKS),

@@ -105,8 +105,10 @@ def _passes(web_ui: WebUi) -> Iterator[Check]:
     yield "batches", ours == _written(web_ui, WORDS + PROMPT, **batch) and len(ours.pixels) >= 4, ""
     ours, theirs = web_ui.draw("a cat twice", ON), _written(web_ui, f"{WORDS}a cat twice")
     yield "a second pass that drops our script", ours == theirs, _told(ours)
-    told = web_ui.draw(PROMPT, ON).infotexts[0]
-    yield "an infotext drawn again", web_ui.draw(PROMPT, infotext=told) == web_ui.draw(PROMPT, ON), told[-150:]
+    told = [web_ui.draw(PROMPT, panel).infotexts[0] for panel in (None, [True, "words.safetensors", 0.5])]
+    pasted = [web_ui.post("/second-pass/paste", {"infotext": text})[1] for text in told]
+    holds = pasted == [[None, None, None], [True, "words.safetensors", "0.5"]]
+    yield "an infotext pasted into the tab", holds, f"{pasted}"
 
 
 def _wrong(web_ui: WebUi) -> Iterator[Check]:
@@ -124,6 +126,10 @@ def _wrong(web_ui: WebUi) -> Iterator[Check]:
         yield name, words in str(drawn.error) and not drawn.pixels, str(drawn.error)
     named = web_ui.draw(PROMPT, alwayson_scripts={"anonymize faces": {"enabled": True}})
     yield "a panel named without 'args'", "gives no values for it" in str(named.error), str(named.error)
+    for panel, words in ((ON, "Time taken"), ([True, "gone.safetensors", 1], "There is no prefix file")):
+        html = web_ui.post("/second-pass/press", {"prompt": PROMPT, "panel": panel})[1].get("html", "")
+        shown = words in html and ("class=&#x27;error&#x27;" in html or "class='error'" in html) == (panel is not ON)
+        yield f"the button with {panel[1]}", shown, html[:200]
     misspelt = web_ui.draw(PROMPT, alwayson_scripts={"anonymise faces": {"args": ON}})
     yield "a panel misspelt", "not found" in str(misspelt.error), str(misspelt.error)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import binascii
 import io
 import json
 import os
@@ -59,7 +59,7 @@ class Drawing:
 
         self.error = None if status == 200 else f"{status} {answer.get('message') or answer.get('detail')}"
         self.encoded = answer.get("images") or []
-        opened = [Image.open(io.BytesIO(base64.b64decode(image))) for image in self.encoded]
+        opened = [Image.open(io.BytesIO(binascii.a2b_base64(image))) for image in self.encoded]
         self.pixels = [(image.size, image.tobytes()) for image in opened]
         self.infotexts = json.loads(answer["info"])["infotexts"] if status == 200 else []
 
