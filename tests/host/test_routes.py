@@ -223,7 +223,7 @@ def test_no_request_makes_the_server_fail_or_touches_a_file_outside(server, clie
 
     send()
     assert sum(status != 0 for status, _ in answers) >= 1000
-    assert sum(status == 200 for status, _ in answers) > 200  # Not all of them are refused at the door.
+    assert sum(status == 200 for status, _ in answers) > 100  # Not all of them are refused at the door.
     assert {400, 404, 409, 415, 422} <= {status for status, _ in answers}
     assert outside(server) == before
     for path in server.prefix_folder.rglob("*"):
