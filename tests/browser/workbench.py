@@ -22,6 +22,9 @@ SCREENSHOTS = BUILD / "screenshots"
 PATIENCE = 120_000
 """Milliseconds that anything may take on a slow machine."""
 
+LOADING = 2 * PATIENCE
+"""The same of the page itself, with its hundreds of files."""
+
 STEP = 6_000
 """Milliseconds after which one step of the search is begun again."""
 
@@ -75,13 +78,13 @@ class Workbench:
         page = self._context.new_page()
         page.on("console", self._note)
         page.on("pageerror", lambda error: self._note_text(f"{error.message}\n{error.stack}"))
-        page.goto(self.server.url)
+        page.goto(self.server.url, timeout=LOADING)
         self.ready(page)
         return page
 
     def ready(self, page: Page | None = None) -> None:
         """Waits until the frontend can be used."""
-        (page or self.page).wait_for_function(READY)
+        (page or self.page).wait_for_function(READY, timeout=LOADING)
 
     def close(self) -> None:
         """Closes the profile with all its pages."""
