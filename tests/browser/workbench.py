@@ -121,6 +121,9 @@ class Workbench:
             with contextlib.suppress(PlaywrightTimeout):
                 self._search(title)
                 self.page.wait_for_function(f"before => ({count})() > before", arg=before, timeout=STEP)
+            # A field that is about to go takes text, and nothing comes of it.
+            with contextlib.suppress(PlaywrightTimeout):
+                self.page.locator(FIELD).wait_for(state="hidden", timeout=STEP)
             if self.page.evaluate(count) > before:
                 return
             # Enter with nothing chosen leaves a field that takes no more text, and two clicks that come too far
