@@ -45,7 +45,8 @@ def check_server(forge: Path, python: Path, data: Path) -> Iterator[Check]:
             yield f"enforced, {name}", drawn.error is None and drawn != written, _told(drawn)
         enforced = web_ui.draw(PROMPT)
     with serving(forge, python, data) as web_ui:
-        yield "enforced is what the panel draws", enforced == web_ui.draw(PROMPT, ON), ""
+        drawn = web_ui.draw(PROMPT, ON)
+        yield "enforced is what the panel draws", enforced == drawn, f"{_told(enforced)} / {_told(drawn)}"
     with serving(forge, python, data, ANONYMIZE_FACES_ENFORCE="gone.safetensors") as web_ui:
         drawn = web_ui.draw(PROMPT, OFF)
         yield "a wrong setting refuses", "must anonymize every prompt and cannot" in str(drawn.error), str(drawn.error)

@@ -104,5 +104,7 @@ def _wait(web_ui: WebUi, process: subprocess.Popen[bytes]) -> None:
         except (OSError, ValueError):
             time.sleep(2)
         else:
-            return
+            if "Startup time" in web_ui.log.read_text():  # The API answers before the scripts' defaults are known.
+                return
+            time.sleep(2)
     raise SystemExit(f"Forge did not start:\n{web_ui.log.read_text()[-3000:]}")
