@@ -80,7 +80,7 @@ def theirs(denoiser: Any, pictures: Pictures, settings: TrainingSettings, most: 
     from ..trainer.portions import Portions
     from ..trainer.state import new_state
     from ..trainer.step import make_step
-    from ..trainer.targets import TargetPool, slots_of_steps
+    from ..trainer.targets import TargetPool, slots_of_step
 
     settings = replace(settings, steps=10**9, batch_size=1, learning_rate=1e-3, warmup=0.0, general_weight=1.0)
     pool = TargetPool(denoiser, pictures, NOISINGS, settings.seed)
@@ -92,7 +92,7 @@ def theirs(denoiser: Any, pictures: Pictures, settings: TrainingSettings, most: 
     }
     state = new_state(vectors, settings)
     for step in range(most):
-        make_step(denoiser, state, pool.batch(slots_of_steps(pool, 1, settings.seed, step)), settings, portions)
+        make_step(denoiser, state, pool.batch(slots_of_step(pool, 1, settings.seed, step)), settings, portions)
         state.rate = 1.0  # Their rate is constant.
         if (step + 1) % 1000 == 0:
             yield THEIRS_A_STEP * (step + 1), vectors
@@ -107,7 +107,7 @@ def ours(denoiser: Any, pictures: Pictures, settings: TrainingSettings) -> Itera
     from ..trainer.prompts import GENERAL_PROMPTS
     from ..trainer.state import new_state
     from ..trainer.step import make_step
-    from ..trainer.targets import TargetPool, slots_of_steps
+    from ..trainer.targets import TargetPool, slots_of_step
     from ..trainer.warm_start import start_of, warm_start
 
     portions = Portions(denoiser, settings.batch_size)
@@ -121,7 +121,7 @@ def ours(denoiser: Any, pictures: Pictures, settings: TrainingSettings) -> Itera
     yield 0, state.vectors
     named, asked, made = set(pool.slots(True).tolist()), set(), 0
     for step in range(settings.steps):
-        slots = slots_of_steps(pool, settings.batch_size, settings.seed, step)
+        slots = slots_of_step(pool, settings.batch_size, settings.seed, step)
         for slot in set(slots) - asked:
             made += 2 if slot in named and settings.overshoot else 1
         asked |= set(slots)

@@ -20,7 +20,7 @@ from anonymize_faces.trainer.portions import Portions
 from anonymize_faces.trainer.settings import TrainingSettings
 from anonymize_faces.trainer.state import new_state
 from anonymize_faces.trainer.step import make_step
-from anonymize_faces.trainer.targets import TargetPool, slots_of_steps
+from anonymize_faces.trainer.targets import TargetPool, slots_of_step
 
 DRAWING = Drawing(steps=2, cfg=2.0)
 PROMPTS = ["a close-up portrait of Alma Orlick", "a red circle", "", "a person with glasses and a beard, " * 20]
@@ -120,7 +120,7 @@ def test_a_family_learns_with_every_encoder_and_its_pictures_change(family: str)
         before = loss()
         portions = Portions(denoiser, SETTINGS.batch_size)
         for step in range(SETTINGS.steps):
-            make_step(denoiser, state, pool.batch(slots_of_steps(pool, 4, 0, step)), SETTINGS, portions)
+            make_step(denoiser, state, pool.batch(slots_of_step(pool, 4, 0, step)), SETTINGS, portions)
         after = loss()
     assert after <= before / 2, (before, after)
     assert {key: vector.shape[1] for key, vector in state.vectors.items()} == WIDTHS[family]

@@ -17,7 +17,7 @@ from anonymize_faces.trainer.portions import Portions
 from anonymize_faces.trainer.settings import TrainingSettings
 from anonymize_faces.trainer.state import new_state
 from anonymize_faces.trainer.step import make_step
-from anonymize_faces.trainer.targets import TargetPool, slots_of_steps
+from anonymize_faces.trainer.targets import TargetPool, slots_of_step
 
 Make = Callable[..., Any]
 CLIP_L, CLIP_G, CLIP_H = 32, 48, 40
@@ -287,7 +287,7 @@ def test_a_family_learns_with_every_encoder_and_its_pictures_change(family: str,
         before = loss()
         portions = Portions(denoiser, SETTINGS.batch_size)
         for step in range(SETTINGS.steps):
-            make_step(denoiser, state, pool.batch(slots_of_steps(pool, 4, 0, step)), SETTINGS, portions)
+            make_step(denoiser, state, pool.batch(slots_of_step(pool, 4, 0, step)), SETTINGS, portions)
         after = loss()
     hook.remove()
     assert after <= before / 2, (before, after)

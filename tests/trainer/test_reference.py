@@ -16,7 +16,7 @@ from anonymize_faces.trainer.schedule import rate_factor
 from anonymize_faces.trainer.settings import TrainingSettings
 from anonymize_faces.trainer.state import new_state
 from anonymize_faces.trainer.step import make_step
-from anonymize_faces.trainer.targets import TargetPool, slots_of_steps
+from anonymize_faces.trainer.targets import TargetPool, slots_of_step
 
 PAIRS = (
     Pair("A portrait of Alma Orlick", "A portrait of a person with black hair", True),
@@ -46,7 +46,7 @@ def test_the_vectors_follow_the_trajectory_of_the_authors_loop() -> None:
         state = new_state(start_vectors(denoiser, SETTINGS), SETTINGS)
         portions = Portions(denoiser, SETTINGS.batch_size)
         for step in range(SETTINGS.steps):
-            batches.append(pool.batch(slots_of_steps(pool, SETTINGS.batch_size, SETTINGS.seed, step)))
+            batches.append(pool.batch(slots_of_step(pool, SETTINGS.batch_size, SETTINGS.seed, step)))
             make_step(denoiser, state, batches[-1], SETTINGS, portions)
             ours.append(state.vectors["l"].detach().clone())
 
