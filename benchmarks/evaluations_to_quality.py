@@ -102,18 +102,22 @@ def ours(denoiser: Any, pictures: Pictures, settings: TrainingSettings) -> Itera
     """The same for the shipped workflow's settings: after the warm start, then every ten steps."""
     from ..trainer.data import general_pairs
     from ..trainer.loop import start_vectors
+    from ..trainer.plain_text import PlainText
     from ..trainer.portions import Portions
     from ..trainer.prompts import GENERAL_PROMPTS
     from ..trainer.state import new_state
     from ..trainer.step import make_step
     from ..trainer.targets import TargetPool, slots_of_step
-    from ..trainer.warm_start import warm_start
+    from ..trainer.warm_start import start_of, warm_start
 
     portions = Portions(denoiser, settings.batch_size)
-    pool = TargetPool(denoiser, pictures, settings.noisings_per_picture, settings.seed, overshoot=settings.overshoot)
+    plain = PlainText(denoiser)
+    pool = TargetPool(
+        denoiser, pictures, settings.noisings_per_picture, settings.seed, overshoot=settings.overshoot, plain=plain
+    )
     state = new_state(start_vectors(denoiser, settings), settings)
     spoken = (*pictures.pairs, *general_pairs(GENERAL_PROMPTS))
-    warm_start(denoiser, state.vectors, spoken, settings, portions)
+    warm_start(denoiser, start_of(state.vectors), spoken, settings, portions, plain)
     yield 0, state.vectors
     named, asked, made = set(pool.slots(True).tolist()), set(), 0
     for step in range(settings.steps):

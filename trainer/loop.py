@@ -30,7 +30,7 @@ from .seeds import generator as seeded
 from .settings import TrainingSettings
 from .state import Losses, RunState, Score, new_state, restore, state_to_file
 from .step import MOST_SKIPPED, make_step
-from .targets import TargetPool, slots_of_steps
+from .targets import TargetPool, slots_of_step
 from .team import ALONE, Team, share
 from .together import compute, in_turn, mask, shared
 from .warm_start import can_start, start_of, warm_start
@@ -175,7 +175,7 @@ def learn_prefix(
         latents = rows("pictures", len(pairs), "drawn", precious=True)
 
         def slots_of(step: int, count: int = 1) -> list[int]:
-            return slots_of_steps(pool, settings.batch_size, settings.seed, step, count)
+            return slots_of_step(pool, settings.batch_size, settings.seed, step, count)
 
         def asked_to_stop() -> bool:
             return bool(team.agreed(torch.tensor(float(stop()))))

@@ -172,8 +172,8 @@ def deal(slots: Tensor, count: int, seed: int, purpose: str, start: int) -> list
     return dealt
 
 
-def slots_of_steps(pool: TargetPool, batch_size: int, seed: int, step: int, count: int = 1) -> list[int]:
-    """The slots of some steps, the first of which is `step` (from 0), those that name somebody first.
+def slots_of_step(pool: TargetPool, batch_size: int, seed: int, step: int, count: int = 1) -> list[int]:
+    """The slots of a step (from 0), or of `count` from there on; those that name somebody come first.
 
     Half of each step's do; an odd one out is of either kind in turn.
     """
