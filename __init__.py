@@ -41,9 +41,9 @@ def _register_folders() -> None:
     """Adds the folders below `models/` that are ours, after those that extra_model_paths.yaml may name for them."""
     import folder_paths
 
-    from .nodes import folder, recognizers
-    from .prefix import SUFFIXES
+    from .nodes import recognizers
+    from .prefix import SUFFIXES, library
 
-    for name, suffixes in ((folder.FOLDER, SUFFIXES), (recognizers.FOLDER, (recognizers.SUFFIX,))):
+    for name, suffixes in ((library.FOLDER, SUFFIXES), (recognizers.FOLDER, (recognizers.SUFFIX,))):
         folder_paths.add_model_folder_path(name, f"{folder_paths.models_dir}/{name}")
         folder_paths.folder_names_and_paths[name][1].update(suffixes)

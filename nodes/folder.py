@@ -9,8 +9,6 @@ import folder_paths
 
 from ..prefix import PrefixFileError, library, read_whole
 
-FOLDER = "anonymization_prefixes"
-
 
 def prefix_files() -> list[str]:
     """Prefix files in `models/anonymization_prefixes`, sub folders included, as the artist sees them.
@@ -37,7 +35,7 @@ def find_file(name: str | None) -> Path:
 
 def prefix_folders() -> list[Path]:
     """The folders that prefix files lie in; new ones go to the first."""
-    return [Path(folder) for folder in folder_paths.get_folder_paths(FOLDER)]
+    return [Path(folder) for folder in folder_paths.get_folder_paths(library.FOLDER)]
 
 
 def save_folder() -> Path:

@@ -25,6 +25,9 @@ from .provenance import family_title, fits_family
 from .storage import MAX_FILE_BYTES, SUFFIX, move_whole, read_whole, write_whole
 from .value import PrefixRecord
 
+FOLDER = "anonymization_prefixes"
+"""Where prefix files lie below a host's `models`."""
+
 NONE_YET = "(no prefix files yet)"
 """What a list of prefix files shows while there is nothing to choose from."""
 
@@ -98,7 +101,7 @@ def chosen(roots: Sequence[Path], name: str | None) -> Path:
     if not name or name == NONE_YET:
         raise PrefixFileError(
             "There is no prefix to use: learn one with Train Anonymization Prefix, or put a prefix file into"
-            " models/anonymization_prefixes and choose it."
+            f" models/{FOLDER} and choose it."
         )
     return find(roots, name)
 

@@ -6,15 +6,12 @@ from pathlib import Path
 
 from ...prefix import library
 
-FOLDER = "anonymization_prefixes"
-"""Below the host's `models`, as in ComfyUI."""
-
 
 def prefix_folders() -> list[Path]:
     """The folders that prefix files lie in."""
     from modules import paths
 
-    return [Path(paths.models_path) / FOLDER]
+    return [Path(paths.models_path) / library.FOLDER]
 
 
 def prefix_choices() -> list[str]:
