@@ -20,6 +20,7 @@ import comfy.sampler_helpers
 import comfy.samplers
 import comfy.sd1_clip
 import torch
+from comfy.ldm.modules.attention import attention_pytorch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
@@ -33,6 +34,9 @@ from .engine_options import AS_THE_HOST, AS_USUAL, PRECISIONS, TOKENIZED_KEPT, V
 from .out_of_memory import says_out_of_memory
 from .seeds import noise_of
 from .text_encoders import embedding_table, text_encoders, vectors_for
+
+OVERWRITES = "arguments don't support automatic differentiation"
+"""What torch says of results that are written over what they were made from."""
 
 BACKWARD_MEMORY = 4
 """Memory of a forward pass that is kept for the backward one, as a multiple of what the host reckons for inference."""
@@ -73,6 +77,7 @@ class ComfyDenoiser:
         self._vae = vae
         self._drawing = drawing
         self._computing = computing
+        self._attention_overwrites = False
         self._encoders = text_encoders(clip.cond_stage_model)
         blank = clip.tokenize("", return_word_ids=True)
         if any(isinstance(entry[0], Tensor) for chunks in blank.values() for entry in chunks[0]):
@@ -261,8 +266,17 @@ class ComfyDenoiser:
         )
         options["cond_or_uncond"] = [0] * len(noised)
         options["sigmas"] = sigmas
-        with self._number_format(), _mutations_allowed(model.diffusion_model):
-            clean = model.apply_model(noised, sigmas, transformer_options=options, **arguments)
+        if self._attention_overwrites:
+            options.setdefault("optimized_attention_override", _differentiable_attention)
+        try:
+            with self._number_format(), _mutations_allowed(model.diffusion_model):
+                clean = model.apply_model(noised, sigmas, transformer_options=options, **arguments)
+        except RuntimeError as error:
+            # Where memory is short, the attention that the host has for devices without torch's own does this.
+            if OVERWRITES not in str(error) or self._attention_overwrites:
+                raise
+            self._attention_overwrites = True
+            return self._apply(noised, sigmas, arguments)
         return _own_parameterization(model.model_sampling, noised, sigmas, clean)
 
     def _number_format(self) -> AbstractContextManager[Any]:
@@ -290,6 +304,11 @@ def _what_it_computes(patcher: Any) -> list[Any]:
         str(patcher.model_dtype()) if hasattr(patcher.model, "get_dtype") else None,
         patcher.load_device.type,
     ]
+
+
+def _differentiable_attention(of_the_host: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+    """Torch's own attention where gradients are wanted, else the host's."""
+    return (attention_pytorch if torch.is_grad_enabled() else of_the_host)(*args, **kwargs)
 
 
 def _mutations_allowed(network: torch.nn.Module) -> AbstractContextManager[Any]:
