@@ -68,7 +68,7 @@ class Wish:
 
     Attributes:
         protection: None for none.
-        lowers: whether to have none is meant, and not only unsaid.
+        lowers: whether to be less protected than what is around is meant, and not only unsaid.
     """
 
     protection: Protection | None = None
@@ -130,8 +130,9 @@ class Guard:
         Raises:
             AnonymizationError: as `current`.
         """
-        around = self.current()
-        scope = Scope(wish.protection if wish.protection is not None or wish.lowers else around)
+        around, wanted = self.current(), wish.protection
+        is_less = around is not None and (wanted is None or wanted.strength < around.strength)
+        scope = Scope(around if is_less and not wish.lowers else wanted)
         self._scopes.append(scope)
         try:
             yield self.current()

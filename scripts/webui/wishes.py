@@ -68,7 +68,8 @@ def wish_of(p: Any) -> Wish:
             raise AnonymizationError(
                 f"The plot varies the strength of {TITLE}, which is off: tick it, or let the plot vary its prefix."
             )
-        return Wish(_protection(name, plotted.get(STRENGTH, values.strength if values is not None else 1.0)))
+        strength = plotted.get(STRENGTH, values.strength if values is not None else 1.0)
+        return Wish(_protection(name, strength), lowers=True)
     return Wish(_protection(values.prefix, values.strength)) if on else Wish()
 
 

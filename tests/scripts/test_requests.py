@@ -123,7 +123,7 @@ def test_prompts_that_change_on_the_way_and_prompts_drawn_together_are_protected
 def test_a_second_pass_without_our_script_is_as_protected_as_the_first(open_host):
     made = open_host()
     second = _second_pass(made, lambda p: None)
-    for keeps in ("no scripts", "other scripts", "switched off"):
+    for keeps in ("no scripts", "other scripts", "switched off", "weaker"):
         second["scripts"] = keeps
         plain = picture(made.draw(PROMPT))
         ours = picture(made.draw(PROMPT, ON))
@@ -146,6 +146,10 @@ def _second_pass(made: Host, change: Any) -> dict[str, Any]:
             again.scripts.alwayson_scripts = []
         elif state["scripts"] == "switched off":
             again.scripts, again.script_args = p.scripts, p.scripts.defaults
+        elif state["scripts"] == "weaker":
+            again.scripts, again.script_args = p.scripts, list(p.script_args)
+            panel = next(s for s in p.scripts.alwayson_scripts if getattr(s, "is_anonymize_faces_panel", False))
+            again.script_args[panel.args_from : panel.args_to] = (True, "people.safetensors", 0.0)
         try:
             state["seen"].append(picture(made.processing.process_images(again)))
         finally:
