@@ -89,7 +89,7 @@ def _cached_params(guard: Guard, plain: Callable[..., Any]) -> Callable[..., Any
             return params
         protection.require_model(p.sd_model)
         guard.witness()
-        return (*params, (protection.digest, protection.strength))
+        return (*params, (protection.digest, protection.strength, tuple(protection.prefix.record.layers.items())))
 
     return cached_params
 

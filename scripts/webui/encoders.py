@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from ...prefix import ClipChunks, Frame, PrefixMismatchError, family_of, inject, key_of
+from ...prefix.layers import LAST, Layer
 from ...prefix.stream import Surroundings
 
 ENGINES = ("ClassicTextProcessingEngine", "T5TextProcessingEngine")
@@ -28,6 +29,9 @@ EMBEDDERS = {
 }
 """Automatic1111's classes, with the encoders' keys; a class is found by the first of its own and its parents' names."""
 
+OPEN_CLIP_LAYERS = {"last": LAST, "penultimate": -2}
+"""Layers by the names that OpenCLIP's classes have for them, which they read whatever Clip skip says."""
+
 T5 = "t5xxl"
 
 
@@ -40,12 +44,17 @@ class Encoder:
         engine: the host's object.
         table: looks up the embeddings of words.
         fixes: the host's object whose `fixes` say where embeddings of the user's own stand; None if it takes none.
+        network: a text model of transformers, of whose layers the host takes one; None if the host asks for none.
+        fixed_layers: the layer that is read where the host asks for none, as `prefix.layers` counts; empty if nobody
+            can say.
     """
 
     key: str
     engine: Any
     table: Module
     fixes: Any = None
+    network: Any = None
+    fixed_layers: tuple[Layer, ...] = ()
 
     @property
     def width(self) -> int:
@@ -106,10 +115,11 @@ def encoder_of(engine: Any) -> Encoder:
     """
     names = [cls.__name__ for cls in type(engine).__mro__]
     if ENGINES[0] in names:
-        table = engine.text_encoder.transformer.text_model.embeddings.token_embedding
-        return Encoder(key_of(engine.embedding_key), engine, table, engine.embeddings)
+        network = engine.text_encoder.transformer
+        table = network.text_model.embeddings.token_embedding
+        return Encoder(key_of(engine.embedding_key), engine, table, engine.embeddings, network)
     if ENGINES[1] in names:
-        return Encoder(T5, engine, engine.text_encoder.shared)
+        return Encoder(T5, engine, engine.text_encoder.shared, fixed_layers=(LAST,))
     key = next((EMBEDDERS[name] for name in names if name in EMBEDDERS), None)
     if key is None:
         raise PrefixMismatchError(
@@ -118,8 +128,11 @@ def encoder_of(engine: Any) -> Encoder:
         )
     wrapped = engine.wrapped
     text_model = getattr(getattr(wrapped, "transformer", None), "text_model", None)
-    table = wrapped.model.token_embedding if text_model is None else text_model.embeddings.token_embedding
-    return Encoder(key, engine, table, engine.hijack)
+    if text_model is None:
+        layer = OPEN_CLIP_LAYERS.get(getattr(wrapped, "layer", None))
+        fixed = () if layer is None else (layer,)
+        return Encoder(key, engine, wrapped.model.token_embedding, engine.hijack, fixed_layers=fixed)
+    return Encoder(key, engine, text_model.embeddings.token_embedding, engine.hijack, wrapped.transformer)
 
 
 def encoders_of(model: Any) -> dict[str, Encoder]:

@@ -12,10 +12,11 @@ from typing import Any
 
 from torch import Tensor
 
-from ...prefix import PrefixMismatchError, blend, eject, inject, require_fit
+from ...prefix import Prefix, PrefixMismatchError, blend, eject, inject, require_fit
 from ...prefix.placing import put_in
 from ...prefix.tokens import Chunk
 from .encoders import Encoder, encoder_of
+from .layers import require_read, watched
 from .protection import Guard
 from .rows import chunk_of, row_of
 
@@ -68,10 +69,10 @@ def _encode(
     encoder, vectors = encoder_of(engine), protection.prefix.vectors
     require_fit(vectors, {encoder.key: encoder.width})
     chunks = [_with_prefix(encoder, vectors, chunk) for chunk in _chunks(encoder, tokens, weights)]
-    encoded = _read(process_tokens, encoder, chunks)
+    encoded = _read(process_tokens, encoder, protection.prefix, chunks)
     if protection.strength < 1.0:
         bare = [_without_prefix(encoder, vectors, chunk) for chunk in chunks]
-        encoded = _blended(_read(process_tokens, encoder, bare), encoded, protection.strength)
+        encoded = _blended(_read(process_tokens, encoder, protection.prefix, bare), encoded, protection.strength)
     guard.witness()
     return encoded
 
@@ -95,13 +96,15 @@ def _without_prefix(encoder: Encoder, vectors: Any, chunk: Chunk) -> Chunk:
     return eject({encoder.key: [chunk]}, vectors, encoder.frame(), [encoder.key])[encoder.key][0]
 
 
-def _read(process_tokens: Callable[..., Any], encoder: Encoder, chunks: Sequence[Chunk]) -> Tensor:
+def _read(process_tokens: Callable[..., Any], encoder: Encoder, prefix: Prefix, chunks: Sequence[Chunk]) -> Tensor:
     rows = [row_of(chunk) for chunk in chunks]
     if encoder.fixes is not None:
         encoder.fixes.fixes = [row.fixes for row in rows]
     places = [(n, place, vector) for n, row in enumerate(rows) for place, vector in row.vectors.items()]
-    with put_in(encoder.table, places):
-        return process_tokens(encoder.engine, [row.tokens for row in rows], [row.weights for row in rows])
+    with put_in(encoder.table, places), watched(encoder) as read:
+        states = process_tokens(encoder.engine, [row.tokens for row in rows], [row.weights for row in rows])
+    require_read(prefix, encoder.key, read)
+    return states
 
 
 def _blended(plain: Tensor, protected: Tensor, strength: float) -> Tensor:

@@ -5,7 +5,7 @@ What cannot be read is an error, never "off".
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,11 +45,10 @@ class PanelValues:
             faults.append(f"its prefix is {self.prefix!r}, not the name of a file")
         if not isinstance(self.strength, int | float) or isinstance(self.strength, bool):
             faults.append(f"its strength is {self.strength!r}, not a number")
+        elif not 0.0 <= self.strength <= 1.0:
+            faults.append(f"its strength is {self.strength!r}, out of range")
         if faults:
-            raise AnonymizationError(
-                f"What to protect with cannot be read: {', '.join(faults)}. Give three values: on or off, the name of a"
-                " prefix file, and a strength from 0 to 1."
-            )
+            raise _unread(", ".join(faults))
 
 
 def wish_of(p: Any) -> Wish:
@@ -74,33 +73,55 @@ def wish_of(p: Any) -> Wish:
 
 
 def panel_values(p: Any) -> PanelValues | None:
-    """The panel's values of a request; None if it has no panel, or whoever made it left them out.
+    """The panel's values of a request; None if it has no panel, or whoever made it left out the values of all scripts.
 
     Raises:
-        AnonymizationError: one of them is of the wrong kind.
+        AnonymizationError: they are of the wrong kind, too few, or None, or what holds them cannot be read.
     """
-    script = next((s for s in getattr(p.scripts, "alwayson_scripts", ()) if getattr(s, PANEL, False)), None)
-    if script is None or script.args_from is None or not isinstance(p.script_args, Sequence):
+    script = next((s for s in getattr(p.scripts, "alwayson_scripts", None) or () if getattr(s, PANEL, False)), None)
+    given = getattr(p, "script_args", None)
+    if script is None or not given:  # Requests that extensions make on their own have no values for any script.
         return None
-    given = tuple(p.script_args[script.args_from : script.args_to])
-    if len(given) != len(PanelValues.__dataclass_fields__) or all(value is None for value in given):
-        return None
-    return PanelValues(*given)
+    if script.args_from is None or not isinstance(given, list | tuple):
+        raise _unread(f"the request's values are a '{type(given).__name__}', in which the panel's have no place")
+    ours = tuple(given[script.args_from : script.args_to])
+    if len(ours) < len(PanelValues.__dataclass_fields__):
+        raise _unread(f"the request has {len(ours)} of its {len(PanelValues.__dataclass_fields__)} values")
+    return PanelValues(*ours[: len(PanelValues.__dataclass_fields__)])
 
 
 def require_arguments(scripts: Any) -> None:
-    """Raises `AnonymizationError` if a request of the host's API names the panel and gives no list of values for it.
+    """Raises `AnonymizationError` if a request of the host's API names the panel and gives no sound values for it.
+
+    Values that are left out at the end are the panel's own, but the first one is never.
 
     Args:
         scripts: what the request calls `alwayson_scripts`.
     """
-    for name, given in (scripts or {}).items():
+    if scripts is None:
+        return
+    if not isinstance(scripts, Mapping):
+        raise _unread("'alwayson_scripts' is no table of scripts")
+    for name, given in scripts.items():
+        if not isinstance(name, str) or name.strip().lower() != TITLE.lower():
+            continue
         values = given.get("args") if isinstance(given, Mapping) else None
-        if name.lower() == TITLE.lower() and not (isinstance(values, Sequence) and values):
+        if not isinstance(values, list | tuple) or not values:
             raise AnonymizationError(
                 f"The request names '{TITLE}' and gives no values for it, so that nothing would be protected: give"
                 ' {"args": [true, "name of a prefix file", 1.0]}.'
             )
+        count = len(PanelValues.__dataclass_fields__)
+        if len(values) > count:
+            raise _unread(f"the request gives {len(values)} values, and there are {count}")
+        PanelValues(*values, *(None, 1.0)[len(values) - 1 :])
+
+
+def _unread(reason: str) -> AnonymizationError:
+    return AnonymizationError(
+        f"What to protect with cannot be read: {reason}. Give three values: on or off, the name of a prefix file, and a"
+        " strength from 0 to 1."
+    )
 
 
 def _protection(name: str | None, strength: float) -> Protection:

@@ -33,7 +33,9 @@ def write_reference(folder: Path) -> None:
         generator = torch.Generator().manual_seed(0)
         widths = made.widths
         vectors = {key: torch.randn(wanted.LENGTH, widths[key], generator=generator) for key in keys.split()}
-        prefix = Prefix(vectors, PrefixRecord(family=family, fingerprint=""))
+        # Forge reads SD3's CLIPs at the last layer, ComfyUI at the last but one.
+        layers = {"l": [-2, -1], "g": [-2, -1]} if family == "sd3" else {}
+        prefix = Prefix(vectors, PrefixRecord(family=family, fingerprint="", layers=layers))
         save_prefix(prefix, folder / f"{family}.safetensors", overwrite=True)
         found = {f"weights.{name}": tensor.float().clone() for name, tensor in encoder.state_dict().items()}
         models = {key: getattr(encoder, wanted.ATTRIBUTES[key]).transformer for key in keys.split()}

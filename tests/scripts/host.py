@@ -108,7 +108,7 @@ def model(made: Host, kind: str, family: str) -> Any:
     keys = {"sd1": "l", "sd2": "h", "sdxl": "lg", "flux": "l"}[family]
     if kind == "forge":
         engine, t5 = made.engines
-        readers = {key: engine(key, pooled=key == "g" or family == "flux") for key in keys}
+        readers = {key: engine(key, key == "g" or family == "flux", family) for key in keys}
         named = {f"text_processing_engine_{key}": reader for key, reader in readers.items()}
         if len(keys) == 1 and family != "flux":
             named = {"text_processing_engine": readers[keys]}
@@ -161,7 +161,7 @@ def modules_of(folder: Path, kind: str) -> Host:
     made = Host(modules, folder / "anonymization_prefixes", [], [])
     made.folder.mkdir(exist_ok=True)
     made.paths.models_path = str(folder)
-    made.shared.opts = SimpleNamespace(clip_skip=1)
+    made.shared.opts = SimpleNamespace(CLIP_stop_at_last_layers=1, sdxl_clip_l_skip=False)
     made.ui_common.create_refresh_button = lambda component, refresh, changes, elem_id: None
     callbacks = made.script_callbacks
     callbacks.before_ui, callbacks.app_started = [], []
@@ -179,7 +179,7 @@ def modules_of(folder: Path, kind: str) -> Host:
         for name, cls in zip(("classic_engine", "t5_engine"), engines, strict=True):
             modules[f"backend.text_processing.{name}"] = _module(name, **{cls.__name__: cls})
     else:
-        embedders = reading.automatic_classes()
+        embedders = reading.automatic_classes(made.shared.opts)
         made.embedders = embedders
         made.sd_hijack_clip.__dict__.update({cls.__name__: cls for cls in embedders.values()})
     modules["modules"] = _module("modules", __path__=[], **{n: modules[f"modules.{n}"] for n in names})
@@ -307,6 +307,7 @@ def _fill_processing(made: Host) -> None:
         negative_prompt: str = ""
         steps: int = 4
         extra_generation_params: dict[str, Any] = field(default_factory=dict)
+        override_settings: dict[str, Any] = field(default_factory=dict)
 
         def __post_init__(self) -> None:
             self.scripts, self.script_args = None, []
@@ -317,13 +318,15 @@ def _fill_processing(made: Host) -> None:
             return shared.sd_model
 
         def cached_params(self, required_prompts: list[str], steps: int) -> tuple[Any, ...]:
-            return (tuple(required_prompts), steps, shared.opts.clip_skip, shared.sd_model.name)
+            return (tuple(required_prompts), steps, shared.opts.CLIP_stop_at_last_layers, shared.sd_model.name)
 
         def get_conds_with_caching(self, function: Any, prompts: list[str], caches: list[list[Any]]) -> Any:
             params = self.cached_params(prompts, self.steps)
             for cache in caches:
                 if cache[0] == params:
                     return cache[1]
+            for reader in shared.sd_model.readers.values():  # Forge's `set_clip_skip`
+                reader.clip_skip = shared.opts.CLIP_stop_at_last_layers
             caches[0][:] = [params, function(shared.sd_model, prompts, self.steps)]
             return caches[0][1]
 
@@ -358,7 +361,12 @@ def _fill_processing(made: Host) -> None:
     def process_images(p: Any) -> Any:
         if p.scripts is not None:
             p.scripts.call("before_process", p)
-        return made.processing.process_images_inner(p)
+        stored = dict(vars(shared.opts))
+        try:
+            vars(shared.opts).update(p.override_settings)
+            return made.processing.process_images_inner(p)
+        finally:
+            vars(shared.opts).update(stored)
 
     def process_images_inner(p: Any) -> Any:
         if p.scripts is not None:

@@ -63,6 +63,7 @@ class TextModel(torch.nn.Module):
     def __init__(self, key: str, holder: Embeddings) -> None:
         super().__init__()
         self.text_model = pipelines.clip(WIDTHS[key], hidden_act="quick_gelu" if key == "l" else "gelu")
+        self.config = self.text_model.config
         parts = self.text_model.embeddings
         parts.token_embedding = Table(parts.token_embedding, holder)
 
@@ -149,11 +150,15 @@ class Reader(torch.nn.Module):
         for row, given in zip(padded, tokens, strict=True):
             row[given.index(self.id_end) + 1 :] = self.id_pad
         output = self.read_by(padded)
-        states = output.last_hidden_state
+        states = self.taken(output)
         weighted = states * torch.tensor(multipliers)[..., None]
         if self.return_pooled:
             weighted.pooled = output.pooler_output
         return weighted
+
+
+def _normed(reader: Reader, states: torch.Tensor) -> torch.Tensor:
+    return reader.read_by.text_model.final_layer_norm(states)
 
 
 def weighted_parts(line: str) -> list[tuple[str, float]]:
@@ -204,14 +209,24 @@ class T5Reader:
         return self.text_encoder(input_ids=torch.tensor(tokens)).last_hidden_state
 
 
+FORGE_READS = {"sd1": (1, True), "sd2": (1, True), "flux": (1, True), "sdxl": (2, False)}
+"""The least Clip skip of Forge's engines, and whether they use the last norm."""
+
+
 def forge_classes() -> tuple[type, type]:
     """Forge's two classes, new ones: what a test replaces in them does not outlive it."""
 
     class ClassicTextProcessingEngine(Reader):
-        def __init__(self, key: str, pooled: bool = False) -> None:
+        def __init__(self, key: str, pooled: bool = False, family: str = "sd1") -> None:
             super().__init__(key, Embeddings(), pooled)
             self.embeddings, self.embedding_key = self.holder, f"clip_{key}"
             self.text_encoder = SimpleNamespace(transformer=self.read_by)
+            self.clip_skip = 1
+            self.minimal_clip_skip, self.final_layer_norm = FORGE_READS[family]
+
+        def taken(self, output: Any) -> torch.Tensor:
+            states = output.hidden_states[-max(self.clip_skip, self.minimal_clip_skip)]
+            return _normed(self, states) if self.final_layer_norm else states
 
     class T5TextProcessingEngine(T5Reader):
         pass
@@ -219,7 +234,7 @@ def forge_classes() -> tuple[type, type]:
     return ClassicTextProcessingEngine, T5TextProcessingEngine
 
 
-def automatic_classes() -> dict[str, type]:
+def automatic_classes(opts: Any) -> dict[str, type]:
     """Automatic1111's classes, new ones, by the families' keys; `` is the parent of all."""
 
     class TextConditionalModel(Reader):
@@ -231,14 +246,23 @@ def automatic_classes() -> dict[str, type]:
                 self.wrapped = SimpleNamespace(transformer=self.read_by)
             else:  # OpenCLIP's own class, which has the table elsewhere
                 self.wrapped = SimpleNamespace(
-                    model=SimpleNamespace(token_embedding=text_model.embeddings.token_embedding)
+                    model=SimpleNamespace(token_embedding=text_model.embeddings.token_embedding), layer="penultimate"
                 )
 
+        def taken(self, output: Any) -> torch.Tensor:
+            return output.hidden_states[-2]
+
     class FrozenCLIPEmbedderWithCustomWords(TextConditionalModel):
-        pass
+        def taken(self, output: Any) -> torch.Tensor:
+            if opts.CLIP_stop_at_last_layers > 1:
+                return _normed(self, output.hidden_states[-opts.CLIP_stop_at_last_layers])
+            return output.last_hidden_state
 
     class FrozenCLIPEmbedderForSDXLWithCustomWords(FrozenCLIPEmbedderWithCustomWords):
-        pass
+        def taken(self, output: Any) -> torch.Tensor:
+            if opts.sdxl_clip_l_skip is True:
+                return output.hidden_states[-opts.CLIP_stop_at_last_layers]
+            return output.hidden_states[self.read_by.config.num_hidden_layers - 1]
 
     class FrozenOpenCLIPEmbedder2WithCustomWords(TextConditionalModel):
         pass

@@ -47,6 +47,19 @@ def test_the_hosts_forget_exceptions_in_callbacks_and_ours_ends_the_request(open
         ((1, "people.safetensors", 1.0), "not true or false"),
         ((None, "people.safetensors", 1.0), "not true or false"),
         ((True, 7, 1.0), "not the name of a file"),
+        ((None, None, None), "not true or false"),
+        ((False, None, None), "not a number"),
+        (("False", "people.safetensors", 1.0), "not true or false"),
+        ((0, "people.safetensors", 1.0), "not true or false"),
+        (([], "people.safetensors", 1.0), "not true or false"),
+        ((False, ["people.safetensors"], 1.0), "not the name of a file"),
+        ((False, "people.safetensors", True), "not a number"),
+        ((False, "people.safetensors", -1), "out of range"),
+        ((False, "people.safetensors", float("inf")), "out of range"),
+        ((True, "peeple.safetensors", 1.0), "no prefix file 'peeple"),
+        ((), "has 0 of its 3 values"),
+        ((True,), "has 1 of its 3 values"),
+        ((True, "people.safetensors"), "has 2 of its 3 values"),
     ],
 )
 def test_what_cannot_be_read_is_an_error_and_never_off(open_host, panel, words):
@@ -54,6 +67,21 @@ def test_what_cannot_be_read_is_an_error_and_never_off(open_host, panel, words):
     with pytest.raises(made.error("AnonymizationError"), match=words):
         made.draw(PROMPT, panel)
     assert not made.drawn
+
+
+def test_values_in_anything_but_a_list_are_an_error_and_none_at_all_say_nothing(open_host):
+    made = open_host()
+    for values in ({1: True}, "on", iter([True]), 7):
+        p = made.request(PROMPT)
+        p.script_args = values
+        with pytest.raises(made.error("AnonymizationError"), match="in which the panel's have no place"):
+            made.processing.process_images(p)
+    assert not made.drawn
+    for values in ((), [], {}, None):  # What extensions make for a pass of their own.
+        p = made.request(PROMPT)
+        p.script_args, p.scripts.call = values, lambda *args: None
+        made.processing.process_images(p)
+    assert len(made.drawn) == 4
 
 
 @pytest.mark.parametrize("kind", ["forge", "automatic"])
@@ -228,6 +256,43 @@ def test_an_api_request_that_names_the_panel_and_gives_no_values_is_an_error(ope
     api, runner = made.modules["modules.api.api"].Api(), made.scripts.scripts_txt2img
     with pytest.raises(made.error("AnonymizationError"), match="gives no values for it"):
         api.init_script_args(SimpleNamespace(alwayson_scripts={"anonymize faces": given}), runner)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ([None, None, None], "not true or false"),
+        ([None], "not true or false"),
+        (["False"], "not true or false"),
+        (["true", "people.safetensors", 1.0], "not true or false"),
+        ([0], "not true or false"),
+        ([True, 7], "not the name of a file"),
+        ([True, "people.safetensors", None], "not a number"),
+        ([True, "people.safetensors", "1.0"], "not a number"),
+        ([True, "people.safetensors", 1.5], "out of range"),
+        ([True, "people.safetensors", 1.0, True], "gives 4 values"),
+        ([[True, "people.safetensors", 1.0]], "not true or false"),
+    ],
+)
+def test_an_api_request_whose_values_cannot_be_read_is_an_error(open_host, given, words):
+    made = open_host()
+    for callback in made.script_callbacks.app_started:
+        callback(None, None)
+    api, runner = made.modules["modules.api.api"].Api(), made.scripts.scripts_txt2img
+    for name in ("Anonymize Faces", "anonymize faces", "ANONYMIZE FACES"):
+        request = SimpleNamespace(alwayson_scripts={name: {"args": given}})
+        with pytest.raises(made.error("AnonymizationError"), match=words):
+            api.init_script_args(request, runner)
+
+
+@pytest.mark.parametrize("scripts", [[], "Anonymize Faces", [{"name": "Anonymize Faces"}], 7])
+def test_an_api_request_whose_scripts_are_no_table_is_an_error(open_host, scripts):
+    made = open_host()
+    for callback in made.script_callbacks.app_started:
+        callback(None, None)
+    api, runner = made.modules["modules.api.api"].Api(), made.scripts.scripts_txt2img
+    with pytest.raises(made.error("AnonymizationError"), match="no table of scripts"):
+        api.init_script_args(SimpleNamespace(alwayson_scripts=scripts), runner)
 
 
 def test_an_api_request_says_what_the_panel_says(open_host):
