@@ -38,7 +38,7 @@ KINDS = (
 )
 """Families of every kind of network, and of every way in which the host reads one."""
 
-POOLED_ALONE = ("flux", "hidream")
+POOLED_ALONE = ("flux", "hidream", "hunyuanvideo")
 """Families whose denoisers see nothing of their CLIPs' layers but the pooled output, which has none."""
 
 
