@@ -10,7 +10,7 @@ from ..prefix import Prefix, checkpoint_note, load_prefix, require_family
 from .encoder_fingerprint import encoder_fingerprint
 from .folder import content_hash, fault_of, file_choices, find_file
 from .notices import tell
-from .protected_clip import is_protected, protect
+from .protected_clip import is_protected, protect, read_beside
 from .sockets import PrefixSocket
 
 REPLACED = (
@@ -73,7 +73,7 @@ class AnonymizeFaces(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, prefix: str | None = None, **_: object) -> str:
-        """Runs the node anew when the file of that name holds something else."""
+        """Runs the node anew when the file of that name holds something else; see `folder.content_hash`."""
         return content_hash(prefix)
 
     @classmethod
@@ -82,7 +82,8 @@ class AnonymizeFaces(io.ComfyNode):
         protected = protect(clip, chosen, strength)
         require_family(chosen.record, clip.tokenize(""))
         said = [f"Protected with {chosen.length} vectors." if strength else "Not protected: strength is 0."]
-        said += [note for note in [checkpoint_note(chosen.record, encoder_fingerprint(clip))] if note]
+        notes = (checkpoint_note(chosen.record, encoder_fingerprint(clip)), read_beside(clip))
+        said += [note for note in notes if note]
         if is_protected(clip):
             said.append(REPLACED)
             logging.warning("Anonymize Faces: %s", REPLACED)
