@@ -51,8 +51,11 @@ async def comfy_entrypoint() -> ComfyExtension:
 
 def may_enforce() -> bool:
     """Whether there is an operator's setting, be it sound or not, or nobody can tell."""
-    if any(os.environ.get(name) is not None for name in SETTING_VARIABLES):
-        return True
+    return any(os.environ.get(name) is not None for name in SETTING_VARIABLES) or has_setting_file()
+
+
+def has_setting_file() -> bool:
+    """Whether the operator's file lies beside this one, be it sound or not, or nobody can tell."""
     try:
         return any(file.name.casefold() in SETTING_FILES for file in Path(__file__).absolute().parent.iterdir())
     except OSError:

@@ -9,6 +9,7 @@ the like, which read no prompt, come as they are.
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,6 +26,8 @@ UNPROTECTED = (
 )
 
 _SHOWN = "anonymize_faces_shown"
+_HOSTS = ("comfy", "comfy_extras", "comfy_execution", "execution", "nodes")
+_OURS = __name__.rpartition(".nodes.")[0] + "."
 
 Check = Callable[..., bool]
 """Whether what a method is called with carries the prefix."""
@@ -46,6 +49,32 @@ def guarded(encoder: Any, rows: Tensor) -> Any:
 
     checks = {"forward": carried, "encode": carried, "encode_token_weights": carried_in_pairs}
     return _view(encoder, {name: check for name, check in checks.items() if hasattr(encoder, name)}, rows)
+
+
+def guard_patcher(patcher: Any, stage: Any) -> None:
+    """Lets a patcher hand the protected encoder to other extensions, in the place of the plain one that it loads.
+
+    The host and this extension still get the plain one: they compare, move and patch it.
+
+    Args:
+        patcher: the host's `ModelPatcher`, of a CLIP that nobody else has.
+        stage: the protected encoder, a view of the patcher's model.
+    """
+    cls = type(patcher)
+
+    def model(self: Any) -> Any:
+        own = vars(self)["model"]
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        return own if caller.partition(".")[0] in _HOSTS or caller.startswith(_OURS) or own is not plain else stage
+
+    plain = vars(patcher)["model"]
+    keep = property(model, lambda self, value: vars(self).__setitem__("model", plain if value is stage else value))
+    patcher.__class__ = type(cls.__name__, (cls,), {"__module__": cls.__module__, _SHOWN: cls, "model": keep})
+
+
+def release_patcher(patcher: Any) -> None:
+    """Undoes `guard_patcher`, also for a copy."""
+    patcher.__class__ = getattr(type(patcher), _SHOWN, type(patcher))
 
 
 def shown(value: Any) -> Any:

@@ -6,9 +6,9 @@ stays exactly as it was: the copy holds *views* of both, objects of a class of o
 
 Tokens that reach the encoder by another way (from another CLIP, from a tokenizer within the tokenizer, made by hand)
 and do not carry the prefix are refused, at every strength but 0: what this CLIP encodes is protected, or is an error.
-So are those that reach the encoders within the encoder (see `inner_encoders`), which stay the host's own: other
-extensions patch them, and find them as they left them. What is left is the host's handle on the weights,
-`clip.patcher.model`: who encodes with that, encodes plainly, and a server that enforces refuses what comes of it.
+So are those that reach the encoders within the encoder, or by `clip.patcher.model` (see `inner_encoders`); these stay
+the host's own: other extensions patch them, and find them as they left them. Who goes through lists of modules finds
+the plain ones, and a server that enforces refuses what comes of them.
 
 Strength between 0 and 1 blends conditionings: each chunk is encoded with the prefix and once more without it (the same
 words in the same chunk), and the conditioning moves on the straight line between the two (see `blending`). Blending
@@ -44,7 +44,7 @@ from ..prefix.bypass import (
     require_all_prefixed,
 )
 from ..trainer.text_encoders import embedding_table, text_encoders, vectors_for
-from .inner_encoders import guarded, shown
+from .inner_encoders import guard_patcher, guarded, release_patcher, shown
 
 EMBEDDINGS_REFUSED = (
     "This prompt uses an embedding (textual inversion), which may draw a person whatever protects the words, and this"
@@ -105,6 +105,7 @@ def protect(
         __getattr__=partial(_part, vectors),
         __setattr__=lambda put, name, value: put(name, shown(value)),
     )
+    guard_patcher(protected.patcher, protected.cond_stage_model)
     return protected
 
 
@@ -113,6 +114,7 @@ def unprotect(clip: Any) -> Any:
     plain = clip.clone()
     plain.tokenizer = _original(clip.tokenizer)
     plain.cond_stage_model = _original(clip.cond_stage_model)
+    release_patcher(plain.patcher)
     return plain
 
 

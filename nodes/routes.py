@@ -138,11 +138,22 @@ async def _stop(request: web.Request) -> web.Response:
     return json_answer({"stopping": True})
 
 
-def _require_not_enforced(*names: str) -> None:
-    """A server's own prefix is changed by whoever runs it, not by those it protects others from."""
+def _require_not_enforced(name: str, new_name: str | None = None) -> None:
+    """A server's own prefix is changed by whoever runs it, not by those it protects others from.
 
-    if _enforcement is not None and any(map(_enforcement.names, names)):
+    Args:
+        name: of the file that is to be changed, or made.
+        new_name: that it is to get.
+    """
+    from .folder import require_no_embeddings_in
+
+    if _enforcement is None:
+        return
+    names = [name] if new_name is None else [name, new_name]
+    if any(map(_enforcement.names, names)) or any(map(_enforcement.is_at, library.places(_folders(), name))):
         raise Refusal(409, "This server anonymizes every prompt with that prefix: only its operator can change it.")
+    for folder in _folders():
+        require_no_embeddings_in(folder)
 
 
 def _folders() -> list[Any]:

@@ -135,6 +135,16 @@ def find(roots: Sequence[Path], name: str) -> Path:
     raise _missing(name)
 
 
+def places(roots: Sequence[Path], name: str) -> list[Path]:
+    """Where a file of that name would lie, below each root.
+
+    Raises:
+        PrefixNameError: it is no name of a file.
+    """
+    inside = path_inside(name.strip())
+    return [root / inside for root in roots]
+
+
 def entry(roots: Sequence[Path], name: str) -> Entry:
     """The file of that name; one that cannot be used says why.
 
