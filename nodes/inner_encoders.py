@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -33,12 +34,13 @@ Check = Callable[..., bool]
 """Whether what a method is called with carries the prefix."""
 
 
-def guarded(encoder: Any, rows: Tensor) -> Any:
+def guarded(encoder: Any, rows: Tensor, reading: Callable[[], AbstractContextManager[Any]]) -> Any:
     """A view of a text encoder, the host's `SDClipModel` or one like it, that reads only what carries the prefix.
 
     Args:
         encoder: the host's; stays as it is.
         rows: the prefix's vectors for it as its network wants them, `[m, d]`.
+        reading: opened while it reads; what is raised in it comes through.
     """
 
     def carried(tokens: Any, *_: Any, **__: Any) -> bool:
@@ -48,7 +50,7 @@ def guarded(encoder: Any, rows: Tensor) -> Any:
         return all(_holds([entry[0] for entry in chunk], rows) for chunk in pairs)
 
     checks = {"forward": carried, "encode": carried, "encode_token_weights": carried_in_pairs}
-    return _view(encoder, {name: check for name, check in checks.items() if hasattr(encoder, name)}, rows)
+    return _view(encoder, {name: check for name, check in checks.items() if hasattr(encoder, name)}, rows, reading)
 
 
 def guard_patcher(patcher: Any, stage: Any) -> None:
@@ -94,14 +96,20 @@ def _network(module: Any, rows: Tensor) -> Any:
     return _view(module, {"forward": carried}, rows)
 
 
-def _view(own: Any, checks: Mapping[str, Check], rows: Tensor) -> Any:
+def _view(
+    own: Any,
+    checks: Mapping[str, Check],
+    rows: Tensor,
+    reading: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Any:
     cls = type(own)
 
     def checked(name: str) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             if not _passes(checks[name], args, kwargs):
                 raise PrefixMismatchError(UNPROTECTED)
-            return getattr(own, name)(*args, **kwargs)
+            with reading():
+                return getattr(own, name)(*args, **kwargs)
 
         call.guards = own
         return call
