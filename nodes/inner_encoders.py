@@ -27,7 +27,7 @@ UNPROTECTED = (
 )
 
 _SHOWN = "anonymize_faces_shown"
-_HOSTS = ("comfy", "comfy_extras", "comfy_execution", "execution", "nodes")
+_HOSTS = ("comfy", "comfy_execution", "execution", "nodes")
 _OURS = __name__.rpartition(".nodes.")[0] + "."
 
 Check = Callable[..., bool]

@@ -75,12 +75,11 @@ def custom_sampling() -> dict[str, Any]:
     }
 
 
-def saving(format: Any, name: str = "planted", **nodes: Any) -> dict[str, Any]:
+def saving(format: str, name: str = "planted") -> dict[str, Any]:
     """A workflow that saves a prefix."""
     return {
         "load": node("LoadAnonymizationPrefix", file="other.safetensors"),
         "save": node("SaveAnonymizationPrefix", prefix=["load", 0], name=name, format=format),
-        **nodes,
     }
 
 
@@ -179,10 +178,6 @@ REFUSED = {
         "uses an embedding",
     ),
     "a prefix saved as an embedding": (saving("textual inversion"), "nobody but its operator puts embeddings"),
-    "a prefix saved as an embedding, by wire": (
-        saving(["chosen", 0], chosen=node("PrimitiveString", value="textual inversion")),
-        "nobody but its operator puts embeddings",
-    ),
     "a prefix saved under the server's name": (saving("safetensors", name="Studio"), "only its operator can"),
     "conditioning from nodes made while it runs": (
         sampling(yes=node("ForeignExpands", clip=CLIP, text=TEXT)),
