@@ -82,58 +82,6 @@ def test_the_nodes_live_on_when_the_whole_folder_is_taken_away(server):
         away.rename(server.prefix_folder)
 
 
-def test_a_file_whose_name_comes_by_wire_is_read_anew_once_it_changes(server, folder):
-    graph = {
-        "name": {"class_type": "PrimitiveString", "inputs": {"value": "folder/wired.safetensors"}},
-        "demo": DEMO,
-        "anonymize": {
-            "class_type": "AnonymizeFaces",
-            "inputs": {"clip": ["demo", 1], "prefix": ["name", 0], "strength": 1.0},
-        },
-        "encode": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["anonymize", 0], "text": "Ada Lovelace"}},
-        "show": {"class_type": "PreviewAny", "inputs": {"source": ["encode", 0]}},
-    }
-
-    def shown() -> str:
-        (text,) = server.run(graph)["outputs"]["show"]["text"]
-        return text
-
-    save_prefix(prefix(l=192), folder / "wired.safetensors")
-    first = shown()
-    assert shown() == first
-    status = (folder / "wired.safetensors").stat()
-    save_prefix(prefix(l=192), folder / "wired.safetensors", overwrite=True)
-    os.utime(folder / "wired.safetensors", ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert shown() != first
-    (folder / "wired.safetensors").unlink()
-    with pytest.raises(WorkflowFailed, match=r"no prefix file 'folder/wired\.safetensors'"):
-        server.run(graph)
-
-
-def test_every_node_that_takes_the_name_of_a_file_by_wire_looks_at_the_folder(host_modules, tmp_path, monkeypatch):
-    from anonymize_faces.nodes import folder as module
-    from anonymize_faces.nodes.anonymize import AnonymizeFaces
-    from anonymize_faces.nodes.evaluate import EvaluateAnonymization
-    from anonymize_faces.nodes.files import LoadAnonymizationPrefix
-
-    monkeypatch.setattr(module, "prefix_folders", lambda: [tmp_path])
-    nodes = (AnonymizeFaces, LoadAnonymizationPrefix, EvaluateAnonymization)
-    seen = []
-    for change in (
-        lambda: None,
-        lambda: save_prefix(prefix(), tmp_path / "one.safetensors"),
-        lambda: save_prefix(prefix(), tmp_path / "one.safetensors", overwrite=True),
-        lambda: save_prefix(prefix(), tmp_path / "two.safetensors"),
-        (tmp_path / "one.safetensors").unlink,
-        lambda: (tmp_path / "link.pt").symlink_to(tmp_path / "gone.pt"),
-    ):
-        change()
-        seen.append(tuple(node.fingerprint_inputs() for node in nodes))
-        assert seen[-1] == tuple(node.fingerprint_inputs() for node in nodes)
-    for told in zip(*seen, strict=True):
-        assert len(set(told)) == len(told)
-
-
 @pytest.mark.parametrize("name", ["chosen.safetensors", "chosen.pt"])
 def test_a_file_deleted_between_choosing_and_queueing_is_named_with_the_remedy(server, folder, name):
     torch.save({"x": torch.zeros(1, 768)}, folder / "chosen.pt")
