@@ -12,7 +12,7 @@ from ..trainer.text_encoders import text_encoders
 from .encoder_fingerprint import encoder_fingerprint
 from .folder import content_hash, fault_of, file_choices, find_file
 from .notices import tell
-from .protected_clip import is_protected, protect
+from .protected_clip import is_protected, protect, read_beside
 from .sockets import PrefixSocket
 
 REPLACED = (
@@ -75,7 +75,7 @@ class AnonymizeFaces(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, prefix: str | None = None, **_: object) -> str:
-        """Runs the node anew when the file of that name holds something else."""
+        """Runs the node anew when the file of that name holds something else; see `folder.content_hash`."""
         return content_hash(prefix)
 
     @classmethod
@@ -87,7 +87,8 @@ class AnonymizeFaces(io.ComfyNode):
         if strength:
             usual = usual_layers(usual_readings(text_encoders(clip.cond_stage_model)))
             said = [f"Protected with {chosen.length} vectors. {layers_note(chosen.record, usual)}"]
-        said += [note for note in [checkpoint_note(chosen.record, encoder_fingerprint(clip))] if note]
+        notes = (checkpoint_note(chosen.record, encoder_fingerprint(clip)), read_beside(clip))
+        said += [note for note in notes if note]
         if is_protected(clip):
             said.append(REPLACED)
             logging.warning("Anonymize Faces: %s", REPLACED)

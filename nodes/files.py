@@ -21,7 +21,15 @@ from ..prefix import (
     save_prefix,
     save_textual_inversion,
 )
-from .folder import content_hash, embedding_folder, fault_of, file_choices, find_file, save_folder
+from .folder import (
+    content_hash,
+    embedding_folder,
+    fault_of,
+    file_choices,
+    find_file,
+    require_no_embeddings_in,
+    save_folder,
+)
 from .guards import Guarding
 from .notices import tell
 from .sockets import PrefixSocket
@@ -61,7 +69,7 @@ class LoadAnonymizationPrefix(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None = None) -> str:
-        """Runs the node anew when the file of that name holds something else."""
+        """Runs the node anew when the file of that name holds something else; see `folder.content_hash`."""
         return content_hash(file)
 
     @classmethod
@@ -102,6 +110,11 @@ class SaveAnonymizationPrefix(io.ComfyNode):
     @classmethod
     def execute(cls, prefix: Prefix, name: str, format: str) -> io.NodeOutput:
         if format == TEXTUAL_INVERSION:
+            if Guarding.enforcement is not None:
+                raise PrefixFileError(
+                    "This server anonymizes every prompt, and nobody but its operator puts embeddings into it: save the"
+                    f" prefix as {OWN}, which Export in the Anonymize Faces tab hands you."
+                )
             path = _save(prefix, embedding_folder() / file_path(name), _save_embedding, holds_textual_inversion)
         else:
             path = _save(prefix, save_folder() / file_path(name), _save_own, _holds)
@@ -122,13 +135,15 @@ def _save(
 
 
 def _save_own(prefix: Prefix, path: Path) -> Path:
-    """Saves unless the server would protect with the new file when it starts again."""
+    """Saves unless the server would protect with the new file when it starts again, or find an embedding in it."""
     enforcement = Guarding.enforcement
-    if enforcement is not None and enforcement.names(path.relative_to(save_folder()).as_posix()):
-        raise PrefixNameError(
-            f"This server anonymizes every prompt with a prefix named '{path.stem}', which only its operator can"
-            " change: choose another name."
-        )
+    if enforcement is not None:
+        if enforcement.names(path.relative_to(save_folder()).as_posix()):
+            raise PrefixNameError(
+                f"This server anonymizes every prompt with a prefix named '{path.stem}', which only its operator can"
+                " change: choose another name."
+            )
+        require_no_embeddings_in(save_folder())
     return save_prefix(prefix, path)
 
 

@@ -48,6 +48,17 @@ def embedding_folder() -> Path:
     return Path(folder_paths.get_folder_paths("embeddings")[0])
 
 
+def require_no_embeddings_in(folder: Path) -> None:
+    """Raises `PrefixFileError` if the host would find what is put into that folder as `embedding:name`."""
+    for other in folder_paths.get_folder_paths("embeddings"):
+        found = Path(other).resolve()
+        if folder.resolve().is_relative_to(found) or found.is_relative_to(folder.resolve()):
+            raise PrefixFileError(
+                "This server anonymizes every prompt, and its prefix files lie where it looks for embeddings, so that"
+                " nobody but its operator can add any: give them a folder of their own in extra_model_paths.yaml."
+            )
+
+
 def work_folder(kind: str) -> Path:
     """Where unfinished work of a kind lies: it outlives the server and is not served over the network."""
     return Path(folder_paths.get_user_directory()) / "__anonymize_faces" / kind
@@ -63,8 +74,13 @@ def fault_of(name: str | None) -> str | None:
 
 
 def content_hash(name: str | None) -> str:
-    """Changes when the file of that name holds something else, so that the host does not reuse an old result."""
+    """Changes when the file of that name holds something else, so that the host does not reuse an old result.
+
+    A name that comes by a wire is not told before the node runs (None): then whatever changes in the folders counts.
+    """
     try:
+        if name is None:
+            return library.state(prefix_folders())
         return hashlib.sha256(read_whole(find_file(name))).hexdigest()
     except PrefixFileError:
         return ""

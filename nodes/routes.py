@@ -46,6 +46,7 @@ def register_routes(enforcement: Enforcement | None = None) -> None:
         ("POST", "/prefixes/rename", _rename),
         ("POST", "/prefixes/delete", _delete),
         ("GET", "/enforcement", _enforced),
+        ("GET", "/own_encoders", _own_encoders),
         ("GET", "/checkpoints/family", _checkpoint_family),
         ("POST", "/stop", _stop),
     ):
@@ -116,6 +117,12 @@ async def _enforced(request: web.Request) -> web.Response:
     )
 
 
+async def _own_encoders(request: web.Request) -> web.Response:
+    from .own_encoders import host_kinds, own_encoders
+
+    return json_answer(own_encoders(host_kinds()))
+
+
 async def _checkpoint_family(request: web.Request) -> web.Response:
     from .checkpoints import checkpoint_family
 
@@ -131,11 +138,22 @@ async def _stop(request: web.Request) -> web.Response:
     return json_answer({"stopping": True})
 
 
-def _require_not_enforced(*names: str) -> None:
-    """A server's own prefix is changed by whoever runs it, not by those it protects others from."""
+def _require_not_enforced(name: str, new_name: str | None = None) -> None:
+    """A server's own prefix is changed by whoever runs it, not by those it protects others from.
 
-    if _enforcement is not None and any(map(_enforcement.names, names)):
+    Args:
+        name: of the file that is to be changed, or made.
+        new_name: that it is to get.
+    """
+    from .folder import require_no_embeddings_in
+
+    if _enforcement is None:
+        return
+    names = [name] if new_name is None else [name, new_name]
+    if any(map(_enforcement.names, names)) or any(map(_enforcement.is_at, library.places(_folders(), name))):
         raise Refusal(409, "This server anonymizes every prompt with that prefix: only its operator can change it.")
+    for folder in _folders():
+        require_no_embeddings_in(folder)
 
 
 def _folders() -> list[Any]:

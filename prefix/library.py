@@ -8,6 +8,7 @@ Changes are made one at a time, and each of them wholly or not at all.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import threading
@@ -87,6 +88,20 @@ def names(roots: Sequence[Path]) -> list[str]:
     return sorted({name for root in roots for name in _names_below(root)})
 
 
+def state(roots: Sequence[Path]) -> str:
+    """Changes when a prefix file comes, goes, or is written to or replaced, by whomever."""
+    told = hashlib.sha256()
+    for root in roots:
+        for name in sorted(_names_below(root)):
+            try:
+                status = (root / name).stat()
+                parts = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+            except OSError:  # It is a link to nowhere, or has gone meanwhile.
+                parts = ()
+            told.update(repr((str(root), name, parts)).encode("utf-8", "surrogateescape"))
+    return told.hexdigest()
+
+
 def choices(roots: Sequence[Path]) -> list[str]:
     """Options for a list of prefix files: their names, or one that says there are none."""
     return names(roots) or [NONE_YET]
@@ -118,6 +133,16 @@ def find(roots: Sequence[Path], name: str) -> Path:
             if (root / inside).is_file():
                 return _resolved(roots, root / inside)
     raise _missing(name)
+
+
+def places(roots: Sequence[Path], name: str) -> list[Path]:
+    """Where a file of that name would lie, below each root.
+
+    Raises:
+        PrefixNameError: it is no name of a file.
+    """
+    inside = path_inside(name.strip())
+    return [root / inside for root in roots]
 
 
 def entry(roots: Sequence[Path], name: str) -> Entry:

@@ -18,7 +18,7 @@ from ...prefix.tokens import Chunk
 from .encoders import Encoder, encoder_of
 from .layers import require_read, watched
 from .protection import Guard
-from .rows import chunk_of, row_of
+from .rows import chunk_of, embeddings_in, row_of
 
 Patch = Callable[[Any, str, Callable[[Callable[..., Any]], Callable[..., Any]]], None]
 """Puts, for a function of an object, what the third argument makes of it."""
@@ -68,7 +68,9 @@ def _encode(
         return process_tokens(engine, tokens, weights)
     encoder, vectors = encoder_of(engine), protection.prefix.vectors
     require_fit(vectors, {encoder.key: encoder.width})
-    chunks = [_with_prefix(encoder, vectors, chunk) for chunk in _chunks(encoder, tokens, weights)]
+    given = _chunks(encoder, tokens, weights)
+    guard.require_no_embeddings(embeddings_in(given))
+    chunks = [_with_prefix(encoder, vectors, chunk) for chunk in given]
     encoded = _read(process_tokens, encoder, protection.prefix, chunks)
     if protection.strength < 1.0:
         bare = [_without_prefix(encoder, vectors, chunk) for chunk in chunks]

@@ -10,7 +10,7 @@ There is one guard for the process and not one for each thread: whatever encodes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -122,6 +122,15 @@ class Guard:
         """The protection in force if prompts get its prefix, which they do not at strength 0."""
         protection = self.current()
         return protection if protection is not None and protection.strength > 0.0 else None
+
+    def require_no_embeddings(self, names: Sequence[str]) -> None:
+        """Raises `AnonymizationError` if a prompt uses these embeddings and the operator allows none."""
+        if names and self.enforcement is not None and not self.enforcement.embeddings:
+            raise AnonymizationError(
+                f"This prompt uses the embedding (textual inversion) '{names[0][:60]}', which may draw a person"
+                " whatever protects the words, and this server draws none: leave it out, or ask the server's"
+                " operator to allow them."
+            )
 
     @contextmanager
     def scope(self, wish: Wish) -> Iterator[Protection | None]:

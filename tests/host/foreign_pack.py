@@ -84,6 +84,21 @@ def goes_inside(clip, text):
     return ([[cond, {"pooled_output": pooled}]],)
 
 
+def takes_the_weights(clip, text):
+    """The host's handle on the weights, which knows of no protection."""
+    tokens = clip.tokenizer.clip_l.tokenize_with_weights(text)
+    cond, pooled = clip.patcher.model.encode_token_weights({"l": tokens})
+    return ([[cond, {"pooled_output": pooled}]],)
+
+
+def puts_a_vector_in(clip, text):
+    """As nodes that blend or load embeddings do: a vector in the tokens that no text asked for."""
+    tokens = clip.tokenize(text)
+    width = next(token.shape[0] for chunk in tokens["l"] for token, _ in chunk if torch.is_tensor(token))
+    tokens["l"] = [[*chunk[:-1], (torch.ones(width), 1.0)] for chunk in tokens["l"]]
+    return (clip.encode_from_tokens_scheduled(tokens),)
+
+
 class Box:
     def __init__(self, clip):
         self.clip = clip
@@ -111,6 +126,8 @@ NODE_CLASS_MAPPINGS = {
         "ForeignEncode", COND, lambda clip, text: (encode(clip, text),), {"clip": CLIP, "text": TEXT}
     ),
     "ForeignInside": make("ForeignInside", COND, goes_inside, {"clip": CLIP, "text": TEXT}),
+    "ForeignWeights": make("ForeignWeights", COND, takes_the_weights, {"clip": CLIP, "text": TEXT}),
+    "ForeignVector": make("ForeignVector", COND, puts_a_vector_in, {"clip": CLIP, "text": TEXT}),
     "ForeignOwnEncoder": make(
         "ForeignOwnEncoder", COND, lambda clip, text: (encode(raw_clip(), text),), {"clip": CLIP, "text": TEXT}
     ),

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import requests
 import torch
+from safetensors.torch import save_file
 
 from anonymize_faces.nodes.rewriting import FOREIGN, HOST, Kind, Refused, rewrite
-from anonymize_faces.prefix import save_prefix
+from anonymize_faces.prefix import load_prefix, save_prefix
 from anonymize_faces.prefix.enforced_setting import read_enforcement
 from anonymize_faces.tests.host.drawing import make_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
@@ -21,6 +22,7 @@ from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
 TEXT = "a portrait of Ada Lovelace"
 TEXTS = (TEXT, "")
 CLIP = ["demo", 1]
+WIDTH = make_prefix(0).vectors["l"].shape[1]
 
 
 def node(class_type: str, **inputs: Any) -> dict[str, Any]:
@@ -70,6 +72,14 @@ def custom_sampling() -> dict[str, Any]:
         "guider": node("BasicGuider", model=["demo", 0], conditioning=["yes", 0]),
         "sampler": node("KSamplerSelect", sampler_name="euler"),
         "sigmas": node("BasicScheduler", model=["demo", 0], scheduler="normal", steps=1, denoise=1.0),
+    }
+
+
+def saving(format: str, name: str = "planted") -> dict[str, Any]:
+    """A workflow that saves a prefix."""
+    return {
+        "load": node("LoadAnonymizationPrefix", file="other.safetensors"),
+        "save": node("SaveAnonymizationPrefix", prefix=["load", 0], name=name, format=format),
     }
 
 
@@ -154,8 +164,21 @@ REFUSED = {
     ),
     "an encoder that goes inside": (
         sampling(yes=node("ForeignInside", clip=CLIP, text=TEXT)),
-        "not made by a protected CLIP",
+        "does not carry the prefix",
     ),
+    "an encoder that takes the weights": (
+        sampling(yes=node("ForeignWeights", clip=CLIP, text=TEXT)),
+        "do not carry the prefix",
+    ),
+    "an embedding": (sampling(yes=encoding(CLIP, "a portrait of embedding:ada")), "uses an embedding"),
+    "an embedding with a weight": (sampling(yes=encoding(CLIP, "a (embedding:people/ada:1.2)")), "uses an embedding"),
+    "an embedding in the negative prompt": (sampling(no=encoding(CLIP, "embedding:ada,")), "uses an embedding"),
+    "an embedding that another extension puts in": (
+        sampling(yes=node("ForeignVector", clip=CLIP, text=TEXT)),
+        "uses an embedding",
+    ),
+    "a prefix saved as an embedding": (saving("textual inversion"), "nobody but its operator puts embeddings"),
+    "a prefix saved under the server's name": (saving("safetensors", name="Studio"), "only its operator can"),
     "conditioning from nodes made while it runs": (
         sampling(yes=node("ForeignExpands", clip=CLIP, text=TEXT)),
         "not made by a protected CLIP",
@@ -260,6 +283,9 @@ class Enforcing:
         )
         for seed, name in ((0, "studio"), (1, "other")):
             save_prefix(make_prefix(seed), self.server.prefix_folder / f"{name}.safetensors")
+        (self.server.embedding_folder / "people").mkdir(parents=True)
+        for name in ("ada", "people/ada"):
+            save_file({"clip_l": torch.ones(2, WIDTH)}, self.server.embedding_folder / f"{name}.safetensors")
 
     def reached(self) -> list[torch.Tensor]:
         """What has reached samplers since last asked."""
@@ -397,7 +423,25 @@ def test_the_servers_prefix_is_told_and_cannot_be_changed_by_those_who_use_it(en
     assert requests.post(url + "prefixes/rename", json={**name, "to": "x"}, timeout=60).status_code == 409
     other = {"name": "other.safetensors", "to": "studio"}
     assert requests.post(url + "prefixes/rename", json=other, timeout=60).status_code == 409
-    assert (enforcing.server.prefix_folder / "studio.safetensors").is_file()
+    folder = enforcing.server.prefix_folder
+    (folder / "alias.safetensors").hardlink_to(folder / "studio.safetensors")
+    for change, body in (
+        ("delete", {"name": "alias.safetensors"}),
+        ("rename", {"name": "alias.safetensors", "to": "x"}),
+    ):
+        assert requests.post(url + f"prefixes/{change}", json=body, timeout=60).status_code == 409
+    (folder / "alias.safetensors").unlink()
+    for name in ("studio.safetensors", "studio.pt", "STUDIO.bin", "ｓtudio.pt"):
+        answer = requests.post(
+            url + f"prefixes/import?name={name}",
+            data=(folder / "other.safetensors").read_bytes(),
+            headers={"Content-Type": "application/octet-stream"},
+            timeout=60,
+        )
+        assert answer.status_code == 409
+    assert sorted(path.name for path in folder.iterdir()) == ["other.safetensors", "studio.safetensors"]
+    assert load_prefix(folder / "studio.safetensors").record == make_prefix(0).record
+    assert {path.name for path in enforcing.server.embedding_folder.rglob("*.*")} == {"ada.safetensors"}
 
 
 def test_a_server_that_enforces_nothing_has_no_guards(server):

@@ -28,7 +28,18 @@ SOCKETS = {
     ),
     "LoadDemoModel": (set(), ["MODEL", "CLIP", "VAE"]),
 }
-MAY_IMPORT = {"PIL", "comfy", "comfy_api", "comfy_execution", "folder_paths", "numpy", "safetensors", "server", "torch"}
+MAY_IMPORT = {
+    "PIL",
+    "comfy",
+    "comfy_api",
+    "comfy_execution",
+    "folder_paths",
+    "nodes",
+    "numpy",
+    "safetensors",
+    "server",
+    "torch",
+}
 """What our modules may ask for while the host starts, beside the standard library: all of it the host has by then."""
 LOAD_AS_THE_HOST_DOES = """
 import asyncio, builtins, importlib.util, json, sys

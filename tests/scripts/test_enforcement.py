@@ -7,6 +7,7 @@ import torch
 
 from anonymize_faces.prefix import save_prefix
 from anonymize_faces.tests.scripts.conftest import prefix
+from anonymize_faces.tests.scripts.host import SCRIPT, load
 from anonymize_faces.tests.scripts.test_requests import OFF, ON, OTHERS, PROMPT, picture
 
 
@@ -84,3 +85,53 @@ def test_a_host_that_is_not_known_is_told_and_one_that_must_protect_does_not_sta
     del made.patches.original
     with pytest.raises(SystemExit, match="cannot protect anything in this host"):
         made.part("start").start()
+
+
+@pytest.mark.parametrize("kind", ["forge", "automatic"])
+def test_embeddings_are_refused_by_their_bare_words_unless_the_operator_allows_them(open_host, monkeypatch, kind):
+    open_host()  # Puts the prefix there.
+    monkeypatch.setenv("ANONYMIZE_FACES_ENFORCE", "people.safetensors")
+    for allowed in (False, True):
+        monkeypatch.setenv("ANONYMIZE_FACES_EMBEDDINGS", "allow" if allowed else "refuse")
+        made = open_host(kind)
+        made.shared.sd_model.readers["l"].holder.by_word["ada-ti"] = torch.ones(2, 32)
+        if allowed:
+            made.draw("a portrait of ada-ti")
+        else:
+            with pytest.raises(made.error("AnonymizationError"), match=r"uses the embedding .* 'ada-ti'"):
+                made.draw("a portrait of ada-ti")
+            with pytest.raises(made.error("AnonymizationError"), match="uses the embedding"):
+                made.shared.sd_model.get_learned_conditioning(["ada-ti"])
+        made.draw(PROMPT)
+
+
+def test_a_start_that_fails_leaves_a_web_ui_that_draws_nothing_if_a_prefix_is_enforced(open_host, monkeypatch):
+    for setting in (None, "people.safetensors"):
+        if setting is not None:
+            monkeypatch.setenv("ANONYMIZE_FACES_ENFORCE", setting)
+        made = open_host()
+        with monkeypatch.context() as patched:
+            patched.setattr(made.part("start"), "start", lambda: exec("raise OverflowError('too large')"))  # noqa: S102
+            with pytest.raises(OverflowError):
+                made.script.start()
+        if setting is None:
+            assert made.draw(PROMPT)
+        else:
+            with pytest.raises(RuntimeError, match=r"must anonymize every prompt and cannot.*OverflowError: too large"):
+                made.draw(PROMPT)
+
+
+def test_a_second_copy_is_told_and_its_own_setting_refuses_everything(open_host, tmp_path):
+    made = open_host()
+    second = tmp_path / "second"
+    (second / "scripts").mkdir(parents=True)
+    for name in ("__init__.py", "scripts/anonymize_faces.py"):
+        (second / name).write_bytes((SCRIPT.parents[1] / name).read_bytes())
+    with pytest.raises(RuntimeError, match=r"two copies of Anonymize Faces.*remove one of them"):
+        load(second / "scripts" / "anonymize_faces.py")
+    assert made.draw(PROMPT)
+    (second / "enforce.ini").write_text("[enforcement]\nprefix = people.safetensors\n")
+    with pytest.raises(RuntimeError, match="two copies of Anonymize Faces"):
+        load(second / "scripts" / "anonymize_faces.py")
+    with pytest.raises(RuntimeError, match="must anonymize every prompt and cannot"):
+        made.draw(PROMPT)
