@@ -18,11 +18,11 @@ import safetensors.torch
 from torch import Tensor
 
 from .errors import PrefixFileError, PrefixValueError, first_line, shown
-from .safetensors_file import read_safetensors
+from .safetensors_file import is_safetensors, read_safetensors
 from .seal import seal
 from .storage import SUFFIX, read_whole, require_size, write_whole
 from .textual_inversion import from_textual_inversion
-from .torch_file import is_torch_file, read_torch_file
+from .torch_file import ZIP_START, read_torch_file
 from .value import Prefix, PrefixRecord
 
 TORCH_SUFFIXES = (".pt", ".bin")
@@ -96,7 +96,7 @@ def prefix_bytes(prefix: Prefix) -> bytes:
 
 
 def _parsed(data: bytes, name: str) -> Prefix:
-    if is_torch_file(data):
+    if data.startswith(ZIP_START) or (name.lower().endswith(TORCH_SUFFIXES) and not is_safetensors(data)):
         return from_textual_inversion(read_torch_file(data), name)
     vectors, metadata = read_safetensors(data)
     if _RECORD not in metadata:

@@ -19,6 +19,11 @@ MAX_TENSORS = 64
 _METADATA = "__metadata__"
 
 
+def is_safetensors(data: bytes) -> bool:
+    """Whether a file is one of safetensors, sound or not, by how it begins."""
+    return data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data)
+
+
 def read_safetensors(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors by name, and the texts beside them.
 

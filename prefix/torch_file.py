@@ -19,7 +19,7 @@ from .storage import MAX_FILE_BYTES
 MAX_ENTRIES = 64
 """A textual inversion has a dozen."""
 
-ZIP_START = b"PK\x03\x04"
+ZIP_START = b"PK"
 """What a file that `torch.save` wrote begins with."""
 
 _OLD_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -32,11 +32,6 @@ _PICKLE = "data.pkl"
 _DATA = "data/"
 
 
-def is_torch_file(data: bytes) -> bool:
-    """Whether a file is one of `torch.save`, of whatever age, or a pickle, by how it begins."""
-    return data.startswith((ZIP_START, b"PK\x05\x06")) or data[:1] == b"\x80"
-
-
 def read_torch_file(data: bytes) -> Any:
     """What `torch.save` put into a file; see `pickles.read_pickle`.
 
@@ -44,11 +39,10 @@ def read_torch_file(data: bytes) -> Any:
         PrefixValueError: no zip, damaged, too large once unpacked, or with anything in it but tensors, text and numbers
             in lists and dictionaries. Nothing else is raised.
     """
-    if not data.startswith(b"PK"):
+    if not data.startswith(ZIP_START):
         if data.startswith(_OLD_START):
             raise PrefixValueError(
-                "It was written by a torch older than 1.6: load it with a newer one, which you trust it with, and save"
-                " it again."
+                "It was written by a torch older than 1.6: if you trust it, load and save it with a newer one."
             )
         raise PrefixValueError("It is damaged, or a bare pickle and no file of torch.")
     entries = _entries(data)
