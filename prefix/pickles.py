@@ -44,7 +44,7 @@ _DICT = "collections.OrderedDict"
 _PARAMETERS = "torch.nn.modules.container.ParameterDict"
 _TENSOR = "torch._utils._rebuild_tensor_v2"
 _PARAMETER = "torch._utils._rebuild_parameter"
-_SETS = ("builtins.set", "__builtin__.set")
+_SETS = ("builtins.set", "__builtin__.set", "builtins.frozenset", "__builtin__.frozenset")
 _NAMES = {*_DTYPES, *_SETS, _DICT, _PARAMETERS, _TENSOR, _PARAMETER}
 
 _VALUES = set(
