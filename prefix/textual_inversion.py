@@ -22,6 +22,7 @@ from torch import Tensor
 from .errors import PrefixFileError, PrefixMismatchError, PrefixValueError
 from .foreign import kind_of_names
 from .pickles import Parameters
+from .safetensors_file import read_safetensors
 from .storage import read_whole, write_whole
 from .value import MOST_VECTORS, Prefix, PrefixRecord
 
@@ -54,7 +55,11 @@ def to_textual_inversion(prefix: Prefix) -> bytes:
             f"Only prefixes for SD1 and SDXL can be saved as a textual inversion, this one is for {encoders}:"
             " save it as safetensors."
         )
-    return safetensors.torch.save({names[key]: vectors for key, vectors in prefix.vectors.items()})
+    data = safetensors.torch.save({names[key]: vectors for key, vectors in prefix.vectors.items()})
+    back = from_textual_inversion(read_safetensors(data)[0], "").vectors
+    if back.keys() != prefix.vectors.keys() or any(not back[key].equal(prefix.vectors[key]) for key in back):
+        raise PrefixMismatchError("The prefix would read otherwise as a textual inversion: save it as safetensors.")
+    return data
 
 
 def save_textual_inversion(prefix: Prefix, path: str | os.PathLike[str], overwrite: bool = False) -> Path:

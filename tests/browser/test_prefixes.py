@@ -70,6 +70,18 @@ def test_the_node_says_what_a_prefix_was_learned_on_and_what_it_scored(
     said(either_workbench, "It fits this checkpoint (SD1)")
 
 
+def test_a_file_with_a_date_that_is_none_leaves_the_list_whole(workbench: Workbench, files: Path) -> None:
+    odd = PrefixRecord("sd1", "", date="the day before yesterday", name="odd")
+    save_prefix(Prefix({"l": torch.ones(1, 768)}, odd), files / "seen" / "dated.safetensors")
+    (files / "seen" / "q?mark.safetensors").write_bytes((files / "seen" / "of_sd1.safetensors").read_bytes())
+    workbench.open_prefixes()
+    page = workbench.page
+    page.get_by_text("seen/of_sd1").wait_for()
+    page.get_by_text("seen/dated").click()
+    page.get_by_text("the day before yesterday").wait_for()
+    page.get_by_text("cannot be used because of its name").wait_for()
+
+
 def test_a_prefix_of_another_family_is_warned_of_before_and_at_queueing(workbench: Workbench, files: Path) -> None:
     connect(workbench, "seen/of_sdxl.safetensors", "hollow_SD1.safetensors")
     said(workbench, "It does not fit: it was learned on SDXL, and this checkpoint is SD1", "alarm")
