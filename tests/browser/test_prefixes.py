@@ -70,18 +70,6 @@ def test_the_node_says_what_a_prefix_was_learned_on_and_what_it_scored(
     said(either_workbench, "It fits this checkpoint (SD1)")
 
 
-def test_a_file_with_a_date_that_is_none_leaves_the_list_whole(workbench: Workbench, files: Path) -> None:
-    odd = PrefixRecord("sd1", "", date="the day before yesterday", name="odd")
-    save_prefix(Prefix({"l": torch.ones(1, 768)}, odd), files / "seen" / "dated.safetensors")
-    (files / "seen" / "q?mark.safetensors").write_bytes((files / "seen" / "of_sd1.safetensors").read_bytes())
-    workbench.open_prefixes()
-    page = workbench.page
-    page.get_by_text("seen/of_sd1").wait_for()
-    page.get_by_text("seen/dated").click()
-    page.get_by_text("the day before yesterday").wait_for()
-    page.get_by_text("cannot be used because of its name").wait_for()
-
-
 def test_a_prefix_of_another_family_is_warned_of_before_and_at_queueing(workbench: Workbench, files: Path) -> None:
     connect(workbench, "seen/of_sdxl.safetensors", "hollow_SD1.safetensors")
     said(workbench, "It does not fit: it was learned on SDXL, and this checkpoint is SD1", "alarm")
@@ -211,3 +199,30 @@ def drop(workbench: Workbench, path: Path) -> None:
         }""",
         [path.name, list(path.read_bytes())],
     )
+
+
+def test_one_odd_file_leaves_the_list_whole_and_a_forbidden_name_can_be_mended(
+    workbench: Workbench, files: Path
+) -> None:
+    odd = PrefixRecord("sd1", "", steps=1, date="the day before yesterday")
+    save_prefix(Prefix({"l": torch.ones(1, 768)}, odd), files / "seen" / "dated.safetensors")
+    (files / "seen" / "q?mark.safetensors").write_bytes((files / "seen" / "of_sd1.safetensors").read_bytes())
+    page = workbench.page
+    connect(workbench, "seen/q?mark.safetensors", "hollow_SD1.safetensors")
+    said(workbench, "cannot be used because of its name: it contains a character", "alarm")
+    page.locator(".anonymize-faces-tab-button").click()
+    tab = page.locator(".anonymize-faces-library")
+    tab.locator("details").filter(has_text="seen/of_sd1").wait_for()
+    dated = tab.locator("details").filter(has_text="seen/dated")
+    dated.locator("summary").press("Enter")
+    dated.get_by_text("the day before yesterday").wait_for()
+
+    card = tab.locator("details").filter(has_text="seen/q?mark").filter(has_text="Rename it")
+    card.locator("summary").press("Enter")
+    card.get_by_role("button", name="Rename").click()
+    page.get_by_role("dialog").get_by_role("textbox").fill("seen/mended")
+    page.get_by_role("dialog").get_by_role("textbox").press("Enter")
+    tab.locator("details").filter(has_text="seen/mended").wait_for()
+    assert load_prefix(files / "seen" / "mended.safetensors").record.steps == 1500
+    page.locator(".anonymize-faces-tab-button").click()
+    tab.wait_for(state="detached")
