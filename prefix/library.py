@@ -168,7 +168,7 @@ def add(roots: Sequence[Path], name: str, data: bytes) -> Entry:
 
     Args:
         roots: the first gets it.
-        name: what the file is called; the suffix says what it is (`.safetensors`, `.pt`, `.bin`).
+        name: what the file is called, with one of `SUFFIXES`.
         data: its bytes.
 
     Raises:
