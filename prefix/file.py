@@ -20,7 +20,7 @@ from torch import Tensor
 from .errors import PrefixFileError, PrefixValueError, first_line, shown
 from .safetensors_file import is_safetensors, read_safetensors
 from .seal import seal
-from .storage import SUFFIX, read_whole, require_size, write_whole
+from .storage import SUFFIX, read_whole, require_no_folder, require_size, write_whole
 from .textual_inversion import from_textual_inversion
 from .torch_file import ZIP_START, read_torch_file
 from .value import Prefix, PrefixRecord
@@ -45,8 +45,7 @@ def load_prefix(path: str | os.PathLike[str]) -> Prefix:
             that cannot be a prefix. Nothing else is raised.
     """
     path = Path(path)
-    if path.is_dir():
-        return parse_prefix(read_whole(path), path.name)  # Says what it is.
+    require_no_folder(path)
     _require_suffix(path.name)
     return parse_prefix(read_whole(path), path.name)
 

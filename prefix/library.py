@@ -31,6 +31,9 @@ FOLDER = "anonymization_prefixes"
 NONE_YET = "(no prefix files yet)"
 """What a list of prefix files shows while there is nothing to choose from."""
 
+_DEEPEST = 64
+"""Sub folders inside of each other that are looked into."""
+
 _CHANGES = threading.Lock()
 
 
@@ -220,7 +223,9 @@ def _listed(roots: Sequence[Path]) -> dict[str, tuple[Path, Path]]:
 
 def _files_below(root: Path) -> Iterator[Path]:
     for folder, subfolders, files in os.walk(root):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        # Nothing can be used from deeper down, and Python walks no deeper than it can call itself.
+        is_deep = len(Path(folder).relative_to(root).parts) >= _DEEPEST
+        subfolders[:] = [] if is_deep else [name for name in subfolders if not name.startswith(".")]
         for name in files:
             path = Path(folder, name)
             if name.lower().endswith(SUFFIXES) and not name.startswith(".") and _is_file(path):

@@ -35,10 +35,9 @@ def read_whole(path: Path) -> bytes:
         PrefixFileMissingError: there is no plain file of that name.
         PrefixFileError: unreadable, or larger than `MAX_FILE_BYTES`.
     """
-    name = shown(path.name or path)
+    name = shown(path.name)
+    require_no_folder(path)
     try:
-        if path.is_dir():
-            raise PrefixFileMissingError(f"'{name}' is a folder: name a prefix file in it.")
         if not path.is_file():  # To open a pipe would wait for ever, and a device might do anything.
             raise PrefixFileMissingError(
                 f"There is no prefix file '{name}': put it into models/anonymization_prefixes, or choose another."
@@ -55,6 +54,13 @@ def read_whole(path: Path) -> bytes:
         raise _too_large(data, name)
     require_size(data, name)
     return data
+
+
+def require_no_folder(path: Path) -> None:
+    """Raises `PrefixFileMissingError` if that is a folder."""
+    with contextlib.suppress(OSError):  # What cannot be looked at is told of where it is read.
+        if path.is_dir():
+            raise PrefixFileMissingError(f"'{shown(path)}' is a folder: name a prefix file in it.")
 
 
 def require_size(data: bytes, name: str) -> None:

@@ -298,6 +298,20 @@ def test_a_pipe_that_takes_a_files_place_before_it_is_opened_is_not_waited_for(r
         load_prefix(roots[0] / "p.pt")
 
 
+def test_folders_without_end_trouble_nobody(roots):
+    save_prefix(one_prefix(), roots[0] / "sound.safetensors")
+    made = [roots[0] / "a"]
+    while len(made) < 1200:
+        made.append(made[-1] / "a")
+    for folder in made:
+        folder.mkdir()
+    try:
+        assert library.names(roots) == [entry.name for entry in library.entries(roots)] == ["sound.safetensors"]
+    finally:
+        for folder in reversed(made):  # Nobody who tidies up later could.
+            folder.rmdir()
+
+
 def test_a_link_that_leads_elsewhere_is_told_of_and_nothing_behind_it(roots, tmp_path):
     (roots[0] / "out.safetensors").symlink_to(tmp_path / "secret.safetensors")
     (told,) = library.entries(roots)
