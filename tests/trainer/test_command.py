@@ -130,6 +130,10 @@ def test_an_interrupted_run_goes_on(
         ({"settings.toml": 'runs = "people.txt"'}, 1, "which is no folder"),
         ({"settings.toml": f'notes = "{"n" * 100_001}"'}, 1, "longer than 100000 characters"),
         ({"settings.toml": 'name = "a\\u0000b"'}, 1, "cannot be written"),
+        ({"settings.toml": 'init = "a\\u0000b"'}, 1, "cannot be written"),
+        ({"settings.toml": f'init = "{"n" * 10_001}"'}, 1, "longer than 10000 characters"),
+        ({"settings.toml": "warmup = nan"}, 1, "finite"),
+        ({"settings.toml": f"seed = {2**64}"}, 1, "64 bits"),
     ],
 )
 def test_what_cannot_be_done_is_told_with_a_remedy_and_a_code(
