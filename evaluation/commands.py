@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..faces.recognizer import Place, Recognizer, Report
-from ..prefix import MeasurementError, Prefix, load_prefix, save_prefix
+from ..prefix import SUFFIX, MeasurementError, Prefix, load_prefix, save_prefix
+from ..prefix.errors import shown
 from ..trainer.identities import Identity, parse_identities
+from ..trainer.paths import path_of, require_writable_file, require_writable_folder
 from ..trainer.prompts import lines_of
 from .files import Files, write_files
 from .photos import gallery_of_folder, photos_below
@@ -45,10 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser, output: Path, steps: int = 20
         steps, guidance: defaults of the sampler.
     """
     add = parser.add_argument
-    add("prefixes", nargs="*", type=Path, metavar="PREFIX", help="prefix files; none measures the plain model alone")
-    add("--names", type=Path, help="text file with one 'Name: description' a line")
+    add("prefixes", nargs="*", type=path_of, metavar="PREFIX", help="prefix files; none measures the plain model alone")
+    add("--names", type=path_of, help="text file with one 'Name: description' a line")
     add("--prompt", action="append", help=f"what to draw of each person ({DEFAULTS.prompts[0]}); may be given again")
-    add("--general-prompts", type=Path, help="text file with prompts that name nobody, one a line (a built-in list)")
+    add("--general-prompts", type=path_of, help="text file with prompts that name nobody, one a line (a built-in list)")
     add("--images", type=int, default=DEFAULTS.images_per_name, help="for each person and prompt (%(default)s)")
     add("--general-images", type=int, default=DEFAULTS.images_per_prompt, help="for each general prompt (%(default)s)")
     add("--strangers", type=int, default=DEFAULTS.strangers, help="strangers drawn for each person (%(default)s)")
@@ -56,11 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser, output: Path, steps: int = 20
     add("--batch-size", type=int, default=DEFAULTS.batch_size, help="pictures drawn at once (%(default)s)")
     add("--steps", type=int, default=steps, help="of the sampler (%(default)s)")
     add("--guidance", type=float, default=guidance, help="of the sampler (%(default)s)")
-    add("--references", type=Path, help="folder with photos of the people: 'Name.jpg', 'Name 2.jpg', …")
+    add("--references", type=path_of, help="folder with photos of the people: 'Name.jpg', 'Name 2.jpg', …")
     add("--quality", choices=QUALITIES, help="measure these too; needs torchmetrics and weights")
-    add("--real", type=Path, help="folder with real pictures for FID and KID (else: the plain model's)")
+    add("--real", type=path_of, help="folder with real pictures for FID and KID (else: the plain model's)")
     add("--clip-model", default=CLIP_MODEL, help="for the CLIP score (%(default)s)")
-    add("--output", type=Path, default=output, help="folder for results (%(default)s)")
+    add("--output", type=path_of, default=output, help="folder for results (%(default)s)")
     add("--write-scores", action="store_true", help="write the figures into the prefix files' records")
 
 
@@ -76,7 +78,7 @@ def asked(
         general_prompts: likewise.
 
     Raises:
-        AnonymizationError: a file cannot be read or holds nothing of use.
+        AnonymizationError: a file cannot be read or holds nothing of use, or nothing can be written where it is to be.
     """
     if arguments.names is not None:
         identities = parse_identities(_text(arguments.names))
@@ -84,13 +86,16 @@ def asked(
         general_prompts = lines_of(_text(arguments.general_prompts))
     prefixes, files = {}, {}
     for path in arguments.prefixes:
-        name = path.stem if path.stem not in prefixes else str(path)
+        name = shown(path.stem if path.stem not in prefixes else path)
         prefixes[name], files[name] = load_prefix(path), path
-        if arguments.write_scores and not prefixes[name].record.fingerprint:
-            raise MeasurementError(
-                f"'{path.name}' is no file of ours and can carry no scores: leave out --write-scores, or save it with"
-                " Save Anonymization Prefix first."
-            )
+        if arguments.write_scores:
+            if path.suffix != SUFFIX or not prefixes[name].record.fingerprint:
+                raise MeasurementError(
+                    f"'{shown(path.name)}' is no file of ours and can carry no scores: leave out --write-scores, or"
+                    " save it with Save Anonymization Prefix first."
+                )
+            require_writable_file(path, "A prefix file that scores are to be written into,")
+    require_writable_folder(arguments.output, "--output")
     settings = EvaluationSettings(
         prompts=tuple(arguments.prompt or DEFAULTS.prompts),
         general_prompts=tuple(general_prompts),
@@ -139,11 +144,11 @@ def finish(
         AnonymizationError: something cannot be written.
     """
     files = write_files(evaluation, arguments.output)
-    say(f"\n{describe(evaluation)}\n\n{files.html}\n{files.json}\n{files.csv}")
+    say(f"\n{describe(evaluation)}\n\n{shown(files.html)}\n{shown(files.json)}\n{shown(files.csv)}")
     if arguments.write_scores:
         for name, path in what.files.items():
             save_prefix(scored(what.prefixes[name], evaluation), path, overwrite=True)
-            say(f"Scores written into {path}")
+            say(f"Scores written into {shown(path)}")
     return files
 
 

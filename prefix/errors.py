@@ -1,5 +1,9 @@
 """Without this module no fault could be told to an artist as one sentence with a remedy: the one home of all errors."""
 
+import re
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
 
 class AnonymizationError(Exception):
     """Base of every error this project raises on purpose. Its text is one sentence and a remedy, fit for an artist."""
@@ -48,3 +52,8 @@ class WeightsError(MeasurementError):
 def first_line(error: BaseException) -> str:
     """What somebody else's error says, in so many words as fit into a sentence of ours."""
     return str(error).strip().split("\n")[0].rstrip(".")[:200] or type(error).__name__
+
+
+def shown(name: object) -> str:
+    """A file's name as it can be printed and sent: what is no text in it becomes a mark."""
+    return _SURROGATES.sub("\ufffd", str(name))

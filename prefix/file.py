@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from safetensors import SafetensorError
 from torch import Tensor
 
-from .errors import PrefixFileError, PrefixValueError
+from .errors import PrefixFileError, PrefixValueError, first_line, shown
+from .safetensors_file import is_safetensors, read_safetensors
 from .seal import seal
-from .storage import SUFFIX, read_whole, require_size, write_whole
+from .storage import SUFFIX, read_whole, require_no_folder, require_size, write_whole
 from .textual_inversion import from_textual_inversion
-from .torch_file import read_torch_file
+from .torch_file import ZIP_START, read_torch_file
 from .value import Prefix, PrefixRecord
 
 TORCH_SUFFIXES = (".pt", ".bin")
@@ -30,8 +30,6 @@ TORCH_SUFFIXES = (".pt", ".bin")
 
 SUFFIXES = (SUFFIX, *TORCH_SUFFIXES)
 """What the name of a file that is read as a prefix ends in."""
-
-MAX_HEADER_BYTES = 2**20
 
 _RECORD = "record"
 _DIGEST = "sha256"
@@ -47,6 +45,7 @@ def load_prefix(path: str | os.PathLike[str]) -> Prefix:
             that cannot be a prefix. Nothing else is raised.
     """
     path = Path(path)
+    require_no_folder(path)
     _require_suffix(path.name)
     return parse_prefix(read_whole(path), path.name)
 
@@ -54,22 +53,19 @@ def load_prefix(path: str | os.PathLike[str]) -> Prefix:
 def parse_prefix(data: bytes, name: str) -> Prefix:
     """What `load_prefix` makes of a file with that content and that name.
 
+    The content says what kind of file it is: people rename files.
+
     Raises:
         PrefixFileError: as `load_prefix`.
     """
     _require_suffix(name)
     require_size(data, name)
     try:
-        if name.lower().endswith(TORCH_SUFFIXES):
-            return from_textual_inversion(read_torch_file(data), name)
-        vectors, metadata = _read_safetensors(data)
-        if _RECORD not in metadata:
-            return from_textual_inversion(vectors, name)
-        prefix = Prefix(vectors=vectors, record=PrefixRecord.from_json(metadata[_RECORD]))
-        _require_unchanged(prefix.vectors, json.loads(metadata[_RECORD]))
-        return prefix
+        return _parsed(data, shown(name))
     except PrefixValueError as error:
         raise _unfit(name, str(error).rstrip(".")) from error
+    except Exception as error:  # Whatever else a file makes a reader do, it is that file's fault alone.
+        raise _unfit(name, f"it makes no sense ({type(error).__name__})") from error
 
 
 def save_prefix(prefix: Prefix, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
@@ -78,24 +74,36 @@ def save_prefix(prefix: Prefix, path: str | os.PathLike[str], overwrite: bool = 
 
 
 def prefix_bytes(prefix: Prefix) -> bytes:
-    """The content of a prefix file."""
+    """The content of a prefix file, which was read back as whoever opens it will.
+
+    Raises:
+        PrefixFileError: no reader would take it, because its record is too long.
+    """
     fields = json.loads(prefix.record.to_json())
-    record = json.dumps(fields | {_DIGEST: seal(prefix.vectors, fields)}, allow_nan=False)
-    return safetensors.torch.save(dict(prefix.vectors), metadata={_RECORD: record})
-
-
-def _read_safetensors(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
-    header_bytes = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or header_bytes > min(MAX_HEADER_BYTES, len(data) - 8):
-        raise PrefixValueError("It is not a complete safetensors file.")
+    record = json.dumps(fields | {_DIGEST: seal(prefix.vectors, fields)}, ensure_ascii=False, allow_nan=False)
+    data = safetensors.torch.save(dict(prefix.vectors), metadata={_RECORD: record})
     try:
-        tensors = safetensors.torch.load(data)
-        metadata = dict(json.loads(data[8 : 8 + header_bytes]).get("__metadata__") or {})
-    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, RecursionError) as error:
-        raise PrefixValueError(f"It is not a sound safetensors file ({error}).") from error
-    if not all(isinstance(text, str) for text in metadata.values()):
-        raise PrefixValueError("It is not a sound safetensors file (its notes are no text).")
-    return tensors, metadata
+        back = _parsed(data, "")
+    except PrefixValueError as error:
+        raise PrefixFileError(
+            f"The prefix cannot be saved, because its file could not be read again ({first_line(error)}): shorten its"
+            " notes, or what else its record holds."
+        ) from error
+    if back.record != prefix.record or any(not back.vectors[key].equal(prefix.vectors[key]) for key in prefix.vectors):
+        raise PrefixFileError("The prefix cannot be saved, because its file would hold something else: learn it anew.")
+    return data
+
+
+def _parsed(data: bytes, name: str) -> Prefix:
+    if data.startswith(ZIP_START) or (name.lower().endswith(TORCH_SUFFIXES) and not is_safetensors(data)):
+        return from_textual_inversion(read_torch_file(data), name)
+    vectors, metadata = read_safetensors(data)
+    if _RECORD not in metadata:
+        return from_textual_inversion(vectors, name)
+    record = PrefixRecord.from_json(metadata[_RECORD])
+    prefix = Prefix(vectors=vectors, record=record)
+    _require_unchanged(prefix.vectors, json.loads(metadata[_RECORD]))
+    return prefix
 
 
 def _require_unchanged(vectors: Mapping[str, Tensor], fields: dict[str, Any]) -> None:
@@ -118,6 +126,6 @@ def _require_suffix(name: str) -> None:
 def _unfit(name: str, reason: str) -> PrefixFileError:
     reason = reason[:1].lower() + reason[1:]
     return PrefixFileError(
-        f"'{name}' cannot be used as a prefix: {reason}. Choose another file, or learn a prefix with"
+        f"'{shown(name)}' cannot be used as a prefix: {reason}. Choose another file, or learn a prefix with"
         " Train Anonymization Prefix."
     )

@@ -19,11 +19,11 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .errors import PrefixFileError, PrefixFileExistsError, PrefixFileMissingError
+from .errors import PrefixFileError, PrefixFileExistsError, PrefixFileMissingError, PrefixNameError, shown
 from .file import SUFFIXES, load_prefix, parse_prefix, prefix_bytes
-from .naming import file_path, path_inside
+from .naming import file_path, path_inside, require_good_name
 from .provenance import family_title, fits_family
-from .storage import MAX_FILE_BYTES, SUFFIX, move_whole, read_whole, write_whole
+from .storage import SUFFIX, move_whole, read_whole, write_whole
 from .value import PrefixRecord
 
 FOLDER = "anonymization_prefixes"
@@ -31,6 +31,9 @@ FOLDER = "anonymization_prefixes"
 
 NONE_YET = "(no prefix files yet)"
 """What a list of prefix files shows while there is nothing to choose from."""
+
+_DEEPEST = 64
+"""Sub folders inside of each other that are looked into."""
 
 _CHANGES = threading.Lock()
 
@@ -41,8 +44,8 @@ class Entry:
 
     Attributes:
         name: its path below its root.
-        size: in bytes.
-        modified: ISO 8601, UTC.
+        size: in bytes; 0 where it cannot be told.
+        modified: ISO 8601, UTC; empty where it cannot be told.
         fault: why it cannot be used, in words for the artist; None if it can.
         record: how the prefix was learned; None if it cannot be used.
         widths: width of each encoder's vectors.
@@ -84,8 +87,12 @@ class Entry:
 
 
 def names(roots: Sequence[Path]) -> list[str]:
-    """Every prefix file, sub folders included. Hidden ones are left out, folders that are links are not entered."""
-    return sorted({name for root in roots for name in _names_below(root)})
+    """Every prefix file, sub folders included. Hidden ones are left out, folders that are links are not entered.
+
+    A name that is no text comes with marks for what cannot be told of it. Whatever is listed can be asked about,
+    renamed and removed by the name it is listed with; whether it can be used is for `find` and `load_prefix` to say.
+    """
+    return sorted(_listed(roots))
 
 
 def state(roots: Sequence[Path]) -> str:
@@ -125,13 +132,19 @@ def find(roots: Sequence[Path], name: str) -> Path:
     """Where the file lies, links resolved.
 
     Raises:
-        PrefixFileError: there is none, or its name or a link leads out of the roots.
+        PrefixNameError: its name is not one for every system, so that it must be renamed, or leads out of the roots.
+        PrefixFileError: there is none, or a link leads out of the roots.
     """
-    inside = path_inside(name)
+    try:
+        inside = path_inside(name)
+    except PrefixNameError:
+        _require_renamed(roots, name)
+        raise
     with _telling(name):
         for root in roots:
             if (root / inside).is_file():
                 return _resolved(roots, root / inside)
+    _require_renamed(roots, name)
     raise _missing(name)
 
 
@@ -146,26 +159,25 @@ def places(roots: Sequence[Path], name: str) -> list[Path]:
 
 
 def entry(roots: Sequence[Path], name: str) -> Entry:
-    """The file of that name; one that cannot be used says why.
+    """The file of that name; one that is there and cannot be used says why.
 
     Raises:
-        PrefixFileError: as `find`, or the name is not one of a prefix file.
+        PrefixFileError: there is none, its name or a link leads elsewhere, or is not one of a prefix file.
     """
     _require_suffix(name)
-    path = find(roots, name)
-    with _telling(name):
-        status = path.stat()
-        modified = datetime.fromtimestamp(int(status.st_mtime), timezone.utc).isoformat()
-    held = _look_into(path, status.st_mtime_ns, status.st_size, status.st_ino)
-    return Entry(path_inside(name).as_posix(), status.st_size, modified, **held)
+    found = _listed(roots).get(name)
+    if found is not None:
+        return _entry(roots, name, *found)
+    path = find(roots, name)  # Another way of writing a name, or one that leads through a link.
+    return _entry(roots, path_inside(name).as_posix(), path.parent, path)
 
 
 def entries(roots: Sequence[Path]) -> list[Entry]:
-    """Every prefix file; those that go away meanwhile, or cannot be called by their name, are left out."""
+    """Every prefix file; those that go away meanwhile are left out. What is wrong with one is said of that one."""
     found = []
-    for name in names(roots):
-        with contextlib.suppress(PrefixFileError):
-            found.append(entry(roots, name))
+    for name, (root, path) in sorted(_listed(roots).items()):
+        with contextlib.suppress(PrefixFileMissingError):
+            found.append(_entry(roots, name, root, path))
     return found
 
 
@@ -184,7 +196,7 @@ def add(roots: Sequence[Path], name: str, data: bytes) -> Entry:
 
     Args:
         roots: the first gets it.
-        name: what the file is called; the suffix says what it is (`.safetensors`, `.pt`, `.bin`).
+        name: what the file is called, with one of `SUFFIXES`.
         data: its bytes.
 
     Raises:
@@ -225,35 +237,102 @@ def delete(roots: Sequence[Path], name: str) -> None:
         _own(roots, name)[1].unlink()
 
 
-def _names_below(root: Path) -> Iterator[str]:
+def _listed(roots: Sequence[Path]) -> dict[str, tuple[Path, Path]]:
+    """Root and path of every plain file, by the name it is listed with; the first root's counts."""
+    found: dict[str, tuple[Path, Path]] = {}
+    for root in roots:
+        for path in _files_below(root):
+            found.setdefault(shown(_name_of(root, path)), (root, path))
+    return found
+
+
+def _files_below(root: Path) -> Iterator[Path]:
     for folder, subfolders, files in os.walk(root):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        # Nothing can be used from deeper down, and Python walks no deeper than it can call itself.
+        is_deep = len(Path(folder).relative_to(root).parts) >= _DEEPEST
+        subfolders[:] = [] if is_deep else [name for name in subfolders if not name.startswith(".")]
         for name in files:
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                yield (Path(folder) / name).relative_to(root).as_posix()
+            path = Path(folder, name)
+            if name.lower().endswith(SUFFIXES) and not name.startswith(".") and _is_file(path):
+                yield path
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is a plain file, or a link to one; what cannot be looked at is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _name_of(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def _require_renamed(roots: Sequence[Path], name: str) -> None:
+    """Raises `PrefixNameError` if there is a file that is listed with this name and is to have another."""
+    found = _listed(roots).get(name) if isinstance(name, str) else None
+    if found is not None:
+        require_good_name(_name_of(*found))
+
+
+def _entry(roots: Sequence[Path], name: str, root: Path, path: Path) -> Entry:
+    """What there is to say of a file that was found.
+
+    Raises:
+        PrefixFileMissingError: it is not there any more.
+    """
+    size, modified = 0, ""
+    try:
+        with _telling(name):
+            require_good_name(_name_of(root, path))
+            resolved = _resolved(roots, path)
+            status = resolved.stat()
+        size, modified = status.st_size, _date(status.st_mtime)
+        held = _look_into(resolved, status.st_mtime_ns, size, status.st_ino)
+    except PrefixFileMissingError:
+        raise
+    except PrefixFileError as error:
+        held = _unusable(str(error))
+    return Entry(name, size, modified, **held)
+
+
+def _date(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(int(seconds), timezone.utc).isoformat()
+    except (ValueError, OverflowError, OSError):  # Files can be dated by anybody, and after the last year there is.
+        return ""
+
+
+def _real(path: Path) -> Path:
+    """The path with links resolved as far as they lead anywhere; never fails, as `Path.resolve` does at loops."""
+    return Path(os.path.realpath(path))
 
 
 def _resolved(roots: Sequence[Path], path: Path) -> Path:
-    resolved = path.resolve()
-    if not any(resolved.is_relative_to(root.resolve()) for root in roots):
+    resolved = _real(path)
+    if not any(resolved.is_relative_to(_real(root)) for root in roots):
         raise PrefixFileError(
-            f"'{path.name}' is a link, or lies in one, that leads out of models/anonymization_prefixes: put the file"
-            " itself there, or name its folder in extra_model_paths.yaml."
+            f"'{shown(path.name)}' is a link, or lies in one, that leads out of models/anonymization_prefixes: put the"
+            " file itself there, or name its folder in extra_model_paths.yaml."
         )
     return resolved
 
 
 def _own(roots: Sequence[Path], name: str) -> tuple[Path, Path]:
-    """Root and path of a file that is itself where its name says."""
-    inside = path_inside(name)
+    """Root and path of a file that is itself where its name says, whatever that name is."""
     _require_suffix(name)
-    with _telling(name):
-        for root in roots:
-            path = root / inside
-            if path.is_file() or path.is_symlink():
-                _require_no_link(root, inside)
-                return root, path
-    raise _missing(name)
+    found = _listed(roots).get(name)
+    if found is None:
+        inside = path_inside(name)
+        with _telling(name):
+            paths = ((root, root / inside) for root in roots)
+            found = next((pair for pair in paths if pair[1].is_file() or pair[1].is_symlink()), None)
+    if found is None:
+        raise _missing(name)
+    root, path = found
+    _require_no_link(root, PurePosixPath(_name_of(root, path)))
+    return root, path
 
 
 def _free(roots: Sequence[Path], root: Path, inside: PurePosixPath) -> Path:
@@ -268,18 +347,20 @@ def _free(roots: Sequence[Path], root: Path, inside: PurePosixPath) -> Path:
 
 
 def _require_no_link(root: Path, inside: PurePosixPath) -> None:
-    if (root / inside).resolve() != root.resolve() / inside:
-        raise PrefixFileError(f"'{inside}' is a link, or lies in one: change it where the file itself lies.")
+    if (root / inside).is_symlink() or _real(root / inside) != _real(root) / inside:
+        raise PrefixFileError(f"'{shown(inside)}' is a link, or lies in one: change it where the file itself lies.")
 
 
 def _require_suffix(name: str) -> None:
+    if not isinstance(name, str):
+        path_inside(name)  # Says so.
     if not name.lower().endswith(SUFFIXES):
         raise _missing(name)
 
 
 def _missing(name: str) -> PrefixFileMissingError:
     return PrefixFileMissingError(
-        f"There is no prefix file '{name}': put it into models/anonymization_prefixes, or choose another."
+        f"There is no prefix file '{shown(name)}': put it into models/anonymization_prefixes, or choose another."
     )
 
 
@@ -291,18 +372,21 @@ def _telling(name: str) -> Iterator[None]:
         raise _missing(name) from error
     except OSError as error:
         raise PrefixFileError(
-            f"'{name}' cannot be reached ({error.strerror or error}): see to the permissions of"
+            f"'{shown(name)}' cannot be reached ({shown(error.strerror or error)}): see to the permissions of"
             " models/anonymization_prefixes."
         ) from error
 
 
 @lru_cache(maxsize=1024)
 def _look_into(path: Path, modified: int, size: int, inode: int) -> dict[str, Any]:
-    if size > MAX_FILE_BYTES:
-        fault = f"'{path.name}' is larger than {MAX_FILE_BYTES >> 20} MiB, which no prefix is: remove it."
-        return {"fault": fault, "record": None, "widths": {}, "length": 0}
     try:
         prefix = load_prefix(path)
+    except PrefixFileMissingError:
+        raise
     except PrefixFileError as error:
-        return {"fault": str(error), "record": None, "widths": {}, "length": 0}
+        return _unusable(str(error))
     return {"fault": None, "record": prefix.record, "widths": prefix.widths, "length": prefix.length}
+
+
+def _unusable(fault: str) -> dict[str, Any]:
+    return {"fault": fault, "record": None, "widths": {}, "length": 0}

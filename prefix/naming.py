@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from .errors import PrefixNameError
+from .errors import PrefixNameError, shown
 from .storage import SUFFIX
 
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*]')
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
 _MOST_BYTES = 200
 _MOST_PARTS = 8
+
+
+_GOOD = "letters, digits, spaces, '-' and '_', with '/' between sub folders"
 
 
 def file_path(name: str, suffix: str = SUFFIX) -> PurePosixPath:
@@ -34,15 +37,30 @@ def path_inside(name: str) -> PurePosixPath:
     Raises:
         PrefixNameError: as `file_path`.
     """
+    if not isinstance(name, str):
+        raise PrefixNameError(f"A prefix file is chosen by its name, not by {type(name).__name__}: give it as text.")
     parts = name.replace("\\", "/").split("/")
     faults = ["it leads too deep"] if len(parts) > _MOST_PARTS else [_fault(part) for part in parts]
     for fault in faults:
         if fault:
-            raise PrefixNameError(
-                f"{name!r} cannot name a prefix file because {fault}:"
-                " use letters, digits, spaces, '-' and '_', with '/' between sub folders."
-            )
+            raise PrefixNameError(f"{name!r} cannot name a prefix file because {fault}: use {_GOOD}.")
     return PurePosixPath(*parts)
+
+
+def require_good_name(name: str) -> None:
+    """Raises `PrefixNameError` if a file that is there has a name that not every system, page and workflow can take.
+
+    Args:
+        name: its path below its root, with '/'.
+    """
+    fault = "it contains a backslash" if "\\" in name else None
+    if fault is None:
+        parts = name.split("/")
+        fault = "it leads too deep" if len(parts) > _MOST_PARTS else next(filter(None, map(_fault, parts)), None)
+    if fault is not None:
+        raise PrefixNameError(
+            f"'{shown(name)}' cannot be used because of its name: {fault}. Rename it, or move it: use {_GOOD}."
+        )
 
 
 def _fault(part: str) -> str | None:

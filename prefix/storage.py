@@ -6,11 +6,14 @@ import contextlib
 import hashlib
 import os
 import re
+import stat
 import time
 import uuid
 from pathlib import Path
+from typing import IO
 
-from .errors import PrefixFileError, PrefixFileExistsError, PrefixFileMissingError
+from .errors import PrefixFileError, PrefixFileExistsError, PrefixFileMissingError, first_line, shown
+from .foreign import HEAD_BYTES, kind_of
 
 SUFFIX = ".safetensors"
 """What the name of a file that we write ends in."""
@@ -32,27 +35,54 @@ def read_whole(path: Path) -> bytes:
         PrefixFileMissingError: there is no plain file of that name.
         PrefixFileError: unreadable, or larger than `MAX_FILE_BYTES`.
     """
+    name = shown(path.name)
+    require_no_folder(path)
     try:
-        if not path.is_file():  # To open a pipe would wait for ever.
+        if not path.is_file():  # To open a pipe would wait for ever, and a device might do anything.
             raise PrefixFileMissingError(
-                f"There is no prefix file '{path.name}': put it into models/anonymization_prefixes, or choose another."
+                f"There is no prefix file '{name}': put it into models/anonymization_prefixes, or choose another."
             )
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+        with _opened(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(HEAD_BYTES if size > MAX_FILE_BYTES else MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise PrefixFileError(
-            f"'{path.name}' cannot be read ({error}): see to its permissions, or choose another file."
+            f"'{name}' cannot be read ({shown(reason)}): see to its permissions, or choose another file."
         ) from error
-    require_size(data, path.name)
+    if size > MAX_FILE_BYTES:
+        raise _too_large(data, name)
+    require_size(data, name)
     return data
+
+
+def require_no_folder(path: Path) -> None:
+    """Raises `PrefixFileMissingError` if that is a folder."""
+    with contextlib.suppress(OSError):  # What cannot be looked at is told of where it is read.
+        if path.is_dir():
+            raise PrefixFileMissingError(f"'{shown(path)}' is a folder: name a prefix file in it.")
 
 
 def require_size(data: bytes, name: str) -> None:
     """Raises `PrefixFileError` if that is more than a prefix file may hold."""
     if len(data) > MAX_FILE_BYTES:
-        raise PrefixFileError(
-            f"'{name}' cannot be used as a prefix: it is larger than {MAX_FILE_BYTES >> 20} MiB. Choose another file."
-        )
+        raise _too_large(data, shown(name))
+
+
+def _too_large(data: bytes, name: str) -> PrefixFileError:
+    kind = kind_of(data)
+    reason = f"it is {kind}, not a prefix" if kind else f"it is larger than {MAX_FILE_BYTES >> 20} MiB"
+    return PrefixFileError(f"'{name}' cannot be used as a prefix: {reason}. Choose another file.")
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """The plain file of that name, without waiting for whatever may have taken its place meanwhile."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    file = os.fdopen(os.open(path, flags), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError("it is no plain file")
+    return file
 
 
 def write_whole(data: bytes, path: Path, overwrite: bool = False) -> Path:
@@ -67,14 +97,14 @@ def write_whole(data: bytes, path: Path, overwrite: bool = False) -> Path:
         PrefixFileError: the name does not end in `.safetensors`, or the folder cannot be written to.
     """
     if path.suffix != SUFFIX:
-        raise PrefixFileError(f"'{path.name}' is no name for a prefix file: let it end in {SUFFIX}.")
+        raise PrefixFileError(f"'{shown(path.name)}' is no name for a prefix file: let it end in {SUFFIX}.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent)
         put_whole(data, path, overwrite)
     except OSError as error:
         raise PrefixFileError(
-            f"The prefix could not be saved as '{path}' ({error.strerror or error}): choose a folder that has"
+            f"The prefix could not be saved as '{shown(path)}' ({error.strerror or error}): choose a folder that has"
             " room and can be written to."
         ) from error
     return path
@@ -94,7 +124,7 @@ def move_whole(source: Path, target: Path) -> None:
         _sync_folder(target.parent)
     except OSError as error:
         raise PrefixFileError(
-            f"'{source.name}' could not be renamed to '{target.name}' ({error.strerror or error}): see to the"
+            f"'{shown(source.name)}' could not be renamed to '{target.name}' ({error.strerror or error}): see to the"
             " permissions of the folder."
         ) from error
 
@@ -130,7 +160,7 @@ def _rename_exclusively(source: Path, target: Path) -> None:
             _link_or_claim(source, target)
     except FileExistsError as error:
         raise PrefixFileExistsError(
-            f"There is a file named '{target.name}' already: choose another name, or remove it first."
+            f"There is a file named '{shown(target.name)}' already: choose another name, or remove it first."
         ) from error
 
 
@@ -141,7 +171,7 @@ def _link_or_claim(source: Path, target: Path) -> None:
         raise
     except OSError:
         # Some file systems (exFAT, some network drives) know no links: there, whoever makes this file may rename.
-        claim = target.with_name(_TEMPORARY.format(hashlib.md5(target.name.encode()).hexdigest()))
+        claim = target.with_name(_TEMPORARY.format(hashlib.md5(os.fsencode(target.name)).hexdigest()))
         claim.open("xb").close()
         try:
             if os.path.lexists(target):

@@ -1,14 +1,16 @@
-"""Without this module prefixes could not be exchanged with A1111, Forge, diffusers, ComfyUI's core and the APL authors.
+"""Reads and writes textual inversions, as A1111, Forge, diffusers, ComfyUI, OneTrainer and the APL authors use them.
 
 A textual inversion is a bare table of vectors. Written, it is safetensors: one tensor `emb_params` for SD1 (A1111 wants
 exactly one, its key does not matter), `clip_l` and `clip_g` for SDXL. Read, it may also be what A1111 and the original
 APL and textual inversion code save, `{"string_to_param": {placeholder: vectors}, ...}`, or diffusers'
-`{placeholder: vectors}`. Which text encoder vectors are for is told by their width.
+`{placeholder: vectors}`, or have `clip_l` beside `t5xxl` (ComfyUI) or `t5` (OneTrainer), or `text_encoders_0` and
+`text_encoders_1` (diffusers' advanced training scripts). Which text encoder vectors are for is told by their width.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,13 +20,25 @@ import torch
 from torch import Tensor
 
 from .errors import PrefixFileError, PrefixMismatchError, PrefixValueError
+from .foreign import kind_of_names
 from .layers import layers_by_training, told
+from .pickles import Parameters
+from .safetensors_file import read_safetensors
 from .storage import read_whole, write_whole
 from .value import MOST_VECTORS, Prefix, PrefixRecord
 
-ENCODER_OF_WIDTH = {768: "l", 1280: "g", 1024: "h"}
-_WIDTH_OF_NAME = {f"clip_{key}": width for width, key in ENCODER_OF_WIDTH.items()}
-_FAMILY_OF_ENCODERS = {("l",): "sd1", ("h",): "sd2", ("g", "l"): "sdxl"}
+ENCODER_OF_WIDTH = {768: "l", 1280: "g", 1024: "h", 4096: "t5xxl"}
+_WIDTH_OF_NAME = {"clip_l": 768, "clip_g": 1280, "clip_h": 1024, "t5xxl": 4096, "t5": 4096}
+_NUMBERED = re.compile(r"text_encoders_[0-9]")
+_OUTPUT = re.compile(r"(clip_[lgh]|t5(xxl)?|emb_params|text_encoders_[0-9])_out")
+"""Names that OneTrainer gives to what it puts behind a text encoder."""
+_FAMILY_OF_ENCODERS = {
+    ("l",): "sd1",
+    ("h",): "sd2",
+    ("g", "l"): "sdxl",
+    ("g", "l", "t5xxl"): "sd3",
+    ("l", "t5xxl"): "flux",
+}
 _NAMES = {(("l", 768),): {"l": "emb_params"}, (("g", 1280), ("l", 768)): {"g": "clip_g", "l": "clip_l"}}
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -50,7 +64,11 @@ def to_textual_inversion(prefix: Prefix) -> bytes:
                 f"This prefix was learned at {told(learned)} and not at {told((usual,))}, which a textual inversion"
                 " cannot say: save it as safetensors."
             )
-    return safetensors.torch.save({names[key]: vectors for key, vectors in prefix.vectors.items()})
+    data = safetensors.torch.save({names[key]: vectors for key, vectors in prefix.vectors.items()})
+    back = from_textual_inversion(read_safetensors(data)[0], "").vectors
+    if back.keys() != prefix.vectors.keys() or any(not back[key].equal(prefix.vectors[key]) for key in back):
+        raise PrefixMismatchError("The prefix would read otherwise as a textual inversion: save it as safetensors.")
+    return data
 
 
 def save_textual_inversion(prefix: Prefix, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
@@ -102,18 +120,29 @@ def _tables(content: Any) -> Mapping[Any, Any]:
         raise PrefixValueError("It holds no vectors by name, so it is no textual inversion.")
     if "string_to_param" in content:
         content = content["string_to_param"]
-        # A ParameterDict keeps its parameters in its state.
-        content = getattr(content, "__dict__", {}).get("_parameters", content)
-        if not isinstance(content, Mapping) or len(content) != 1:
+        if isinstance(content, Parameters):
+            content = content.table
+        if not isinstance(content, Mapping):
+            raise PrefixValueError("It holds no vectors by name, so it is no textual inversion.")
+        if len(content) > 1:
             raise PrefixValueError("It holds vectors for several words, a prefix is one set.")
     if not content:
         raise PrefixValueError("It holds no vectors.")
-    if not content.keys().isdisjoint(ENCODER_OF_WIDTH.values()):
+    names = [name if isinstance(name, str) else str(name) for name in content]
+    if not content.keys().isdisjoint(("l", "g", "h")):
         raise PrefixValueError("It carries no record of how it was learned.")
-    if len(content) > 1 and not content.keys() <= _WIDTH_OF_NAME.keys():
+    if any(_OUTPUT.fullmatch(name) for name in names):
+        raise PrefixValueError(
+            "It holds output embeddings of OneTrainer, which stand behind the text encoder and not in the prompt: train"
+            " with output embeddings off."
+        )
+    if len(content) > 1 and not all(name in _WIDTH_OF_NAME or _NUMBERED.fullmatch(name) for name in names):
+        kind = kind_of_names(names)
+        if kind is not None:
+            raise PrefixValueError(f"It is {kind}, not a prefix.")
         raise PrefixValueError(
             f"It holds {len(content)} entries, and no textual inversion's are named so"
-            f" ({', '.join(_WIDTH_OF_NAME)}, or a single one)."
+            f" ({', '.join(_WIDTH_OF_NAME)}, text_encoders_0, …, or a single one)."
         )
     return content
 
@@ -123,15 +152,32 @@ def _table(name: Any, tensor: Any) -> tuple[str, Tensor]:
     if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.device.type != "cpu":
         raise PrefixValueError("It holds something else than vectors.")
     if tensor.dtype not in _DTYPES:
-        raise PrefixValueError(f"Its vectors are {str(tensor.dtype).removeprefix('torch.')}, not floating-point.")
-    if tensor.ndim not in (1, 2) or not tensor.is_contiguous():
-        raise PrefixValueError(f"Its vectors must be a table [m, d], not {list(tensor.shape)}.")
-    table = tensor.detach().reshape(-1, tensor.shape[-1]) if tensor.numel() else tensor
-    width = table.shape[-1]
-    if width not in ENCODER_OF_WIDTH or _WIDTH_OF_NAME.get(name, width) != width:
         raise PrefixValueError(
-            f"Its vectors are {width} wide: a textual inversion's are 768 (SD1), 1024 (SD2), or 768 and 1280 (SDXL)."
+            f"Its vectors are {str(tensor.dtype).removeprefix('torch.')}, and must be float32, float16 or bfloat16."
         )
-    if len(table) > MOST_VECTORS:
-        raise PrefixValueError(f"It holds {len(table)} vectors, and no prompt has room for more than {MOST_VECTORS}.")
-    return ENCODER_OF_WIDTH[width], table.to(torch.float32)
+    if tensor.ndim not in (1, 2) or not tensor.numel():
+        raise PrefixValueError(f"Its vectors must be the rows of a table [m, d], and it holds {list(tensor.shape)}.")
+    table = tensor.detach().reshape(1, -1) if tensor.ndim == 1 else tensor.detach()
+    count, width = table.shape
+    key = _encoder(name, width)
+    if key is None and _encoder(name, count) is not None:
+        raise PrefixValueError(
+            f"Its table of {count} rows and {width} columns lies on its side, a vector in each column: save it"
+            " transposed."
+        )
+    if key is None:
+        raise PrefixValueError(
+            f"Its vectors are {width} wide: a textual inversion's are 768 (SD1), 1024 (SD2), 768 and 1280 (SDXL), or"
+            " 4096 under the name t5xxl."
+        )
+    if count > MOST_VECTORS:
+        raise PrefixValueError(f"It holds {count} vectors, and no prompt has room for more than {MOST_VECTORS}.")
+    return key, table.to(torch.float32)
+
+
+def _encoder(name: Any, width: int) -> str | None:
+    """The key of the text encoder that vectors of that name and width are for."""
+    named = _WIDTH_OF_NAME.get(name) if isinstance(name, str) else None
+    if named is None and width == _WIDTH_OF_NAME["t5xxl"] and not _NUMBERED.fullmatch(str(name)):
+        return None  # Other text encoders are as wide.
+    return ENCODER_OF_WIDTH.get(width) if named in (None, width) else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from .errors import PrefixValueError
+from .errors import PrefixValueError, first_line
+from .plain import is_finite, read_json, require_plain
 
 FORMAT_VERSION = 1
 """Version of the record and of the file that holds it; raised when a reader of today could not understand it."""
@@ -29,6 +29,14 @@ Pipeline = TypeVar("Pipeline")
 
 _TABLES = ("settings", "scores", "evaluation")
 """Fields of the record that are tables of JSON values."""
+
+_LONGEST = {"family": 100, "fingerprint": 100, "date": 100, "name": 1000, "notes": 100_000}
+"""Characters of the record's texts; lists of files show most of them."""
+
+_MOST_COUNTED = 2**53
+"""Browsers know no larger whole numbers."""
+
+_MOST_SCORES = 256
 
 _ENCODER_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -70,13 +78,16 @@ class PrefixRecord:
     layers: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("family", "fingerprint", "date", "name", "notes"):
+        for name, longest in _LONGEST.items():
             if not isinstance(getattr(self, name), str):
                 raise PrefixValueError(f"The record's {name} must be text.")
+            if len(getattr(self, name)) > longest:
+                raise PrefixValueError(f"The record's {name} is longer than {longest} characters.")
+            require_plain(getattr(self, name), f"The record's {name}")
         for name in ("identities", "steps", "format_version"):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-                raise PrefixValueError(f"The record's {name} must be a whole number, zero or more.")
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST_COUNTED:
+                raise PrefixValueError(f"The record's {name} must be a whole number from 0 to {_MOST_COUNTED}.")
         if self.format_version != FORMAT_VERSION:
             raise PrefixValueError(
                 f"The prefix has format version {self.format_version}, this extension reads version {FORMAT_VERSION}:"
@@ -85,13 +96,18 @@ class PrefixRecord:
         for name in _TABLES:
             if not isinstance(getattr(self, name), Mapping):
                 raise PrefixValueError(f"The record's {name} must be a table of names and values.")
+            require_plain(getattr(self, name), f"The record's {name}")
+        if len(self.scores) > _MOST_SCORES:
+            raise PrefixValueError(f"The record holds more than {_MOST_SCORES} scores.")
         for name, score in self.scores.items():
-            if not isinstance(score, int | float) or isinstance(score, bool) or not math.isfinite(score):
-                raise PrefixValueError(f"The record's score {name!r} must be a finite number.")
+            if not is_finite(score) or len(name) > _LONGEST["name"]:
+                raise PrefixValueError(f"The record's score {name[:80]!r} must be a finite number, with a short name.")
         try:
             tables = json.loads(json.dumps({name: dict(getattr(self, name)) for name in _TABLES}, allow_nan=False))
         except (TypeError, ValueError, RecursionError) as error:
-            raise PrefixValueError(f"The record's {' and '.join(_TABLES)} must be plain JSON ({error}).") from error
+            raise PrefixValueError(
+                f"The record's {' and '.join(_TABLES)} must be plain JSON ({first_line(error)})."
+            ) from error
         for name, table in tables.items():
             object.__setattr__(self, name, MappingProxyType(table))
         object.__setattr__(self, "layers", MappingProxyType(_sound_layers(self.layers)))
@@ -110,9 +126,9 @@ class PrefixRecord:
             PrefixValueError: not JSON, not a table, a field missing or unsound.
         """
         try:
-            fields = json.loads(text)
+            fields = read_json(text)
         except (ValueError, RecursionError) as error:
-            raise PrefixValueError(f"The record is not valid JSON ({error}).") from error
+            raise PrefixValueError(f"The record is not valid JSON ({first_line(error)}).") from error
         if not isinstance(fields, dict):
             raise PrefixValueError("The record is not a JSON table.")
         known = {entry.name for entry in dataclasses.fields(cls)}

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
-from ..prefix.errors import TrainingError
+from ..prefix.errors import PrefixValueError, TrainingError
+from ..prefix.plain import require_plain
+
+LONGEST_INIT = 10_000
+"""Characters of the words to start from: more than any text encoder reads."""
 
 COUNTS = ("vectors", "steps", "batch_size", "portraits_per_identity", "noisings_per_picture", "snapshot_every")
 
@@ -69,3 +74,9 @@ class TrainingSettings:
             raise TrainingError(f"The overshoot is {self.overshoot}: set it between 0 and 1.")
         if not 0 < self.learning_rate < float("inf"):
             raise TrainingError(f"The learning rate is {self.learning_rate}: set it above 0, such as 0.001.")
+        if len(self.init) > LONGEST_INIT:
+            raise TrainingError(f"The words to start from are longer than {LONGEST_INIT} characters: shorten them.")
+        try:  # Else a run could end in a prefix that cannot be saved.
+            require_plain(dataclasses.asdict(self), "One of them")
+        except PrefixValueError as error:
+            raise TrainingError(f"The settings cannot be kept ({str(error).rstrip('.')}): correct them.") from error

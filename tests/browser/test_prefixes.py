@@ -199,3 +199,30 @@ def drop(workbench: Workbench, path: Path) -> None:
         }""",
         [path.name, list(path.read_bytes())],
     )
+
+
+def test_one_odd_file_leaves_the_list_whole_and_a_forbidden_name_can_be_mended(
+    workbench: Workbench, files: Path
+) -> None:
+    odd = PrefixRecord("sd1", "", steps=1, date="the day before yesterday")
+    save_prefix(Prefix({"l": torch.ones(1, 768)}, odd), files / "seen" / "dated.safetensors")
+    (files / "seen" / "q?mark.safetensors").write_bytes((files / "seen" / "of_sd1.safetensors").read_bytes())
+    page = workbench.page
+    connect(workbench, "seen/q?mark.safetensors", "hollow_SD1.safetensors")
+    said(workbench, "cannot be used because of its name: it contains a character", "alarm")
+    page.locator(".anonymize-faces-tab-button").click()
+    tab = page.locator(".anonymize-faces-library")
+    tab.locator("details").filter(has_text="seen/of_sd1").wait_for()
+    dated = tab.locator("details").filter(has_text="seen/dated")
+    dated.locator("summary").press("Enter")
+    dated.get_by_text("the day before yesterday").wait_for()
+
+    card = tab.locator("details").filter(has_text="seen/q?mark").filter(has_text="Rename it")
+    card.locator("summary").press("Enter")
+    card.get_by_role("button", name="Rename").click()
+    page.get_by_role("dialog").get_by_role("textbox").fill("seen/mended")
+    page.get_by_role("dialog").get_by_role("textbox").press("Enter")
+    tab.locator("details").filter(has_text="seen/mended").wait_for()
+    assert load_prefix(files / "seen" / "mended.safetensors").record.steps == 1500
+    page.locator(".anonymize-faces-tab-button").click()
+    tab.wait_for(state="detached")

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import io
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 import requests
+import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,8 +25,9 @@ from anonymize_faces.nodes.rewriting import FOREIGN, HOST, SERVICE, Kind
 from anonymize_faces.prefix import Prefix, PrefixRecord, load_prefix, save_prefix
 from anonymize_faces.prefix.file import prefix_bytes
 from anonymize_faces.prefix.storage import MAX_FILE_BYTES
-from anonymize_faces.tools.comfy_server import ComfyServer
+from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
 
+OWN = "safetensors"
 JSON = "application/json"
 BYTES = "application/octet-stream"
 PREFIX = Prefix({"l": torch.ones(2, 4)}, PrefixRecord(family="sd1", fingerprint="", name="mine"))
@@ -230,6 +233,63 @@ def test_no_request_makes_the_server_fail_or_touches_a_file_outside(server, clie
     assert outside(server) == before
     for path in server.prefix_folder.rglob("*"):
         assert path.is_dir() or (path.suffix == ".safetensors" and load_prefix(path).length == 2)
+
+
+def odd_files(folder: Path) -> None:
+    """Files that a list of them could stumble over, each in its own way."""
+    record = PrefixRecord(family="sd1", fingerprint="").to_json()
+    for name, text in {
+        "huge": record.replace('"scores": {}', f'"scores": {{"a": {"9" * 400}}}'),
+        "deep": record.replace('"settings": {}', f'"settings": {{"a": {"[" * 900 + "]" * 900}}}'),
+        "half": record.replace('"name": ""', '"name": "\\ud800"'),
+        "long": record.replace('"date": ""', f'"date": "{"2" * 10**6}"'),
+    }.items():
+        data = safetensors.torch.save({"l": torch.zeros(2, 4)}, metadata={"record": text})
+        (folder / f"{name}.safetensors").write_bytes(data)
+    for name in ("a: b", "q?mark", " leading", "con", os.fsdecode("光".encode("gbk"))):
+        (folder / f"{name}.safetensors").write_bytes(SOUND)
+    (folder / "folder.safetensors").mkdir()
+    os.mkfifo(folder / "pipe.pt")
+    (folder / "loop.pt").symlink_to(folder / "loop.pt")
+
+
+def test_whatever_one_file_does_the_others_are_listed_and_used(server, client):
+    odd_files(server.prefix_folder)
+    save_prefix(PREFIX, server.prefix_folder / "sound.safetensors")
+    answer = client.get("prefixes")
+    assert answer.status_code == 200
+    told = {entry["name"]: entry["fault"] for entry in answer.json()["prefixes"]}
+    unread = {"huge", "deep", "half", "long"}
+    misnamed = {"a: b", "q?mark", " leading", "con", "\ufffd\ufffd"}
+    assert set(told) == {f"{name}.safetensors" for name in unread | misnamed | {"sound"}}
+    assert told["sound.safetensors"] is None
+    assert all("cannot be used as a prefix" in told[f"{name}.safetensors"] for name in unread)
+    assert all("Rename it" in told[f"{name}.safetensors"] for name in misnamed)
+    (options,) = (
+        server.object_info()[node]["input"]["required"][widget][1]["options"]
+        for node, widget in [("AnonymizeFaces", "prefix")]
+    )
+    assert set(options) == set(told)
+    for name in (*told, "folder.safetensors", "pipe.pt", "loop.pt"):
+        load = {"class_type": "LoadAnonymizationPrefix", "inputs": {"file": name}}
+        save = {
+            "class_type": "SaveAnonymizationPrefix",
+            "inputs": {"prefix": ["load", 0], "name": "sound", "format": OWN},
+        }
+        if name == "sound.safetensors":
+            server.run({"load": load, "save": save})
+            continue
+        with pytest.raises(WorkflowFailed, match="Rename it" if name[:-12] in misnamed else "'") as failure:
+            server.run({"load": load, "save": save}, timeout=60)
+        assert failure.value.node_id == "load"
+    for name in sorted(misnamed):
+        assert client.post("prefixes/rename", name=f"{name}.safetensors", to="mended").status_code == 200
+        assert client.post("prefixes/delete", name="mended.safetensors").status_code == 200
+    for name in unread:
+        data = (server.prefix_folder / f"{name}.safetensors").read_bytes()
+        assert client.bring("new.safetensors", data).status_code == 422
+        assert client.post("prefixes/delete", name=f"{name}.safetensors").status_code == 200
+    assert client.names() == {"sound.safetensors"}
 
 
 def test_many_who_change_files_at_once_leave_whole_files_and_get_answers(server, client):

@@ -227,12 +227,12 @@ def test_a_single_vector_may_be_a_bare_row(tmp_path):
         "text": ({"x": "vectors"}, "something else"),
         "three dimensions": ({"x": torch.zeros(1, 2, 768)}, r"table \[m, d\]"),
         "no vector": ({"x": torch.zeros(0, 768)}, r"table \[m, d\]"),
-        "whole numbers": ({"x": torch.zeros(2, 768, dtype=torch.int64)}, "int64, not floating"),
+        "whole numbers": ({"x": torch.zeros(2, 768, dtype=torch.int64)}, "int64, and must be float32"),
         "double precision": ({"x": torch.zeros(2, 768, dtype=torch.float64)}, "float64"),
         "not a number": ({"x": torch.full((2, 768), torch.nan)}, "not finite"),
         "infinite": ({"x": torch.full((2, 768), torch.inf).half()}, "not finite"),
-        "one row ten million times": ({"x": torch.zeros(768).expand(10_000_000, 768)}, r"table \[m, d\]"),
-        "columns for rows": ({"x": torch.zeros(768, 10).T}, r"table \[m, d\]"),
+        "one row ten million times": ({"x": torch.zeros(768).expand(10_000_000, 768)}, "10000000 vectors, and no"),
+        "columns for rows": ({"x": torch.zeros(768, 10)}, "768 rows and 10 columns lies on its side.*transposed"),
         "too many": ({"x": torch.zeros(2000, 768)}, "2000 vectors, and no prompt has room"),
         "other lengths": ({"clip_l": torch.zeros(2, 768), "clip_g": torch.zeros(3, 1280)}, "as many vectors"),
     }.values(),
@@ -241,6 +241,104 @@ def test_what_is_no_textual_inversion_is_refused_with_the_reason(tmp_path, conte
     torch.save(content, tmp_path / "p.pt")
     with pytest.raises(PrefixFileError, match=rf"'p\.pt' cannot be used as a prefix: .*{reason}.*Choose another file"):
         load_prefix(tmp_path / "p.pt")
+
+
+def tables(**names: int) -> dict[str, torch.Tensor]:
+    """Vectors by name, of these widths."""
+    return {name: torch.randn(3, width) for name, width in names.items()}
+
+
+FOREIGN = {
+    "Flux, by ComfyUI": (tables(clip_l=768, t5xxl=4096), {"l": "clip_l", "t5xxl": "t5xxl"}, "flux"),
+    "Flux, by OneTrainer": (tables(clip_l=768, t5=4096), {"l": "clip_l", "t5xxl": "t5"}, "flux"),
+    "SD3": (tables(clip_l=768, clip_g=1280, t5xxl=4096), {"l": "clip_l", "g": "clip_g", "t5xxl": "t5xxl"}, "sd3"),
+    "SD1, by diffusers": (tables(text_encoders_0=768), {"l": "text_encoders_0"}, "sd1"),
+    "SDXL, by diffusers": (
+        tables(text_encoders_0=768, text_encoders_1=1280),
+        {"l": "text_encoders_0", "g": "text_encoders_1"},
+        "sdxl",
+    ),
+    "the other way round": (
+        tables(text_encoders_0=1280, text_encoders_1=768),
+        {"g": "text_encoders_0", "l": "text_encoders_1"},
+        "sdxl",
+    ),
+    "Flux, by diffusers": (
+        tables(text_encoders_0=768, text_encoders_1=4096),
+        {"l": "text_encoders_0", "t5xxl": "text_encoders_1"},
+        "flux",
+    ),
+    "a T5 alone": (tables(t5xxl=4096), {"t5xxl": "t5xxl"}, ""),
+}
+
+
+@pytest.mark.parametrize(("content", "names", "family"), FOREIGN.values(), ids=list(FOREIGN))
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_names_that_others_give_are_read_where_the_widths_tell_the_encoder(tmp_path, content, names, family, suffix):
+    path = tmp_path / f"p{suffix}"
+    (safetensors.torch.save_file if suffix == ".safetensors" else torch.save)(content, path)
+    loaded = load_prefix(path)
+    assert loaded.record.family == family and loaded.widths.keys() == names.keys()
+    assert all(torch.equal(loaded.vectors[key], content[name]) for key, name in names.items())
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    {
+        "output embeddings": (tables(clip_l_out=768, clip_g_out=1280), "output embeddings of OneTrainer"),
+        "both kinds": (tables(clip_l=768, clip_l_out=768), "output embeddings of OneTrainer"),
+        "output embedding of SD1": (tables(emb_params_out=768), "output embeddings of OneTrainer"),
+        "two for one encoder": (tables(text_encoders_0=768, text_encoders_1=768), "two sets of vectors"),
+        "4096 of somebody": (tables(x=4096), "4096 under the name t5xxl"),
+        "a LoRA of kohya": (
+            {f"lora_unet_down_{n}.lora_{kind}.weight": torch.zeros(4, 8) for n in range(99) for kind in ("up", "down")},
+            "it is a LoRA, not a prefix",
+        ),
+        "a small LoRA of peft": (
+            {"unet.q.lora_A.weight": torch.zeros(4, 8), "unet.q.lora_B.weight": torch.zeros(4, 8)},
+            "it is a LoRA, not a prefix",
+        ),
+        "a LyCORIS": ({f"lora_te_{n}.hada_w1_a": torch.zeros(4, 8) for n in range(99)}, "it is a LoRA, not a prefix"),
+        "a checkpoint": (
+            {f"model.diffusion_model.input_blocks.{n}.weight": torch.zeros(4, 8) for n in range(99)},
+            "it is a checkpoint, not a prefix",
+        ),
+        "a text encoder": (
+            {f"text_model.encoder.layers.{n}.mlp.fc1.weight": torch.zeros(4, 8) for n in range(99)},
+            "it is a text encoder, not a prefix",
+        ),
+        "a VAE": ({f"decoder.up.{n}.weight": torch.zeros(4, 8) for n in range(99)}, "it is a VAE, not a prefix"),
+    }.values(),
+)
+@pytest.mark.parametrize("name", ["p.safetensors", "p.pt"])
+def test_what_holds_something_else_is_called_what_it_is(tmp_path, content, reason, name):
+    (safetensors.torch.save_file if name.endswith("safetensors") else torch.save)(content, tmp_path / name)
+    with pytest.raises(PrefixFileError, match=reason):
+        load_prefix(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["p.safetensors", "p.pt"])
+def test_a_lora_too_large_to_be_read_is_called_one(tmp_path, name):
+    content = {f"lora_unet_{n}.lora_up.weight": torch.zeros(2**20) for n in range(17)}
+    (safetensors.torch.save_file if name.endswith("safetensors") else torch.save)(content, tmp_path / name)
+    with pytest.raises(PrefixFileError, match="it is a LoRA, not a prefix"):
+        load_prefix(tmp_path / name)
+
+
+def test_a_table_that_torch_keeps_by_columns_is_read_by_rows(tmp_path):
+    vectors = torch.randn(768, 8).T
+    torch.save({"x": vectors}, tmp_path / "p.pt")
+    assert torch.equal(load_prefix(tmp_path / "p.pt").vectors["l"], vectors)
+
+
+@pytest.mark.parametrize(("name", "other"), [("p.safetensors", "p.pt"), ("p.pt", "p.safetensors")])
+def test_a_file_is_read_by_what_is_in_it_and_not_by_its_name(make_prefix, tmp_path, name, other):
+    vectors = torch.randn(3, 768)
+    (safetensors.torch.save_file if name.endswith("safetensors") else torch.save)({"x": vectors}, tmp_path / name)
+    (tmp_path / name).rename(tmp_path / other)
+    assert torch.equal(load_prefix(tmp_path / other).vectors["l"], vectors)
+    own = save_prefix(make_prefix(3, **SD1), tmp_path / "own.safetensors")
+    assert load_prefix(own.rename(tmp_path / "own.bin")).record.fingerprint == "0" * 16
 
 
 def test_a_prefix_file_that_lost_its_record_is_not_taken_for_a_textual_inversion(tmp_path):

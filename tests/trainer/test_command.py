@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -117,14 +118,41 @@ def test_an_interrupted_run_goes_on(
         ({"settings.toml": "steps = ["}, 2, "not a TOML file"),
         ({"settings.toml": "steps = 0"}, 1, "set it to 1 or more"),
         ({"o.safetensors": "somebody's"}, 1, "--overwrite"),
+        ({"settings.toml": 'name = ["a", "b"]'}, 2, "cannot be"),
+        ({"settings.toml": "name = 2026-11-25"}, 2, "cannot be"),
+        ({"settings.toml": "general_prompts = 5"}, 2, "cannot be"),
+        ({"settings.toml": 'steps = ["3"]'}, 2, "cannot be"),
+        ({"settings.toml": "quiet = true"}, 2, "no such option"),
+        ({"settings.toml": 'plot = "people.txt/plot.png"'}, 1, "people.txt', which is no folder"),
+        ({"settings.toml": 'plot = "plot.txt"'}, 1, "let it end in .png"),
+        ({"settings.toml": 'plot = "plot"'}, 1, "let it end in .png"),
+        ({"settings.toml": 'plot = "."'}, 1, "let it end in .png"),
+        ({"settings.toml": 'runs = "people.txt"'}, 1, "which is no folder"),
+        ({"settings.toml": f'notes = "{"n" * 100_001}"'}, 1, "longer than 100000 characters"),
+        ({"settings.toml": 'name = "a\\u0000b"'}, 1, "cannot be written"),
+        ({"settings.toml": 'init = "a\\u0000b"'}, 1, "cannot be written"),
+        ({"settings.toml": f'init = "{"n" * 10_001}"'}, 1, "longer than 10000 characters"),
+        ({"settings.toml": "warmup = nan"}, 1, "finite"),
+        ({"settings.toml": f"seed = {2**64}"}, 1, "64 bits"),
     ],
 )
 def test_what_cannot_be_done_is_told_with_a_remedy_and_a_code(
-    change: dict[str, str], code: int, words: str, model: Path, work: Path, capsys: pytest.CaptureFixture[str]
+    change: dict[str, str],
+    code: int,
+    words: str,
+    model: Path,
+    work: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, text in change.items():
         (work / name).write_text(text, encoding="utf-8")
+    monkeypatch.chdir(work)
+    monkeypatch.setattr("anonymize_faces.trainer.command.train.load_denoiser", lambda *_: pytest.fail("It began."))
     assert main(train(model, work, "--json")) == code
+    assert sorted(path.name for path in work.iterdir() if path.name not in change) == sorted(
+        {"people.txt", "general.txt", "settings.toml"} - change.keys()
+    )
     out, err = capsys.readouterr()
     assert json.loads(out) == {"ok": False, "error": err.strip().splitlines()[-1], "code": code} and words in err
 
@@ -158,6 +186,101 @@ def test_show_and_convert_tell_and_keep_the_vectors(work: Path, capsys: pytest.C
     assert "the usual layer of each text encoder" in capsys.readouterr().out
     assert torch.equal(load_prefix(back).vectors["l"], prefix.vectors["l"])
     assert main(["show", str(work / "none.safetensors"), "--json"]) == 1
+
+
+def test_a_settings_file_may_begin_with_a_byte_order_mark_and_paths_with_the_users_folder(
+    model: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(work))
+    settings = (work / "settings.toml").read_text(encoding="utf-8").replace(str(work), "~")
+    (work / "settings.toml").write_text(f'plot = "~/seen/plot.png"\n{settings}', encoding="utf-8-sig")
+    arguments = [argument.replace(str(work), "~") for argument in train(model, work, "--quiet", "--steps", "1")]
+    assert main(arguments) == 0
+    assert load_prefix(work / "o.safetensors").length == 3 and (work / "seen" / "plot.png").is_file()
+    assert not Path("~").exists()
+
+
+def test_another_encoding_of_the_settings_file_is_named(
+    model: Path, work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (work / "settings.toml").write_text("steps = 3", encoding="utf-16")
+    assert main(train(model, work)) == 2
+    assert "not in UTF-8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (".", "is a folder: name a prefix file in it"),
+        ("folder.safetensors", "is a folder: name a prefix file in it"),
+        ("none.pt", "There is no prefix file 'none.pt'"),
+        ("notes.txt", "ends in none of .safetensors, .pt, .bin"),
+        ("", "a path cannot be empty"),
+        ("~nobody-of-that-name/p.pt", "no user's folder"),
+    ],
+)
+def test_show_says_what_is_wrong_with_a_name(
+    name: str, words: str, work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(work)
+    (work / "folder.safetensors").mkdir()
+    (work / "notes.txt").touch()
+    try:
+        code = main(["show", name])
+    except SystemExit as ended:
+        code = ended.code
+    assert code in (1, 2) and words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp1252"])
+def test_a_name_that_is_no_text_is_told_in_every_encoding(
+    encoding: str, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = os.fsdecode("光".encode("gbk")) + ".safetensors"
+    save_prefix(Prefix({"l": torch.zeros(4, 768)}, PrefixRecord("sd1", "0" * 16, name="光 ü")), work / name)
+
+    def told(*more: str) -> str:
+        stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stdout", stream)
+            assert main(["show", str(work / name), *more]) == 0
+        return stream.buffer.getvalue().decode(encoding)
+
+    assert json.loads(told("--json"))["name"] == "光 ü"
+    assert encoding != "utf-8" or ("\ufffd" in told() and "光 ü" in told())
+    assert "l (768 wide)" in told()
+
+
+def test_a_file_is_not_converted_into_itself(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = save_prefix(Prefix({"l": torch.zeros(4, 768)}, PrefixRecord("sd1", "0" * 16)), work / "p.safetensors")
+    before = path.read_bytes()
+    same = ["convert", str(path), str(path), "--overwrite", "--format", "textual-inversion"]
+    assert main(same) == 1 and "is the file to convert itself" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("file", "arguments", "words"),
+    [
+        ("p.pt", ["--write-scores"], "can carry no scores"),
+        ("p.safetensors", ["--output", "people.txt"], "people.txt', which is no folder"),
+        ("p.safetensors", ["--output", "people.txt/results"], "people.txt', which is no folder"),
+    ],
+)
+def test_evaluate_says_before_it_begins_what_it_could_not_write(
+    file: str,
+    arguments: list[str],
+    words: str,
+    work: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(work)
+    monkeypatch.setattr("anonymize_faces.trainer.command.evaluate.load_denoiser", lambda *_: pytest.fail("It began."))
+    path = save_prefix(Prefix({"l": torch.zeros(4, 192)}, PrefixRecord("sd1", "0" * 16)), work / "p.safetensors")
+    path.rename(work / file)
+    assert main(["evaluate", file, "--model", "m", "--names", "people.txt", *arguments]) == 1
+    assert words in capsys.readouterr().err
 
 
 def test_evaluate_measures_without_and_with_a_prefix(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -42,7 +42,7 @@ class Console:
     def say(self, text: str) -> None:
         """A line of news for whoever watches."""
         if not self._quiet:
-            print(text, file=sys.stderr, flush=True)
+            print(_printable(text, sys.stderr), file=sys.stderr, flush=True)
 
     @contextmanager
     def meter(self) -> Iterator[Meter]:
@@ -58,15 +58,21 @@ class Console:
     def result(self, found: dict[str, Any]) -> None:
         """What came of it; `found["report"]` is what a person is told."""
         if self._as_json:
-            print(json.dumps({"ok": True, **found}, ensure_ascii=False), flush=True)
+            print(json.dumps({"ok": True, **found}), flush=True)  # In ASCII, which every pipe and console takes.
         else:
-            print(found["report"], flush=True)
+            print(_printable(found["report"], sys.stdout), flush=True)
 
     def failure(self, sentence: str, code: int) -> None:
         """Why nothing came of it."""
         if self._as_json:
-            print(json.dumps({"ok": False, "error": sentence, "code": code}, ensure_ascii=False), flush=True)
-        print(sentence, file=sys.stderr, flush=True)
+            print(json.dumps({"ok": False, "error": sentence, "code": code}), flush=True)
+        print(_printable(sentence, sys.stderr), file=sys.stderr, flush=True)
+
+
+def _printable(text: str, stream: TextIO) -> str:
+    """The text, with marks for what the stream's encoding does not have."""
+    encoding = stream.encoding or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding)
 
 
 class _Lines:

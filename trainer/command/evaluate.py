@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...prefix.errors import MeasurementError
+from ..paths import path_of
 from .console import Console
 from .model import load_denoiser
 from .options import add_model, add_size
@@ -30,6 +31,9 @@ Name people whom the prefix was not learned on. Broken off, the same command goe
 costs its own pictures only. Results are JSON, CSV and a page of HTML; --write-scores puts the figures into the prefix
 files. The 'demo reader' knows the demo model's people; it comes with the repository."""
 
+KEPT = "What was drawn is kept: the same command goes on."
+"""What a person is told who breaks it off."""
+
 FACENET, DEMO = "facenet", "demo reader"
 OUTPUT = Path("evaluation")
 WEIGHTS = Path.home() / ".cache" / "anonymize-faces" / "facenet"
@@ -43,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_size(parser)
     parser.add_argument("--recognizer", choices=(FACENET, DEMO), default=FACENET, help="what reads faces (%(default)s)")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS, metavar="FOLDER", help="its weights (%(default)s)")
+    parser.add_argument("--weights", type=path_of, default=WEIGHTS, metavar="FOLDER", help="its weights (%(default)s)")
 
 
 def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ...prefix.errors import AnonymizationError
+from ...prefix.errors import AnonymizationError, shown
 from .console import Console
 from .settings_file import SettingsFileError
 
@@ -58,8 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.failure(str(error), FAILED)
         return FAILED
     except KeyboardInterrupt:
-        console.failure("It was interrupted. What a run had learned is kept: the same command goes on.", BROKEN_OFF)
+        kept = getattr(options, "kept", "")
+        console.failure(f"It was interrupted. {kept}".strip(), BROKEN_OFF)
         return BROKEN_OFF
+    except BrokenPipeError:  # Whoever read what we say has had enough, as `head` has.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except OSError as error:
+        console.failure(f"The system does not let it ({shown(error)}): see to names, permissions and room.", FAILED)
+        return FAILED
     finally:
         signal.signal(signal.SIGTERM, previous)
     return DONE
@@ -90,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_arguments(sub)
-        sub.set_defaults(run=command.run)
+        sub.set_defaults(run=command.run, kept=getattr(command, "KEPT", ""))
     return parser
 
 

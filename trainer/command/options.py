@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from pathlib import Path
 
 from ..engine_options import AS_THE_HOST, AS_USUAL, CHECKPOINTING, PRECISIONS, Computing, Drawing
+from ..paths import path_of
 from ..settings import TrainingSettings
 
 HELP = {
@@ -48,13 +48,13 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("model")
     model.add_argument(
         "--model",
-        type=Path,
+        type=path_of,
         metavar="PATH",
         help="a folder of diffusers, or a single .safetensors file (needed)",
     )
     model.add_argument(
         "--config",
-        type=Path,
+        type=path_of,
         metavar="FOLDER",
         help="for a single file: a folder of diffusers of the same family, for sizes and tokenizers",
     )

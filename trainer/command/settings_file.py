@@ -10,6 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...prefix.errors import shown
+
+_NOT_IN_FILES = ("help", "settings", "json", "quiet")
+"""Options of the command line alone: they say how it is used, not what it does."""
+
 
 class SettingsFileError(Exception):
     """A file of options that cannot be used; a sentence with a remedy."""
@@ -27,8 +32,10 @@ def with_file(parser: argparse.ArgumentParser, options: argparse.Namespace, path
     actions = {action.dest: action for action in parser._actions}
     for name, value in _flat(_read(path), path).items():
         action = actions.get(name)
-        if action is None or name in ("help", "settings"):
-            raise SettingsFileError(f"'{path}' sets '{name}', and there is no such option: see --help for their names.")
+        if action is None or name in _NOT_IN_FILES:
+            raise SettingsFileError(
+                f"'{shown(path)}' sets '{name}', and there is no such option: see --help for their names."
+            )
         if getattr(options, name, None) is None:
             setattr(options, name, _value(action, value, name, path))
     return options
@@ -45,12 +52,15 @@ def _read(path: Path) -> Mapping[str, Any]:
                 "This Python cannot read TOML files: use Python 3.11 or newer, or 'pip install tomli'."
             ) from None
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
-        raise SettingsFileError(f"'{path}' cannot be read ({error.strerror}): name another file.") from error
-    except ValueError as error:
-        raise SettingsFileError(f"'{path}' is not a TOML file ({error}): correct it.") from error
+        raise SettingsFileError(f"'{shown(path)}' cannot be read ({error.strerror}): name another file.") from error
+    except UnicodeDecodeError as error:
+        raise SettingsFileError(
+            f"'{shown(path)}' is not in UTF-8: save it so, as your editor's menu offers."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise SettingsFileError(f"'{shown(path)}' is not a TOML file ({error}): correct it.") from error
 
 
 def _flat(table: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -59,18 +69,20 @@ def _flat(table: Mapping[str, Any], path: Path) -> dict[str, Any]:
     for name, value in table.items():
         found = _flat(value, path) if isinstance(value, Mapping) else {name.replace("-", "_"): value}
         if twice := flat.keys() & found.keys():
-            raise SettingsFileError(f"'{path}' sets '{min(twice)}' twice: keep one of the lines.")
+            raise SettingsFileError(f"'{shown(path)}' sets '{min(twice)}' twice: keep one of the lines.")
         flat |= found
     return flat
 
 
 def _value(action: argparse.Action, value: Any, name: str, path: Path) -> Any:
     """A value as the option on the command line would give it."""
-    wrong = SettingsFileError(f"'{path}' sets '{name}' to {value!r}, which that option cannot be: see --help.")
+    wrong = SettingsFileError(f"'{shown(path)}' sets '{name}' to {value!r}, which that option cannot be: see --help.")
     if action.nargs == 0 or isinstance(value, bool):  # A switch, and only a switch.
         if not isinstance(value, bool) or action.nargs != 0:
             raise wrong
         return value
+    if not isinstance(value, str if action.type not in (int, float) else int | float | str):
+        raise wrong
     try:
         found = action.type(str(value)) if action.type is not None else str(value)
     except (ValueError, argparse.ArgumentTypeError):

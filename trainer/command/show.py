@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ...prefix import Prefix, load_prefix
+from ...prefix.errors import shown
 from ...prefix.layers import told
+from ..paths import path_of
 from .console import Console
 
 NAME = "show"
@@ -23,7 +25,7 @@ Reads our own files and textual inversions (.safetensors, .pt, .bin); nothing in
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument("file", type=Path, help="a prefix file, or a textual inversion")
+    parser.add_argument("file", type=path_of, help="a prefix file, or a textual inversion")
 
 
 def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
@@ -33,7 +35,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         PrefixFileError: as `load_prefix`.
     """
     prefix = load_prefix(options.file)
-    return {**facts(prefix), "file": str(options.file), "report": describe(prefix, options.file)}
+    return {**facts(prefix), "file": shown(options.file), "report": describe(prefix, options.file)}
 
 
 def facts(prefix: Prefix) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def describe(prefix: Prefix, path: Path) -> str:
     record = prefix.record
     encoders = ", ".join(f"{key} ({width} wide)" for key, width in prefix.widths.items())
     rows = {
-        "file": str(path),
+        "file": shown(path),
         "name": record.name,
         "vectors": str(prefix.length),
         "text encoders": encoders,

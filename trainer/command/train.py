@@ -7,8 +7,9 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...prefix import SUFFIX, PrefixFileExistsError, save_prefix
-from ...prefix.errors import TrainingError
+from ...prefix import SUFFIX, PrefixFileExistsError, PrefixRecord, PrefixValueError, save_prefix
+from ...prefix.errors import TrainingError, shown
+from ..paths import path_of, require_writable_file, require_writable_folder
 from .console import Console, Meter
 from .model import load_denoiser
 from .options import add_drawing, add_model, add_settings, settings_of
@@ -46,6 +47,9 @@ model or a setting has changed. Several GPUs: accelerate launch --num_processes 
 RUNS = ".anonymize-faces-runs"
 """Folder of unfinished runs, beside the output."""
 
+KEPT = "What the run had learned is kept: the same command goes on."
+"""What a person is told who breaks it off."""
+
 STAGES = {
     "drawing": "drawing what to learn from",
     "reading": "learning from the text encoder",
@@ -57,16 +61,16 @@ STAGES = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments. None has a default: see `settings_file`."""
     data = parser.add_argument_group("data")
-    data.add_argument("--settings", type=Path, metavar="FILE", help="a TOML file with any of these options")
-    data.add_argument("--identities", type=Path, metavar="FILE", help="the people to learn from (needed)")
-    data.add_argument("--general-prompts", type=Path, metavar="FILE", help="prompts that are to stay as they are")
-    data.add_argument("--output", type=Path, metavar="FILE", help=f"the prefix file to write, {SUFFIX} (needed)")
+    data.add_argument("--settings", type=path_of, metavar="FILE", help="a TOML file with any of these options")
+    data.add_argument("--identities", type=path_of, metavar="FILE", help="the people to learn from (needed)")
+    data.add_argument("--general-prompts", type=path_of, metavar="FILE", help="prompts that are to stay as they are")
+    data.add_argument("--output", type=path_of, metavar="FILE", help=f"the prefix file to write, {SUFFIX} (needed)")
     data.add_argument("--overwrite", action="store_true", default=None, help="replace a file of that name")
     data.add_argument("--name", help="what the prefix is called in its record (default: the file's name)")
     data.add_argument("--notes", help="what else its record is to tell")
-    data.add_argument("--plot", type=Path, metavar="FILE", help="a picture of the losses to write, .png")
+    data.add_argument("--plot", type=path_of, metavar="FILE", help="a picture of the losses to write, .png")
     data.add_argument(
-        "--runs", type=Path, metavar="FOLDER", help=f"unfinished runs (default: {RUNS}, beside the output)"
+        "--runs", type=path_of, metavar="FOLDER", help=f"unfinished runs (default: {RUNS}, beside the output)"
     )
     add_model(parser)
     add_drawing(parser)
@@ -103,15 +107,10 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             prompts,
             settings,
             lambda progress: show(meter, progress),
-            runs=options.runs or options.output.parent / RUNS,
+            runs=_runs(options),
             team=team,
         )
-    prefix = dataclasses.replace(
-        learned.prefix,
-        record=dataclasses.replace(
-            learned.prefix.record, name=options.name or options.output.stem, notes=options.notes or ""
-        ),
-    )
+    prefix = dataclasses.replace(learned.prefix, record=dataclasses.replace(learned.prefix.record, **_words(options)))
     path = options.output
     if team.rank == 0:
         save_prefix(prefix, path, bool(options.overwrite))
@@ -119,12 +118,12 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             _plot(learned, options.plot)
     return {
         **facts(prefix),
-        "file": str(path),
+        "file": shown(path),
         "stopped": learned.stopped,
         "events": list(learned.notes),
         "drawing_seconds": round(learned.drawing_seconds, 3),
         "learning_seconds": round(learned.learning_seconds, 3),
-        "report": f"{describe(learned)}\nWrote {path}.",
+        "report": f"{describe(learned)}\nWrote {shown(path)}.",
     }
 
 
@@ -143,9 +142,38 @@ def _require(options: argparse.Namespace) -> None:
         if getattr(options, name) is None:
             raise TrainingError(f"--{name} is missing: give it on the command line or in the settings file.")
     if options.output.suffix != SUFFIX:
-        raise TrainingError(f"'{options.output}' is no name for a prefix file: let it end in {SUFFIX}.")
+        raise TrainingError(f"'{shown(options.output)}' is no name for a prefix file: let it end in {SUFFIX}.")
+    require_writable_file(options.output, "--output")
     if options.output.exists() and not options.overwrite:
-        raise PrefixFileExistsError(f"There is a file '{options.output}' already: name another, or give --overwrite.")
+        raise PrefixFileExistsError(
+            f"There is a file '{shown(options.output)}' already: name another, or give --overwrite."
+        )
+    require_writable_folder(_runs(options), "--runs")
+    if options.plot is not None:
+        _require_plot(options.plot)
+    try:
+        PrefixRecord(family="", fingerprint="", **_words(options))
+    except PrefixValueError as error:
+        raise TrainingError(f"--name or --notes cannot be kept ({str(error).rstrip('.')}): give another.") from error
+
+
+def _words(options: argparse.Namespace) -> dict[str, str]:
+    """What the record is to say beside what was learned."""
+    return {"name": options.name or shown(options.output.stem), "notes": options.notes or ""}
+
+
+def _runs(options: argparse.Namespace) -> Path:
+    return options.runs or options.output.parent / RUNS
+
+
+def _require_plot(path: Path) -> None:
+    """Raises `TrainingError` unless a picture can be written there."""
+    from PIL import Image
+
+    Image.init()
+    if Image.EXTENSION.get(path.suffix.lower()) not in Image.SAVE:
+        raise TrainingError(f"--plot '{shown(path)}' is no name for a picture: let it end in .png.")
+    require_writable_file(path, "--plot")
 
 
 def _text(path: Path) -> str:
@@ -162,6 +190,7 @@ def _plot(learned: Learned, path: Path) -> None:
 
     pixels = (plot_losses(learned.history)[0] * 255).round().byte().numpy()
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
     except (OSError, ValueError) as error:
-        raise TrainingError(f"The plot cannot be written to '{path}' ({error}): name a .png file.") from error
+        raise TrainingError(f"The plot cannot be written to '{shown(path)}' ({error}): name a .png file.") from error
