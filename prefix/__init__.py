@@ -4,6 +4,7 @@ from .blending import blend, require_strength
 from .errors import (
     AnonymizationError,
     IdentityError,
+    ListError,
     MeasurementError,
     PrefixFileError,
     PrefixFileExistsError,
@@ -35,6 +36,7 @@ __all__ = [
     "ClipChunks",
     "Frame",
     "IdentityError",
+    "ListError",
     "MeasurementError",
     "Prefix",
     "PrefixFileError",

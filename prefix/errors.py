@@ -29,7 +29,11 @@ class PrefixMismatchError(AnonymizationError):
     """A prefix that does not fit what it is to protect: a text encoder is missing or unknown, or widths differ."""
 
 
-class IdentityError(AnonymizationError):
+class ListError(AnonymizationError):
+    """A list, of people or of prompts, that cannot be read: a file that is no text, or a line that is unclear."""
+
+
+class IdentityError(ListError):
     """A list of identities that cannot be read."""
 
 
