@@ -7,6 +7,7 @@ import logging
 from comfy_api.v0_0_2 import io
 
 from ..prefix import Prefix, checkpoint_note, load_prefix, require_family
+from ..trainer.text_encoders import tokenized_keys
 from .encoder_fingerprint import encoder_fingerprint
 from .folder import content_hash, fault_of, file_choices, find_file
 from .notices import tell
@@ -80,7 +81,7 @@ class AnonymizeFaces(io.ComfyNode):
     def execute(cls, clip: object, prefix: str, strength: float, learned_prefix: Prefix | None = None) -> io.NodeOutput:
         chosen = load_prefix(find_file(prefix)) if learned_prefix is None else learned_prefix
         protected = protect(clip, chosen, strength)
-        require_family(chosen.record, clip.tokenize(""))
+        require_family(chosen.record, tokenized_keys(clip))
         said = [f"Protected with {chosen.length} vectors." if strength else "Not protected: strength is 0."]
         said += [note for note in [checkpoint_note(chosen.record, encoder_fingerprint(clip))] if note]
         if is_protected(clip):

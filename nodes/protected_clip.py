@@ -32,8 +32,9 @@ from ..prefix import (
     inject_text,
     require_fit,
     require_strength,
+    without_word_ids,
 )
-from ..trainer.text_encoders import embedding_table, text_encoders, vectors_for
+from ..trainer.text_encoders import embedding_width, text_encoders, vectors_for
 
 _ORIGINAL = "anonymize_faces_original"
 
@@ -64,7 +65,7 @@ def protect(
     encoders = text_encoders(encoder)
     tokenize = partial(protected.tokenize, return_word_ids=True)
     inject_text(tokenize, "", prefix.vectors, encoders)  # What would fail at every prompt is told here, at the node.
-    require_fit(prefix.vectors, {key: embedding_table(part).embedding_dim for key, part in encoders.items()})
+    require_fit(prefix.vectors, {key: embedding_width(part) for key, part in encoders.items()})
     if strength == 0.0:
         return protected
     vectors = vectors_for(encoders, prefix.vectors)
@@ -103,7 +104,7 @@ def _tokenize(
     injected = inject_text(partial(tokenize, return_word_ids=True, **kwargs), text, vectors, encoders)
     if return_word_ids:
         return injected
-    return {key: [[entry[:2] for entry in chunk] for chunk in chunks] for key, chunks in injected.items()}
+    return without_word_ids(injected)
 
 
 def _encode(

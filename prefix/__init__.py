@@ -18,7 +18,8 @@ from .errors import (
 from .families import ClipChunks, family_of, key_of
 from .file import SUFFIXES, TORCH_SUFFIXES, load_prefix, save_prefix
 from .fingerprint import fingerprint
-from .injection import Frame, carries, eject, frame_of, inject, inject_text, require_fit, words
+from .injection import Frame, carries, eject, frame_of, inject, inject_text, require_fit, without_word_ids, words
+from .looked_at import looked_at
 from .naming import file_path, path_inside
 from .provenance import checkpoint_note, require_family
 from .scored import scores_hold, with_scores
@@ -61,6 +62,7 @@ __all__ = [
     "inject_text",
     "key_of",
     "load_prefix",
+    "looked_at",
     "path_inside",
     "put_whole",
     "read_whole",
@@ -72,5 +74,6 @@ __all__ = [
     "scores_hold",
     "seal",
     "with_scores",
+    "without_word_ids",
     "words",
 ]

@@ -36,9 +36,7 @@ def test_what_cannot_be_read_is_named_by_its_line(option: str, tmp_path: Path) -
         asking(option, str(tmp_path / "list.txt"))
 
 
-def test_photos_are_found_whatever_way_their_names_are_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_photos_are_found_whatever_way_their_names_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (unicodedata.normalize("NFD", "Zoë Müller.png"), "ZOË MÜLLER 2.png", "zoe muller.png"):
         Image.new("RGB", (8, 8)).save(tmp_path / name)
     found: list[tuple[int, np.ndarray]] = []
