@@ -52,3 +52,19 @@ class WeightsError(MeasurementError):
 def first_line(error: BaseException) -> str:
     """What somebody else's error says, in so many words as fit into a sentence of ours."""
     return str(error).strip().split("\n")[0].rstrip(".")[:200] or type(error).__name__
+
+
+_OF_FILES = ("SafetensorError", "inline_container", "No space left")
+"""Names and words of errors that libraries raise in place of an OSError."""
+
+
+def trouble_of(error: BaseException) -> str | None:
+    """What a person is told of an error that files or a want of memory made; None if it is of no such kind."""
+    if isinstance(error, MemoryError):
+        return "There is not enough memory: end other programs, then run the same command again."
+    if isinstance(error, OSError):
+        where = f"'{error.filename}': " if error.filename else ""
+        return f"{where}{error.strerror or first_line(error)}. See to it, then run the same command again."
+    if type(error).__name__ in _OF_FILES or any(words in str(error) for words in _OF_FILES):
+        return f"A file cannot be read or written ({first_line(error)}). See to it, then run the same command again."
+    return None

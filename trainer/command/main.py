@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ...prefix.errors import AnonymizationError
+from ...prefix.errors import AnonymizationError, trouble_of
 from .console import Console
 from .settings_file import SettingsFileError
 
@@ -56,6 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return WRONG_USE
     except AnonymizationError as error:
         console.failure(str(error), FAILED)
+        return FAILED
+    except BrokenPipeError:  # Whoever read what it prints has gone.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        if (told := trouble_of(error)) is None:
+            raise
+        console.failure(told, FAILED)
         return FAILED
     except KeyboardInterrupt:
         console.failure("It was interrupted. What a run had learned is kept: the same command goes on.", BROKEN_OFF)
