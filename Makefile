@@ -14,7 +14,7 @@ help: ## lists the commands
 setup: ## makes .venv and build/ComfyUI, or completes them
 	@$(PYTHON) -m tools.setup
 
-demo: setup ## learns a prefix in a real ComfyUI, draws people without and with it, prints the figures
+demo: setup ## learns a prefix in a real ComfyUI, draws people without and with it, prints the figures; goes on if broken off
 	@$(COMMAND).demo.main_job
 
 test: lint ## runs all tests, and says which took longest

@@ -64,7 +64,8 @@ class Kept:
     def pictures(self, key: str, count: int) -> np.ndarray | None:
         """Pictures that were drawn, uint8 [count, height, width, 3]; None if they are not there."""
         try:
-            pictures = np.load(self._folder / f"{key}.npy", allow_pickle=False)
+            with (self._folder / f"{key}.npy").open("rb") as file:
+                pictures = np.lib.format.read_array(file, allow_pickle=False)
         except (OSError, ValueError, EOFError):
             return None
         return pictures if pictures.dtype == np.uint8 and pictures.ndim == 4 and len(pictures) == count else None

@@ -119,27 +119,27 @@ def test_a_workflow_that_takes_long_is_waited_for_as_long_as_it_is_heard_of(serv
     assert entry["outputs"] and seen[-1] - seen[0] > 1.5
 
 
-def stopped(server: ComfyServer, with_signal: int) -> None:
+def stopped(server: ComfyServer, with_signal: int, timeout: float) -> None:
     """Sends the server a signal as soon as the workflow is under way."""
     graph = drawing(PLAIN, f"signal {with_signal}")
     graph["sample"]["inputs"]["steps"] = 10000
 
     def send(progress: Progress) -> None:
-        if progress.value == 2:
+        if progress.value >= 2:
             os.kill(server.pid, with_signal)
 
-    server.wait(server.queue(graph), timeout=3, on_progress=send)
+    server.wait(server.queue(graph), timeout=timeout, on_progress=send)
 
 
 def test_a_server_that_falls_silent_or_dies_is_told_at_once(host: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setattr("anonymize_faces.tools.comfy_server.REQUEST_SECONDS", 2.0)
     with ComfyServer(tmp_path, report=print) as own:
         with pytest.raises(ServerSilent, match="in which nothing was heard"):
-            stopped(own, signal.SIGSTOP)
+            stopped(own, signal.SIGSTOP, 3)
         os.kill(own.pid, signal.SIGCONT)
         own.interrupt()
         with pytest.raises(ServerFailed, match="was ended by signal 9") as dead:
-            stopped(own, signal.SIGKILL)
+            stopped(own, signal.SIGKILL, 300)
         assert "\n" not in dead.value.sentence
 
 
