@@ -7,6 +7,7 @@ to be cannot be known, and is refused.
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -30,18 +31,6 @@ _FORBIDDEN = re.compile("[\x01-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ufffd\ud800-\u
 _LINE_ENDS = re.compile("\r\n|\n|\r")
 _LAST_MARK = re.compile("\x1a\\s*\\Z")
 _BETWEEN_IDEOGRAPHS = re.compile("(?<=[\u2e80-\ud7ff\U00020000-\U0003ffff]) (?=[\u2e80-\ud7ff\U00020000-\U0003ffff])")
-
-
-class _Table(dict[int, str]):
-    """What becomes of characters, for `str.translate`: looked up once each."""
-
-    def __init__(self, made: Callable[[str], str]) -> None:
-        super().__init__()
-        self._made = made
-
-    def __missing__(self, code: int) -> str:
-        self[code] = self._made(chr(code))
-        return self[code]
 
 
 def text_of_file(path: Path) -> str:
@@ -83,7 +72,8 @@ def normalized(text: str) -> str:
     text = _LAST_MARK.sub("", text)
     if text.isascii():
         return text.replace("\0", "")
-    return unicodedata.normalize("NFC", _JOINERS.sub(_needed_joiner, text)).translate(_SEEN)
+    text = unicodedata.normalize("NFC", _JOINERS.sub(_needed_joiner, text))
+    return text.translate(str.maketrans({one: _seen(one) for one in set(text)}))
 
 
 def numbered_lines(text: str) -> list[tuple[int, str]]:
@@ -121,16 +111,15 @@ def require_plain(content: str, number: int, error: Callable[[str], ListError] =
         )
     if found[0] in "\n\x0b\x0c\x85\u2028\u2029":
         raise error(
-            f"Line {number} holds another line separator within (U+{ord(found[0]):04X}): put a line end there, or a"
-            " space."
+            f"Line {number} holds another line separator within ({_code(found[0])}): put a line end there, or a space."
         )
-    raise error(f"Line {number} holds a character that is no text (U+{ord(found[0]):04X}): remove it.")
+    raise error(f"Line {number} holds a character that is no text ({_code(found[0])}): remove it.")
 
 
 def sameness(text: str) -> str:
     """What two texts have in common that differ in case, spaces, composed accents, width or unseen characters alone."""
     if not text.isascii():
-        text = unicodedata.normalize("NFKC", text.translate(_COMPARED)).casefold()
+        text = unicodedata.normalize("NFKC", "".join(map(_compared, text))).casefold()
         text = unicodedata.normalize("NFKC", text)
         text = _BETWEEN_IDEOGRAPHS.sub("", " ".join(text.split()))
     return " ".join(text.casefold().split())
@@ -139,6 +128,11 @@ def sameness(text: str) -> str:
 def _line_at(before: bytes) -> int:
     """The number of the line that follows these bytes."""
     return len(_LINE_ENDS.split(before.decode("utf-8", "replace")))
+
+
+def _code(one: str) -> str:
+    """A character as Unicode writes it, such as U+2028."""
+    return f"U+{int.from_bytes(one.encode('utf-32-be', 'surrogatepass'), 'big'):04X}"
 
 
 def _needed_joiner(found: re.Match[str]) -> str:
@@ -155,6 +149,7 @@ def _is_variation(one: str) -> bool:
     return "\ufe00" <= one <= "\ufe0f" or "\U000e0100" <= one <= "\U000e01ef"
 
 
+@functools.cache
 def _seen(one: str) -> str:
     """What stays of a character."""
     if unicodedata.category(one) == "Zs" or one == "\u2800":
@@ -162,9 +157,7 @@ def _seen(one: str) -> str:
     return "" if one in _UNSEEN or (unicodedata.category(one) == "Cf" and not _JOINERS.match(one)) else one
 
 
+@functools.cache
 def _compared(one: str) -> str:
     """What stays of a character where two texts are compared."""
     return "" if _JOINERS.match(one) or _is_variation(one) else _seen(one)
-
-
-_SEEN, _COMPARED = _Table(_seen), _Table(_compared)

@@ -132,10 +132,11 @@ def stopped(server: ComfyServer, with_signal: int, timeout: float) -> None:
 
 
 def test_a_server_that_falls_silent_or_dies_is_told_at_once(host: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("anonymize_faces.tools.comfy_server.REQUEST_SECONDS", 2.0)
     with ComfyServer(tmp_path, report=print) as own:
-        with pytest.raises(ServerSilent, match="in which nothing was heard"):
-            stopped(own, signal.SIGSTOP, 3)
+        with monkeypatch.context() as patch:
+            patch.setattr("anonymize_faces.tools.comfy_server.REQUEST_SECONDS", 2.0)
+            with pytest.raises(ServerSilent, match="in which nothing was heard"):
+                stopped(own, signal.SIGSTOP, 3)
         os.kill(own.pid, signal.SIGCONT)
         own.interrupt()
         with pytest.raises(ServerFailed, match="was ended by signal 9") as dead:
