@@ -1,6 +1,7 @@
 # Without this file a stranger would not know the commands. Each one sets up what it needs first; `make` lists them.
 PYTHON ?= python3
 RUN := .venv/bin/python
+COMMAND := $(RUN) -m anonymize_faces.tools.command anonymize_faces
 NAME ?= $(filter-out _%,$(basename $(notdir $(wildcard benchmarks/*.py))))
 
 .DEFAULT_GOAL := help
@@ -13,24 +14,24 @@ help: ## lists the commands
 setup: ## makes .venv and build/ComfyUI, or completes them
 	@$(PYTHON) -m tools.setup
 
-demo: setup ## learns a prefix in a real ComfyUI, draws people without and with it, prints the figures
-	@$(RUN) -m anonymize_faces.demo.main_job
+demo: setup ## learns a prefix in a real ComfyUI, draws people without and with it, prints the figures; goes on if broken off
+	@$(COMMAND).demo.main_job
 
 test: lint ## runs all tests, and says which took longest
 	@$(RUN) -m anonymize_faces.tools.tests
 
 serve: setup ## starts ComfyUI with the extension, for the browser
-	@$(RUN) -m anonymize_faces.tools.serve
+	@$(COMMAND).tools.serve
 
 lint: setup ## checks style and formatting
 	@$(RUN) -m ruff check
 	@$(RUN) -m ruff format --check
 
 demo-model: setup ## builds the demo model's weights anew (an hour or two)
-	@$(RUN) -m anonymize_faces.demo.making --afresh
+	@$(COMMAND).demo.making --afresh
 
 bench: setup ## runs all benchmarks, or one: make bench NAME=training_step
-	@for name in $(NAME); do $(RUN) -m anonymize_faces.benchmarks.$$name || exit 1; done
+	@for name in $(NAME); do $(COMMAND).benchmarks.$$name || exit $$?; done
 
 clean: ## removes what demo and tests wrote; .venv and build/ComfyUI stay
 	@rm -rf build/demo build/.environment-* .pytest_cache .ruff_cache .hypothesis

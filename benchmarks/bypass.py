@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from ..demo.people import cast
 from ..demo.reader import load_reader, read
 from ..demo.strength import newest_prefix
 from ..tools.comfy_server import ComfyServer
+from ..tools.command import run_command
 
 FIRST_SEED = 555_000
 LEAST_PLAIN = 0.60
@@ -79,4 +81,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

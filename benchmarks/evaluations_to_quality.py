@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -30,6 +31,7 @@ from ..demo.people import cast
 from ..demo.reader import load_reader, read
 from ..prefix import Prefix, PrefixRecord, save_prefix
 from ..tools.comfy_server import ComfyServer
+from ..tools.command import run_command
 from ..tools.workflow import load_workflow, workflow_to_prompt
 from ..trainer.settings import TrainingSettings
 
@@ -201,4 +203,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

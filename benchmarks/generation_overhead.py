@@ -9,6 +9,7 @@ extension and without).
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from itertools import count
@@ -21,6 +22,7 @@ import torch
 from ..demo.host import enter_host
 from ..prefix import Prefix, PrefixRecord, save_prefix
 from ..tools.comfy_server import ComfyServer
+from ..tools.command import run_command
 from ..tools.layout import EXTENSION
 from ._paired import Pairs, in_turns
 from ._sd1 import UNET, write_checkpoint
@@ -142,4 +144,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

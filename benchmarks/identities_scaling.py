@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import median
 
 from ..demo.host import enter_host
+from ..tools.command import run_command
 from ._memory import peak_bytes
 
 COUNTS = (8, 64, 512)
@@ -92,4 +93,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -15,6 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from ..tools.command import run_command
+
 PICTURES = 24
 NOISINGS = 8
 BATCH = 8
@@ -86,4 +88,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

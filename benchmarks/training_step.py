@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import torch
 
 from ..demo.host import enter_host
+from ..tools.command import run_command
 from ._memory import peak_bytes
 
 PIXELS = 256
@@ -132,4 +133,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -7,12 +7,14 @@ what ComfyUI draws with. Nothing of ComfyUI is imported; the tokenizer's files a
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from ..tools.command import run_command
 from ..tools.layout import host_folder
 from .loader import VOCABULARY, WIDTH, load_weights, text_model_weights
 
@@ -131,4 +133,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

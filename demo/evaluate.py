@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from pathlib import Path
 
 from ..evaluation.commands import add_arguments, asked, finish, optional_parts, show_progress
 from ..evaluation.job import evaluate
 from ..prefix import AnonymizationError
+from ..tools.command import run_command
 from ..tools.layout import BUILD
 from ..trainer.engine_options import Drawing
 from .generate import GUIDANCE, SAMPLER, SCHEDULER, STEPS
@@ -80,4 +82,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

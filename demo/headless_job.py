@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..tools.comfy_server import ComfyServer
+from ..tools.command import run_command
 from ..tools.layout import ROOT
 from .diffusers_folder import demo_pipeline
 from .main_job import measure, print_table, status, train_graph, train_node
@@ -77,4 +78,4 @@ def train_steps(server: ComfyServer) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -1,6 +1,7 @@
 """`make demo`: a real ComfyUI server learns a prefix from the shipped workflow, then draws people without and with it.
 
-Prints the figures of METHODS 1.8 and writes `build/demo/report.json` and `build/demo/before_after.png`.
+Prints the figures of METHODS 1.8 and writes `build/demo/report.json` and `build/demo/before_after.png`. Broken off, the
+same command goes on where it was.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ import numpy as np
 from PIL import Image
 
 from ..tools.comfy_server import ComfyServer, Progress
+from ..tools.command import run_command
 from ..tools.layout import ROOT
 from ..tools.workflow import load_workflow, workflow_to_prompt
 from .generate import GUIDANCE, SAMPLER, SCHEDULER, STEPS
+from .kept import Kept, digest_of_graph, digest_of_inputs
 from .measure import (
     Gallery,
     face_retention,
@@ -111,17 +114,35 @@ def drawing_graph(requests: Sequence[Request], prefix: str | None, strength: flo
 
 
 def draw_pictures(
-    server: ComfyServer, requests: Sequence[Request], prefix: str | None, strength: float = 1.0
+    server: ComfyServer,
+    requests: Sequence[Request],
+    prefix: str | None,
+    strength: float = 1.0,
+    kept: Kept | None = None,
 ) -> np.ndarray:
-    """Draws all requests on the server: uint8 [len(requests) * PER_PROMPT, 64, 64, 3]."""
+    """Draws all requests on the server: uint8 [len(requests) * PER_PROMPT, 64, 64, 3].
+
+    Args:
+        kept: where pictures are kept, and taken from if they were drawn before.
+    """
     pictures = []
     for start in range(0, len(requests), 16):
         some = requests[start : start + 16]
-        outputs = server.run(drawing_graph(some, prefix, strength))["outputs"]
-        for i in range(len(some)):
-            for reference in outputs[f"picture{i}"]["images"]:
-                pictures.append(np.asarray(Image.open(io.BytesIO(server.image(reference))).convert("RGB")))
-    return np.stack(pictures)
+        graph = drawing_graph(some, prefix, strength)
+        key = digest_of_graph(graph, None if prefix is None else server.prefix_folder / prefix) if kept else ""
+        drawn = kept.pictures(key, len(some) * PER_PROMPT) if kept else None
+        if drawn is None:
+            drawn = _drawn(server, graph, len(some))
+            if kept:
+                kept.keep_pictures(key, drawn)
+        pictures.append(drawn)
+    return np.concatenate(pictures)
+
+
+def _drawn(server: ComfyServer, graph: Mapping[str, Any], count: int) -> np.ndarray:
+    outputs = server.run(graph)["outputs"]
+    references = [reference for i in range(count) for reference in outputs[f"picture{i}"]["images"]]
+    return np.stack([np.asarray(Image.open(io.BytesIO(server.image(one))).convert("RGB")) for one in references])
 
 
 def train_graph(server: ComfyServer, seed: int | None = None) -> dict[str, Any]:
@@ -149,7 +170,7 @@ def learn(server: ComfyServer, seed: int | None = None) -> tuple[str, float, int
             share = int(20 * progress.value / progress.maximum) * 5
             status(f"drawing what to learn from, then learning: {share} %")
 
-    server.wait(server.queue(graph), timeout=1800, on_progress=show)
+    server.wait(server.queue(graph), on_progress=show)
     seconds = time.monotonic() - started
     saved = {path.name for path in server.prefix_folder.glob("*.safetensors")} - before
     if len(saved) != 1:
@@ -157,25 +178,30 @@ def learn(server: ComfyServer, seed: int | None = None) -> tuple[str, float, int
     return saved.pop(), seconds, int(graph[train]["inputs"]["steps"])
 
 
-def measure(server: ComfyServer, prefix: str, net: ReaderNet, gallery: Gallery) -> tuple[dict[str, Any], Image.Image]:
+def measure(
+    server: ComfyServer, prefix: str, net: ReaderNet, gallery: Gallery, kept: Kept | None = None
+) -> tuple[dict[str, Any], Image.Image]:
     """Draws everything without and with the prefix and reads it: the report, and the picture of pairs."""
     people = cast()
     who = [i for i in range(len(people)) for _ in range(PER_PROMPT)]
     names = [name_prompt(i) for i in range(len(people))]
     status("drawing people without the prefix")
-    plain = draw_pictures(server, names, None)
+    plain = draw_pictures(server, names, None, kept=kept)
     status("drawing people with the prefix")
-    prefixed = draw_pictures(server, names, prefix)
+    prefixed = draw_pictures(server, names, prefix, kept=kept)
     status("drawing described people")
     described = [
         Request(f"a portrait of {look.describe()}", FIRST_SEED + 100 + i) for i, look in enumerate(cast_looks())
     ]
-    attributes, attributes_prefixed = (draw_pictures(server, described, choice) for choice in (None, prefix))
+    attributes, attributes_prefixed = (draw_pictures(server, described, choice, kept=kept) for choice in (None, prefix))
     attribute_looks = [look for look in cast_looks() for _ in range(PER_PROMPT)]
     status("drawing things")
     things = [Request(prompt, FIRST_SEED + 200 + i) for i, prompt in enumerate(THING_PROMPTS)]
     others = [Request(request.prompt, request.seed + 10_000) for request in things]
-    things_plain, things_prefixed = draw_pictures(server, things, None), draw_pictures(server, things, prefix)
+    things_plain, things_prefixed = (
+        draw_pictures(server, things, None, kept=kept),
+        draw_pictures(server, things, prefix, kept=kept),
+    )
 
     def part(pixels: np.ndarray, unseen: bool | None) -> tuple[Reading, list[int]]:
         keep = [k for k, i in enumerate(who) if unseen is None or people[i].unseen is unseen]
@@ -195,7 +221,7 @@ def measure(server: ComfyServer, prefix: str, net: ReaderNet, gallery: Gallery) 
         },
         "trained": figures(unseen=False),
         "unseen": figures(unseen=True),
-        "preservation": preservation(things_plain, things_prefixed, draw_pictures(server, others, None)),
+        "preservation": preservation(things_plain, things_prefixed, draw_pictures(server, others, None, kept=kept)),
         "face_retention": face_retention(part(prefixed, None)[0]),
     }
     shown = [next(i for i in range(4 * g, 4 * g + 4) if people[i].unseen == bool(g % 2)) for g in range(0, 16)]
@@ -242,17 +268,24 @@ def main() -> None:
     output.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     net = load_reader()
+    kept = Kept(output / "kept", digest_of_inputs(seed=arguments.seed))
     print("Starting a real ComfyUI server with the extension", flush=True)
     with ComfyServer(output / "server", report=status) as server:
-        for old in server.prefix_folder.glob("*.safetensors"):
-            old.unlink()
-        print(f"Learning a prefix on 48 of 64 invented people ({WORKFLOW.name})", flush=True)
-        prefix, seconds, steps = learn(server, arguments.seed)
-        print(f"\nLearned {prefix} in {seconds:.0f} s; drawing people without and with it", flush=True)
-        report, picture = measure(server, prefix, net, make_gallery(net))
+        if found := kept.learned(server.prefix_folder):
+            prefix, seconds, steps = found
+            print(f"\nGoing on where the last demo was broken off: it had learned {prefix}", flush=True)
+        else:
+            for old in server.prefix_folder.glob("*.safetensors"):
+                old.unlink()
+            print(f"Learning a prefix on 48 of 64 invented people ({WORKFLOW.name})", flush=True)
+            prefix, seconds, steps = learn(server, arguments.seed)
+            kept.keep_learned(server.prefix_folder, prefix, seconds, steps)
+            print(f"\nLearned {prefix} in {seconds:.0f} s; drawing people without and with it", flush=True)
+        report, picture = measure(server, prefix, net, make_gallery(net), kept)
     report |= {"training_seconds": seconds, "steps": steps}
     (output / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     picture.save(output / "before_after.png")
+    kept.done()
     holds = print_table(report)
     print(f"\n{output / 'before_after.png'}\n{output / 'report.json'}")
     print(f"{(time.monotonic() - started) / 60:.1f} minutes in all")
@@ -261,4 +294,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main, "It was interrupted; the same command goes on where it was."))

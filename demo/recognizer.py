@@ -9,6 +9,7 @@ from PIL import Image
 
 from ..faces.gallery import NOBODY, STRANGER, Gallery
 from ..faces.recognizer import Face, Threshold, cosine_similarities
+from ..trainer.list_text import sameness
 from .measure import LOOKS, gallery_pictures
 from .people import STRANGERS_PER_PERSON, cast, named_looks
 from .reader import ReaderNet, load_reader, read
@@ -43,8 +44,9 @@ class DemoRecognizer:
 
     def gallery(self, names: Sequence[str]) -> Gallery:
         """See `Knows`: renders of all of the cast, and of a hundred strangers of the same looks for each one named."""
-        places = {person.name.casefold(): index for index, person in enumerate(cast())}
-        named = {places[name.casefold()]: number for number, name in enumerate(names) if name.casefold() in places}
+        places = {sameness(person.name): index for index, person in enumerate(cast())}
+        keys = [sameness(name) for name in names]
+        named = {places[key]: number for number, key in enumerate(keys) if key in places}
         if not named:
             return NOBODY
         pictures = gallery_pictures()

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..tools.comfy_server import ComfyServer
+from ..tools.command import run_command
 from ..tools.layout import ROOT
 from ..trainer.chart import BLUE, RED, Axis, Curve, draw_chart
 from .main_job import PER_PROMPT, draw_pictures, name_prompt, status
@@ -98,4 +100,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

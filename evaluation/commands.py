@@ -12,6 +12,7 @@ from ..faces.recognizer import Place, Recognizer, Report
 from ..prefix import SUFFIX, MeasurementError, Prefix, load_prefix, save_prefix
 from ..prefix.errors import shown
 from ..trainer.identities import Identity, parse_identities
+from ..trainer.list_text import text_of_file
 from ..trainer.paths import path_of, require_writable_file, require_writable_folder
 from ..trainer.prompts import lines_of
 from .files import Files, write_files
@@ -81,9 +82,9 @@ def asked(
         AnonymizationError: a file cannot be read or holds nothing of use, or nothing can be written where it is to be.
     """
     if arguments.names is not None:
-        identities = parse_identities(_text(arguments.names))
+        identities = parse_identities(text_of_file(arguments.names))
     if arguments.general_prompts is not None:
-        general_prompts = lines_of(_text(arguments.general_prompts))
+        general_prompts = lines_of(text_of_file(arguments.general_prompts))
     prefixes, files = {}, {}
     for path in arguments.prefixes:
         name = shown(path.stem if path.stem not in prefixes else path)
@@ -163,10 +164,3 @@ def show_progress(what: str, write: Callable[[str], object] = sys.stderr.write) 
             write(f"\r{what}: {percent} %" + ("\n" if done >= total else ""))
 
     return report
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise MeasurementError(f"'{path}' cannot be read as text ({error}): give another file.") from error

@@ -11,6 +11,7 @@ from ..faces.gallery import NOBODY, Gallery, join
 from ..faces.recognizer import Recognizer
 from ..prefix import MeasurementError
 from ..trainer.identities import Identity
+from ..trainer.list_text import sameness
 from .readings import read
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -46,9 +47,9 @@ def gallery_of_folder(recognizer: Recognizer, identities: Sequence[Identity], fo
     """
     photos = []
     for path, photo in photos_below(folder):
-        title = "/".join(path.relative_to(folder).parts).casefold()
+        title = sameness("/".join(path.relative_to(folder).parts))  # Some systems write accents apart.
         # Of two names of which one begins the other, the longer one is meant.
-        fitting = [place for place, identity in enumerate(identities) if title.startswith(identity.name.casefold())]
+        fitting = [place for place, identity in enumerate(identities) if title.startswith(identity.key)]
         if fitting:
             photos.append((max(fitting, key=lambda place: len(identities[place].name)), photo))
     return gallery_of_photos(recognizer, photos)

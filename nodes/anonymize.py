@@ -8,7 +8,7 @@ from comfy_api.v0_0_2 import io
 
 from ..prefix import Prefix, checkpoint_note, layers_note, load_prefix, require_family
 from ..trainer.encoder_layers import usual_layers, usual_readings
-from ..trainer.text_encoders import text_encoders
+from ..trainer.text_encoders import text_encoders, tokenized_keys
 from .encoder_fingerprint import encoder_fingerprint
 from .folder import content_hash, fault_of, file_choices, find_file
 from .notices import tell
@@ -82,7 +82,7 @@ class AnonymizeFaces(io.ComfyNode):
     def execute(cls, clip: object, prefix: str, strength: float, learned_prefix: Prefix | None = None) -> io.NodeOutput:
         chosen = load_prefix(find_file(prefix)) if learned_prefix is None else learned_prefix
         protected = protect(clip, chosen, strength)
-        require_family(chosen.record, clip.tokenize(""))
+        require_family(chosen.record, tokenized_keys(clip))
         said = ["Not protected: strength is 0."]
         if strength:
             usual = usual_layers(usual_readings(text_encoders(clip.cond_stage_model)))

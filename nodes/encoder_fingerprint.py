@@ -17,10 +17,10 @@ def encoder_fingerprint(clip: Any) -> str:
     """
     model = clip.patcher.model
     if model not in _KNOWN:
-        # The host writes LoRAs into the weights for as long as they are loaded, and keeps what was there.
-        kept = {name: backup.weight for name, backup in clip.patcher.backup.items()}
         try:
+            # The host writes LoRAs into the weights for as long as they are loaded, and keeps what was there.
+            kept = {name: backup.weight for name, backup in clip.patcher.backup.items()}
             _KNOWN[model] = fingerprint(model.state_dict() | kept)
-        except (RuntimeError, NotImplementedError, TypeError, ValueError):
+        except (RuntimeError, TypeError, ValueError, AttributeError, LookupError):
             _KNOWN[model] = ""
     return _KNOWN[model]

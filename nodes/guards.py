@@ -18,6 +18,7 @@ from comfy_api.v0_0_2 import io
 
 from ..prefix import AnonymizationError, require_family
 from ..prefix.enforced_setting import Enforcement
+from ..trainer.text_encoders import tokenized_keys
 from .protected_clip import protect, read_beside
 from .rewriting import GUARD, GUARD_OF_TYPE
 
@@ -119,7 +120,7 @@ def _protected(clip: comfy.sd.CLIP) -> Any:
     if (reason := read_beside(clip)) is not None:
         raise AnonymizationError(reason)
     protected = protect(clip, enforcement.prefix, 1.0, Guarding.ledger.enter, enforcement.embeddings)
-    require_family(enforcement.prefix.record, clip.tokenize(""))
+    require_family(enforcement.prefix.record, tokenized_keys(clip))
     return protected
 
 

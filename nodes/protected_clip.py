@@ -39,6 +39,7 @@ from ..prefix import (
     require_fit,
     require_layers,
     require_strength,
+    without_word_ids,
 )
 from ..prefix.bypass import (
     READ_ELSEWHERE,
@@ -49,7 +50,7 @@ from ..prefix.bypass import (
 )
 from ..prefix.layers import Layer, listed
 from ..trainer.encoder_layers import Reading, judged_layers, usual_layers, usual_readings
-from ..trainer.text_encoders import embedding_table, text_encoders, vectors_for
+from ..trainer.text_encoders import embedding_width, text_encoders, vectors_for
 from .inner_encoders import guard_patcher, guarded, release_patcher, shown
 
 EMBEDDINGS_REFUSED = (
@@ -92,7 +93,7 @@ def protect(
     encoders = text_encoders(encoder)
     tokenize = partial(protected.tokenize, return_word_ids=True)
     inject_text(tokenize, "", prefix.vectors, encoders)  # What would fail at every prompt is told here, at the node.
-    require_fit(prefix.vectors, {key: embedding_table(part).embedding_dim for key, part in encoders.items()})
+    require_fit(prefix.vectors, {key: embedding_width(part) for key, part in encoders.items()})
     if strength == 0.0:
         return protected
     vectors = vectors_for(encoders, prefix.vectors)
@@ -155,7 +156,7 @@ def _tokenize(
     injected = inject_text(partial(tokenize, return_word_ids=True, **kwargs), text, vectors, encoders)
     if return_word_ids:
         return injected
-    return {key: [[entry[:2] for entry in chunk] for chunk in chunks] for key, chunks in injected.items()}
+    return without_word_ids(injected)
 
 
 def _encode(

@@ -4,6 +4,7 @@ from .blending import blend, require_strength
 from .errors import (
     AnonymizationError,
     IdentityError,
+    ListError,
     MeasurementError,
     PrefixFileError,
     PrefixFileExistsError,
@@ -17,8 +18,9 @@ from .errors import (
 from .families import ClipChunks, family_of, key_of
 from .file import SUFFIXES, TORCH_SUFFIXES, load_prefix, save_prefix
 from .fingerprint import fingerprint
-from .injection import Frame, carries, eject, frame_of, inject, inject_text, require_fit, words
+from .injection import Frame, carries, eject, frame_of, inject, inject_text, require_fit, without_word_ids, words
 from .layers import allowed_layers, layers_note, require_layers
+from .looked_at import looked_at
 from .naming import file_path, path_inside
 from .provenance import checkpoint_note, require_family
 from .scored import scores_hold, with_scores
@@ -36,6 +38,7 @@ __all__ = [
     "ClipChunks",
     "Frame",
     "IdentityError",
+    "ListError",
     "MeasurementError",
     "Prefix",
     "PrefixFileError",
@@ -62,6 +65,7 @@ __all__ = [
     "key_of",
     "layers_note",
     "load_prefix",
+    "looked_at",
     "path_inside",
     "put_whole",
     "read_whole",
@@ -74,5 +78,6 @@ __all__ = [
     "scores_hold",
     "seal",
     "with_scores",
+    "without_word_ids",
     "words",
 ]

@@ -33,7 +33,11 @@ class PrefixMismatchError(AnonymizationError):
     """A prefix that does not fit what it is to protect: a text encoder is missing or unknown, or widths differ."""
 
 
-class IdentityError(AnonymizationError):
+class ListError(AnonymizationError):
+    """A list, of people or of prompts, that cannot be read: a file that is no text, or a line that is unclear."""
+
+
+class IdentityError(ListError):
     """A list of identities that cannot be read."""
 
 
@@ -57,3 +61,19 @@ def first_line(error: BaseException) -> str:
 def shown(name: object) -> str:
     """A file's name as it can be printed and sent: what is no text in it becomes a mark."""
     return _SURROGATES.sub("\ufffd", str(name))
+
+
+_OF_FILES = ("SafetensorError", "inline_container", "No space left")
+"""Names and words of errors that libraries raise in place of an OSError."""
+
+
+def trouble_of(error: BaseException) -> str | None:
+    """What a person is told of an error that files or a want of memory made; None if it is of no such kind."""
+    if isinstance(error, MemoryError):
+        return "There is not enough memory: end other programs, then run the same command again."
+    if isinstance(error, OSError):
+        where = f"'{error.filename}': " if error.filename else ""
+        return f"{where}{error.strerror or first_line(error)}. See to it, then run the same command again."
+    if type(error).__name__ in _OF_FILES or any(words in str(error) for words in _OF_FILES):
+        return f"A file cannot be read or written ({first_line(error)}). See to it, then run the same command again."
+    return None

@@ -8,9 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
+from .batched_chunks import batched, inject_batched, is_batched, prompts_of
 from .chunks import eject_chunk, inject_chunks, layout_of, words_of_chunk
 from .errors import PrefixMismatchError
 from .families import CUT_AT_THE_LAST_TURN, FAMILIES, ClipChunks, Stream, family_of
+from .looked_at import looked_at
 from .stream import (
     STAND_INS,
     Surroundings,
@@ -37,15 +39,18 @@ class Frame:
     streams: Mapping[str, Surroundings] = field(default_factory=dict)
 
 
+@looked_at("tokenizer")
 def frame_of(tokenize: Tokenize, text: str) -> Frame:
     """What the host puts around this prompt: found by letting it tokenize stand-ins for the prompt.
 
     Raises:
-        PrefixMismatchError: the tokenizer does not name its encoders, or the place of a stream's words is not found.
+        PrefixMismatchError: the tokenizer does not name its encoders, the place of a stream's words is not found, or
+            the tokenizer raised something.
     """
     return _frame_around(tokenize(text), tokenize, text)
 
 
+@looked_at("tokenizer")
 def inject_text(tokenize: Tokenize, text: str, vectors: Mapping[str, Tensor], encoders: Collection[str]) -> Tokens:
     """The tokens of a prompt with the prefix in them; see `frame_of` and `inject`."""
     tokens = tokenize(text)
@@ -70,6 +75,7 @@ def require_fit(vectors: Mapping[str, Tensor], widths: Mapping[str, int]) -> Non
             )
 
 
+@looked_at("tokenizer")
 def inject(
     tokens: Tokens,
     vectors: Mapping[str, Tensor],
@@ -108,7 +114,9 @@ def inject(
             injected[key] = [list(chunk) for chunk in chunks]
             continue
         row, rows = family_of(key), _vectors_for(key, vectors)
-        if isinstance(row, ClipChunks):
+        if isinstance(row, ClipChunks) and is_batched(chunks):
+            injected[key] = inject_batched(key, chunks, rows, _layout(key, row, frame), row.pad)
+        elif isinstance(row, ClipChunks):
             injected[key] = inject_chunks(key, chunks, rows, _layout(key, row, frame))
         else:
             around = _around(key, row, frame)
@@ -116,6 +124,7 @@ def inject(
     return injected
 
 
+@looked_at("tokenizer")
 def eject(
     tokens: Tokens,
     vectors: Mapping[str, Tensor],
@@ -136,6 +145,10 @@ def eject(
         row, rows = family_of(key), _vectors_for(key, vectors)
         if isinstance(row, ClipChunks):
             layout = _layout(key, row, frame)
+            if is_batched(chunks):
+                prompts = prompts_of(chunks)
+                ejected[key] = batched([[eject_chunk(part, rows, layout) for part in prompt] for prompt in prompts])
+                continue
             ejected[key] = [eject_chunk(chunk, rows, layout) for chunk in chunks]
         else:
             around = _around(key, row, frame)
@@ -143,6 +156,7 @@ def eject(
     return ejected
 
 
+@looked_at("tokenizer")
 def carries(tokens: Tokens, vectors: Mapping[str, Tensor], encoders: Collection[str] | None = None) -> bool:
     """Whether every chunk that `inject` would put the prefix into has all of it, wherever it stands.
 
@@ -153,10 +167,20 @@ def carries(tokens: Tokens, vectors: Mapping[str, Tensor], encoders: Collection[
         place_of_rows(chunk, _vectors_for(key, vectors)) is not None
         for key, chunks in tokens.items()
         if _enters(key, vectors, encoders)
-        for chunk in chunks
+        for prompt in (prompts_of(chunks) if is_batched(chunks) else [chunks])
+        for chunk in prompt
     )
 
 
+def without_word_ids(tokens: Tokens) -> Tokens:
+    """The same tokens with entries `(token, weight)`."""
+    return {
+        key: list(chunks) if is_batched(chunks) else [[entry[:2] for entry in chunk] for chunk in chunks]
+        for key, chunks in tokens.items()
+    }
+
+
+@looked_at("tokenizer")
 def words(key: str, tokens: Tokens, frame: Frame) -> list[Entry]:
     """The user's own entries in the tokens of one encoder, without what the host put around them."""
     row = family_of(key)
@@ -169,6 +193,10 @@ def words(key: str, tokens: Tokens, frame: Frame) -> list[Entry]:
 def _frame_around(tokens: Tokens, tokenize: Tokenize, text: str) -> Frame:
     _require_tokens(tokens)
     keys = [key for key, row in FAMILIES.items() if key in tokens and isinstance(row, Stream) and row.required]
+    if not isinstance(text, str):  # Some tokenizers of other extensions take lists of prompts.
+        if keys:
+            raise unplaced(keys[0])
+        return Frame(tokenize([""]))
     for key, turn in CUT_AT_THE_LAST_TURN.items():
         if key in keys and turn in text:
             raise unplaced(key)
@@ -224,7 +252,10 @@ def _vectors_for(key: str, vectors: Mapping[str, Tensor]) -> Tensor:
 
 
 def _layout(key: str, usual: ClipChunks, frame: Frame) -> ClipChunks:
-    return usual if frame.blank is None else layout_of(key, usual, frame.blank.get(key, ()))
+    if frame.blank is None:
+        return usual
+    blank = frame.blank.get(key, ())
+    return layout_of(key, usual, prompts_of(blank)[0] if is_batched(blank) else blank)
 
 
 def _around(key: str, row: Stream, frame: Frame) -> Surroundings:

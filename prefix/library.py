@@ -99,13 +99,13 @@ def state(roots: Sequence[Path]) -> str:
     """Changes when a prefix file comes, goes, or is written to or replaced, by whomever."""
     told = hashlib.sha256()
     for root in roots:
-        for name in sorted(_names_below(root)):
+        for path in sorted(_files_below(root)):
             try:
-                status = (root / name).stat()
+                status = path.stat()
                 parts = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
             except OSError:  # It is a link to nowhere, or has gone meanwhile.
                 parts = ()
-            told.update(repr((str(root), name, parts)).encode("utf-8", "surrogateescape"))
+            told.update(repr((str(path), parts)).encode("utf-8", "backslashreplace"))
     return told.hexdigest()
 
 

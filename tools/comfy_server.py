@@ -24,6 +24,7 @@ import requests
 import websocket
 
 from .layout import host_folder
+from .silence import Silence
 
 Graph = Mapping[str, Mapping[str, Any]]
 """A prompt as the API takes it: `{node id: {"class_type": …, "inputs": {…}}}`."""
@@ -32,10 +33,31 @@ MODEL_KINDS = ("anonymization_prefixes", "checkpoints", "embeddings", "facenet",
 LOG_TAIL_LINES = 40
 POLL_SECONDS = 1.0
 REQUEST_SECONDS = 60.0
+SILENCE_SECONDS = 600.0
+"""For which a server may say nothing of a workflow before nobody waits for it any more."""
+
+
+SIGNS_OF_LIFE = frozenset(
+    "status progress progress_state executing executed execution_start execution_cached execution_success"
+    " execution_error execution_interrupted".split()
+)
+"""Messages that tell that the server works; other extensions send some at all times."""
 
 
 class ServerFailed(Exception):
-    """The server is not there, did not start, or died; the message ends with the last lines of its log."""
+    """The server is not there, did not start, or died; the message ends with the last lines of its log.
+
+    Attributes:
+        sentence: the message without the log.
+    """
+
+    def __init__(self, sentence: str, log: str = "") -> None:
+        super().__init__(f"{sentence} {log}".rstrip())
+        self.sentence = sentence
+
+
+class ServerSilent(ServerFailed, TimeoutError):
+    """The server runs, and nothing has been heard of it for too long."""
 
 
 class WorkflowFailed(Exception):
@@ -86,7 +108,7 @@ class ComfyServer:
         arguments: more command line arguments for the server.
         environment: variables added to this process's own.
         report: called with a line now and then while the server starts.
-        start_seconds: how long the start may take.
+        start_seconds: how long the server may print nothing while it starts.
         poll_seconds: how often to ask whether it has started.
     """
 
@@ -158,7 +180,7 @@ class ComfyServer:
         """
         if not (self.host / "main.py").is_file():
             raise ServerFailed(f"There is no ComfyUI in {self.host}: run 'make setup' first.")
-        if not _is_free(self.port):
+        if not is_free(self.port):
             raise ServerFailed(f"Something else listens on port {self.port}: end it, or choose another port.")
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self._environment}
         with self._prepare().open("wb") as log:
@@ -227,7 +249,7 @@ class ComfyServer:
         return answer["prompt_id"]
 
     def wait(
-        self, prompt_id: str, timeout: float = 600.0, on_progress: Callable[[Progress], None] | None = None
+        self, prompt_id: str, timeout: float = SILENCE_SECONDS, on_progress: Callable[[Progress], None] | None = None
     ) -> dict[str, Any]:
         """Waits until a workflow is done and returns its history entry: `outputs` by node id, `status`, `prompt`.
 
@@ -236,15 +258,18 @@ class ComfyServer:
         Raises:
             WorkflowFailed: a node raised.
             WorkflowInterrupted: it was cancelled.
-            TimeoutError: it takes longer than `timeout` seconds; it goes on running.
+            ServerSilent: nothing was heard of the server for `timeout` seconds; the workflow goes on running.
             ServerFailed: the process died.
         """
-        deadline = time.monotonic() + timeout
+        silence = Silence(timeout, self.log_path)
         heard_the_end = False
         while (entry := self._history(prompt_id)) is None:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"Workflow {prompt_id} was not done after {timeout:.0f} s. {self._log_tail()}")
-            heard_the_end = self._listen(prompt_id, on_progress)
+            if silence.too_long():
+                raise ServerSilent(
+                    f"Workflow {prompt_id} was not done after {timeout:.0f} s in which nothing was heard of ComfyUI.",
+                    self._log_tail(),
+                )
+            heard_the_end = self._listen(prompt_id, on_progress, silence)
         if on_progress is not None and not heard_the_end:
             self._listen(prompt_id, on_progress)  # The history may know of the end before the last progress is read.
         for kind, data in entry["status"]["messages"]:
@@ -254,8 +279,8 @@ class ComfyServer:
                 raise WorkflowInterrupted(data["node_id"], data["node_type"], "the workflow was cancelled", data)
         return entry
 
-    def run(self, graph: Graph, timeout: float = 600.0) -> dict[str, Any]:
-        """Posts a workflow and waits for it; raises what `queue` and `wait` raise."""
+    def run(self, graph: Graph, timeout: float = SILENCE_SECONDS) -> dict[str, Any]:
+        """Posts a workflow and waits for it, see there for `timeout`; raises what `queue` and `wait` raise."""
         return self.wait(self.queue(graph), timeout)
 
     def interrupt(self, prompt_id: str | None = None) -> None:
@@ -286,6 +311,7 @@ class ComfyServer:
 
     def _wait_until_ready(self) -> None:
         began = said = time.monotonic()
+        silence = Silence(self._start_seconds, self.log_path)
         while True:
             try:
                 requests.get(f"{self.url}/system_stats", timeout=5).raise_for_status()
@@ -293,8 +319,11 @@ class ComfyServer:
             except requests.RequestException:
                 self._check_alive()
             now = time.monotonic()
-            if now - began > self._start_seconds:
-                raise ServerFailed(f"ComfyUI did not answer within {self._start_seconds:.0f} s. {self._log_tail()}")
+            if silence.too_long():
+                raise ServerSilent(
+                    f"ComfyUI does not answer, and has printed nothing for {self._start_seconds:.0f} s.",
+                    self._log_tail(),
+                )
             if now - said > 5:
                 said = now
                 self._report(f"ComfyUI is starting … {now - began:.0f} s")
@@ -306,16 +335,24 @@ class ComfyServer:
         if self._process is None:
             raise ServerFailed("The server is not running: start it first.")
         if self._process.poll() is not None:
-            raise ServerFailed(f"ComfyUI ended with exit code {self._process.returncode}. {self._log_tail()}")
+            code = self._process.returncode
+            how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            raise ServerFailed(f"ComfyUI {how}.", self._log_tail())
 
     def _log_tail(self) -> str:
         return "The end of its log:\n" + "\n".join(self.log().splitlines()[-LOG_TAIL_LINES:])
 
     def _connect(self) -> None:
         address = f"ws://127.0.0.1:{self.port}/ws?clientId={self.client_id}"
-        self._socket = websocket.create_connection(address, timeout=REQUEST_SECONDS)
+        try:
+            self._socket = websocket.create_connection(address, timeout=REQUEST_SECONDS)
+        except (websocket.WebSocketException, OSError) as error:
+            self._check_alive()
+            raise ServerSilent(f"ComfyUI opens no websocket ({error}).", self._log_tail()) from error
 
-    def _listen(self, prompt_id: str, on_progress: Callable[[Progress], None] | None) -> bool:
+    def _listen(
+        self, prompt_id: str, on_progress: Callable[[Progress], None] | None, silence: Silence | None = None
+    ) -> bool:
         """Reads messages until one says that the workflow ended, or for a moment; whether one did."""
         until = time.monotonic() + POLL_SECONDS
         while (left := until - time.monotonic()) > 0:
@@ -326,11 +363,13 @@ class ComfyServer:
                 return False
             except (websocket.WebSocketException, OSError):
                 self._check_alive()
-                self._connect()
+                self._reconnect()
                 return False
+            event = {} if isinstance(message, bytes) else json.loads(message)
+            if silence is not None and (isinstance(message, bytes) or event.get("type") in SIGNS_OF_LIFE):
+                silence.heard()
             if isinstance(message, bytes):
                 continue
-            event = json.loads(message)
             data = event.get("data") or {}
             if data.get("prompt_id") != prompt_id:
                 continue
@@ -340,8 +379,19 @@ class ComfyServer:
                 return True
         return False
 
+    def _reconnect(self) -> None:
+        """Connects anew, or leaves that to the next time: a server that is busy may still be alive."""
+        try:
+            self._connect()
+        except ServerSilent:
+            time.sleep(POLL_SECONDS)
+
     def _history(self, prompt_id: str) -> dict[str, Any] | None:
-        return self._get(f"/history/{prompt_id}").json().get(prompt_id)
+        """The entry; None if there is none yet, or the server has no time to tell."""
+        try:
+            return self._get(f"/history/{prompt_id}").json().get(prompt_id)
+        except ServerSilent:
+            return None
 
     def _get(self, path: str, **options: Any) -> requests.Response:
         response = self._request("GET", path, **options)
@@ -354,9 +404,19 @@ class ComfyServer:
     def _request(self, method: str, path: str, **options: Any) -> requests.Response:
         try:
             return requests.request(method, self.url + path, timeout=REQUEST_SECONDS, **options)
-        except requests.RequestException:
+        except requests.RequestException as error:
+            self._check_after(error)
+            raise ServerSilent(
+                f"ComfyUI does not answer ({type(error).__name__} at {path}).", self._log_tail()
+            ) from error
+
+    def _check_after(self, error: requests.RequestException) -> None:
+        """`_check_alive`; who closes its connections is about to end, and gets a moment for it."""
+        until = time.monotonic() + (2.0 if isinstance(error, requests.ConnectionError) else 0.0)
+        self._check_alive()
+        while time.monotonic() < until:
+            time.sleep(0.1)
             self._check_alive()
-            raise
 
 
 def _free_port() -> int:
@@ -365,7 +425,8 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether nothing on this machine listens on the port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 

@@ -323,6 +323,13 @@ def main() -> int:
     except SetupError as error:
         print(f"\nSet-up stopped. {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        where = f"'{error.filename}': " if error.filename else ""
+        print(
+            f"\nSet-up stopped. {where}{error.strerror or error}. See to it, then run the same command again.",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         print("\nSet-up was interrupted; the same command goes on from here.", file=sys.stderr)
         return 130

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from tempfile import TemporaryFile
 
+from .command import run_command
 from .layout import ROOT
 
 PYTEST = (sys.executable, "-m", "pytest", "--durations=40", "--durations-min=1")
@@ -37,4 +38,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -24,7 +24,7 @@ from comfy.ldm.modules.attention import attention_pytorch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
-from ..prefix import ClipChunks, family_of, fingerprint, frame_of, inject_text, words
+from ..prefix import ClipChunks, family_of, fingerprint, frame_of, inject_text, looked_at, words
 from ..prefix.errors import TrainingError
 from .checkpointing import checkpointed
 from .denoiser import TextStates, Vectors
@@ -79,8 +79,7 @@ class ComfyDenoiser:
         self._computing = computing
         self._attention_overwrites = False
         self._encoders = text_encoders(clip.cond_stage_model)
-        blank = clip.tokenize("", return_word_ids=True)
-        if any(isinstance(entry[0], Tensor) for chunks in blank.values() for entry in chunks[0]):
+        if _is_prefixed(clip):
             raise TrainingError("This CLIP carries a prefix already: connect the checkpoint's own CLIP.")
         self.family = type(model.model.model_config).__name__
         self.fingerprint = fingerprint(clip.cond_stage_model.state_dict())
@@ -284,6 +283,13 @@ class ComfyDenoiser:
         if dtype is None:
             return nullcontext()
         return torch.autocast(self._model.load_device.type, dtype=dtype)
+
+
+@looked_at("tokenizer")
+def _is_prefixed(clip: Any) -> bool:
+    """Whether the host's CLIP puts embeddings into prompts that hold none."""
+    blank = clip.tokenize("", return_word_ids=True)
+    return any(isinstance(entry[0], Tensor) for chunks in blank.values() for entry in chunks[0])
 
 
 def _identifier(token: Any) -> int:

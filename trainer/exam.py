@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -24,12 +25,15 @@ from torch import Tensor
 from .data import Pair, Pictures
 from .denoiser import Denoiser, Vectors
 from .identities import Identity
+from .list_text import sameness
 from .objective import beyond, distances
 from .portions import Portions
 from .schedule import stratified_times
 from .seeds import generator as seeded
 from .state import Score
 from .team import ALONE, Team, share
+
+T = TypeVar("T")
 
 LEAST_TO_HOLD_OUT = 8
 """With fewer people, or general prompts, none is held out."""
@@ -60,14 +64,18 @@ class HeldOut:
 def hold_out(identities: Sequence[Identity], prompts: Sequence[str], share: float, seed: int) -> HeldOut:
     """Holds out a share of the people and of the general prompts, never the empty one; none where there are few.
 
+    Names, and prompts, that differ in case, spaces or composed accents alone are one: none is on both sides. Of those
+    that are held out under several such names the first is examined.
+
     Args:
         share: 0 holds out none.
         seed: who it is follows from it.
     """
-    people, examined = _split(list(identities), share, seed, "held out people")
+    people, examined = _split(identities, [one.key for one in identities], share, seed, "held out people")
     words = [prompt for prompt in prompts if prompt.strip()]
-    _, examined_prompts = _split(words, share, seed, "held out prompts")
-    kept = tuple(prompt for prompt in prompts if prompt not in examined_prompts)
+    stay, examined_prompts = _split(words, [sameness(prompt) for prompt in words], share, seed, "held out prompts")
+    staying = set(stay)
+    kept = tuple(prompt for prompt in prompts if prompt in staying or not prompt.strip())
     return HeldOut(tuple(people), tuple(examined), kept, tuple(examined_prompts))
 
 
@@ -163,16 +171,17 @@ class Exam:
         return self._team.summed([predictions])[0]
 
 
-def _split(items: list, share: float, seed: int, purpose: str) -> tuple[list, list]:
-    """What stays and what is held out, both in the order of the list."""
-    if share <= 0 or len(items) < LEAST_TO_HOLD_OUT:
-        return items, []
-    count = min(MOST_HELD_OUT, max(1, round(share * len(items))))
-    chosen = set(torch.randperm(len(items), generator=seeded(seed, purpose))[:count].tolist())
-    return (
-        [item for index, item in enumerate(items) if index not in chosen],
-        [item for index, item in enumerate(items) if index in chosen],
-    )
+def _split(items: Sequence[T], keys: Sequence[str], share: float, seed: int, purpose: str) -> tuple[list[T], list[T]]:
+    """What stays and what is held out, both in the order of the list; of items with one key at most one is in both."""
+    different = list(dict.fromkeys(keys))
+    if share <= 0 or len(different) < LEAST_TO_HOLD_OUT:
+        return list(items), []
+    count = min(MOST_HELD_OUT, max(1, round(share * len(different))))
+    order = torch.randperm(len(different), generator=seeded(seed, purpose))[:count]
+    chosen = {different[index] for index in order.tolist()}
+    first = {key: item for key, item in zip(reversed(keys), reversed(items), strict=True) if key in chosen}
+    stay = [item for key, item in zip(keys, items, strict=True) if key not in chosen]
+    return stay, [first[key] for key in different if key in chosen]
 
 
 def _spread(items: Sequence[int], most: int) -> list[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .identities import Identity
+from .prompt_list import prompts_of
 
 OPENINGS = (
     "",
@@ -162,6 +163,9 @@ def general_prompts(text: str, identities: Iterable[Identity]) -> tuple[str, ...
     Args:
         text: the artist's prompts; blank lines and lines that begin with `#` are skipped.
         identities: the people whose descriptions are added.
+
+    Raises:
+        ListError: the text is no list of prompts.
     """
     own = lines_of(text)
     described = [f"A portrait of {identity.description}" for identity in identities]
@@ -169,6 +173,9 @@ def general_prompts(text: str, identities: Iterable[Identity]) -> tuple[str, ...
 
 
 def lines_of(text: str) -> tuple[str, ...]:
-    """The prompts of a text, one a line, each once; blank lines and lines that begin with `#` are skipped."""
-    lines = (line.strip() for line in text.removeprefix("\ufeff").splitlines())
-    return tuple(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
+    """The prompts of a text, one a line, each once; blank lines and lines that begin with `#` are skipped.
+
+    Raises:
+        ListError: see `prompt_list.prompts_of`.
+    """
+    return prompts_of(text)

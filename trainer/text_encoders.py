@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..prefix import family_of, key_of
+from ..prefix import family_of, key_of, looked_at
 from ..prefix.errors import PrefixMismatchError
 
 
+@looked_at("text encoder")
 def text_encoders(stage: Any) -> dict[str, Any]:
     """The text encoders, by their keys in the host's tokens; a tokenizer may have words for others too.
 
@@ -32,11 +33,25 @@ def text_encoders(stage: Any) -> dict[str, Any]:
     return found
 
 
+@looked_at("tokenizer")
+def tokenized_keys(clip: Any) -> frozenset[str]:
+    """The encoders that the tokenizer of the host's CLIP has words for."""
+    return frozenset(clip.tokenize(""))
+
+
+@looked_at("text encoder")
 def embedding_table(encoder: Any) -> Any:
     """The encoder's table of token embeddings: a module with `weight` `[vocabulary, d]` and `embedding_dim`."""
     return encoder.transformer.get_input_embeddings()
 
 
+@looked_at("text encoder")
+def embedding_width(encoder: Any) -> int:
+    """How wide the encoder's token embeddings are."""
+    return embedding_table(encoder).embedding_dim
+
+
+@looked_at("text encoder")
 def vectors_for(encoders: Mapping[str, Any], vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The vectors of a prefix as the encoders' networks want them; differentiable.
 

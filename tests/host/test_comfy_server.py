@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
-from anonymize_faces.tools.comfy_server import ComfyServer, ServerFailed, WorkflowFailed, WorkflowInterrupted
+from anonymize_faces.tests.host.drawing import PLAIN, drawing
+from anonymize_faces.tools.comfy_server import (
+    ComfyServer,
+    Progress,
+    ServerFailed,
+    ServerSilent,
+    WorkflowFailed,
+    WorkflowInterrupted,
+)
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -89,9 +101,47 @@ def test_a_cancelled_workflow_is_told_from_a_failed_one(server):
         canceller.join()
 
 
-def test_a_workflow_that_takes_too_long_is_given_up(server):
+def test_a_workflow_of_which_nothing_is_heard_is_given_up(server):
     with pytest.raises(TimeoutError, match="not done after 0 s"):
         server.wait("never queued", timeout=0)
+
+
+def test_a_workflow_that_takes_long_is_waited_for_as_long_as_it_is_heard_of(server):
+    server.run(drawing(PLAIN))
+    graph = drawing(PLAIN, "a portrait of somebody else")
+    graph["sample"]["inputs"]["steps"] = 400
+    seen: list[float] = []
+
+    def slowly(progress: Progress) -> None:
+        seen.append(time.monotonic())
+
+    entry = server.wait(server.queue(graph), timeout=1.5, on_progress=slowly)
+    assert entry["outputs"] and seen[-1] - seen[0] > 1.5
+
+
+def stopped(server: ComfyServer, with_signal: int, timeout: float) -> None:
+    """Sends the server a signal as soon as the workflow is under way."""
+    graph = drawing(PLAIN, f"signal {with_signal}")
+    graph["sample"]["inputs"]["steps"] = 10000
+
+    def send(progress: Progress) -> None:
+        if progress.value >= 2:
+            os.kill(server.pid, with_signal)
+
+    server.wait(server.queue(graph), timeout=timeout, on_progress=send)
+
+
+def test_a_server_that_falls_silent_or_dies_is_told_at_once(host: Path, tmp_path: Path, monkeypatch):
+    with ComfyServer(tmp_path, report=print) as own:
+        with monkeypatch.context() as patch:
+            patch.setattr("anonymize_faces.tools.comfy_server.REQUEST_SECONDS", 2.0)
+            with pytest.raises(ServerSilent, match="in which nothing was heard"):
+                stopped(own, signal.SIGSTOP, 3)
+        os.kill(own.pid, signal.SIGCONT)
+        own.interrupt()
+        with pytest.raises(ServerFailed, match="was ended by signal 9") as dead:
+            stopped(own, signal.SIGKILL, 300)
+        assert "\n" not in dead.value.sentence
 
 
 def test_a_taken_port_is_said_at_once(server):

@@ -138,6 +138,8 @@ def test_cancel_stops_a_run_and_the_next_one_works(server: ComfyServer, when: in
         ("Ada Example\nBen Sample:", "Line 2 has no description"),
         ("Ada Example\n\nAda Example: a woman", "Line 3 names Ada Example again, after line 1: keep one"),
         ("# nobody", "names nobody: write one person a line"),
+        ('[{"name": "Ada"}]', "Line 1 looks like JSON"),
+        ("Ada: a woman\u2028Bob", "Line 1 holds another line separator"),
     ],
 )
 @pytest.mark.parametrize("linked", [False, True], ids=["widget", "linked"])

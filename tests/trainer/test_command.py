@@ -113,6 +113,10 @@ def test_an_interrupted_run_goes_on(
     ("change", "code", "words"),
     [
         ({"people.txt": "Ada:\n"}, 1, "no description"),
+        ({"people.txt": b"Ada\nZo\xeb\n"}, 1, "Line 2 of"),
+        ({"people.txt": b'[{"name": "Ada"}]'}, 1, "Line 1 looks like JSON"),
+        ({"general.txt": b"a cat\n\xff"}, 1, "Line 2 of"),
+        ({"general.txt": '["a cat"]'}, 1, "JSON"),
         ({"settings.toml": "stepz = 3"}, 2, "no such option"),
         ({"settings.toml": "steps = true"}, 2, "cannot be"),
         ({"settings.toml": "steps = ["}, 2, "not a TOML file"),
@@ -137,7 +141,7 @@ def test_an_interrupted_run_goes_on(
     ],
 )
 def test_what_cannot_be_done_is_told_with_a_remedy_and_a_code(
-    change: dict[str, str],
+    change: dict[str, str | bytes],
     code: int,
     words: str,
     model: Path,
@@ -146,7 +150,7 @@ def test_what_cannot_be_done_is_told_with_a_remedy_and_a_code(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, text in change.items():
-        (work / name).write_text(text, encoding="utf-8")
+        (work / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     monkeypatch.chdir(work)
     monkeypatch.setattr("anonymize_faces.trainer.command.train.load_denoiser", lambda *_: pytest.fail("It began."))
     assert main(train(model, work, "--json")) == code

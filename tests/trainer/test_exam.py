@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import unicodedata
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ import torch
 from anonymize_faces.trainer.data import Pair, Pictures
 from anonymize_faces.trainer.exam import MOST_HELD_OUT, Exam, examined_pictures, hold_out, steps_between
 from anonymize_faces.trainer.identities import Identity
+from anonymize_faces.trainer.list_text import sameness
 from anonymize_faces.trainer.loop import Learned, learn_prefix
 from anonymize_faces.trainer.pace import SHARE, Pace
 from anonymize_faces.trainer.portions import Portions
@@ -46,6 +49,20 @@ def test_a_share_of_the_people_and_of_the_prompts_is_held_out_and_none_is_lost()
     assert "" in held.prompts
     assert held != hold_out(PEOPLE, GENERAL, 0.25, seed=1)
     assert len(hold_out(PEOPLE * 20, GENERAL, 0.5, seed=0).examined) == MOST_HELD_OUT
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_one_person_under_several_names_is_on_one_side(seed: int) -> None:
+    names = [f"Zoë Person {number}" for number in range(10)]
+    twins = [write(name) for name in names for write in (str.upper, partial(unicodedata.normalize, "NFD"))]
+    people = tuple(Identity(name) for name in (*names, *twins))
+    prompts = ("", *(f"{name} café" for name in names), *(unicodedata.normalize("NFD", f"{n} café") for n in names))
+    held = hold_out(people, prompts, 0.3, seed)
+    assert len(held.examined) == len({one.key for one in held.examined}) == 3
+    assert not {one.key for one in held.examined} & {one.key for one in held.identities}
+    assert len(held.identities) == 21
+    assert not {sameness(one) for one in held.examined_prompts} & {sameness(one) for one in held.prompts}
+    assert len(held.examined_prompts) == 3 and len(held.prompts) == 15 and "" in held.prompts
 
 
 @pytest.mark.parametrize(("count", "share"), [(7, 0.125), (16, 0.0)])

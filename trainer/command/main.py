@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ...prefix.errors import AnonymizationError, shown
+from ...prefix.errors import AnonymizationError, shown, trouble_of
 from .console import Console
 from .settings_file import SettingsFileError
 
@@ -64,8 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # Whoever read what we say has had enough, as `head` has.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    except OSError as error:
-        console.failure(f"The system does not let it ({shown(error)}): see to names, permissions and room.", FAILED)
+    except Exception as error:
+        if (told := trouble_of(error)) is None:
+            raise
+        console.failure(shown(told), FAILED)
         return FAILED
     finally:
         signal.signal(signal.SIGTERM, previous)

@@ -26,9 +26,9 @@ Learns a prefix. The model draws people and other things once, without a prefix,
 told the looks instead of the name is kept as the goal; then the vectors of the prefix learn to reach it. No pictures
 are needed, and no weight of the model changes."""
 EPILOGUE = """\
-the people: one a line, 'Name: description'; without a description somebody is 'a person'. With 8 or more, some are
-held out, and the prefix is examined on them. The general prompts, one a line, must stay as they are; there is a
-built-in list.
+the people: one a line, 'Name: description'; without a description somebody is 'a person'. A table (CSV or TSV) whose
+first line names the columns 'name' and 'description' does as well. With 8 people or more, some are held out, and the
+prefix is examined on them. The general prompts, one a line, must stay as they are; there is a built-in list.
 
 a settings file holds any of these options, as TOML; the command line goes before:
   model = "sd15.safetensors"
@@ -89,12 +89,13 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     _require(options)
     from ..accelerate_team import team_of_this_process
     from ..identities import parse_identities
+    from ..list_text import text_of_file
     from ..loop import learn_prefix
     from ..prompts import general_prompts
     from ..report import describe
 
-    identities = parse_identities(_text(options.identities))
-    given = "" if options.general_prompts is None else _text(options.general_prompts)
+    identities = parse_identities(text_of_file(options.identities))
+    given = "" if options.general_prompts is None else text_of_file(options.general_prompts)
     prompts = general_prompts(given, identities)
     settings = settings_of(options)
     team = team_of_this_process()
@@ -174,13 +175,6 @@ def _require_plot(path: Path) -> None:
     if Image.EXTENSION.get(path.suffix.lower()) not in Image.SAVE:
         raise TrainingError(f"--plot '{shown(path)}' is no name for a picture: let it end in .png.")
     require_writable_file(path, "--plot")
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TrainingError(f"'{path}' cannot be read ({error}): name a text file.") from error
 
 
 def _plot(learned: Learned, path: Path) -> None:
