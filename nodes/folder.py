@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import folder_paths
 
-from ..prefix import PrefixFileError, library, read_whole
+from ..prefix import PrefixFileError, PrefixNameError, library, read_whole
+from .inputs import quoted
 
 
 def prefix_files() -> list[str]:
@@ -24,12 +26,18 @@ def file_choices() -> list[str]:
     return library.choices(prefix_folders())
 
 
-def find_file(name: str | None) -> Path:
+def find_file(name: Any) -> Path:
     """Where the chosen prefix file lies, links resolved.
 
+    Args:
+        name: whatever a workflow gives.
+
     Raises:
-        PrefixFileError: nothing was chosen, there is no such file, or its name or a link leads out of the folder.
+        PrefixFileError: nothing was chosen, there is no such file, its name or a link leads out of the folder, or what
+            was given is no name.
     """
+    if name is not None and not isinstance(name, str):
+        raise PrefixNameError(f"A prefix is chosen by the name of its file, not by {quoted(name)}: choose it anew.")
     return library.chosen(prefix_folders(), name)
 
 
@@ -53,7 +61,7 @@ def work_folder(kind: str) -> Path:
     return Path(folder_paths.get_user_directory()) / "__anonymize_faces" / kind
 
 
-def fault_of(name: str | None) -> str | None:
+def fault_of(name: Any) -> str | None:
     """Why the chosen prefix file cannot be found, in words for the artist; None if it can."""
     try:
         find_file(name)
@@ -62,7 +70,7 @@ def fault_of(name: str | None) -> str | None:
     return None
 
 
-def content_hash(name: str | None) -> str:
+def content_hash(name: Any) -> str:
     """Changes when the file of that name holds something else, so that the host does not reuse an old result."""
     try:
         return hashlib.sha256(read_whole(find_file(name))).hexdigest()

@@ -18,6 +18,7 @@ from .families import ClipChunks, family_of, key_of
 from .file import SUFFIXES, TORCH_SUFFIXES, load_prefix, save_prefix
 from .fingerprint import fingerprint
 from .injection import Frame, carries, eject, frame_of, inject, inject_text, require_fit, words
+from .markup import as_markup
 from .naming import file_path, path_inside
 from .provenance import checkpoint_note, require_family
 from .scored import scores_hold, with_scores
@@ -46,6 +47,7 @@ __all__ = [
     "PrefixValueError",
     "TrainingError",
     "WeightsError",
+    "as_markup",
     "blend",
     "carries",
     "checkpoint_note",

@@ -161,7 +161,9 @@ function facts(entry) {
   const widths = Object.entries(entry.encoders).map(([key, width]) => `${key} (${width})`);
   found.push([t("library.encoders"), widths.join(", ")]);
   if (entry.title) found.push([t("library.name"), entry.title]);
-  if (entry.date) found.push([t("library.date"), when.format(new Date(entry.date))]);
+  // A file may say anything.
+  const date = new Date(entry.date);
+  if (entry.date) found.push([t("library.date"), Number.isNaN(date.getTime()) ? entry.date : when.format(date)]);
   for (const [name, value] of Object.entries(entry.scores)) {
     if (!TOLD_IN_WORDS.includes(name)) found.push([name, number.format(value)]);
   }
