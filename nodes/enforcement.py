@@ -70,17 +70,21 @@ def kind_of(class_type: str) -> Kind | None:
         return None
     inputs = cls.INPUT_TYPES()
     hidden = inputs.get("hidden") or {}
-    choices, sources = {}, []
+    choices, sources, texts = {}, [], []
     for name, spec in {**(inputs.get("required") or {}), **(inputs.get("optional") or {})}.items():
         options = spec[0] if isinstance(spec[0], list | tuple) else (spec[1] if len(spec) > 1 else {}).get("options")
         if isinstance(options, list | tuple):
             choices[name] = tuple(options)
         if isinstance(spec[0], str) and {"CLIP", "CONDITIONING"} & set(str(spec[0]).split(",")):
             sources.append(name)
+        if spec[0] == "STRING":
+            texts.append(name)
     return Kind(
         origin=_origin(cls),
         outputs=tuple("COMBO" if isinstance(kind, list | tuple) else str(kind) for kind in cls.RETURN_TYPES or ()),
         sources=tuple(sources),
+        needs_no_source=(inputs.get("required") or {}).keys().isdisjoint(sources),
+        texts=tuple(texts),
         choices=choices,
         shows=bool(getattr(cls, "OUTPUT_NODE", False)),
         reads_workflow=any(str(kind) in _WORKFLOW for spec in hidden.values() for kind in _flat(spec)),

@@ -69,6 +69,8 @@ class Kind:
         origin: HOST, OWN, SERVICE (sends prompts elsewhere) or FOREIGN.
         outputs: types of its outputs.
         sources: names of its inputs for a CLIP or conditioning.
+        needs_no_source: whether it runs with none of these connected.
+        texts: names of its inputs for text.
         choices: what can be chosen, by the name of the input.
         shows: whether it is run for its own sake, because it saves or shows something.
         reads_workflow: whether the host hands it the whole workflow, with every text in it.
@@ -77,6 +79,8 @@ class Kind:
     origin: str
     outputs: tuple[str, ...] = ()
     sources: Collection[str] = ()
+    needs_no_source: bool = True
+    texts: Collection[str] = ()
     choices: Mapping[str, Collection[Any]] = field(default_factory=dict)
     shows: bool = False
     reads_workflow: bool = False

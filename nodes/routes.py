@@ -46,6 +46,7 @@ def register_routes(enforcement: Enforcement | None = None) -> None:
         ("POST", "/prefixes/rename", _rename),
         ("POST", "/prefixes/delete", _delete),
         ("GET", "/enforcement", _enforced),
+        ("GET", "/own_encoders", _own_encoders),
         ("GET", "/checkpoints/family", _checkpoint_family),
         ("POST", "/stop", _stop),
     ):
@@ -110,6 +111,12 @@ async def _enforced(request: web.Request) -> web.Response:
             "fault": found.fault if found else None,
         }
     )
+
+
+async def _own_encoders(request: web.Request) -> web.Response:
+    from .own_encoders import host_kinds, own_encoders
+
+    return json_answer(own_encoders(host_kinds()))
 
 
 async def _checkpoint_family(request: web.Request) -> web.Response:

@@ -18,6 +18,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from anonymize_faces.nodes.own_encoders import own_encoders
+from anonymize_faces.nodes.rewriting import FOREIGN, HOST, SERVICE, Kind
 from anonymize_faces.prefix import Prefix, PrefixRecord, load_prefix, save_prefix
 from anonymize_faces.prefix.file import prefix_bytes
 from anonymize_faces.prefix.storage import MAX_FILE_BYTES
@@ -246,3 +248,28 @@ def test_many_who_change_files_at_once_leave_whole_files_and_get_answers(server,
     assert statuses <= {200, 404, 409} and 200 in statuses
     assert client.names() <= {"0.safetensors", "1.safetensors", "2.safetensors"}
     assert all(path.read_bytes() == SOUND for path in server.prefix_folder.rglob("*"))
+
+
+def test_nodes_that_bring_a_text_encoder_of_their_own_are_named(server):
+    told = requests.get(server.url + "/anonymize_faces/own_encoders", timeout=60).json()
+    loads = {"LoadTrainingDataset"} & server.object_info().keys()  # Older hosts have no such node.
+    assert told["own_encoders"] == {name: [] for name in loads}
+    assert told["services"]
+
+
+def test_a_loader_that_encodes_by_itself_is_told_from_one_that_hands_on_its_text_encoder():
+    kinds = {
+        "Efficient Loader": Kind(FOREIGN, ("MODEL", "CONDITIONING", "CLIP"), texts=("positive",)),
+        "fullLoader": Kind(FOREIGN, ("PIPE_LINE", "MODEL"), sources=("optional_clip",), texts=("positive",)),
+        "Draws": Kind(FOREIGN, ("IMAGE",), texts=("text",)),
+        "Writes": Kind(FOREIGN, ("STRING",), texts=("text",)),
+        "Loader": Kind(FOREIGN, ("MODEL", "CLIP", "VAE")),
+        "Encodes": Kind(FOREIGN, ("CONDITIONING",), sources=("clip",), needs_no_source=False, texts=("text",)),
+        "Lotus": Kind(HOST, ("CONDITIONING",)),
+        "LotusConditioning": Kind(HOST, ("CONDITIONING",)),
+        "Kling": Kind(SERVICE, ("VIDEO",), texts=("prompt",)),
+    }
+    assert own_encoders(kinds) == {
+        "own_encoders": {"Draws": [], "Efficient Loader": [], "Lotus": [], "fullLoader": ["optional_clip"]},
+        "services": ["Kling"],
+    }
