@@ -16,14 +16,15 @@ def prefix_files() -> list[str]:
     """Prefix files in `models/anonymization_prefixes`, sub folders included, as the artist sees them.
 
     The folders are looked through each time: the host's own list of them lives on when a folder is taken away, and then
-    fails. Hidden files are left out, folders that are links are not entered.
+    fails. Hidden files are left out, folders that are links are not entered, and so are names that older frontends
+    would take for markup in their menus: no file that can be used has one.
     """
-    return library.names(prefix_folders())
+    return [name for name in library.names(prefix_folders()) if "<" not in name]
 
 
 def file_choices() -> list[str]:
     """Options for a file list: the prefix files, or one that says there are none."""
-    return library.choices(prefix_folders())
+    return prefix_files() or [library.NONE_YET]
 
 
 def find_file(name: Any) -> Path:
