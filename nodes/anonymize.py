@@ -12,7 +12,7 @@ from .encoder_fingerprint import encoder_fingerprint
 from .folder import content_hash, fault_of, file_choices, find_file
 from .inputs import checked
 from .notices import tell
-from .protected_clip import is_protected, protect
+from .protected_clip import is_protected, protect, read_beside
 from .sockets import PrefixSocket
 
 ABSENT = object()
@@ -88,7 +88,7 @@ class AnonymizeFaces(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, prefix: Any = None, **_: object) -> str:
-        """Runs the node anew when the file of that name holds something else."""
+        """Runs the node anew when the file of that name holds something else; see `folder.content_hash`."""
         return content_hash(prefix)
 
     @classmethod
@@ -100,7 +100,8 @@ class AnonymizeFaces(io.ComfyNode):
         protected = protect(clip, chosen, strength)
         require_family(chosen.record, clip.tokenize(""))
         said = [f"Protected with {chosen.length} vectors." if strength else "Not protected: strength is 0."]
-        said += [note for note in [checkpoint_note(chosen.record, encoder_fingerprint(clip))] if note]
+        notes = (checkpoint_note(chosen.record, encoder_fingerprint(clip)), read_beside(clip))
+        said += [note for note in notes if note]
         if is_protected(clip):
             said.append(REPLACED)
             logging.warning("Anonymize Faces: %s", REPLACED)

@@ -1,4 +1,4 @@
-"""Without this module protection could be forgotten: on a server that enforces, no prompt runs that is not guarded.
+"""Answers prompts on a server that enforces: none runs that is not guarded.
 
 Where the operator has set nothing, nothing is registered and this costs nothing. Else every prompt, from the browser or
 the API, goes through `rewriting` by the host's own hook for prompts, before the host validates it.
@@ -9,35 +9,43 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .. import refusing
 from ..prefix.enforced_setting import FILE, Enforcement, read_enforcement
-from .rewriting import FOREIGN, HOST, OWN, SERVICE, Kind, Refused, rewrite
+from .rewriting import FOREIGN, HOST, OWN, PROTECTING, SERVICE, Kind, Refused, rewrite
 
 _EXTENSION = Path(__file__).resolve().parents[1]
 _WORKFLOW = frozenset({"PROMPT", "EXTRA_PNGINFO", "DYNPROMPT"})
 
 
 def start_enforcement() -> Enforcement | None:
-    """Reads the setting and, if there is one, registers the handler. Call once, at the entry point."""
-    from server import PromptServer
-
+    """Reads the setting, for the guards to follow, and tells the log. Call once, at the entry point."""
     from .folder import prefix_folders
-
-    server = getattr(PromptServer, "instance", None)
-    found = read_enforcement(os.environ, _EXTENSION / FILE, prefix_folders())
-    if found is None or server is None:
-        return None
     from .guards import Guarding
 
+    found = read_enforcement(os.environ, _EXTENSION / FILE, prefix_folders())
     Guarding.enforcement = found
-    server.add_on_prompt_handler(lambda request: answer_to(request, found))
+    if found is None:
+        return None
     if found.fault:
         logging.error("Anonymize Faces: %s", found.fault)
     else:
         logging.info("Anonymize Faces: every prompt is anonymized with '%s'.", found.name)
+    if _takes_models():
+        logging.warning(
+            "Anonymize Faces: --enable-assets lets whoever uses this server put files into the folders of its models,"
+            " the enforced prefix's and the embeddings' among them. Start it without."
+        )
     return found
+
+
+def answering(enforcement: Enforcement) -> Callable[[Any], dict[str, Any]]:
+    """`answer_to` for this setting."""
+    return partial(answer_to, enforcement=enforcement)
 
 
 def answer_to(request: Any, enforcement: Enforcement) -> dict[str, Any]:
@@ -50,15 +58,16 @@ def answer_to(request: Any, enforcement: Enforcement) -> dict[str, Any]:
             raise Refused("0", "This is no request to run a workflow.")
         if "prompt" not in request:
             return request  # The host refuses it.
+        _require_guards()
         prompt = _with_replacements(request["prompt"])
         return {**request, "prompt": rewrite(prompt, kind_of, enforcement.trusted, enforcement.fault)}
     except Refused as refusal:
         logging.warning("Anonymize Faces refused a prompt: node %s: %s", refusal.node_id, refusal)
-        return _refusing(request, refusal.node_id, str(refusal))
+        return refusing(request, refusal.node_id, str(refusal))
     except BaseException:
         logging.exception("Anonymize Faces refused a prompt that it could not read.")
         reason = "This server must anonymize every prompt and could not read this one: the reason is in its log."
-        return _refusing(request, "0", reason)
+        return refusing(request, "0", reason)
 
 
 def kind_of(class_type: str) -> Kind | None:
@@ -124,10 +133,33 @@ def _with_replacements(prompt: Any) -> Any:
     return prompt
 
 
-def _refusing(request: Any, node_id: str, reason: str) -> dict[str, Any]:
-    from .guards import REFUSAL
+def _require_guards() -> None:
+    """Raises `Refused` unless the host's nodes of our names are ours: another extension may have replaced them."""
+    import nodes
 
-    kept = request if isinstance(request, dict) else {}
-    # Were only some outputs asked for, the host would not look at ours.
-    kept = {key: value for key, value in kept.items() if key != "partial_execution_targets"}
-    return {**kept, "prompt": {node_id: {"class_type": REFUSAL, "inputs": {"reason": reason}}}}
+    from .anonymize import AnonymizeFaces
+    from .guards import NODES
+
+    for node in (*NODES, AnonymizeFaces):
+        name = PROTECTING if node is AnonymizeFaces else node.__name__
+        found = nodes.NODE_CLASS_MAPPINGS.get(name)
+        if found is not node:
+            told = "is missing" if found is None else f"comes from '{_folder_of(found)}'"
+            raise Refused(
+                "0",
+                f"This server must anonymize every prompt and cannot: the node '{name}' {told}. Its operator has to"
+                " remove what replaced it, another copy of Anonymize Faces for one, and start the server again.",
+            )
+
+
+def _folder_of(cls: type) -> str:
+    try:
+        return str(Path(inspect.getfile(cls)).parent)
+    except (TypeError, OSError):
+        return cls.__module__
+
+
+def _takes_models() -> bool:
+    from comfy.cli_args import args
+
+    return bool(getattr(args, "enable_assets", False))

@@ -63,7 +63,7 @@ class LoadAnonymizationPrefix(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: Any = None) -> str:
-        """Runs the node anew when the file of that name holds something else."""
+        """Runs the node anew when the file of that name holds something else; see `folder.content_hash`."""
         return content_hash(file)
 
     @classmethod

@@ -72,8 +72,13 @@ def fault_of(name: Any) -> str | None:
 
 
 def content_hash(name: Any) -> str:
-    """Changes when the file of that name holds something else, so that the host does not reuse an old result."""
+    """Changes when the file of that name holds something else, so that the host does not reuse an old result.
+
+    A name that comes by a wire is not told before the node runs (None): then whatever changes in the folders counts.
+    """
     try:
+        if name is None:
+            return library.state(prefix_folders())
         return hashlib.sha256(read_whole(find_file(name))).hexdigest()
     except PrefixFileError:
         return ""

@@ -18,10 +18,9 @@ from comfy_api.v0_0_2 import io
 
 from ..prefix import AnonymizationError, require_family
 from ..prefix.enforced_setting import Enforcement
-from .protected_clip import protect
+from .protected_clip import protect, read_beside
 from .rewriting import GUARD, GUARD_OF_TYPE
 
-REFUSAL = "ProtectionRefused"
 MOST_DEPTH = 8
 _NOT_TEXT = frozenset(
     "mask concat_latent_image concat_mask noise_concat reference_latents guiding_frame_index keyframe_idxs"
@@ -117,7 +116,9 @@ def _protected(clip: comfy.sd.CLIP) -> Any:
     enforcement = Guarding.enforcement
     if enforcement is None or enforcement.prefix is None:
         raise AnonymizationError((enforcement and enforcement.fault) or "This server has no prefix to protect with.")
-    protected = protect(clip, enforcement.prefix, 1.0, Guarding.ledger.enter)
+    if (reason := read_beside(clip)) is not None:
+        raise AnonymizationError(reason)
+    protected = protect(clip, enforcement.prefix, 1.0, Guarding.ledger.enter, enforcement.embeddings)
     require_family(enforcement.prefix.record, clip.tokenize(""))
     return protected
 
@@ -196,40 +197,8 @@ def _guard(guard_id: str, socket: Any) -> type[io.ComfyNode]:
     return Guard
 
 
-class ProtectionRefused(io.ComfyNode):
-    """Stands in for a workflow that is refused, so that the host tells the reason as it tells others."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id=REFUSAL,
-            display_name="Protection Refused",
-            category="anonymize",
-            description="This server anonymizes every prompt. It refuses workflows that it cannot protect.",
-            is_output_node=True,
-            inputs=[io.String.Input("reason", tooltip="Why the workflow is refused.")],
-            outputs=[],
-        )
-
-    @classmethod
-    def validate_inputs(cls, reason: str | None = None) -> bool:
-        """Never valid.
-
-        Newer frontends tell of a value that was found invalid without telling why, and of what is raised with it.
-
-        Raises:
-            AnonymizationError: always, with the reason.
-        """
-        raise AnonymizationError(reason or "The workflow cannot be protected.")
-
-    @classmethod
-    def execute(cls, reason: str) -> io.NodeOutput:
-        raise AnonymizationError(reason)
-
-
 NODES = [
     _guard(GUARD_OF_TYPE["CLIP"], io.Clip),
     _guard(GUARD_OF_TYPE["CONDITIONING"], io.Conditioning),
     _guard(GUARD, io.Custom(_AnyType("*"))),
-    ProtectionRefused,
 ]

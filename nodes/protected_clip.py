@@ -6,7 +6,9 @@ stays exactly as it was: the copy holds *views* of both, objects of a class of o
 
 Tokens that reach the encoder by another way (from another CLIP, from a tokenizer within the tokenizer, made by hand)
 and do not carry the prefix are refused, at every strength but 0: what this CLIP encodes is protected, or is an error.
-The encoders within the encoder stay the host's own: other extensions patch them, and find them as they left them.
+So are those that reach the encoders within the encoder (see `inner_encoders`), which stay the host's own: other
+extensions patch them, and find them as they left them. What is left is the host's handle on the weights,
+`clip.patcher.model`: who encodes with that, encodes plainly, and a server that enforces refuses what comes of it.
 
 Strength between 0 and 1 blends conditionings: each chunk is encoded with the prefix and once more without it (the same
 words in the same chunk), and the conditioning moves on the straight line between the two (see `blending`). Blending
@@ -30,16 +32,34 @@ from ..prefix import (
     eject,
     frame_of,
     inject_text,
+    key_of,
     require_fit,
     require_strength,
 )
+from ..prefix.bypass import (
+    READ_ELSEWHERE,
+    WatchedTokens,
+    holds_other_vectors,
+    read_elsewhere,
+    require_all_prefixed,
+)
 from ..trainer.text_encoders import embedding_table, text_encoders, vectors_for
+from .inner_encoders import guarded, shown
+
+EMBEDDINGS_REFUSED = (
+    "This prompt uses an embedding (textual inversion), which may draw a person whatever protects the words, and this"
+    " server draws none: leave out 'embedding:' and the name after it, or ask the server's operator to allow them."
+)
 
 _ORIGINAL = "anonymize_faces_original"
 
 
 def protect(
-    clip: Any, prefix: Prefix, strength: float, witness: Callable[[tuple[Any, ...]], None] | None = None
+    clip: Any,
+    prefix: Prefix,
+    strength: float,
+    witness: Callable[[tuple[Any, ...]], None] | None = None,
+    embeddings: bool = True,
 ) -> Any:
     """A clone of the host's `CLIP` in which every prompt carries the prefix; one it carried before is replaced.
 
@@ -47,7 +67,9 @@ def protect(
         clip: the host's CLIP; stays as it is.
         prefix: must serve every text encoder of `clip`.
         strength: 0 (exactly the plain conditioning) to 1 (exactly the protected one).
-        witness: called with what the host's encoder returns for each prompt, before anybody else gets it.
+        witness: called with what the host's encoder returns for each prompt, before anybody else gets it. Then words
+            that are read by another way than through the prefix are an error as well.
+        embeddings: whether prompts may hold vectors of the user's own.
 
     Raises:
         PrefixMismatchError: the prefix does not fit the text encoders.
@@ -71,10 +93,18 @@ def protect(
     tokenize_with_weights = partial(_tokenize, vectors, encoders.keys())
     frame = frame_of(tokenize, "a")
     encode_token_weights = partial(_encode, vectors, encoders.keys(), frame, strength, witness)
+    if witness is not None or not embeddings:
+        encode_token_weights = partial(_encode_strictly, vectors, encoder, embeddings, encode_token_weights)
     # What other extensions set on the copy's tokenizer must not reach the original; the encoder's state is the host's,
     # which goes on changing it.
     protected.tokenizer = _view(tokenizer, dict(vars(tokenizer)), tokenize_with_weights=tokenize_with_weights)
-    protected.cond_stage_model = _view(encoder, vars(encoder), encode_token_weights=encode_token_weights)
+    protected.cond_stage_model = _view(
+        encoder,
+        vars(encoder),
+        encode_token_weights=encode_token_weights,
+        __getattr__=partial(_part, vectors),
+        __setattr__=lambda put, name, value: put(name, shown(value)),
+    )
     return protected
 
 
@@ -84,6 +114,13 @@ def unprotect(clip: Any) -> Any:
     plain.tokenizer = _original(clip.tokenizer)
     plain.cond_stage_model = _original(clip.cond_stage_model)
     return plain
+
+
+def read_beside(clip: Any) -> str | None:
+    """What to say of a model that reads the words of prompts beside its text encoders; None if it does not."""
+    stage = _original(clip.cond_stage_model)
+    key = read_elsewhere(clip.tokenize(""), stage, text_encoders(stage))
+    return None if key is None else READ_ELSEWHERE.format(key) + "."
 
 
 def is_protected(clip: Any) -> bool:
@@ -126,6 +163,36 @@ def _encode(
     if witness is not None:
         witness(encoded)
     return encoded
+
+
+def _encode_strictly(
+    vectors: Mapping[str, Tensor],
+    stage: Any,
+    embeddings: bool,
+    encode_protected: Callable[..., tuple[Any, ...]],
+    encode: Callable[[Any], tuple[Any, ...]],
+    tokens: Any,
+) -> tuple[Any, ...]:
+    """As `_encode`, where nothing but words with the prefix may reach a picture."""
+    encoders = text_encoders(stage)
+    prefixed = {key for key in encoders if key in vectors}
+
+    def encode_watched(tokens: Any) -> tuple[Any, ...]:
+        if not embeddings and holds_other_vectors(tokens, vectors):
+            raise PrefixMismatchError(EMBEDDINGS_REFUSED)
+        watched = WatchedTokens(tokens)
+        encoded = encode(watched)
+        require_all_prefixed(watched, stage, prefixed)
+        return encoded
+
+    return encode_protected(encode_watched, tokens)
+
+
+def _part(vectors: Mapping[str, Tensor], part_of: Callable[[str], Any], name: str) -> Any:
+    """What a protected encoder has under a name: its text encoders read only what carries the prefix."""
+    part = part_of(name)
+    rows = vectors.get(key_of(name)) if hasattr(part, "transformer") else None
+    return part if rows is None else guarded(part, rows)
 
 
 def _view(original: Any, state: dict[str, Any], **methods: Callable[..., Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Without this module nobody could say, out of reach of browser and API, that a server must protect every prompt.
+"""Reads, out of reach of browser and API, whether a server must protect every prompt, and with what.
 
 The setting is read once, when the server starts, and so is the prefix it names: from then on the file no longer counts.
 A setting that is there but wrong is kept as a fault, which refuses every prompt: it never means "off".
@@ -7,20 +7,25 @@ A setting that is there but wrong is kept as a fault, which refuses every prompt
 from __future__ import annotations
 
 import configparser
+import os
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import library
-from .errors import AnonymizationError
+from .errors import AnonymizationError, first_line
 from .file import SUFFIXES, load_prefix
 from .value import Prefix
 
 VARIABLE = "ANONYMIZE_FACES_ENFORCE"
 TRUST_VARIABLE = "ANONYMIZE_FACES_TRUST"
+EMBEDDINGS_VARIABLE = "ANONYMIZE_FACES_EMBEDDINGS"
 FILE = "enforce.ini"
 SECTION = "enforcement"
+EMBEDDINGS = {"": False, "refuse": False, "allow": True}
+"""Whether prompts may draw embeddings (textual inversions), by what the setting says."""
 
 
 @dataclass(frozen=True)
@@ -32,48 +37,100 @@ class Enforcement:
         prefix: what it holds; None if there is a fault.
         fault: why nothing can be protected, in words for whoever queues a prompt; None if it can.
         trusted: ids of nodes of other extensions that the operator answers for.
+        embeddings: whether prompts may draw embeddings (textual inversions).
+        path: where the prefix file lay; None if there is a fault.
     """
 
     name: str
     prefix: Prefix | None
     fault: str | None
     trusted: frozenset[str] = frozenset()
+    embeddings: bool = False
+    path: Path | None = None
 
     def names(self, file: str) -> bool:
         """Whether a file of that name, with or without its suffix, would be taken for the prefix that was named."""
         return _bare(file) == _bare(self.name)
 
+    def is_at(self, path: Path) -> bool:
+        """Whether that is the very file, whatever it is called: by a link, or a short name that Windows gave it."""
+        try:
+            return self.path is not None and path.samefile(self.path)
+        except OSError:
+            return False
+
 
 def read_enforcement(environment: Mapping[str, str], file: Path, folders: Sequence[Path]) -> Enforcement | None:
-    """What the variables say, else the file; None if neither is there.
+    """What the variables say, else the file; None if neither is there. Whatever goes wrong becomes a fault.
 
     Args:
         environment: of the process.
         file: `enforce.ini` beside the extension.
         folders: those that prefix files lie in.
     """
-    name, trusted = environment.get(VARIABLE), environment.get(TRUST_VARIABLE, "")
-    if name is None:
-        try:
-            if not file.exists():
-                return None
-            parser = configparser.ConfigParser(interpolation=None, delimiters=("=",))
-            parser.read_string(file.read_text(encoding="utf-8"))
-            name, trusted = parser[SECTION]["prefix"], parser[SECTION].get("trusted_nodes", "")
-        except (OSError, UnicodeDecodeError, configparser.Error, KeyError) as error:
-            return Enforcement("", None, _refusing(f"the setting in {FILE} cannot be read ({error!r})"))
-    if not name.strip():
-        return Enforcement("", None, _refusing("the setting is there and names no prefix"))
-    ids = frozenset(filter(None, (part.strip() for part in re.split(r"[,\n]", trusted))))
     try:
-        return Enforcement(name, load_prefix(library.find(folders, name.strip())), None, ids)
+        return _read(environment, file, folders)
     except AnonymizationError as error:
-        return Enforcement(name, None, _refusing(str(error).rstrip(".")), ids)
+        return Enforcement("", None, _refusing(str(error).rstrip(".")))
+    except Exception as error:  # Whatever it is: it never means "off".
+        return Enforcement("", None, _refusing(f"the setting cannot be read ({first_line(error)})"))
+
+
+def _read(environment: Mapping[str, str], file: Path, folders: Sequence[Path]) -> Enforcement | None:
+    name, trusted, embeddings = (
+        environment.get(variable) for variable in (VARIABLE, TRUST_VARIABLE, EMBEDDINGS_VARIABLE)
+    )
+    if name is None and ((trusted or "").strip() or (embeddings or "").strip()):
+        raise AnonymizationError(f"{TRUST_VARIABLE} and {EMBEDDINGS_VARIABLE} go with {VARIABLE}, which is not there")
+    if name is None:
+        found = _setting_file(file)
+        if found is None:
+            return None
+        name, trusted, embeddings = _settings_of(found)
+    if not name.strip():
+        raise AnonymizationError("the setting is there and names no prefix")
+    allowed = (embeddings or "").strip().lower()
+    if allowed not in EMBEDDINGS:
+        raise AnonymizationError(f"'embeddings' is {allowed[:40]!r}, neither refuse nor allow")
+    ids = frozenset(filter(None, (part.strip() for part in re.split(r"[,\n]", trusted or ""))))
+    try:
+        path = library.find(folders, name.strip())
+        return Enforcement(name, load_prefix(path), None, ids, EMBEDDINGS[allowed], path)
+    except AnonymizationError as error:
+        fault = str(error).rstrip(".")
+    except Exception as error:
+        fault = f"'{name.strip()}' cannot be read ({first_line(error)})"
+    return Enforcement(name, None, _refusing(fault), ids, EMBEDDINGS[allowed])
+
+
+def _setting_file(file: Path) -> Path | None:
+    """The operator's file; its name may be written in any case, and have the suffix that Windows hides."""
+    names = [name for name in os.listdir(file.parent) if name.casefold() in (FILE, f"{FILE}.txt")]
+    if len(names) > 1:
+        raise AnonymizationError(f"there are two settings, {' and '.join(sorted(names))}: remove one of them")
+    return file.with_name(names[0]) if names else None
+
+
+def _settings_of(file: Path) -> tuple[str, str, str]:
+    """Prefix, trusted nodes and embeddings as the file says; what it does not know in the file is an error."""
+    parser = configparser.ConfigParser(interpolation=None, delimiters=("=",), default_section="")
+    try:
+        parser.read_string(file.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, configparser.Error) as error:
+        raise AnonymizationError(f"the setting in {file.name} cannot be read ({first_line(error)})") from error
+    if parser.sections() != [SECTION] or "prefix" not in parser[SECTION]:
+        raise AnonymizationError(f"the setting in {file.name} has no [{SECTION}] with a prefix, or more than that")
+    known = {"prefix": "", "trusted_nodes": "", "embeddings": ""}
+    unknown = sorted(set(parser[SECTION]) - known.keys())
+    if unknown:
+        raise AnonymizationError(f"the setting in {file.name} has '{unknown[0][:40]}', which nobody knows")
+    known |= dict(parser[SECTION])
+    return known["prefix"], known["trusted_nodes"], known["embeddings"]
 
 
 def _bare(name: str) -> str:
-    """The name as a file system that does not tell capitals apart would have it, without a suffix."""
-    bare = name.strip().replace("\\", "/").casefold()
+    """The name as a file system that tells no capitals or accents apart would have it, without a suffix."""
+    bare = unicodedata.normalize("NFC", unicodedata.normalize("NFKC", name.strip()).replace("\\", "/").casefold())
     return next((bare.removesuffix(suffix) for suffix in SUFFIXES if bare.endswith(suffix)), bare)
 
 

@@ -8,6 +8,7 @@ Changes are made one at a time, and each of them wholly or not at all.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import threading
@@ -85,6 +86,20 @@ class Entry:
 def names(roots: Sequence[Path]) -> list[str]:
     """Every prefix file, sub folders included. Hidden ones are left out, folders that are links are not entered."""
     return sorted({name for root in roots for name in _names_below(root)})
+
+
+def state(roots: Sequence[Path]) -> str:
+    """Changes when a prefix file comes, goes, or is written to or replaced, by whomever."""
+    told = hashlib.sha256()
+    for root in roots:
+        for name in sorted(_names_below(root)):
+            try:
+                status = (root / name).stat()
+                parts = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+            except OSError:  # It is a link to nowhere, or has gone meanwhile.
+                parts = ()
+            told.update(repr((str(root), name, parts)).encode("utf-8", "surrogateescape"))
+    return told.hexdigest()
 
 
 def choices(roots: Sequence[Path]) -> list[str]:

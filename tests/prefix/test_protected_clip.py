@@ -210,7 +210,7 @@ def test_whoever_looks_at_the_tokenizer_or_the_encoder_finds_what_the_original_h
     ):
         assert isinstance(view, type(original)) and type(view).__name__ == type(original).__name__
         for key in WIDTHS[family]:
-            assert getattr(view, f"clip_{key}") is getattr(original, f"clip_{key}")
+            assert vars(getattr(view, f"clip_{key}")) is vars(getattr(original, f"clip_{key}"))
     tokens = clip.tokenize("a photo")
     entry = next(iter(tokens.values()))[0][:3]
     assert protected.tokenizer.untokenize(entry) == clip.tokenizer.untokenize(entry)
@@ -274,3 +274,92 @@ def test_a_prefix_that_leaves_no_room_is_refused_with_the_remedy(clip, make_pref
 def test_a_checkpoint_without_text_encoder_is_refused_with_the_remedy(make_prefix):
     with pytest.raises(PrefixMismatchError, match="load one with a CLIP loader"):
         protect(None, make_prefix(l=32), 1.0)
+
+
+def plain_tokens(clip, key):
+    """What a tokenizer within the tokenizer makes of a prompt, which carries no prefix."""
+    return getattr(clip.tokenizer, f"clip_{key}").tokenize_with_weights(SHORT)
+
+
+def only(pairs):
+    return [[entry[0] for entry in chunk] for chunk in pairs]
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda part, pairs: part.encode_token_weights(pairs),
+        lambda part, pairs: part.encode(only(pairs)),
+        lambda part, pairs: part(only(pairs)),
+        lambda part, pairs: part.forward(tokens=only(pairs)),
+        lambda part, pairs: part(torch.tensor(only(pairs))),
+        lambda part, pairs: part.transformer(torch.tensor(only(pairs)), dtype=torch.float32),
+        lambda part, pairs: part.transformer(
+            None, embeds=part.process_tokens(only(pairs), "cpu")[0], num_tokens=[77], dtype=torch.float32
+        ),
+        lambda part, pairs: part.transformer.text_model(torch.tensor(only(pairs)), dtype=torch.float32),
+        lambda part, pairs: part.transformer.text_model.encoder(part.process_tokens(only(pairs), "cpu")[0]),
+    ],
+)
+def test_an_encoder_within_the_clip_reads_only_what_carries_the_prefix(clip, prefix, family, read):
+    protected = protect(clip, prefix, 1.0)
+    for key in WIDTHS[family]:
+        part = getattr(protected.cond_stage_model, f"clip_{key}")
+        with torch.no_grad(), pytest.raises(PrefixMismatchError, match=r"does not carry the prefix.*CLIP Text Encode"):
+            read(part, plain_tokens(clip, key))
+
+
+def test_an_encoder_within_the_clip_reads_tokens_that_carry_the_prefix_as_ever(clip, prefix, family):
+    protected = protect(clip, prefix, 1.0)
+    tokens = protected.tokenize(SHORT)
+    for key in WIDTHS[family]:
+        part, own = (getattr(one.cond_stage_model, f"clip_{key}") for one in (protected, clip))
+        assert isinstance(part, type(own)) and vars(part) is vars(own)
+        assert part.transformer.get_input_embeddings() is own.transformer.get_input_embeddings()
+        with torch.no_grad():
+            for ours, theirs in (
+                (part.encode_token_weights(tokens[key]), own.encode_token_weights(tokens[key])),
+                (part(only(tokens[key])), own(only(tokens[key]))),
+                (part.encode(only(tokens[key])), own.encode(only(tokens[key]))),
+            ):
+                assert all(torch.equal(a, b) for a, b in zip(ours[:2], theirs[:2], strict=True) if b is not None)
+            embeds, _, counts, _ = (
+                own.process_tokens(only(tokens[key]), "cpu") if hasattr(own, "process_tokens") else (None,) * 4
+            )
+            part.transformer(None, embeds=embeds, num_tokens=counts, dtype=torch.float32)
+
+
+def test_who_patches_an_encoder_within_the_clip_and_puts_back_what_was_there_leaves_the_host_as_it_was(
+    clip, prefix, family
+):
+    before = encode(clip, SHORT)
+    protected = protect(clip, prefix, 1.0)
+    for key in WIDTHS[family]:
+        name = f"clip_{key}"
+        own = getattr(clip.cond_stage_model, name)
+        part = getattr(protected.cond_stage_model, name)
+        kept = {attribute: getattr(part, attribute) for attribute in ("encode_token_weights", "forward", "transformer")}
+        network = own.transformer
+        part.encode_token_weights = lambda pairs: None
+        assert "encode_token_weights" in vars(own)
+        for attribute, value in kept.items():
+            setattr(part, attribute, value)
+        assert own.transformer is network and not {"encode_token_weights", "forward"} & vars(own).keys()
+        setattr(protected.cond_stage_model, name, part)
+        assert getattr(clip.cond_stage_model, name) is own
+    assert same(encode(clip, SHORT), before)
+
+
+@pytest.mark.parametrize("text", ["embedding:own_{}", "a hat (embedding:own_{}:1.3)", "x " * 80 + "embedding:own_{}"])
+def test_embeddings_in_prompts_are_refused_where_the_operator_does_not_allow_them(clip, prefix, family, text):
+    text = text.replace("{}", file_name(family))
+    with pytest.raises(PrefixMismatchError, match="uses an embedding"):
+        encode(protect(clip, prefix, 1.0, embeddings=False), text)
+    assert same(encode(protect(clip, prefix, 1.0), text), encode(protect(clip, prefix, 1.0, print), text))
+    strict = protect(clip, prefix, 1.0, embeddings=False)
+    assert same(encode(strict, LONG), encode(protect(clip, prefix, 1.0), LONG))
+    tokens = strict.tokenize(SHORT)
+    for vector in (torch.zeros(8), {"type": "embedding", "data": torch.zeros(1, 8)}):
+        made = {key: [[*chunk[:-1], (vector, 1.0)] for chunk in chunks] for key, chunks in tokens.items()}
+        with pytest.raises(PrefixMismatchError, match="uses an embedding"):
+            strict.encode_from_tokens(made)
