@@ -87,7 +87,7 @@ class AnonymizeFaces(io.ComfyNode):
         return fault_of(prefix) or True
 
     @classmethod
-    def fingerprint_inputs(cls, prefix: Any = None, **_: object) -> str:
+    def fingerprint_inputs(cls, prefix: Any = "", **_: object) -> str:
         """Runs the node anew when the file of that name holds something else; see `folder.content_hash`."""
         return content_hash(prefix)
 

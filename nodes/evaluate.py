@@ -231,7 +231,9 @@ class EvaluateAnonymization(io.ComfyNode):
         return prefix_1 is None or prefix_1 == NO_PREFIX or fault_of(prefix_1) or True
 
     @classmethod
-    def fingerprint_inputs(cls, prefix_1: Any = None, prefix_2: Any = None, prefix_3: Any = None, **_: object) -> str:
+    def fingerprint_inputs(
+        cls, prefix_1: Any = NO_PREFIX, prefix_2: Any = NO_PREFIX, prefix_3: Any = NO_PREFIX, **_: object
+    ) -> str:
         """Runs the node anew when a file of that name holds something else."""
         return " ".join(content_hash(name) for name in (prefix_1, prefix_2, prefix_3) if name != NO_PREFIX)
 

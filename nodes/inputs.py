@@ -68,10 +68,14 @@ def _require(spec: Mapping[str, Mapping[str, Any]], name: str, value: Any) -> No
     kind, options = {**spec.get("required", {}), **spec.get("optional", {})}.get(name, (None, {}))
     kind = str(kind)  # The host's own kind of text, which is equal to more than itself.
     if kind in _SOCKETS:
-        if not (value is None and not needed) and not _SOCKETS[kind][0](value):
+        is_one, words = _SOCKETS[kind]
+        if value is None and needed:
             raise InputError(
-                f"'{name}' takes {_SOCKETS[kind][1]} by a wire, and was given {quoted(value)}: connect it anew."
+                f"Nothing comes by the wire of '{name}', which takes {words}: a checkpoint may carry none, so load one"
+                " with a loader of its own and connect that."
             )
+        if value is not None and not is_one(value):
+            raise InputError(f"'{name}' takes {words} by a wire, and was given {quoted(value)}: connect it anew.")
     elif kind in _FIELDS:
         is_one, words = _FIELDS[kind]
         if not is_one(value):
