@@ -23,6 +23,12 @@ img { width: 96px; height: auto; display: block; }
 img.small { image-rendering: pixelated; }
 """
 
+POLICY = (
+    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; style-src'
+    " 'unsafe-inline'\">"
+)
+"""Whatever a text might smuggle in, a browser runs and loads nothing on this page."""
+
 SMALL = 96
 """Thumbnails of no more pixels than this are shown with their pixels."""
 
@@ -41,7 +47,7 @@ def to_html(evaluation: Evaluation) -> str:
         *(f"<p>{as_markup(line)}</p>" for line in foundations(evaluation)),
     ]
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{TITLE}</title>'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{POLICY}<title>{TITLE}</title>'
         f"<style>{STYLE}</style></head>\n<body><h1>{TITLE}</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
     )
 

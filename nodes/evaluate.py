@@ -20,7 +20,7 @@ from ..prefix import MeasurementError, Prefix, load_prefix
 from ..trainer.engine_options import AS_USUAL, Drawing
 from ..trainer.prompts import lines_of
 from .folder import content_hash, fault_of, find_file, prefix_files, work_folder
-from .inputs import checked
+from .inputs import checked, quoted
 from .notices import tell
 from .recognizers import CHOICES, DEMO_READER, hosted_quality, hosted_recognizer
 from .sockets import IdentitiesSocket, PrefixSocket
@@ -367,8 +367,18 @@ def _gallery(recognizer: Recognizer, references: Tensor, people: tuple[Identity,
 
 
 def _new_folder(filename_prefix: str) -> Path:
-    """A folder that is not there yet, numbered as the host numbers pictures."""
-    below, name, number, *_ = folder_paths.get_save_image_path(filename_prefix, folder_paths.get_output_directory())
+    """A folder that is not there yet, numbered as the host numbers pictures.
+
+    Raises:
+        MeasurementError: it would lie elsewhere, or cannot be made.
+    """
+    try:
+        below, name, number, *_ = folder_paths.get_save_image_path(filename_prefix, folder_paths.get_output_directory())
+    except Exception as error:  # The host raises whatever its paths raise, and words for its console.
+        raise MeasurementError(
+            f"Results can only be saved below the output folder, not as {quoted(filename_prefix)}: choose another"
+            " filename_prefix."
+        ) from error
     return Path(below) / f"{name}_{number:05}_"
 
 

@@ -115,6 +115,19 @@ def test_what_a_file_says_is_shown_in_the_tab_and_on_the_node_as_it_was_written(
     page.evaluate("() => window.app.extensionManager.sidebarTab.toggleSidebarTab('anonymize-faces')")
 
 
+@pytest.mark.parametrize("kind", ["confirm", "prompt"])
+def test_a_dialog_shows_a_name_as_it_is(workbench: Workbench, page: Any, kind: str) -> None:
+    page.evaluate(
+        """([kind, text]) => {
+            window.app.extensionManager.dialog[kind]({ title: text, message: text, defaultValue: text });
+        }""",
+        [kind, SCRIPT],
+    )
+    page.get_by_text("onerror").first.wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_text("onerror").first.wait_for(state="detached")
+
+
 @pytest.mark.parametrize("kind", ["AnonymizeFaces", "LoadAnonymizationPrefix", "EvaluateAnonymization"])
 def test_a_menu_of_files_shows_names_as_they_are(workbench: Workbench, page: Any, kind: str) -> None:
     save_prefix(hostile_prefix(), workbench.server.prefix_folder / "ok.safetensors")

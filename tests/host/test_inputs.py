@@ -184,6 +184,13 @@ def test_a_missing_file_is_told_once_and_at_its_input(server: ComfyServer) -> No
         )
 
 
+def test_a_place_outside_the_output_folder_is_refused_in_a_sentence(server: ComfyServer) -> None:
+    with pytest.raises(
+        WorkflowFailed, match=r"can only be saved below the output folder, not as '\.\./\.\./x': choose"
+    ):
+        server.run(graph("EvaluateAnonymization", filename_prefix="../../x"))
+
+
 def test_where_a_prefix_is_connected_none_has_to_be_chosen(server: ComfyServer) -> None:
     learned = {"clip": ["demo", 1], "learned_prefix": ["loaded", 0]}
     prompt = graph("AnonymizeFaces")

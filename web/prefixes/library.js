@@ -90,7 +90,8 @@ class Library extends EventTarget {
 
   async #changed() {
     this.dispatchEvent(new Event("change"));
-    await app.refreshComboInNodes();
+    // The change is made; that the server has gone since then is told by the host itself.
+    await app.refreshComboInNodes().catch(() => {});
   }
 }
 
