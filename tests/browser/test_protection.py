@@ -229,6 +229,7 @@ def feeds(workbench: Workbench, name: str, slot: str = "clip") -> str:
 def protect(workbench: Workbench, *told: str) -> None:
     """Protects, and waits until all of that is said, and nothing of being protected already unless it is among it."""
     workbench.page.evaluate("() => window.app.extensionManager.toast.removeAll()")
+    workbench.page.wait_for_function("() => !document.querySelector('.p-toast-message')")  # They fade.
     workbench.execute(PROTECT)
     toasts = workbench.page.locator(".p-toast-message")
     for text in told:

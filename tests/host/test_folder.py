@@ -36,7 +36,8 @@ def prefix(fingerprint: str = "", family: str = "sd1", **widths: int) -> Prefix:
 def listed(server: ComfyServer) -> set[str]:
     """What both nodes offer below folder/."""
     info = server.object_info()
-    lists = [info[node]["input"]["required"][name][1]["options"] for node, name in NODES]
+    inputs = [{**info[node]["input"]["required"], **info[node]["input"].get("optional", {})} for node, _ in NODES]
+    lists = [told[name][1]["options"] for told, (_, name) in zip(inputs, NODES, strict=True)]
     assert lists[0] == lists[1]
     return {name for name in lists[0] if name.startswith("folder/")}
 
