@@ -148,6 +148,15 @@ function signal({ scores }) {
 }
 
 /**
+ * @param {string} date as a file has it, which may be no date
+ * @param {Intl.DateTimeFormat} format
+ */
+function dated(date, format) {
+  const moment = new Date(date);
+  return Number.isNaN(moment.getTime()) ? date : format.format(moment);
+}
+
+/**
  * @param {PrefixEntry} entry
  * @returns {[string, string][]}
  */
@@ -161,9 +170,7 @@ function facts(entry) {
   const widths = Object.entries(entry.encoders).map(([key, width]) => `${key} (${width})`);
   found.push([t("library.encoders"), widths.join(", ")]);
   if (entry.title) found.push([t("library.name"), entry.title]);
-  // A file may say anything.
-  const date = new Date(entry.date);
-  if (entry.date) found.push([t("library.date"), Number.isNaN(date.getTime()) ? entry.date : when.format(date)]);
+  if (entry.date) found.push([t("library.date"), dated(entry.date, when)]);
   for (const [name, value] of Object.entries(entry.scores)) {
     if (!TOLD_IN_WORDS.includes(name)) found.push([name, number.format(value)]);
   }
