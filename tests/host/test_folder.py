@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import struct
+from html import unescape
 
 import pytest
 import torch
@@ -235,4 +236,4 @@ def test_the_browser_is_sent_the_text_for_the_node(server, folder):
         assert isinstance(message, bytes) or json.loads(message)
     browser.close()
     length = struct.unpack(">I", message[4:8])[0]
-    assert message[8 : 8 + length].decode() == "anonymize" and message[8 + length :].decode() == text
+    assert message[8 : 8 + length].decode() == "anonymize" and unescape(message[8 + length :].decode()) == text
