@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from comfy_api.v0_0_2 import io
 
@@ -11,9 +12,13 @@ from ..trainer.encoder_layers import usual_layers, usual_readings
 from ..trainer.text_encoders import text_encoders, tokenized_keys
 from .encoder_fingerprint import encoder_fingerprint
 from .folder import content_hash, fault_of, file_choices, find_file
+from .inputs import checked
 from .notices import tell
 from .protected_clip import is_protected, protect, read_beside
 from .sockets import PrefixSocket
+
+ABSENT = object()
+"""Stands for an input that a workflow does not mention."""
 
 REPLACED = (
     "This CLIP was protected already: the prefix of this node replaces the one before it."
@@ -39,6 +44,7 @@ class AnonymizeFaces(io.ComfyNode):
                 io.Combo.Input(
                     "prefix",
                     options=file_choices(),
+                    optional=True,
                     tooltip="The prefix to protect with: a file in models/anonymization_prefixes, learned on a"
                     " checkpoint of the same family. Textual inversions (.safetensors, .pt, .bin) serve as well.",
                 ),
@@ -48,6 +54,7 @@ class AnonymizeFaces(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
+                    optional=True,  # So that it stays behind the prefix, as in every workflow that was saved.
                     tooltip="1 protects fully. Below 1 the conditioning moves back towards the plain one, and faces"
                     " with it; 0 is no protection.",
                 ),
@@ -67,19 +74,30 @@ class AnonymizeFaces(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, prefix: str | None = None, input_types: dict[str, str] | None = None) -> bool | str:
-        """Refuses a missing file before anything runs; what is connected is only known later."""
-        if not {"prefix", "learned_prefix"}.isdisjoint(input_types or {}):
+    def validate_inputs(cls, prefix: Any = ABSENT, learned_prefix: Any = ABSENT) -> bool | str:
+        """Refuses a missing file before anything runs; what comes by a wire, to the host None, is only known later.
+
+        Takes no more than that: the host repeats what is said here for every input that is taken.
+
+        Raises:
+            PrefixFileError: there is neither; the host has no input then to say it of, and drops what is returned.
+        """
+        if learned_prefix is not ABSENT or prefix is None:
             return True
+        if prefix is ABSENT:
+            find_file(None)
         return fault_of(prefix) or True
 
     @classmethod
-    def fingerprint_inputs(cls, prefix: str | None = None, **_: object) -> str:
+    def fingerprint_inputs(cls, prefix: Any = "", **_: object) -> str:
         """Runs the node anew when the file of that name holds something else; see `folder.content_hash`."""
         return content_hash(prefix)
 
     @classmethod
-    def execute(cls, clip: object, prefix: str, strength: float, learned_prefix: Prefix | None = None) -> io.NodeOutput:
+    @checked("prefix")
+    def execute(
+        cls, clip: Any, prefix: str | None = None, strength: float = 1.0, learned_prefix: Prefix | None = None
+    ) -> io.NodeOutput:
         chosen = load_prefix(find_file(prefix)) if learned_prefix is None else learned_prefix
         protected = protect(clip, chosen, strength)
         require_family(chosen.record, tokenized_keys(clip))

@@ -20,6 +20,7 @@ from ..prefix import MeasurementError, Prefix, load_prefix
 from ..trainer.engine_options import AS_USUAL, Drawing
 from ..trainer.prompts import lines_of
 from .folder import content_hash, fault_of, find_file, prefix_files, work_folder
+from .inputs import checked, quoted
 from .notices import tell
 from .recognizers import CHOICES, DEMO_READER, hosted_quality, hosted_recognizer
 from .sockets import IdentitiesSocket, PrefixSocket
@@ -221,21 +222,23 @@ class EvaluateAnonymization(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(
-        cls, prefix_1: str | None = None, prefix_2: str | None = None, prefix_3: str | None = None
-    ) -> bool | str:
-        """Refuses a missing file before anything runs; a name that comes from another node is only known later."""
-        faults = (fault_of(name) for name in (prefix_1, prefix_2, prefix_3) if name not in (None, NO_PREFIX))
-        return next((fault for fault in faults if fault), None) or True
+    def validate_inputs(cls, prefix_1: Any = None) -> bool | str:
+        """Refuses a missing file before anything runs; a name that comes from another node is only known later.
+
+        Takes the first alone: the host repeats what is said here for every input that is taken. Of the others newer
+        hosts see to it that they are in the list, and `execute` looks before it draws.
+        """
+        return prefix_1 is None or prefix_1 == NO_PREFIX or fault_of(prefix_1) or True
 
     @classmethod
     def fingerprint_inputs(
-        cls, prefix_1: str | None = None, prefix_2: str | None = None, prefix_3: str | None = None, **_: object
+        cls, prefix_1: Any = NO_PREFIX, prefix_2: Any = NO_PREFIX, prefix_3: Any = NO_PREFIX, **_: object
     ) -> str:
         """Runs the node anew when a file of that name holds something else."""
         return " ".join(content_hash(name) for name in (prefix_1, prefix_2, prefix_3) if name != NO_PREFIX)
 
     @classmethod
+    @checked(*(f"prefix_{place}" for place in PLACES))
     def execute(
         cls,
         model: Any,
@@ -336,8 +339,8 @@ def _chosen(inputs: Mapping[str, Any]) -> Iterator[tuple[str, Prefix]]:
         if learned is not None:
             yield _free(learned.record.name or f"learned {place}", taken), learned
     for place in PLACES:
-        name = inputs.get(f"prefix_{place}") or NO_PREFIX
-        if name != NO_PREFIX:
+        name = inputs.get(f"prefix_{place}")
+        if name is not None and name != NO_PREFIX:
             path = find_file(name)
             yield _free(path.stem, taken), load_prefix(path)
 
@@ -364,8 +367,18 @@ def _gallery(recognizer: Recognizer, references: Tensor, people: tuple[Identity,
 
 
 def _new_folder(filename_prefix: str) -> Path:
-    """A folder that is not there yet, numbered as the host numbers pictures."""
-    below, name, number, *_ = folder_paths.get_save_image_path(filename_prefix, folder_paths.get_output_directory())
+    """A folder that is not there yet, numbered as the host numbers pictures.
+
+    Raises:
+        MeasurementError: it would lie elsewhere, or cannot be made.
+    """
+    try:
+        below, name, number, *_ = folder_paths.get_save_image_path(filename_prefix, folder_paths.get_output_directory())
+    except Exception as error:  # The host raises whatever its paths raise, and words for its console.
+        raise MeasurementError(
+            f"Results can only be saved below the output folder, not as {quoted(filename_prefix)}: choose another"
+            " filename_prefix."
+        ) from error
     return Path(below) / f"{name}_{number:05}_"
 
 

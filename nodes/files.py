@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import torch
 from comfy_api.v0_0_2 import io
@@ -31,6 +32,7 @@ from .folder import (
     save_folder,
 )
 from .guards import Guarding
+from .inputs import checked
 from .notices import tell
 from .sockets import PrefixSocket
 
@@ -63,16 +65,17 @@ class LoadAnonymizationPrefix(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file: str | None = None) -> bool | str:
+    def validate_inputs(cls, file: Any = None) -> bool | str:
         """Refuses a missing file before anything runs; a name that comes from another node is only known later."""
         return file is None or fault_of(file) or True
 
     @classmethod
-    def fingerprint_inputs(cls, file: str | None = None) -> str:
+    def fingerprint_inputs(cls, file: Any = None) -> str:
         """Runs the node anew when the file of that name holds something else; see `folder.content_hash`."""
         return content_hash(file)
 
     @classmethod
+    @checked("file")
     def execute(cls, file: str) -> io.NodeOutput:
         return io.NodeOutput(load_prefix(find_file(file)))
 
@@ -108,6 +111,18 @@ class SaveAnonymizationPrefix(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, name: Any = None) -> bool | str:
+        """Refuses a name that no file can have before anything runs; one that comes by a wire is only known later."""
+        if name is None:
+            return True
+        try:
+            file_path(str(name))
+        except PrefixNameError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    @checked()
     def execute(cls, prefix: Prefix, name: str, format: str) -> io.NodeOutput:
         if format == TEXTUAL_INVERSION:
             if Guarding.enforcement is not None:

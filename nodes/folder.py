@@ -4,32 +4,41 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import folder_paths
 
-from ..prefix import PrefixFileError, library, read_whole
+from ..prefix import PrefixFileError, PrefixNameError, library, read_whole
+from .inputs import quoted
 
 
 def prefix_files() -> list[str]:
     """Prefix files in `models/anonymization_prefixes`, sub folders included, as the artist sees them.
 
     The folders are looked through each time: the host's own list of them lives on when a folder is taken away, and then
-    fails. Hidden files are left out, folders that are links are not entered.
+    fails. Hidden files are left out, folders that are links are not entered, and so are names that older frontends
+    would take for markup in their menus: no file that can be used has one.
     """
-    return library.names(prefix_folders())
+    return [name for name in library.names(prefix_folders()) if "<" not in name]
 
 
 def file_choices() -> list[str]:
     """Options for a file list: the prefix files, or one that says there are none."""
-    return library.choices(prefix_folders())
+    return prefix_files() or [library.NONE_YET]
 
 
-def find_file(name: str | None) -> Path:
+def find_file(name: Any) -> Path:
     """Where the chosen prefix file lies, links resolved.
 
+    Args:
+        name: whatever a workflow gives.
+
     Raises:
-        PrefixFileError: nothing was chosen, there is no such file, or its name or a link leads out of the folder.
+        PrefixFileError: nothing was chosen, there is no such file, its name or a link leads out of the folder, or what
+            was given is no name.
     """
+    if name is not None and not isinstance(name, str):
+        raise PrefixNameError(f"A prefix is chosen by the name of its file, not by {quoted(name)}: choose it anew.")
     return library.chosen(prefix_folders(), name)
 
 
@@ -64,7 +73,7 @@ def work_folder(kind: str) -> Path:
     return Path(folder_paths.get_user_directory()) / "__anonymize_faces" / kind
 
 
-def fault_of(name: str | None) -> str | None:
+def fault_of(name: Any) -> str | None:
     """Why the chosen prefix file cannot be found, in words for the artist; None if it can."""
     try:
         find_file(name)
@@ -73,7 +82,7 @@ def fault_of(name: str | None) -> str | None:
     return None
 
 
-def content_hash(name: str | None) -> str:
+def content_hash(name: Any) -> str:
     """Changes when the file of that name holds something else, so that the host does not reuse an old result.
 
     A name that comes by a wire is not told before the node runs (None): then whatever changes in the folders counts.

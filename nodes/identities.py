@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from comfy_api.v0_0_2 import io
 
 from ..prefix.errors import IdentityError
 from ..trainer.identities import EXAMPLE, parse_identities
+from .inputs import checked
 from .sockets import IdentitiesSocket
 
 
@@ -38,9 +41,9 @@ class IdentityList(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, text: str | None = None) -> bool | str:
+    def validate_inputs(cls, text: Any = None) -> bool | str:
         """Refuses a list that cannot be read before anything runs; one that comes from a node is only known later."""
-        if text is None:
+        if not isinstance(text, str):
             return True
         try:
             parse_identities(text)
@@ -49,6 +52,7 @@ class IdentityList(io.ComfyNode):
         return True
 
     @classmethod
+    @checked()
     def execute(cls, text: str) -> io.NodeOutput:
         """Reads the list."""
         return io.NodeOutput(parse_identities(text))

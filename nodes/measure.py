@@ -7,6 +7,7 @@ import comfy.utils
 from comfy_api.v0_0_2 import io, ui
 from torch import Tensor
 
+from .inputs import checked
 from .notices import tell
 from .recognizers import CHOICES, hosted_recognizer
 
@@ -62,6 +63,7 @@ class MeasureAnonymization(io.ComfyNode):
         )
 
     @classmethod
+    @checked()
     def execute(
         cls, plain: Tensor, anonymized: Tensor, recognizer: str, reference: Tensor | None = None
     ) -> io.NodeOutput:

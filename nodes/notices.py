@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import io, ui
 
+from ..prefix import as_markup
+
 
 def tell(node: type[io.ComfyNode], text: str) -> ui.PreviewText:
     """Shows a text on a running node and returns it as the node's `ui`, for those who read the history.
 
     The browser keeps what a node said last until it says something else, so a node that tells something at one run
-    should at the next.
+    should at the next. The text may hold anything that a file or a workflow brings: the browser, which takes what it
+    is sent for markup, shows it as it is.
 
     Args:
         node: the class that executes, with `io.Hidden.unique_id` in its schema.
@@ -17,5 +20,5 @@ def tell(node: type[io.ComfyNode], text: str) -> ui.PreviewText:
     """
     from server import PromptServer  # What runs nodes without a server need not have it.
 
-    PromptServer.instance.send_progress_text(text, node.hidden.unique_id)
+    PromptServer.instance.send_progress_text(as_markup(text), node.hidden.unique_id)
     return ui.PreviewText(text)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MAX_JSON_BYTES = 2**16
 MAX_QUERY_CHARACTERS = 1000
 
+HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+"""Of every answer: nobody between here and the browser keeps it, and it is nothing but what it is called."""
+
 JSON = "application/json"
 OCTETS = "application/octet-stream"
 _STATUSES: tuple[tuple[type[AnonymizationError], int], ...] = (
@@ -56,10 +59,10 @@ def answering(handler: Handler, besides: Mapping[str, Any] = MappingProxyType({}
 
 
 def json_answer(answer: dict[str, Any], status: int = 200) -> web.Response:
-    """An answer of JSON, which nobody between here and the browser keeps."""
+    """An answer of JSON."""
     from aiohttp import web
 
-    return web.json_response(answer, status=status, headers={"Cache-Control": "no-store"})
+    return web.json_response(answer, status=status, headers=HEADERS)
 
 
 def query_of(request: web.Request, key: str, needed: bool = True) -> str:

@@ -17,7 +17,7 @@ from ..prefix import library
 from ..prefix.enforced_setting import Enforcement
 from ..prefix.provenance import family_title
 from ..prefix.storage import MAX_FILE_BYTES
-from .requests import OCTETS, Refusal, answering, bytes_of, json_answer, query_of, table_of, text_of
+from .requests import HEADERS, OCTETS, Refusal, answering, bytes_of, json_answer, query_of, table_of, text_of
 from .running import RUNNING
 from .training_routes import register_training_routes
 
@@ -75,11 +75,7 @@ async def _export(request: web.Request) -> web.Response:
     name = query_of(request, "name")
     data = await asyncio.to_thread(library.content, _folders(), name)
     file_name = quote(name.replace("\\", "/").rsplit("/", 1)[-1], safe="")
-    headers = {
-        "Content-Disposition": f"attachment; filename*=UTF-8''{file_name}",
-        "X-Content-Type-Options": "nosniff",
-        "Cache-Control": "no-store",
-    }
+    headers = {**HEADERS, "Content-Disposition": f"attachment; filename*=UTF-8''{file_name}"}
     return web.Response(body=data, content_type=OCTETS, headers=headers)
 
 

@@ -15,6 +15,7 @@ from ..trainer.engine_options import AS_THE_HOST, AS_USUAL, CHECKPOINTING, PRECI
 from ..trainer.settings import TrainingSettings
 from ..trainer.telemetry import Picture
 from .folder import work_folder
+from .inputs import checked
 from .live import followed
 from .running import RUNNING
 from .sockets import IdentitiesSocket, PrefixSocket
@@ -237,6 +238,7 @@ class TrainAnonymizationPrefix(io.ComfyNode):
         )
 
     @classmethod
+    @checked()
     def execute(
         cls,
         model: Any,

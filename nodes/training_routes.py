@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from .feed import Feed
 from .live import TELEMETRY
-from .requests import Refusal, answering, json_answer, table_of
+from .requests import HEADERS, Refusal, answering, json_answer, table_of
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -53,7 +53,7 @@ def register_training_routes(server: Any) -> None:
         newest = TELEMETRY.newest_picture
         if newest is None:
             raise Refusal(404, "Nobody has been drawn yet.")
-        return web.Response(body=newest.jpeg, content_type="image/jpeg", headers={"Cache-Control": "no-store"})
+        return web.Response(body=newest.jpeg, content_type="image/jpeg", headers=HEADERS)
 
     @server.routes.post(f"{PATH}/watch")
     @answering

@@ -21,6 +21,7 @@ from .fingerprint import fingerprint
 from .injection import Frame, carries, eject, frame_of, inject, inject_text, require_fit, without_word_ids, words
 from .layers import allowed_layers, layers_note, require_layers
 from .looked_at import looked_at
+from .markup import as_markup
 from .naming import file_path, path_inside
 from .provenance import checkpoint_note, require_family
 from .scored import scores_hold, with_scores
@@ -51,6 +52,7 @@ __all__ = [
     "TrainingError",
     "WeightsError",
     "allowed_layers",
+    "as_markup",
     "blend",
     "carries",
     "checkpoint_note",

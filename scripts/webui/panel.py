@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ...prefix import AnonymizationError
+from ...prefix import AnonymizationError, as_markup
 from ...prefix.enforced_setting import Enforcement
 from . import infotext
 from .folder import prefix_choices
@@ -84,6 +84,8 @@ def _confirm_prefixes(p: Any, values: list[str]) -> None:
 
 
 def _enforced_words(enforcement: Enforcement) -> str:
-    return enforcement.fault or (
-        f"This server anonymizes every prompt with '{enforcement.name.strip()}', whatever is chosen here."
+    """For a field that takes markup."""
+    return as_markup(
+        enforcement.fault
+        or f"This server anonymizes every prompt with '{enforcement.name.strip()}', whatever is chosen here."
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from anonymize_faces.tests.browser.workbench import Workbench
+from anonymize_faces.tests.browser.workbench import Workbench, load
+from anonymize_faces.tools.layout import ROOT
 
 TITLES = {
     "AnonymizeFaces": "Anonymize Faces",
@@ -18,3 +19,14 @@ def test_a_node_is_found_by_search_and_added(either_workbench: Workbench, kind: 
     either_workbench.page.wait_for_function("() => window.app.graph.nodes.length === 1")
     (node,) = either_workbench.nodes(kind)
     assert node["inputs"][0]["name"] in ("clip", "model")
+
+
+def test_a_workflow_that_was_saved_long_ago_has_its_values_where_they_belong(workbench: Workbench) -> None:
+    workbench.open(load(ROOT / "example_workflows" / "Protect a workflow.json"))
+    values = """() => Object.fromEntries(window.app.graph.nodes.find((node) => node.type === "AnonymizeFaces")
+        .widgets.map((widget) => [widget.name, widget.value]))"""
+    found = workbench.page.evaluate(values)
+    assert (found["prefix"], found["strength"]) == ("demo people.safetensors", 1.0)
+    prompt = workbench.page.evaluate("async () => (await window.app.graphToPrompt()).output")
+    (inputs,) = (node["inputs"] for node in prompt.values() if node["class_type"] == "AnonymizeFaces")
+    assert (inputs["prefix"], inputs["strength"]) == ("demo people.safetensors", 1.0) and len(inputs["clip"]) == 2

@@ -176,3 +176,189 @@ def test_a_node_that_was_bypassed_is_woken(workbench: Workbench) -> None:
     workbench.execute(PROTECT)
     assert encoders(workbench) == ["AnonymizeFaces"] * 2
     assert len(workbench.nodes("AnonymizeFaces")) == 1
+
+
+BUILD = """([nodes, wires]) => {
+    const { graph } = window.app;
+    const made = Object.fromEntries(Object.entries(nodes).map(([name, type], index) => {
+        const node = window.LiteGraph.createNode(type);
+        node.pos = [index * 320, 0];
+        node.title = name;
+        graph.add(node);
+        return [name, node];
+    }));
+    for (const [from, slot, to, input] of wires) {
+        made[from].connect(slot, made[to], made[to].inputs.findIndex((found) => found.name === input));
+    }
+}"""
+SWITCH = """() => {
+    if ("test/switch" in window.LiteGraph.registered_node_types) return;
+    class Switch extends window.LiteGraph.LGraphNode {
+        constructor() {
+            super("switch");
+            this.addInput("one", "*");
+            this.addInput("two", "*");
+            this.addInput("which", "INT");
+            this.addOutput("out", "*");
+        }
+    }
+    window.LiteGraph.registerNodeType("test/switch", Switch);
+}"""
+"""What other packs call a switch: it takes anything, and hands on one of two."""
+
+ENCODE, PROTECTOR, LOAD = "CLIPTextEncode", "AnonymizeFaces", "LoadDemoModel"
+ALREADY = "This workflow is protected already."
+
+
+def build(workbench: Workbench, nodes: dict[str, str], *wires: tuple[str, int, str, str]) -> None:
+    """Puts nodes, by names for this test and types, on the canvas, and connects outputs, by slot, to named inputs."""
+    workbench.page.evaluate(BUILD, [nodes, [list(wire) for wire in wires]])
+
+
+def feeds(workbench: Workbench, name: str, slot: str = "clip") -> str:
+    """The title of the node that is connected to an input."""
+    return workbench.page.evaluate(
+        """([name, slot]) => {
+            const node = window.app.graph.nodes.find((found) => found.title === name);
+            return node.getInputNode(node.inputs.findIndex((found) => found.name === slot))?.title ?? "";
+        }""",
+        [name, slot],
+    )
+
+
+def protect(workbench: Workbench, *told: str) -> None:
+    """Protects, and waits until all of that is said, and nothing of being protected already unless it is among it."""
+    workbench.page.evaluate("() => window.app.extensionManager.toast.removeAll()")
+    workbench.page.wait_for_function("() => !document.querySelector('.p-toast-message')")  # They fade.
+    workbench.execute(PROTECT)
+    toasts = workbench.page.locator(".p-toast-message")
+    for text in told:
+        toasts.filter(has_text=text).first.wait_for()
+    if ALREADY not in told:
+        assert toasts.filter(has_text=ALREADY).count() == 0
+
+
+def protectors(workbench: Workbench) -> int:
+    return len(workbench.nodes(PROTECTOR))
+
+
+@pytest.mark.parametrize("first", ["protected", "plain"])
+@pytest.mark.parametrize("kind", ["CLIPMergeSimple", "test/switch"])
+def test_of_a_switch_each_way_is_protected(workbench: Workbench, kind: str, first: str) -> None:
+    workbench.page.evaluate(SWITCH)
+    one, two = ("one", "two") if kind == "test/switch" else ("clip1", "clip2")
+    ours, theirs = (one, two) if first == "protected" else (two, one)
+    build(
+        workbench,
+        {"load": LOAD, "mine": PROTECTOR, "other": LOAD, "switch": kind, "encode": ENCODE},
+        ("load", 1, "mine", "clip"), ("mine", 0, "switch", ours), ("other", 1, "switch", theirs),
+        ("switch", 0, "encode", "clip"),
+    )  # fmt: skip
+    protect(workbench, "Text encoders protected: 1")
+    assert protectors(workbench) == 2
+    assert feeds(workbench, "switch", ours) == "mine" and feeds(workbench, "switch", theirs) == "Anonymize Faces"
+    assert feeds(workbench, "encode") == "switch"
+    protect(workbench, ALREADY)
+    assert protectors(workbench) == 2
+
+
+def test_a_prompt_behind_reroutes_and_a_bypassed_lora_is_protected_once(workbench: Workbench) -> None:
+    build(
+        workbench,
+        {"load": LOAD, "mine": PROTECTOR, "r1": "Reroute", "lora": "LoraLoader", "r2": "Reroute", "encode": ENCODE},
+        ("load", 1, "mine", "clip"), ("lora", 1, "r2", ""), ("r2", 0, "encode", "clip"),
+    )  # fmt: skip
+    workbench.page.evaluate(
+        """() => {
+            const named = (name) => window.app.graph.nodes.find((found) => found.title === name);
+            named("mine").connect(0, named("r1"), 0);
+            named("r1").connect(0, named("lora"), 1);
+            named("lora").mode = 4;
+        }"""
+    )
+    protect(workbench, ALREADY)
+    assert protectors(workbench) == 1
+
+
+def test_a_protection_of_strength_0_is_none(workbench: Workbench) -> None:
+    build(
+        workbench,
+        {"load": LOAD, "mine": PROTECTOR, "encode": ENCODE},
+        ("load", 1, "mine", "clip"),
+        ("mine", 0, "encode", "clip"),
+    )
+    workbench.page.evaluate(
+        """() => {
+            const node = window.app.graph.nodes.find((found) => found.title === "mine");
+            node.widgets.find((widget) => widget.name === "strength").value = 0;
+        }"""
+    )
+    protect(workbench, "Text encoders protected: 1")
+    assert protectors(workbench) == 1
+    strength = (
+        "() => window.app.graph.nodes.find((n) => n.title === 'mine').widgets.find((w) => w.name === 'strength').value"
+    )
+    assert workbench.page.evaluate(strength) == 1
+
+
+def test_what_cannot_be_seen_is_told_by_name_as_it_is_written(workbench: Workbench) -> None:
+    build(
+        workbench,
+        {"load": LOAD, "mine": PROTECTOR, "encode": ENCODE, "<b>alone</b>": ENCODE},
+        ("load", 1, "mine", "clip"), ("mine", 0, "encode", "clip"),
+    )  # fmt: skip
+    protect(workbench, "Not protected for sure: <b>alone</b> (", "It cannot be seen where they get their text encoder")
+
+
+def test_nodes_that_read_text_past_every_text_encoder_are_named(workbench: Workbench) -> None:
+    page, route = workbench.page, "**/anonymize_faces/own_encoders"
+    build(
+        workbench,
+        {"load": LOAD, "mine": PROTECTOR, "encode": ENCODE, "full loader": "LoadImage", "far away": "EmptyImage"},
+        ("load", 1, "mine", "clip"), ("mine", 0, "encode", "clip"),
+    )  # fmt: skip
+    page.route(route, lambda call: call.fulfill(json={"own_encoders": {"LoadImage": []}, "services": ["EmptyImage"]}))
+    protect(workbench, "Not protected: full loader (", "an encoder of their own", "Not protected: far away (")
+    page.unroute(route)
+    protect(workbench, ALREADY)
+    page.route(route, lambda call: call.abort())
+    protect(workbench, "could not be asked", "The server does not answer.")
+    page.unroute(route)
+    workbench.complaints.clear()  # Of the answer that was kept away.
+
+
+def test_what_a_subgraph_protects_inside_is_left_and_its_removal_leaves_no_loose_wire(workbench: Workbench) -> None:
+    build(
+        workbench,
+        {"load": LOAD, "mine": PROTECTOR, "encode": ENCODE},
+        ("load", 1, "mine", "clip"),
+        ("mine", 0, "encode", "clip"),
+    )
+    workbench.page.evaluate(
+        """() => {
+            const { graph } = window.app;
+            graph.convertToSubgraph(new Set(graph.nodes.filter((node) => node.title !== "load")));
+        }"""
+    )
+    protect(workbench, ALREADY)
+    assert protectors(workbench) == 0
+    workbench.execute(UNPROTECT)
+    inside = """() => [...window.app.graph.subgraphs.values()].flatMap((graph) =>
+        graph.nodes.map((node) => `${node.type} ${node.inputs[0].link !== null}`))"""
+    assert workbench.page.evaluate(inside) == [f"{ENCODE} true"]
+    protect(workbench, "Text encoders protected: 1")
+
+
+def test_a_subgraph_that_is_used_twice_is_protected_at_both_places(workbench: Workbench) -> None:
+    build(workbench, {"load": LOAD, "other": LOAD, "encode": ENCODE}, ("load", 1, "encode", "clip"))
+    workbench.page.evaluate(
+        """() => {
+            const { graph } = window.app;
+            const { node } = graph.convertToSubgraph(new Set(graph.nodes.filter((found) => found.title === "encode")));
+            const second = window.LiteGraph.createNode(node.type);
+            graph.add(second);
+            graph.nodes.find((found) => found.title === "other").connect(1, second, 0);
+        }"""
+    )
+    protect(workbench, "Text encoders protected: 2")
+    protect(workbench, ALREADY)

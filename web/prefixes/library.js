@@ -1,6 +1,8 @@
 // Without this module the list of prefixes and the nodes that use them would not agree on what there is.
 
-import { api, app, ask } from "../shared/host.js";
+import { api, app } from "../shared/host.js";
+import { answerTo, ask } from "../shared/server.js";
+import { t } from "../shared/text.js";
 
 /**
  * A prefix file as docs/routes.md describes it.
@@ -71,20 +73,25 @@ class Library extends EventTarget {
    * @returns {Promise<PrefixEntry>}
    */
   async take(file) {
-    const response = await api.fetchApi(`/anonymize_faces/prefixes/import?${new URLSearchParams({ name: file.name })}`, {
-      method: "POST",
-      headers: { "Content-Type": "application/octet-stream" },
-      body: file,
+    // A folder, or a file that is gone, would look like a server that is not there.
+    const body = await file.arrayBuffer().catch((error) => {
+      throw new Error(t("library.unreadable", { name: file.name }), { cause: error });
     });
-    const answer = await response.json().catch(() => ({}));
-    if (!response.ok) throw new Error(answer.error ?? response.statusText);
+    const answer = await answerTo(
+      api.fetchApi(`/anonymize_faces/prefixes/import?${new URLSearchParams({ name: file.name })}`, {
+        method: "POST",
+        headers: { "Content-Type": "application/octet-stream" },
+        body,
+      }),
+    );
     await this.#changed();
     return answer;
   }
 
   async #changed() {
     this.dispatchEvent(new Event("change"));
-    await app.refreshComboInNodes();
+    // The change is made; that the server has gone since then is told by the host itself.
+    await app.refreshComboInNodes().catch(() => {});
   }
 }
 

@@ -23,24 +23,6 @@ export const app = hostApp;
 export const api = hostApi;
 
 /**
- * Sends JSON to one of our routes and reads JSON.
- * @param {string} path below /anonymize_faces/
- * @param {unknown} [body] posts it; without one the route is read
- * @returns {Promise<any>}
- * @throws {Error} with what the server says
- */
-export async function ask(path, body) {
-  const options =
-    body === undefined
-      ? { cache: /** @type {RequestCache} */ ("no-store") }
-      : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
-  const response = await api.fetchApi(`/anonymize_faces/${path}`, options);
-  const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(answer.error ?? `${response.status} ${response.statusText}`);
-  return answer;
-}
-
-/**
  * Says something in the host's own way.
  * @param {"success" | "info" | "warn" | "error"} severity
  * @param {string} summary

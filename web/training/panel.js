@@ -1,7 +1,8 @@
 // Without this module a run would be a bar on a node: what it is at, how far, how well, and two ways to end it.
 
 import { element, island } from "../shared/dom.js";
-import { api, ask } from "../shared/host.js";
+import { api } from "../shared/host.js";
+import { ask } from "../shared/server.js";
 import { duration, percent, t } from "../shared/text.js";
 import { CURVE_STYLES, drawCurve, makeCurve } from "./curve.js";
 import { goesOn } from "./store.js";
@@ -184,6 +185,8 @@ export class TrainingPanel {
     this.#cancel.disabled = true;
     try {
       await api.interrupt(this.#run?.prompt_id ?? null);
+    } catch {
+      this.show(this.#run && { ...this.#run, message: t("server.away") });
     } finally {
       this.#cancel.disabled = false;
     }

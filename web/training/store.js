@@ -1,6 +1,7 @@
 // Without this module every panel would ask the server for itself, and go on asking when nobody looks.
 
-import { api, ask } from "../shared/host.js";
+import { api } from "../shared/host.js";
+import { ask } from "../shared/server.js";
 
 /**
  * @typedef {object} Curve

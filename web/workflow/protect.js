@@ -1,37 +1,36 @@
-// Without this module protecting a workflow would be a matter of dragging a node to every prompt, and forgetting one.
+// Puts Anonymize Faces wherever a text encoder reaches a prompt, takes it out again, and tells what it cannot protect.
 
 import { app, toast } from "../shared/host.js";
 import { t } from "../shared/text.js";
-import { connected, isProtected, isReroute, PROTECTOR } from "./clip_source.js";
+import { ACTIVE, above, clipInputs, graphs, isReroute, protection, PROTECTOR, strengthOf, waysInto } from "./clip_source.js";
 import { makeRoom, placeAfter, takeRoomBack } from "./layout.js";
+import { readersOfText } from "./own_encoders.js";
 
 /** @typedef {import("../shared/host.js").LGraph} LGraph */
 /** @typedef {import("../shared/host.js").LGraphNode} LGraphNode */
 
 /** Take a text encoder as it comes from the checkpoint, and encode no prompt of the artist's. */
 const WANT_IT_PLAIN = ["TrainAnonymizationPrefix", "CLIPSave", "CheckpointSave", "SaveCheckpoint"];
-const ACTIVE = 0;
 
-/** Puts Anonymize Faces after every text encoder that reaches a prompt, as one step to undo. */
-export function protectWorkflow() {
-  let added = 0;
-  let woken = 0;
+/** Sockets that need no wire look so. */
+const OPTIONAL_SHAPE = 7;
+
+/** Puts Anonymize Faces after every text encoder that reaches a prompt, as one step to undo, and tells what that misses. */
+export async function protectWorkflow() {
+  let changed = 0;
   asOneStep(() => {
-    for (const graph of graphs()) {
-      for (const node of graph.nodes.filter(sleeps)) {
-        node.mode = ACTIVE;
-        woken += 1;
-      }
-      for (const outlet of outlets(graph)) {
-        insert(graph, outlet);
-        added += 1;
-      }
+    for (const node of all().filter((found) => found.type === PROTECTOR)) changed += Number(wake(node));
+    for (const outlet of outlets()) {
+      insert(outlet);
+      changed += 1;
     }
   });
-  if (added + woken === 0) {
-    const known = graphs().some((graph) => graph.nodes.some((node) => node.type === PROTECTOR));
-    toast("info", t(known ? "protect.already" : "protect.nothing"));
-  } else toast("success", t("protect.done", { count: added + woken }), t("protect.check"));
+  const missed = await missing();
+  if (changed) toast("success", t("protect.done", { count: changed }), t("protect.check"));
+  for (const [summary, detail] of missed) toast("warn", summary, detail);
+  if (changed || missed.length) return;
+  const known = all().some((node) => node.type === PROTECTOR);
+  toast("info", t(known ? "protect.already" : "protect.nothing"));
 }
 
 /** Takes every Anonymize Faces out again and connects what it was between, as one step to undo. */
@@ -48,12 +47,6 @@ export function unprotectWorkflow() {
   toast(removed ? "warn" : "info", t(removed ? "protect.undone" : "protect.none", { count: removed }));
 }
 
-/** @returns {LGraph[]} the workflow and its subgraphs */
-function graphs() {
-  const root = app.rootGraph ?? app.graph;
-  return [root, .../** @type {any} */ (root).subgraphs.values()];
-}
-
 /** @param {() => void} change */
 function asOneStep(change) {
   app.canvas.emitBeforeChange();
@@ -65,37 +58,111 @@ function asOneStep(change) {
   }
 }
 
-/** @param {LGraphNode} node */
-function sleeps(node) {
-  return node.type === PROTECTOR && node.mode !== ACTIVE;
+/** @returns {LGraphNode[]} of the workflow and its subgraphs */
+function all() {
+  return graphs().flatMap((graph) => graph.nodes);
 }
 
 /**
- * An output that hands a plain text encoder to prompts.
+ * Lets an Anonymize Faces protect that is bypassed, muted or of strength 0.
+ * @param {LGraphNode} node
+ * @returns {boolean} whether it had to
+ */
+function wake(node) {
+  if (protection(node) !== "plain") return false;
+  node.mode = ACTIVE;
+  const strength = strengthOf(node);
+  if (strength && !(Number(strength.value) > 0)) {
+    strength.value = 1;
+    strength.callback?.(1, app.canvas, node);
+  }
+  return true;
+}
+
+/**
+ * What stays unprotected, or may: a headline and a remedy for each kind of it.
+ * @returns {Promise<[summary: string, detail: string][]>}
+ */
+async function missing() {
+  /** @type {[string, string][]} */
+  const told = [];
+  const unseen = readers().filter(({ node, slot }) => node.mode === ACTIVE && waysInto(node, slot).has("unseen"));
+  if (unseen.length) told.push([t("protect.unseen", { nodes: titles(unseen.map(({ node }) => node)) }), t("protect.unseenRemedy")]);
+  try {
+    const { own, services } = await readersOfText(all().filter((node) => node.mode === ACTIVE));
+    if (own.length) told.push([t("protect.own", { nodes: titles(own) }), t("protect.ownRemedy")]);
+    if (services.length) told.push([t("protect.services", { nodes: titles(services) }), t("protect.servicesRemedy")]);
+  } catch (error) {
+    told.push([t("protect.unasked"), /** @type {Error} */ (error).message]);
+  }
+  return told;
+}
+
+/** @param {LGraphNode[]} nodes */
+function titles(nodes) {
+  return [...new Set(nodes.map((node) => `${node.title || node.type} (${node.id})`))].join(", ");
+}
+
+/**
+ * An output that hands a plain text encoder on.
  * @typedef {object} Outlet
  * @property {LGraphNode} node
  * @property {number} slot
- * @property {{ node: LGraphNode, slot: number }[]} prompts
+ * @property {Reader[]} readers
  */
 
 /**
- * @param {LGraph} graph
- * @returns {Outlet[]}
+ * An input.
+ * @typedef {object} Reader
+ * @property {LGraphNode} node
+ * @property {number} slot
  */
-function outlets(graph) {
+
+/** @returns {Reader[]} the inputs through which prompts are encoded; such as need no text encoder only if they have one */
+function readers() {
+  return all()
+    .filter(encodesPrompts)
+    .flatMap((node) =>
+      node.inputs.flatMap((input, slot) => {
+        const needed = input.type === "CLIP" && input.shape !== OPTIONAL_SHAPE;
+        return needed || (input.type === "CLIP" && above(node, slot)) ? [{ node, slot }] : [];
+      }),
+    );
+}
+
+/** @returns {Outlet[]} all that has to be protected */
+function outlets() {
   /** @type {Map<string, Outlet>} */
   const found = new Map();
-  for (const node of graph.nodes.filter(encodesPrompts)) {
-    for (const [slot, input] of node.inputs.entries()) {
-      const source = input.type === "CLIP" ? connected(node, slot) : null;
-      if (source === null || isProtected(source.node)) continue;
-      const key = `${source.node.id}:${source.slot}`;
-      const outlet = found.get(key) ?? { ...source, prompts: [] };
-      outlet.prompts.push({ node, slot });
-      found.set(key, outlet);
-    }
-  }
+  for (const reader of readers()) findOutlets(reader, found, new Set());
   return [...found.values()];
+}
+
+/**
+ * Goes up from an input to where all that comes is plain; where only some of it is, to the ways that are.
+ * @param {Reader} reader
+ * @param {Map<string, Outlet>} found
+ * @param {Set<string>} passed
+ */
+function findOutlets(reader, found, passed) {
+  const source = above(reader.node, reader.slot);
+  const ways = waysInto(reader.node, reader.slot);
+  const here = `${reader.node.graph?.id} ${reader.node.id} ${reader.slot}`;
+  if (source === null || !ways.has("plain") || passed.has(here)) return;
+  passed.add(here);
+  if ("instances" in source) {
+    for (const node of source.instances) findOutlets({ node, slot: source.slot }, found, passed);
+    return;
+  }
+  const further = ways.size > 1 && source.node.mode === ACTIVE ? clipInputs(source.node) : [];
+  if (further.length && !source.node.isSubgraphNode?.()) {
+    for (const slot of further) findOutlets({ node: source.node, slot }, found, passed);
+    return;
+  }
+  const key = `${source.node.graph?.id} ${source.node.id} ${source.slot}`;
+  const outlet = found.get(key) ?? { ...source, readers: [] };
+  if (!outlet.readers.some(({ node, slot }) => node === reader.node && slot === reader.slot)) outlet.readers.push(reader);
+  found.set(key, outlet);
 }
 
 /**
@@ -104,24 +171,22 @@ function outlets(graph) {
  * @param {LGraphNode} node
  */
 function encodesPrompts(node) {
-  if (node.type === PROTECTOR || WANT_IT_PLAIN.includes(node.type) || isReroute(node)) return false;
+  if (node.type === PROTECTOR || WANT_IT_PLAIN.includes(node.type) || isReroute(node) || node.isSubgraphNode?.()) return false;
   if (!node.inputs?.some((input) => input.type === "CLIP")) return false;
   const types = node.outputs?.map((output) => output.type) ?? [];
-  return Boolean(node.isSubgraphNode?.()) || types.includes("CONDITIONING") || !types.includes("CLIP");
+  return types.includes("CONDITIONING") || !types.includes("CLIP");
 }
 
-/**
- * @param {LGraph} graph
- * @param {Outlet} outlet
- */
-function insert(graph, outlet) {
+/** @param {Outlet} outlet */
+function insert(outlet) {
   const node = window.LiteGraph.createNode(PROTECTOR);
-  if (!node) throw new Error(`There is no node ${PROTECTOR}.`);
+  const { graph } = outlet.node;
+  if (!node || !graph) throw new Error(`There is no node ${PROTECTOR}.`);
   placeAfter(node, outlet.node, outlet.slot);
   graph.add(node);
   node.properties.anonymizeFacesRoom = makeRoom(graph, node, outlet.node);
   outlet.node.connect(outlet.slot, node, 0);
-  for (const prompt of outlet.prompts) node.connect(0, prompt.node, prompt.slot);
+  for (const reader of outlet.readers) node.connect(0, reader.node, reader.slot);
 }
 
 /**
@@ -129,14 +194,28 @@ function insert(graph, outlet) {
  * @param {LGraphNode} node
  */
 function remove(graph, node) {
-  const source = connected(node, 0);
+  const source = above(node, 0);
   for (const id of [...(node.outputs[0].links ?? [])]) {
     const link = graph.getLink(id);
-    const target = link && graph.getNodeById(link.target_id);
-    if (target && source) source.node.connect(source.slot, target, link.target_slot);
+    if (link && source) reconnect(graph, source, link);
   }
   const room = Number(node.properties.anonymizeFacesRoom ?? 0);
   const left = node.pos[0];
   graph.remove(node);
   takeRoomBack(graph, left, room);
+}
+
+/**
+ * Connects what a node was connected to with what a wire of it led to; either may be an end of the subgraph.
+ * @param {any} graph
+ * @param {NonNullable<ReturnType<typeof above>>} source
+ * @param {{ target_id: any, target_slot: number }} link
+ */
+function reconnect(graph, source, link) {
+  const target = graph.getNodeById(link.target_id);
+  const end = target?.inputs[link.target_slot];
+  if ("instances" in source) {
+    if (end) graph.inputs[source.slot].connect(end, target);
+  } else if (end) source.node.connect(source.slot, target, link.target_slot);
+  else graph.outputs[link.target_slot].connect(source.node.outputs[source.slot], source.node);
 }
