@@ -89,6 +89,9 @@ class PrefixRecord:
         for name, table in tables.items():
             object.__setattr__(self, name, MappingProxyType(table))
 
+    def __reduce__(self) -> Any:
+        return PrefixRecord.from_json, (self.to_json(),)
+
     def to_json(self) -> str:
         """The record as one line of JSON, keys in a fixed order."""
         fields = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
@@ -148,6 +151,9 @@ class Prefix:
                 for key in sorted(self.vectors)
             }
         object.__setattr__(self, "vectors", MappingProxyType(copies))
+
+    def __reduce__(self) -> Any:
+        return Prefix, (dict(self.vectors), self.record)
 
     @property
     def length(self) -> int:

@@ -13,6 +13,7 @@ from ..injection import inject_text
 from ..placing import STAND_IN, put_in
 from ..tokens import Chunk, Entry
 from .families import STREAM
+from .offloading import device_of
 
 
 class TextOutput(NamedTuple):
@@ -99,7 +100,7 @@ class Part:
 
     def read(self, chunks: Sequence[Chunk]) -> TextOutput:
         """What the encoder makes of chunks of one length; differentiable in the vectors among the tokens."""
-        device = self.table.weight.device
+        device = device_of(self.table)
         words = [[STAND_IN if isinstance(entry[0], Tensor) else int(entry[0]) for entry in chunk] for chunk in chunks]
         numbers = torch.tensor(words, device=device)
         places = [
