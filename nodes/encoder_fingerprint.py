@@ -6,6 +6,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from ..prefix import fingerprint
+from ..prefix.weights import weights_of
 
 _KNOWN: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
@@ -20,7 +21,7 @@ def encoder_fingerprint(clip: Any) -> str:
         # The host writes LoRAs into the weights for as long as they are loaded, and keeps what was there.
         kept = {name: backup.weight for name, backup in clip.patcher.backup.items()}
         try:
-            _KNOWN[model] = fingerprint(model.state_dict() | kept)
+            _KNOWN[model] = fingerprint(weights_of(model) | kept)
         except (RuntimeError, NotImplementedError, TypeError, ValueError):
             _KNOWN[model] = ""
     return _KNOWN[model]

@@ -12,8 +12,8 @@ from torch import Tensor
 from ..injection import inject_text
 from ..placing import STAND_IN, put_in
 from ..tokens import Chunk, Entry
+from ..weights import device_of
 from .families import STREAM
-from .offloading import device_of
 
 
 class TextOutput(NamedTuple):
@@ -80,6 +80,11 @@ class Part:
     def room(self) -> int:
         """Words that a chunk of a CLIP has room for."""
         return self.model.config.max_position_embeddings - 2
+
+    @torch.no_grad()
+    def rows(self, words: Sequence[int]) -> Tensor:
+        """What the table of words has for their numbers, `[n, d]` float32 on the CPU."""
+        return self.table(torch.tensor(words, dtype=torch.long, device=device_of(self.table))).float().cpu()
 
     def protected(self, text: str, vectors: Mapping[str, Tensor] | None) -> list[list[Entry]]:
         """`chunks`, with the prefix in each of them if there is one.

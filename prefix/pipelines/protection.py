@@ -78,6 +78,11 @@ def protect(prefix: Prefix, pipeline: Pipeline) -> Pipeline:
     return protected
 
 
+def is_protected(pipeline: Any) -> bool:
+    """Whether a pipeline carries a prefix, or parts of one that does."""
+    return hasattr(type(pipeline), MARK) or any(part is not plain_part(part) for part in vars(pipeline).values())
+
+
 def _holds(value: Any, wanted: Sequence[Any], depth: int = 5) -> bool:
     """Whether an object holds on to one of these modules, as samplers of k-diffusion do to the denoiser."""
     if any(value is one for one in wanted):
