@@ -18,6 +18,7 @@ from .families import ClipChunks, family_of, key_of
 from .file import SUFFIXES, TORCH_SUFFIXES, load_prefix, save_prefix
 from .fingerprint import fingerprint
 from .injection import Frame, carries, eject, frame_of, inject, inject_text, require_fit, words
+from .layers import allowed_layers, layers_note, require_layers
 from .naming import file_path, path_inside
 from .provenance import checkpoint_note, require_family
 from .scored import scores_hold, with_scores
@@ -46,6 +47,7 @@ __all__ = [
     "PrefixValueError",
     "TrainingError",
     "WeightsError",
+    "allowed_layers",
     "blend",
     "carries",
     "checkpoint_note",
@@ -58,12 +60,14 @@ __all__ = [
     "inject",
     "inject_text",
     "key_of",
+    "layers_note",
     "load_prefix",
     "path_inside",
     "put_whole",
     "read_whole",
     "require_family",
     "require_fit",
+    "require_layers",
     "require_strength",
     "save_prefix",
     "save_textual_inversion",

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -21,6 +21,9 @@ FORMAT_VERSION = 1
 
 MOST_VECTORS = 1024
 """More than any prompt has room for."""
+
+MOST_LAYERS = 1024
+"""More than any text encoder has."""
 
 Pipeline = TypeVar("Pipeline")
 
@@ -43,6 +46,8 @@ class PrefixRecord:
         date: ISO 8601, UTC.
         scores: measured figures by name.
         evaluation: what produced those of them that an evaluation measured, see `scored`; may be empty.
+        layers: `{encoder key: layers}` that the encoder was read at while the prefix was learned, -1 the last one, in
+            ascending order. An encoder that is not in it was read at its own usual layer. See `prefix.layers`.
         name: what its maker calls it; may be empty.
         notes: anything its maker wants to tell; may be empty.
         format_version: see `FORMAT_VERSION`.
@@ -62,6 +67,7 @@ class PrefixRecord:
     notes: str = ""
     format_version: int = FORMAT_VERSION
     evaluation: Mapping[str, Any] = field(default_factory=dict)
+    layers: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("family", "fingerprint", "date", "name", "notes"):
@@ -88,6 +94,7 @@ class PrefixRecord:
             raise PrefixValueError(f"The record's {' and '.join(_TABLES)} must be plain JSON ({error}).") from error
         for name, table in tables.items():
             object.__setattr__(self, name, MappingProxyType(table))
+        object.__setattr__(self, "layers", MappingProxyType(_sound_layers(self.layers)))
 
     def __reduce__(self) -> Any:
         return PrefixRecord.from_json, (self.to_json(),)
@@ -95,7 +102,8 @@ class PrefixRecord:
     def to_json(self) -> str:
         """The record as one line of JSON, keys in a fixed order."""
         fields = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
-        return json.dumps(fields | {name: dict(fields[name]) for name in _TABLES}, allow_nan=False)
+        tables = {name: dict(fields[name]) for name in (*_TABLES, "layers")}
+        return json.dumps(fields | tables, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> PrefixRecord:
@@ -144,6 +152,8 @@ class Prefix:
         lengths = {key: tensor.shape[0] for key, tensor in self.vectors.items()}
         if len(set(lengths.values())) > 1:
             raise PrefixValueError(f"A prefix has as many vectors for one text encoder as for the next, not {lengths}.")
+        for key in self.record.layers.keys() - self.vectors.keys():
+            raise PrefixValueError(f"The record tells layers of text encoder '{key}', for which there are no vectors.")
         # The host runs nodes in inference mode, where copies could never take part in autograd again.
         with torch.inference_mode(False), torch.no_grad():
             copies = {
@@ -170,6 +180,25 @@ class Prefix:
         from .pipelines import protect
 
         return protect(self, pipeline)
+
+
+def _sound_layers(layers: Any) -> dict[str, tuple[int, ...]]:
+    """The layers by encoder, each once and in ascending order, the encoders in order."""
+    if not isinstance(layers, Mapping):
+        raise PrefixValueError("The record's layers must be a table of text encoders and lists of layers.")
+    for key, numbers in layers.items():
+        if not isinstance(key, str) or not _ENCODER_KEY.fullmatch(key):
+            raise PrefixValueError(f"The record's layers name {key!r}, which is not the name of a text encoder.")
+        if not isinstance(numbers, list | tuple) or not numbers or len(numbers) > MOST_LAYERS:
+            raise PrefixValueError(f"The record's layers of text encoder '{key}' must be a list of one or more.")
+        for number in numbers:
+            if not isinstance(number, int) or isinstance(number, bool) or not -MOST_LAYERS <= number < 0:
+                raise PrefixValueError(
+                    f"The record's layers of text encoder '{key}' must be whole numbers below zero, -1 for the last."
+                )
+        if len(set(numbers)) < len(numbers):
+            raise PrefixValueError(f"The record names a layer of text encoder '{key}' twice.")
+    return {key: tuple(sorted(layers[key])) for key in sorted(layers)}
 
 
 def _validate(key: str, tensor: Tensor) -> None:

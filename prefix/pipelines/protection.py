@@ -201,6 +201,7 @@ def _encoded(
     """What the pipeline's own `encode_prompt` would return, with the prefix."""
     encoder = PromptEncoder(pipeline, given.get("max_sequence_length"))
     encoder.require_fit(vectors)
+    encoder.require_layers(getattr(pipeline, MARK).record, given.get("clip_skip"))
     ready = _embeddings(given, "", encoder.family, witness)
     positive = [] if ready else _texts(encoder, given, "")
     count = len(ready[0]) if ready else len(positive)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -17,10 +18,10 @@ SHORT, LONG = "a photo of Ada Lovelace", "a photo of a red circle on a table, " 
 DRAWN = {"num_inference_steps": 1, "height": 64, "width": 64, "output_type": "latent"}
 
 
-def prefix_for(family: str, m: int = 4, seed: int = 0, **widths: int) -> Prefix:
+def prefix_for(family: str, m: int = 4, seed: int = 0, layers: Any = MappingProxyType({}), **widths: int) -> Prefix:
     generator = torch.Generator().manual_seed(seed)
     vectors = {key: torch.randn(m, width, generator=generator) for key, width in (widths or WIDTHS[family]).items()}
-    return Prefix(vectors, PrefixRecord(family=family, fingerprint=""))
+    return Prefix(vectors, PrefixRecord(family=family, fingerprint="", layers=layers))
 
 
 def models_of(pipeline: Any) -> dict[str, Any]:
@@ -133,7 +134,7 @@ def test_several_prompts_of_different_lengths_are_drawn_in_one_batch(family: str
 
 
 def test_prompts_for_single_encoders_and_layers_to_skip_are_honoured() -> None:
-    pipeline, prefix = tiny_pipeline("sdxl"), prefix_for("sdxl")
+    pipeline, prefix = tiny_pipeline("sdxl"), prefix_for("sdxl", layers={"l": [-3], "g": [-3]})
     protected = prefix.to_diffusers(pipeline)
     device = torch.device("cpu")
     states, negative, pooled, _ = protected.encode_prompt(SHORT, "a dog", device, 1, True, "blurry", clip_skip=1)

@@ -109,3 +109,53 @@ def test_an_unsound_record_is_refused(fields):
 def test_a_record_that_is_not_one_is_refused(text):
     with pytest.raises(AnonymizationError):
         PrefixRecord.from_json(text)
+
+
+def test_a_record_tells_the_layers_it_was_learned_at_in_order():
+    record = dataclasses.replace(RECORD, layers={"l": [-1, -2], "g": (-2,)})
+    assert record.layers == {"g": (-2,), "l": (-2, -1)}
+    assert PrefixRecord.from_json(record.to_json()) == record
+    assert '"layers": {"g": [-2], "l": [-2, -1]}' in record.to_json()
+    with pytest.raises(TypeError):
+        record.layers["l"] = (-3,)
+
+
+def test_a_record_from_before_layers_were_told_tells_none():
+    text = RECORD.to_json().replace(', "layers": {}', "")
+    assert "layers" not in text
+    assert PrefixRecord.from_json(text).layers == {}
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        None,
+        [],
+        [-1],
+        "l",
+        {"l": -1},
+        {"l": []},
+        {"l": "-1"},
+        {"l": [0]},
+        {"l": [1]},
+        {"l": [-1, 0]},
+        {"l": [-1.0]},
+        {"l": [True]},
+        {"l": [None]},
+        {"l": [-1, -1]},
+        {"l": [-(10**400)]},
+        {"l": {-1: 1}},
+        {"": [-1]},
+        {"../l": [-1]},
+        {1: [-1]},
+        {"l": list(range(-5000, 0))},
+    ],
+)
+def test_layers_that_cannot_be_are_refused(layers):
+    with pytest.raises(PrefixValueError):
+        dataclasses.replace(RECORD, layers=layers)
+
+
+def test_layers_of_an_encoder_without_vectors_are_refused():
+    with pytest.raises(PrefixValueError, match="'g'"):
+        Prefix({"l": torch.zeros(3, 8)}, dataclasses.replace(RECORD, layers={"g": [-2]}))
