@@ -6,6 +6,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from ..prefix import fingerprint
+from ..prefix.errors import PrefixMismatchError
 from ..prefix.weights import weights_of
 
 _KNOWN: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
@@ -22,6 +23,6 @@ def encoder_fingerprint(clip: Any) -> str:
         kept = {name: backup.weight for name, backup in clip.patcher.backup.items()}
         try:
             _KNOWN[model] = fingerprint(weights_of(model) | kept)
-        except (RuntimeError, NotImplementedError, TypeError, ValueError):
+        except (PrefixMismatchError, RuntimeError, NotImplementedError, TypeError, ValueError):
             _KNOWN[model] = ""
     return _KNOWN[model]

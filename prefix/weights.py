@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .errors import PrefixMismatchError
+
 BYTES_SAMPLED = 64
 """How many bytes of a quantized weight stand for it."""
 
@@ -37,12 +39,20 @@ def is_plain(weight: Any) -> bool:
 def weights_of(module: torch.nn.Module) -> dict[str, Tensor]:
     """`state_dict`, with the real weights in place of stand-ins; for `fingerprint`.
 
-    A quantized weight is told by some of its bytes, as floating-point numbers. What has no values anywhere is left out.
+    A quantized weight is told by some of its bytes, as floating-point numbers.
+
+    Raises:
+        PrefixMismatchError: a weight has no values anywhere.
     """
     weights = dict(module.state_dict())
     if not any(weight.is_meta for weight in weights.values()):
         return weights
     real = dict(_real_weights(module))
+    if any(weight.is_meta for name, weight in real.items() if name in weights):
+        raise PrefixMismatchError(
+            "This model's weights have no values that could be read: load it anew, with the loader of the host."
+        )
+    # What only `state_dict` knows of is no weight: extensions reckon memory by it.
     return {name: real.get(name, weight) for name, weight in weights.items() if name in real or not weight.is_meta}
 
 
@@ -51,12 +61,14 @@ def _real_weights(module: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
         kept = next((hook.weights_map for hook in _hooks(inner) if getattr(hook, "weights_map", None)), None)
         own = {**inner._parameters, **inner._buffers}
         for name, weight in own.items():
-            found = kept[name] if weight is not None and weight.is_meta and kept is not None else weight
-            if found is not None and not found.is_meta:
+            found = kept.get(name, weight) if weight is not None and weight.is_meta and kept is not None else weight
+            if found is not None:
                 yield f"{at}.{name}" if at else name, _numbers(found)
 
 
 def _numbers(weight: Tensor) -> Tensor:
+    if weight.is_meta:
+        return weight
     raw = torch.Tensor.as_subclass(weight.data, torch.Tensor)
     if raw.is_floating_point() or type(weight) in (Tensor, torch.nn.Parameter):
         return raw
