@@ -6,6 +6,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from ..prefix import fingerprint
+from ..prefix.errors import PrefixMismatchError
+from ..prefix.weights import weights_of
 
 _KNOWN: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
@@ -20,7 +22,7 @@ def encoder_fingerprint(clip: Any) -> str:
         try:
             # The host writes LoRAs into the weights for as long as they are loaded, and keeps what was there.
             kept = {name: backup.weight for name, backup in clip.patcher.backup.items()}
-            _KNOWN[model] = fingerprint(model.state_dict() | kept)
-        except (RuntimeError, TypeError, ValueError, AttributeError, LookupError):
+            _KNOWN[model] = fingerprint(weights_of(model) | kept)
+        except (PrefixMismatchError, RuntimeError, TypeError, ValueError, AttributeError, LookupError):
             _KNOWN[model] = ""
     return _KNOWN[model]

@@ -112,6 +112,9 @@ class PrefixRecord:
             object.__setattr__(self, name, MappingProxyType(table))
         object.__setattr__(self, "layers", MappingProxyType(_sound_layers(self.layers)))
 
+    def __reduce__(self) -> Any:
+        return PrefixRecord.from_json, (self.to_json(),)
+
     def to_json(self) -> str:
         """The record as one line of JSON, keys in a fixed order."""
         fields = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
@@ -174,6 +177,9 @@ class Prefix:
                 for key in sorted(self.vectors)
             }
         object.__setattr__(self, "vectors", MappingProxyType(copies))
+
+    def __reduce__(self) -> Any:
+        return Prefix, (dict(self.vectors), self.record)
 
     @property
     def length(self) -> int:

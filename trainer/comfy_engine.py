@@ -26,17 +26,21 @@ from torch import Tensor
 
 from ..prefix import ClipChunks, family_of, fingerprint, frame_of, inject_text, looked_at, words
 from ..prefix.errors import TrainingError
+from ..prefix.weights import weights_of
 from .checkpointing import checkpointed
 from .denoiser import TextStates, Vectors
 from .differentiable import differentiable
 from .digest import digest_of, original_weights
 from .engine_options import AS_THE_HOST, AS_USUAL, PRECISIONS, TOKENIZED_KEPT, VOCABULARY_SAMPLE, Computing, Drawing
+from .gradient_flow import gradient_through, require_gradient
 from .out_of_memory import says_out_of_memory
 from .seeds import noise_of
-from .text_encoders import embedding_table, text_encoders, vectors_for
+from .text_encoders import embedding_table, rows_of, text_encoders, vectors_for
 
 OVERWRITES = "arguments don't support automatic differentiation"
 """What torch says of results that are written over what they were made from."""
+
+MODEL, CLIP = "MODEL (the denoiser)", "CLIP (the text encoder)"
 
 BACKWARD_MEMORY = 4
 """Memory of a forward pass that is kept for the backward one, as a multiple of what the host reckons for inference."""
@@ -82,7 +86,7 @@ class ComfyDenoiser:
         if _is_prefixed(clip):
             raise TrainingError("This CLIP carries a prefix already: connect the checkpoint's own CLIP.")
         self.family = type(model.model.model_config).__name__
-        self.fingerprint = fingerprint(clip.cond_stage_model.state_dict())
+        self.fingerprint = fingerprint(weights_of(clip.cond_stage_model))
         self.latent_shape = _latent_shape(model, vae, size)
         self.digest = digest_of(
             *(_what_it_computes(patcher) for patcher in (model, clip.patcher)),
@@ -99,13 +103,15 @@ class ComfyDenoiser:
         embeddings = {}
         tokens, frame = self._tokenize(text), frame_of(self._tokenize, text)
         for key in filter(lambda key: family_of(key).required, self._encoders):
-            table = embedding_table(self._encoders[key]).weight
+            table = embedding_table(self._encoders[key])
             if text.strip():
                 own = [entry[0] for entry in words(key, tokens, frame)]
-                rows = [word if isinstance(word, Tensor) else table[int(word)] for word in own]
+                found = iter(rows_of(table, [int(word) for word in own if not isinstance(word, Tensor)]))
+                rows = [word if isinstance(word, Tensor) else next(found) for word in own]
                 embeddings[key] = torch.stack([row.detach().float().cpu() for row in rows])
             else:
-                embeddings[key] = table[:: max(1, len(table) // VOCABULARY_SAMPLE)].detach().float().cpu()
+                count = table.num_embeddings
+                embeddings[key] = rows_of(table, range(0, count, max(1, count // VOCABULARY_SAMPLE)))
         return embeddings
 
     @contextmanager
@@ -140,10 +146,13 @@ class ComfyDenoiser:
         stage.reset_clip_options()
         if self._clip.layer_idx is not None:
             stage.set_clip_options({"layer": self._clip.layer_idx})
-        with differentiable(stage):
+        with differentiable(stage), gradient_through(CLIP):
             if _encodes_chunks_apart(stage) and not self._model.model.adm_channels:
-                return _encode_together(stage, tokens)
-            return [_conditioning(stage.encode_token_weights(prompt)) for prompt in tokens]
+                encoded = _encode_together(stage, tokens)
+            else:
+                encoded = [_conditioning(stage.encode_token_weights(prompt)) for prompt in tokens]
+        require_gradient([entry[0] for entry in encoded], (vectors or {}).values(), CLIP)
+        return encoded
 
     def text_states(
         self, prompts: Sequence[str], conditioning: Sequence[Any], prefix: int = 0
@@ -174,7 +183,9 @@ class ComfyDenoiser:
             first = next(iter(waiting.values()))
             together = [index for index, item in waiting.items() if comfy.samplers.cond_equal_size(first, item)]
             arguments = comfy.samplers.cond_cat([waiting.pop(index) for index in together])
-            predicted = self._apply(noised[together], sigmas[together], arguments)
+            with gradient_through(MODEL):
+                predicted = self._apply(noised[together], sigmas[together], arguments)
+            require_gradient([predicted], [conditioning[index][0] for index in together], MODEL)
             outputs.update(zip(together, predicted, strict=True))
         return torch.stack([outputs[index] for index in range(len(conditioning))])
 
@@ -356,6 +367,11 @@ def _frozen(patcher: Any) -> Iterator[None]:
 
 
 def _normal_copy(tensor: Tensor) -> Tensor:
+    kind = type(tensor)
+    if kind not in (Tensor, torch.nn.Parameter):  # Classes of other extensions may return the tensor itself as a copy.
+        copied = torch.Tensor.as_subclass(tensor, Tensor).clone().as_subclass(kind)
+        vars(copied).update(vars(tensor))
+        return copied
     if isinstance(tensor, torch.nn.Parameter):
         return torch.nn.Parameter(tensor.detach().clone(), requires_grad=False)
     return tensor.clone()

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from ..prefix import ClipChunks, family_of, fingerprint, frame_of, words
 from ..prefix.errors import TrainingError
-from ..prefix.pipelines import Encoded, PromptEncoder
+from ..prefix.pipelines import Encoded, PromptEncoder, is_protected
 from ..prefix.pipelines.parts import Part
+from ..prefix.weights import device_of
 from .checkpointing import checkpointed
 from .denoiser import TextStates, Vectors
 from .diffusers_denoisers import ASK, GUIDANCE, packed, unpacked
@@ -26,8 +27,11 @@ from .diffusers_levels import levels_of
 from .diffusers_names import host_names
 from .digest import digest_of
 from .engine_options import AS_THE_HOST, AS_USUAL, PRECISIONS, TOKENIZED_KEPT, VOCABULARY_SAMPLE, Computing, Drawing
+from .gradient_flow import gradient_through, require_gradient
 from .out_of_memory import says_out_of_memory
 from .seeds import noise_of
+
+DENOISER, TEXT_ENCODER = "pipeline's denoiser", "pipeline's text encoder"
 
 
 class DiffusersDenoiser:
@@ -53,6 +57,8 @@ class DiffusersDenoiser:
         drawing: Drawing = AS_USUAL,
         computing: Computing = AS_THE_HOST,
     ) -> None:
+        if is_protected(pipeline):
+            raise TrainingError("This pipeline carries a prefix already: learn on the one that was protected.")
         self._encoder = PromptEncoder(pipeline)
         self._pipeline = copy.copy(pipeline)  # Shares all parts; whether it shows progress is our own affair.
         self._pipeline.set_progress_bar_config(disable=True)
@@ -74,7 +80,7 @@ class DiffusersDenoiser:
             drawing,
             computing.precision,
             str(self._network.dtype),
-            self._network.device.type,
+            self.device.type,
         )
         self._tokens = functools.lru_cache(TOKENIZED_KEPT)(self._encoder.tokens)
 
@@ -82,9 +88,9 @@ class DiffusersDenoiser:
         """See `Denoiser`."""
         embeddings = {}
         for key, part in self._encoder.parts.items():
-            table = part.table.weight.detach()
-            rows = table[_words(part, text)] if text.strip() else table[:: max(1, len(table) // VOCABULARY_SAMPLE)]
-            embeddings[key] = rows.float().cpu()
+            count = part.table.num_embeddings
+            sample = range(0, count, max(1, count // VOCABULARY_SAMPLE))
+            embeddings[key] = part.rows(_words(part, text) if text.strip() else sample)
         return embeddings
 
     @contextmanager
@@ -100,7 +106,10 @@ class DiffusersDenoiser:
             tokens = [self._tokens(prompt) for prompt in prompts]
         else:
             tokens = [self._encoder.tokens(prompt, vectors) for prompt in prompts]
-        return self._encoder.encode(tokens)
+        with gradient_through(TEXT_ENCODER):
+            encoded = self._encoder.encode(tokens)
+        require_gradient([entry.states for entry in encoded], (vectors or {}).values(), TEXT_ENCODER)
+        return encoded
 
     def text_states(
         self, prompts: Sequence[str], conditioning: Sequence[Encoded], prefix: int = 0
@@ -123,16 +132,17 @@ class DiffusersDenoiser:
 
     def predict(self, noised: Tensor, t: Tensor, conditioning: Sequence[Encoded]) -> Tensor:
         """See `Denoiser`. Items whose conditionings have different lengths run apart."""
-        device, dtype = self._network.device, self._network.dtype
+        device, dtype = self.device, self._network.dtype
         sigmas = self._levels.sigmas(t)
         seen = self._levels.seen(noised, _column(sigmas)).to(device, dtype)
         timesteps = self._levels.timesteps(sigmas).to(device)
         outputs: dict[int, Tensor] = {}
         for together in _alike(conditioning):
             entry = _stacked([conditioning[index] for index in together], device, dtype)
-            with self._number_format():
+            with self._number_format(), gradient_through(DENOISER):
                 ask = ASK[self.family]
                 predicted = ask(self._network, seen[together], timesteps[together], entry, self._cell)
+            require_gradient([predicted], [entry.states], DENOISER)
             outputs.update(zip(together, predicted.float(), strict=True))
         return torch.stack([outputs[index] for index in range(len(conditioning))])
 
@@ -158,7 +168,7 @@ class DiffusersDenoiser:
         """Pictures `[B, height, width, 3]` in 0 to 1, by the pipeline's VAE, of latents as `sample` returns them."""
         vae = self._pipeline.vae
         shift = vae.config.get("shift_factor") or 0.0
-        scaled = latents.to(vae.device, vae.dtype) / vae.config.scaling_factor + shift
+        scaled = latents.to(device_of(vae), vae.dtype) / vae.config.scaling_factor + shift
         pictures = vae.decode(scaled, return_dict=False)[0]
         return (pictures.float().cpu() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
 
@@ -174,7 +184,7 @@ class DiffusersDenoiser:
     @property
     def device(self) -> torch.device:
         """Where the model computes."""
-        return self._network.device
+        return device_of(self._network)
 
     @property
     def _cell(self) -> int:
@@ -183,7 +193,7 @@ class DiffusersDenoiser:
 
     def _draw(self, positive: Sequence[Encoded], negative: Encoded, seeds: Sequence[int]) -> Tensor:
         """Latents `[n, …]` of prompts of one length, by the pipeline itself."""
-        device, dtype = self._network.device, self._network.dtype
+        device, dtype = self.device, self._network.dtype
         wanted = _stacked(positive, device, dtype)
         unwanted = _stacked([negative] * len(positive), device, dtype)
         noise = torch.stack([noise_of(self.latent_shape, seed) for seed in seeds]).to(device, dtype)
@@ -213,12 +223,12 @@ class DiffusersDenoiser:
         """Checkpoints the denoiser's blocks if asked to; "auto" does on a graphics card, where memory is short."""
         on = self._computing.checkpointing == "on"
         if self._computing.checkpointing == "auto":
-            on = self._network.device.type != "cpu"
+            on = self.device.type != "cpu"
         return checkpointed(self._network) if on else nullcontext()
 
     def _number_format(self) -> AbstractContextManager[Any]:
         dtype = PRECISIONS[self._computing.precision]
-        return nullcontext() if dtype is None else torch.autocast(self._network.device.type, dtype=dtype)
+        return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype)
 
 
 def _words(part: Part, text: str) -> list[int]:

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from ..prefix import ClipChunks, family_of
+from ..prefix.weights import weights_of
 
 T5_TABLE_AGAIN = "encoder.embed_tokens.weight"
 """A second name of T5's table of words."""
@@ -26,7 +27,7 @@ def host_names(encoders: Mapping[str, Any]) -> dict[str, Tensor]:
     found = {}
     for key, model in encoders.items():
         row = family_of(key)
-        for name, weight in model.state_dict().items():
+        for name, weight in weights_of(model).items():
             if isinstance(row, ClipChunks):
                 # Newer versions of transformers leave this word out.
                 name = f"text_model.{name.removeprefix('text_model.')}"

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..prefix import fingerprint
+from ..prefix.weights import weights_of
 
 DEPTH = 8
 """How deep the values inside patches are followed."""
@@ -30,7 +31,7 @@ def original_weights(patcher: Any) -> dict[str, Tensor]:
     Args:
         patcher: the host's `ModelPatcher`.
     """
-    weights = dict(patcher.model.state_dict())
+    weights = weights_of(patcher.model)
     for key, kept in getattr(patcher, "backup", {}).items():
         if key in weights:
             weights[key] = kept.weight
@@ -43,7 +44,7 @@ def _lines(value: Any, depth: int, seen: dict[int, Any]) -> Iterable[str]:
     elif isinstance(value, Tensor):
         yield f"tensor {fingerprint({'': value})} {value.dtype}"
     elif isinstance(value, nn.Module):
-        yield f"{_name(type(value))} {fingerprint(value.state_dict())}"
+        yield f"{_name(type(value))} {fingerprint(weights_of(value))}"
     elif depth == 0 or id(value) in seen:
         yield "…"
     else:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from .denoiser import Denoiser
+from .gradient_flow import gradient_through
 from .objective import distances
 from .portions import Portions
 from .schedule import rate_factor
@@ -57,7 +58,8 @@ def make_step(
         losses = distances(student, part.predictions.to(student.device))
         weights = torch.where(part.names_somebody, 1.0, settings.general_weight).to(losses)
         scaled = (losses * weights).sum() * (state.loss_scale / float(whole))
-        return losses.detach().cpu(), torch.autograd.grad(scaled, vectors)
+        with gradient_through("text encoder or the denoiser"):
+            return losses.detach().cpu(), torch.autograd.grad(scaled, vectors)
 
     halved = portions.halved
     parts = portions.work(portion_of, range(len(batch.prompts)))

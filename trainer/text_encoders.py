@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,10 @@ from torch import Tensor
 
 from ..prefix import family_of, key_of, looked_at
 from ..prefix.errors import PrefixMismatchError
+from ..prefix.weights import device_of, is_plain
+
+EMBEDDING = "Embedding"
+"""What hosts and extensions call tables that return their weights as they are."""
 
 
 @looked_at("text encoder")
@@ -51,6 +55,16 @@ def embedding_width(encoder: Any) -> int:
     return embedding_table(encoder).embedding_dim
 
 
+@torch.no_grad()
+def rows_of(table: Any, words: Sequence[int]) -> Tensor:
+    """A table's weights for the numbers of some words, `[n, d]` float32 on the CPU, in whatever form they are kept."""
+    if is_plain(table.weight):
+        return table.weight[list(words)].float().cpu()
+    numbers = torch.tensor(list(words), dtype=torch.long, device=device_of(table))
+    of = next(base for base in type(table).__mro__ if base.__name__ == EMBEDDING)
+    return of.forward(table, numbers, out_dtype=torch.float32).float().cpu()
+
+
 @looked_at("text encoder")
 def vectors_for(encoders: Mapping[str, Any], vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The vectors of a prefix as the encoders' networks want them; differentiable.
@@ -65,9 +79,9 @@ def vectors_for(encoders: Mapping[str, Any], vectors: Mapping[str, Tensor]) -> d
 @torch.no_grad()
 def _scale(table: Any) -> float:
     """By how much a table of embeddings multiplies its weights."""
-    if type(table).__name__ == "Embedding":
+    if type(table).__name__ == EMBEDDING:
         return 1.0
-    rows = table.weight[:64].float()
-    looked_up = table(torch.arange(len(rows), device=rows.device), out_dtype=torch.float32)
+    rows = rows_of(table, range(64))
+    looked_up = table(torch.arange(len(rows), device=device_of(table)), out_dtype=torch.float32).cpu()
     largest = rows.abs().argmax()
     return float(looked_up.flatten()[largest] / rows.flatten()[largest])

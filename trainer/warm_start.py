@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .data import Pair
 from .denoiser import Denoiser, TextStates, Vectors
+from .gradient_flow import gradient_through
 from .objective import beyond
 from .plain_text import PlainText
 from .portions import Portions
@@ -85,7 +86,8 @@ def warm_start(
 
         def gradient_of(part: Sequence[Pair], count: int = len(chosen)) -> tuple[Tensor, ...] | None:
             loss = _loss(denoiser, state.vectors, part, plain, settings.overshoot)
-            return None if loss is None else torch.autograd.grad(loss / count, parameters)
+            with gradient_through("text encoder"):
+                return None if loss is None else torch.autograd.grad(loss / count, parameters)
 
         gradients = [gradient for gradient in portions.work(gradient_of, share(team, chosen)) if gradient is not None]
         own = [sum(of_vector) for of_vector in zip(*gradients, strict=True)] or list(map(torch.zeros_like, parameters))

@@ -5,6 +5,6 @@ Nothing of diffusers or transformers is imported: a pipeline is taken as it is g
 
 from .encoding import Encoded, PromptEncoder
 from .families import pipeline_family
-from .protection import protect
+from .protection import is_protected, protect
 
-__all__ = ["Encoded", "PromptEncoder", "pipeline_family", "protect"]
+__all__ = ["Encoded", "PromptEncoder", "is_protected", "pipeline_family", "protect"]

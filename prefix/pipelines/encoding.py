@@ -78,6 +78,25 @@ class PromptEncoder:
             found[key] = part.protected(words, vectors)
         return self._leveled([found], vectors)[0]
 
+    def blank(self, length: int, vectors: Mapping[str, Tensor] | None) -> PromptTokens:
+        """The tokens of a prompt without words whose states are so long.
+
+        Raises:
+            PrefixMismatchError: there is no such length.
+        """
+        empty = self.tokens("", vectors)
+        stream = 0 if STREAM not in empty else length if self.family is FLUX else len(empty[STREAM][0])
+        if self.family is SD3 and STREAM not in empty:
+            stream = self.family.length  # Zeros stand where its states would.
+        clip = next(chunks[0] for key, chunks in empty.items() if key != STREAM)
+        count, rest = (1, 0) if self.family is FLUX else divmod(length - stream, len(clip))
+        if count < 1 or rest or (STREAM in empty and stream < len(empty[STREAM][0])):
+            raise PrefixMismatchError(
+                f"No prompt of this pipeline is {length} tokens long, as these embeddings are: give the prompt as text."
+            )
+        like = {key: [[()] * stream] if key == STREAM else [clip] * count for key in empty}
+        return {key: self.parts[key].lengthened(chunks, like[key], vectors) for key, chunks in empty.items()}
+
     def leveled(self, prompts: Sequence[PromptTokens], vectors: Mapping[str, Tensor] | None) -> list[PromptTokens]:
         """Prompts of one length, so that they can be drawn in one batch; what is added says nothing."""
         return self._leveled(prompts, vectors)

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..injection import inject_text
 from ..placing import STAND_IN, put_in
 from ..tokens import Chunk, Entry
+from ..weights import device_of
 from .families import STREAM
 
 
@@ -80,6 +81,11 @@ class Part:
         """Words that a chunk of a CLIP has room for."""
         return self.model.config.max_position_embeddings - 2
 
+    @torch.no_grad()
+    def rows(self, words: Sequence[int]) -> Tensor:
+        """What the table of words has for their numbers, `[n, d]` float32 on the CPU."""
+        return self.table(torch.tensor(words, dtype=torch.long, device=device_of(self.table))).float().cpu()
+
     def protected(self, text: str, vectors: Mapping[str, Tensor] | None) -> list[list[Entry]]:
         """`chunks`, with the prefix in each of them if there is one.
 
@@ -99,7 +105,7 @@ class Part:
 
     def read(self, chunks: Sequence[Chunk]) -> TextOutput:
         """What the encoder makes of chunks of one length; differentiable in the vectors among the tokens."""
-        device = self.table.weight.device
+        device = device_of(self.table)
         words = [[STAND_IN if isinstance(entry[0], Tensor) else int(entry[0]) for entry in chunk] for chunk in chunks]
         numbers = torch.tensor(words, device=device)
         places = [

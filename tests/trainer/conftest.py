@@ -33,12 +33,13 @@ def randomize(module: torch.nn.Module, seed: int) -> None:
                 weight.fill_(1.0 if name.endswith("weight") else 0.0)
 
 
-def tiny_checkpoint(parameterization: str = "EPS", family: str = "sd1") -> Checkpoint:
+def tiny_checkpoint(parameterization: str = "EPS", family: str = "sd1", operations: Any = None) -> Checkpoint:
     """A denoiser of 32 channels and text encoders of three layers, made of the host's own classes, random weights.
 
     Args:
         parameterization: a member of the host's `ModelType`.
         family: "sd1" (encoder l of width 32) or "sdxl" (encoders l and g of widths 32 and 48, pooled output).
+        operations: the classes of the layers, if not the host's; their weights are left as they are.
     """
     import comfy.model_base
     import comfy.model_patcher
@@ -65,15 +66,20 @@ def tiny_checkpoint(parameterization: str = "EPS", family: str = "sd1") -> Check
 
     config = Tiny({**unet, "dtype": torch.float32})
     config.set_inference_dtype(torch.float32, None)
+    config.custom_operations = operations
     base = config.get_model({}, device=torch.device("cpu"))
-    randomize(base.diffusion_model, 1)
+    if operations is None:
+        randomize(base.diffusion_model, 1)
     model = comfy.model_patcher.ModelPatcher(base, load_device=torch.device("cpu"), offload_device=torch.device("cpu"))
     widths = {
         "clip_l_model_config": {**ENCODER, "hidden_size": 32},
         "clip_g_model_config": {**ENCODER, "hidden_size": 48},
     }
+    if operations is not None:
+        widths["custom_operations"] = operations
     clip = comfy.sd.CLIP(target, model_options={**widths, "dtype": torch.float32})
-    randomize(clip.cond_stage_model, 2)
+    if operations is None:
+        randomize(clip.cond_stage_model, 2)
     return Checkpoint(model, clip, CellVae())
 
 

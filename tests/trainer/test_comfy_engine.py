@@ -12,6 +12,7 @@ from torch import Tensor
 
 from anonymize_faces.prefix import TrainingError, inject
 from anonymize_faces.tests.families import make_clip
+from anonymize_faces.tests.trainer.lesson import learning, require_to_learn
 
 Make = Callable[..., Any]
 PROMPTS = ["Ada Lovelace", "a red circle, (strongly weighted:1.3)", "word " * 100]
@@ -197,6 +198,20 @@ def test_words_to_start_from_are_the_users_and_not_the_templates(make_checkpoint
     tokens = clip.tokenizer.qwen25_3b.tokenizer("a stranger")["input_ids"]
     table = clip.cond_stage_model.qwen25_3b.transformer.get_input_embeddings().weight
     assert torch.equal(denoiser.token_embeddings("a stranger")["qwen25_3b"], table[tokens])
+
+
+@pytest.mark.parametrize("part", ["MODEL", "CLIP"])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_part_that_works_without_gradients_is_named(
+    part: str, mode: Any, make_checkpoint: Make, make_denoiser: Make
+) -> None:
+    checkpoint = make_checkpoint()
+    patched = {"MODEL": checkpoint.model.model.diffusion_model, "CLIP": checkpoint.clip.cond_stage_model.clip_l}[part]
+    forward = patched.forward
+    patched.forward = lambda *args, **kwargs: mode()(forward)(*args, **kwargs)
+    denoiser = make_denoiser(checkpoint)
+    with pytest.raises(TrainingError, match=rf"No gradient comes through the {part} \(.*without gradients\. Connect"):
+        require_to_learn(denoiser, learning(), {"l": 32})
 
 
 @pytest.mark.parametrize("part", ["model", "clip", "vae"])

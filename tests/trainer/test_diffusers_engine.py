@@ -200,6 +200,41 @@ def test_what_is_no_model_is_refused_with_a_remedy(content: str | None, tmp_path
         load_pipeline(tmp_path / "model")
 
 
+@pytest.mark.parametrize("part", ["denoiser", "text encoder"])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_part_that_works_without_gradients_is_named(part: str, mode: Any) -> None:
+    pipeline = tiny_pipeline("sdxl")
+    patched = pipeline.unet if part == "denoiser" else pipeline.text_encoder_2
+    forward = patched.forward
+    patched.forward = lambda *args, **kwargs: mode()(forward)(*args, **kwargs)
+    with pytest.raises(TrainingError, match=f"No gradient comes through the .*{part}"):
+        require_to_learn(DiffusersDenoiser(pipeline, (64, 64), DRAWING), SETTINGS, WIDTHS["sdxl"])
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl", "flux"])
+def test_a_prefix_is_learned_on_a_pipeline_whose_weights_are_elsewhere(family: str) -> None:
+    from accelerate import cpu_offload
+
+    plain, offloaded = tiny_pipeline(family), tiny_pipeline(family)
+    for part in offloaded.components.values():
+        if isinstance(part, torch.nn.Module):
+            cpu_offload(part, torch.device("cpu"), offload_buffers=len(part._parameters) > 0)
+    whole, denoiser = (DiffusersDenoiser(pipeline, (64, 64), DRAWING) for pipeline in (plain, offloaded))
+    assert (denoiser.fingerprint, denoiser.digest) == (whole.fingerprint, whole.digest)
+    for words in ("a stranger", ""):
+        for key, rows in denoiser.token_embeddings(words).items():
+            assert torch.equal(rows, whole.token_embeddings(words)[key])
+    torch.testing.assert_close(denoiser.sample(["Ada"], [1]), whole.sample(["Ada"], [1]))
+    require_to_learn(denoiser, SETTINGS, WIDTHS[family])
+
+
+def test_a_pipeline_that_is_protected_is_not_learned_on() -> None:
+    pipeline = tiny_pipeline("sd1")
+    protected = Prefix({"l": noise(4, 32)}, PrefixRecord("sd1", "")).to_diffusers(pipeline)
+    with pytest.raises(TrainingError, match="carries a prefix already"):
+        DiffusersDenoiser(protected, (64, 64), DRAWING)
+
+
 def test_a_prefix_that_a_pipeline_learned_is_a_prefix() -> None:
     denoiser = DiffusersDenoiser(tiny_pipeline("sdxl"), (64, 64), DRAWING)
     vectors = {key: vector.detach() for key, vector in start_vectors(denoiser, SETTINGS).items()}
