@@ -76,8 +76,14 @@ def name_prompt(index: int) -> Request:
     return Request(f"A close-up portrait of {cast()[index].name}", FIRST_SEED + index)
 
 
-def drawing_graph(requests: Sequence[Request], prefix: str | None, strength: float = 1.0) -> dict[str, Any]:
-    """A workflow that draws all requests with the demo model, through Anonymize Faces if a prefix file is named."""
+def drawing_graph(
+    requests: Sequence[Request], prefix: str | None, strength: float = 1.0, layer: int | None = None
+) -> dict[str, Any]:
+    """A workflow that draws all requests with the demo model, through Anonymize Faces if a prefix file is named.
+
+    Args:
+        layer: what CLIP Set Last Layer is set to, behind Anonymize Faces; None: it is not there.
+    """
     graph: dict[str, Any] = {
         "model": {"class_type": "LoadDemoModel", "inputs": {}},
         "latent": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": PER_PROMPT}},
@@ -87,6 +93,9 @@ def drawing_graph(requests: Sequence[Request], prefix: str | None, strength: flo
         inputs = {"clip": clip, "prefix": prefix, "strength": strength}
         graph["protect"] = {"class_type": "AnonymizeFaces", "inputs": inputs}
         clip = ["protect", 0]
+    if layer is not None:
+        graph["layer"] = {"class_type": "CLIPSetLastLayer", "inputs": {"clip": clip, "stop_at_clip_layer": layer}}
+        clip = ["layer", 0]
     graph["negative"] = {"class_type": "CLIPTextEncode", "inputs": {"clip": clip, "text": ""}}
     for i, request in enumerate(requests):
         graph[f"prompt{i}"] = {"class_type": "CLIPTextEncode", "inputs": {"clip": clip, "text": request.prompt}}
@@ -111,13 +120,17 @@ def drawing_graph(requests: Sequence[Request], prefix: str | None, strength: flo
 
 
 def draw_pictures(
-    server: ComfyServer, requests: Sequence[Request], prefix: str | None, strength: float = 1.0
+    server: ComfyServer,
+    requests: Sequence[Request],
+    prefix: str | None,
+    strength: float = 1.0,
+    layer: int | None = None,
 ) -> np.ndarray:
     """Draws all requests on the server: uint8 [len(requests) * PER_PROMPT, 64, 64, 3]."""
     pictures = []
     for start in range(0, len(requests), 16):
         some = requests[start : start + 16]
-        outputs = server.run(drawing_graph(some, prefix, strength))["outputs"]
+        outputs = server.run(drawing_graph(some, prefix, strength, layer))["outputs"]
         for i in range(len(some)):
             for reference in outputs[f"picture{i}"]["images"]:
                 pictures.append(np.asarray(Image.open(io.BytesIO(server.image(reference))).convert("RGB")))

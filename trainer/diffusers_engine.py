@@ -17,15 +17,17 @@ from torch import Tensor
 
 from ..prefix import ClipChunks, family_of, fingerprint, frame_of, words
 from ..prefix.errors import TrainingError
+from ..prefix.layers import LAST
 from ..prefix.pipelines import Encoded, PromptEncoder
 from ..prefix.pipelines.parts import Part
 from .checkpointing import checkpointed
-from .denoiser import TextStates, Vectors
+from .denoiser import Layer, TextStates, Vectors
 from .diffusers_denoisers import ASK, GUIDANCE, packed, unpacked
 from .diffusers_levels import levels_of
 from .diffusers_names import host_names
 from .digest import digest_of
 from .engine_options import AS_THE_HOST, AS_USUAL, PRECISIONS, TOKENIZED_KEPT, VOCABULARY_SAMPLE, Computing, Drawing
+from .learned_layers import candidates, recorded
 from .out_of_memory import says_out_of_memory
 from .seeds import noise_of
 
@@ -64,12 +66,14 @@ class DiffusersDenoiser:
         cells = self.latent_shape[1] * self.latent_shape[2] // 4  # Of both families with patches.
         self._levels = levels_of(pipeline.scheduler, cells)
         models = {key: part.model for key, part in self._encoder.parts.items()}
+        self.layers, self.record_layers = _layers_to_learn(self._encoder)
         self.fingerprint = fingerprint(host_names(models))
         self.digest = digest_of(
             self._network,
             *models.values(),
             # What begins so is about the configuration, and not in the same order in every process.
             {name: value for name, value in pipeline.scheduler.config.items() if not name.startswith("_")},
+            self.layers,
             self.latent_shape,
             drawing,
             computing.precision,
@@ -94,13 +98,23 @@ class DiffusersDenoiser:
         with torch.inference_mode(False), torch.enable_grad(), _frozen(modules), self._checkpointed():
             yield
 
-    def encode(self, prompts: Sequence[str], vectors: Vectors | None = None) -> list[Encoded]:
+    def encode(
+        self, prompts: Sequence[str], vectors: Vectors | None = None, layers: Sequence[Layer] | None = None
+    ) -> list[Encoded]:
         """See `Denoiser`."""
         if vectors is None:
             tokens = [self._tokens(prompt) for prompt in prompts]
         else:
             tokens = [self._encoder.tokens(prompt, vectors) for prompt in prompts]
-        return self._encoder.encode(tokens)
+        asked = [self.layers[0]] * len(tokens) if layers is None else layers
+        encoded: dict[int, Encoded] = {}
+        for layer in dict.fromkeys(asked):
+            mine = [index for index, other in enumerate(asked) if other == layer]
+            # The pipelines' `clip_skip` counts the layers that are left out.
+            skip = None if layer is None else -1 - layer
+            read = self._encoder.encode([tokens[index] for index in mine], skip)
+            encoded.update(zip(mine, read, strict=True))
+        return [encoded[index] for index in range(len(tokens))]
 
     def text_states(
         self, prompts: Sequence[str], conditioning: Sequence[Encoded], prefix: int = 0
@@ -219,6 +233,16 @@ class DiffusersDenoiser:
     def _number_format(self) -> AbstractContextManager[Any]:
         dtype = PRECISIONS[self._computing.precision]
         return nullcontext() if dtype is None else torch.autocast(self._network.device.type, dtype=dtype)
+
+
+def _layers_to_learn(encoder: PromptEncoder) -> tuple[tuple[Layer, ...], dict[str, tuple[int, ...]]]:
+    """See `Denoiser.layers` and `Denoiser.record_layers`."""
+    usual = [LAST] * len(encoder.parts)
+    layers = candidates(list(encoder.parts))
+    deepest = min(part.model.config.num_hidden_layers for part in encoder.parts.values())
+    layers = tuple(layer for layer in layers if layer is None or -layer <= deepest)
+    read = [usual if layer is None else [layer] * len(usual) for layer in layers]
+    return layers, recorded(list(encoder.parts), read, usual)
 
 
 def _words(part: Part, text: str) -> list[int]:
