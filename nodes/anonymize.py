@@ -6,7 +6,9 @@ import logging
 
 from comfy_api.v0_0_2 import io
 
-from ..prefix import Prefix, checkpoint_note, load_prefix, require_family
+from ..prefix import Prefix, checkpoint_note, layers_note, load_prefix, require_family
+from ..trainer.encoder_layers import usual_layers, usual_readings
+from ..trainer.text_encoders import text_encoders
 from .encoder_fingerprint import encoder_fingerprint
 from .folder import content_hash, fault_of, file_choices, find_file
 from .notices import tell
@@ -81,7 +83,10 @@ class AnonymizeFaces(io.ComfyNode):
         chosen = load_prefix(find_file(prefix)) if learned_prefix is None else learned_prefix
         protected = protect(clip, chosen, strength)
         require_family(chosen.record, clip.tokenize(""))
-        said = [f"Protected with {chosen.length} vectors." if strength else "Not protected: strength is 0."]
+        said = ["Not protected: strength is 0."]
+        if strength:
+            usual = usual_layers(usual_readings(text_encoders(clip.cond_stage_model)))
+            said = [f"Protected with {chosen.length} vectors. {layers_note(chosen.record, usual)}"]
         said += [note for note in [checkpoint_note(chosen.record, encoder_fingerprint(clip))] if note]
         if is_protected(clip):
             said.append(REPLACED)

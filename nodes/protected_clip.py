@@ -7,6 +7,8 @@ stays exactly as it was: the copy holds *views* of both, objects of a class of o
 Tokens that reach the encoder by another way (from another CLIP, from a tokenizer within the tokenizer, made by hand)
 and do not carry the prefix are refused, at every strength but 0: what this CLIP encodes is protected, or is an error.
 The encoders within the encoder stay the host's own: other extensions patch them, and find them as they left them.
+They are watched while they read a prompt: at a layer that the prefix was not learned at ("clip skip") it would not
+protect, whoever has set it and however.
 
 Strength between 0 and 1 blends conditionings: each chunk is encoded with the prefix and once more without it (the same
 words in the same chunk), and the conditioning moves on the straight line between the two (see `blending`). Blending
@@ -15,7 +17,7 @@ vectors instead would have no end at "plain": a prefix of any values shifts the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,11 +30,15 @@ from ..prefix import (
     blend,
     carries,
     eject,
+    family_of,
     frame_of,
     inject_text,
     require_fit,
+    require_layers,
     require_strength,
 )
+from ..prefix.layers import Layer, listed
+from ..trainer.encoder_layers import Reading, judged_layers, usual_layers, usual_readings
 from ..trainer.text_encoders import embedding_table, text_encoders, vectors_for
 
 _ORIGINAL = "anonymize_faces_original"
@@ -70,7 +76,13 @@ def protect(
     vectors = vectors_for(encoders, prefix.vectors)
     tokenize_with_weights = partial(_tokenize, vectors, encoders.keys())
     frame = frame_of(tokenize, "a")
-    encode_token_weights = partial(_encode, vectors, encoders.keys(), frame, strength, witness)
+    usual = usual_readings(encoders)
+
+    def judge(key: str, layer: Layer) -> None:
+        require_layers(prefix.record, {key: layer}, usual_layers(usual), _layers_remedy)
+
+    read = partial(_read, usual, judge)
+    encode_token_weights = partial(_encode, vectors, encoders.keys(), frame, strength, witness, read)
     # What other extensions set on the copy's tokenizer must not reach the original; the encoder's state is the host's,
     # which goes on changing it.
     protected.tokenizer = _view(tokenizer, dict(vars(tokenizer)), tokenize_with_weights=tokenize_with_weights)
@@ -95,6 +107,7 @@ def _tokenize(
     vectors: Mapping[str, Tensor],
     encoders: Collection[str],
     tokenize: Callable[..., Any],
+    tokenizer: Any,
     text: str,
     return_word_ids: bool = False,
     **kwargs: Any,
@@ -112,7 +125,9 @@ def _encode(
     frame: Frame,
     strength: float,
     witness: Callable[[tuple[Any, ...]], None] | None,
+    read: Callable[..., tuple[Any, ...]],
     encode: Callable[[Any], tuple[Any, ...]],
+    stage: Any,
     tokens: Any,
 ) -> tuple[Any, ...]:
     if not carries(tokens, vectors, encoders):
@@ -120,20 +135,47 @@ def _encode(
             "Some of these tokens do not carry the prefix, so the picture would not be protected: encode the prompt"
             " with CLIP Text Encode, or connect the CLIP of Anonymize Faces wherever the prompt is read."
         )
-    encoded = encode(tokens)
+    encoded = read(encode, stage, tokens)
     if strength < 1.0:
-        encoded = blend(encode(eject(tokens, vectors, frame, encoders)), encoded, strength)
+        encoded = blend(read(encode, stage, eject(tokens, vectors, frame, encoders)), encoded, strength)
     if witness is not None:
         witness(encoded)
     return encoded
+
+
+def _read(
+    usual: Mapping[str, Reading],
+    judge: Callable[[str, Layer], None],
+    encode: Callable[[Any], tuple[Any, ...]],
+    stage: Any,
+    tokens: Any,
+) -> tuple[Any, ...]:
+    """What the host makes of tokens, with its text encoders watched."""
+    encoders = text_encoders(stage)
+    with judged_layers(encoders, usual, judge) as read:
+        encoded = encode(tokens)
+    for key in encoders.keys() - read:
+        if family_of(key).required:
+            raise PrefixMismatchError(
+                f"Text encoder '{key}' read the prompt unseen, so that nobody can say whether the prefix protects:"
+                " connect the CLIP straight to Anonymize Faces, without nodes that replace text encoders."
+            )
+    return encoded
+
+
+def _layers_remedy(layers: Sequence[int]) -> str:
+    """What to do where the layer is another one than those."""
+    if not layers:
+        return "take CLIP Set Last Layer out"
+    return f"set CLIP Set Last Layer to {listed([str(layer) for layer in layers], 'or')}"
 
 
 def _view(original: Any, state: dict[str, Any], **methods: Callable[..., Any]) -> Any:
     """An object with the state given and the class of `original`, but for the methods given.
 
     Whoever looks at it, by attribute, `isinstance` or `state_dict`, finds what the original has. Each method gets the
-    original's own first, bound to the view's state, then what it is called with. Copies of a view, deep ones too, are
-    views of the same kind over their own state.
+    original's own first, bound to the view's state, then the view, then what it is called with. Copies of a view, deep
+    ones too, are views of the same kind over their own state.
     """
     cls = type(original)
     replaced = {name: _method(cls, vars(original).get(name), name, method) for name, method in methods.items()}
@@ -147,7 +189,7 @@ def _view(original: Any, state: dict[str, Any], **methods: Callable[..., Any]) -
 def _method(cls: type, own: Callable[..., Any] | None, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     def call(view: Any, *args: Any, **kwargs: Any) -> Any:
         beneath = own or partial(getattr(cls, name), _with_state(cls, vars(view)))
-        return method(beneath, *args, **kwargs)
+        return method(beneath, view, *args, **kwargs)
 
     return call
 

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from ..errors import PrefixMismatchError
 from ..injection import require_fit
+from ..layers import Layer, layer_of, layers_by_training, listed, require_layers
 from ..tokens import Chunk
+from ..value import PrefixRecord
 from .families import FLUX, SD1, SD2, SD3, STREAM, pipeline_family
 from .parts import Part, TextOutput
 
@@ -89,6 +91,38 @@ class PromptEncoder:
         """
         read = {key: self._read(part, [prompt[key] for prompt in prompts]) for key, part in self.parts.items()}
         return [self._joined({key: outputs[i] for key, outputs in read.items()}, skip) for i in range(len(prompts))]
+
+    def layers(self, skip: int | None = None) -> dict[str, Layer]:
+        """The layer that each text encoder is read at, as `prefix.layers` counts them.
+
+        An encoder that gives the denoiser nothing but its pooled output is read at its usual one whatever is skipped.
+
+        Args:
+            skip: as for `encode`.
+        """
+        usual = layers_by_training(self.parts)
+        index = -1 - (skip or 0) if self.family in (SD1, SD2) else -2 - (skip or 0)
+        return {
+            key: usual[key]
+            if key == STREAM or self.family is FLUX
+            else layer_of(index, part.model.config.num_hidden_layers, key)
+            for key, part in self.parts.items()
+        }
+
+    def require_layers(self, record: PrefixRecord, skip: Any) -> None:
+        """Raises `PrefixMismatchError` unless the prefix was learned at the layers that are left when skipping."""
+        if skip is not None and (not isinstance(skip, int) or isinstance(skip, bool)):
+            raise PrefixMismatchError(f"'clip_skip' is {skip!r}: give a whole number, or None.")
+        offset = 1 if self.family in (SD1, SD2) else 2
+        offset += 1 if self.family is SD2 and self.layers()["h"] != -1 else 0
+
+        def remedy(layers: Sequence[int]) -> str:
+            skips = [-layer - offset for layer in layers if -layer >= offset]
+            if not skips:
+                return "leave 'clip_skip' out"
+            return "give 'clip_skip' as " + listed([str(n) if n else "None" for n in skips], "or")
+
+        require_layers(record, self.layers(skip), layers_by_training(self.parts), remedy)
 
     def _can_do_without(self, key: str) -> bool:
         return (self.family is SD3 and key == STREAM) or (self.family.name == "sdxl" and key == "l")

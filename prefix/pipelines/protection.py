@@ -99,6 +99,7 @@ def _encoded(pipeline: Any, vectors: Mapping[str, Tensor], given: Mapping[str, A
     """What the pipeline's own `encode_prompt` would return, with the prefix."""
     encoder = PromptEncoder(pipeline, given.get("max_sequence_length"))
     encoder.require_fit(vectors)
+    encoder.require_layers(getattr(pipeline, MARK).record, given.get("clip_skip"))
     positive = _texts(encoder, given, "")
     negative = _negatives(encoder, given, len(positive)) if given.get("do_classifier_free_guidance") else []
     tokens = encoder.leveled([encoder.tokens(texts, vectors) for texts in [*positive, *negative]], vectors)

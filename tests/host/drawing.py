@@ -16,9 +16,9 @@ PROTECTED = ["anonymize", 0]
 PLAIN = ["demo", 1]
 
 
-def make_prefix(seed: int = 0, width: int = DEMO_WIDTH, key: str = "l") -> Prefix:
+def make_prefix(seed: int = 0, width: int = DEMO_WIDTH, key: str = "l", **fields) -> Prefix:
     vectors = torch.randn(10, width, generator=torch.Generator().manual_seed(seed)) * 0.1
-    return Prefix({key: vectors}, PrefixRecord(family="sd1", fingerprint="0" * 16))
+    return Prefix({key: vectors}, PrefixRecord(family="sd1", fingerprint="0" * 16, **fields))
 
 
 def anonymize(prefix: str = "anonymize/one.safetensors", clip=PLAIN, **inputs) -> dict:

@@ -18,6 +18,7 @@ def files(server):
         "two": make_prefix(1),
         "wide": make_prefix(width=768),
         "other_encoder": make_prefix(key="h"),
+        "both": make_prefix(layers={"l": [-2, -1]}),
     }
     return {
         name: save_prefix(prefix, server.prefix_folder / "anonymize" / f"{name}.safetensors")
@@ -68,13 +69,42 @@ def test_of_two_in_a_row_the_second_counts(draw, protected):
     assert np.array_equal(draw(PROTECTED, first=first, anonymize=anonymize(clip=["first", 0])), protected)
 
 
-def test_the_protection_lasts_through_nodes_that_clone_the_clip(draw, protected):
-    skip = {"class_type": "CLIPSetLastLayer", "inputs": {"clip": PROTECTED, "stop_at_clip_layer": -2}}
-    after = draw(["skip", 0], anonymize=anonymize(), skip=skip)
-    skip = {"class_type": "CLIPSetLastLayer", "inputs": {"clip": PLAIN, "stop_at_clip_layer": -2}}
-    before = draw(PROTECTED, skip=skip, anonymize=anonymize(clip=["skip", 0]))
-    assert np.array_equal(before, after)
-    assert not np.array_equal(after, protected)
+def set_last_layer(clip, layer: int) -> dict:
+    return {"class_type": "CLIPSetLastLayer", "inputs": {"clip": clip, "stop_at_clip_layer": layer}}
+
+
+def test_a_prefix_that_was_learned_at_two_layers_is_drawn_at_both_before_and_behind_the_node(draw, protected):
+    both = "anonymize/both.safetensors"
+    for layer, differs in ((-1, False), (-2, True)):
+        after = draw(["skip", 0], anonymize=anonymize(both), skip=set_last_layer(PROTECTED, layer))
+        before = draw(PROTECTED, skip=set_last_layer(PLAIN, layer), anonymize=anonymize(both, clip=["skip", 0]))
+        assert np.array_equal(before, after)
+        assert np.array_equal(after, protected) is not differs
+        assert not np.array_equal(after, draw(["skip", 0], skip=set_last_layer(PLAIN, layer)))
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+@pytest.mark.parametrize(
+    ("name", "layer", "reason"),
+    [
+        ("one", -2, r"learned at clip skip 1, and here the prompt is read at clip skip 2, .*Layer to -1, or train"),
+        ("both", -3, r"learned at clip skip 1 and 2, and here the prompt is read at clip skip 3, .*-1 or -2, or train"),
+    ],
+)
+def test_a_layer_that_the_prefix_was_not_learned_at_stops_the_workflow(server, files, name, layer, reason, strength):
+    chosen = f"anonymize/{name}.safetensors"
+    behind = drawing(["skip", 0], anonymize=anonymize(chosen, strength=strength), skip=set_last_layer(PROTECTED, layer))
+    skipped = anonymize(chosen, clip=["skip", 0], strength=strength)
+    before = drawing(PROTECTED, skip=set_last_layer(PLAIN, layer), anonymize=skipped)
+    for graph in (behind, before):
+        with pytest.raises(WorkflowFailed, match=reason) as failure:
+            server.run(graph)
+        assert failure.value.node_id in ("yes", "no")
+
+
+def test_strength_zero_is_plain_at_any_layer(draw, files):
+    skipped = draw(["skip", 0], anonymize=anonymize(strength=0.0), skip=set_last_layer(PROTECTED, -2))
+    assert np.array_equal(skipped, draw(["skip", 0], skip=set_last_layer(PLAIN, -2)))
 
 
 def test_a_long_prompt_is_drawn(draw):

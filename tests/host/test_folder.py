@@ -210,7 +210,7 @@ def test_a_prefix_of_another_checkpoint_works_and_says_so(server, folder, host_m
     save_prefix(prefix(demo_fingerprint(), l=192), folder / "same.safetensors")
     save_prefix(prefix("0" * 16, l=192), folder / "other.safetensors")
     save_prefix(prefix("", l=192), folder / "unknown.safetensors")
-    assert protect(server, "same.safetensors") == "Protected with 3 vectors."
+    assert protect(server, "same.safetensors") == "Protected with 3 vectors. It holds at clip skip 1."
     assert "learned on another checkpoint" in protect(server, "other.safetensors")
     assert "not known whether" in protect(server, "unknown.safetensors")
     assert protect(server, "same.safetensors", 0.0) == "Not protected: strength is 0."

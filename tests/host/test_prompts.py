@@ -34,7 +34,7 @@ def encode(clip, text: str) -> dict:
 @pytest.fixture(scope="module")
 def draw(server):
     """Draws; the server has a prefix, the same vectors as an embedding, another embedding, and a LoRA on the text."""
-    prefix, generator = make_prefix(3), torch.Generator().manual_seed(4)
+    prefix, generator = make_prefix(3, layers={"l": [-2, -1]}), torch.Generator().manual_seed(4)
     save_prefix(prefix, server.prefix_folder / "prompts" / "one.safetensors", overwrite=True)
     embeddings = server.embedding_folder
     safetensors.torch.save_file({"clip_l": prefix.vectors["l"]}, embeddings / "every_prompt.safetensors")

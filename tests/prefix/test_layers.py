@@ -59,4 +59,12 @@ def test_the_layers_are_told():
     assert allowed_layers(BOTH, {"l": -1, "g": -2}) == {"l": (-2, -1), "g": (-2,)}
     assert layers_note(BOTH, {"l": -1}) == "It holds at clip skip 1 and 2."
     assert layers_note(OLD, {"l": -2, "g": -2}) == "It holds at clip skip 2."
-    assert layers_note(BOTH, {"l": -2, "g": -2}) == "It holds at clip skip 1 and 2 ('l'), clip skip 2 ('g')."
+    assert layers_note(BOTH, {"l": -2, "g": -2}) == "It holds where clip skip is left as it is."
+    assert layers_note(OLD, {"mistral3_24b": ("10", "20")}) == "It holds where clip skip is left as it is."
+    assert layers_note(BOTH, {"l": -3, "g": -2}) == "It holds at clip skip 2 for all text encoders."
+
+
+def test_the_remedy_names_what_would_do_for_all_encoders():
+    record = PrefixRecord("sdxl", "", layers={"l": [-3, -2, -1], "g": [-2, -1]})
+    with pytest.raises(PrefixMismatchError, match="CLIP Set Last Layer to -1 or -2, or train"):
+        require_layers(record, {"g": -3}, {"l": -2, "g": -2}, _remedy)

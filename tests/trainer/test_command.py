@@ -136,16 +136,26 @@ def test_wrong_use_is_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_show_and_convert_tell_and_keep_the_vectors(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    record = PrefixRecord(family="sd1", fingerprint="0" * 16, identities=7, scores={"identity_signal_left": 0.25})
+    record = PrefixRecord(
+        family="sd1",
+        fingerprint="0" * 16,
+        identities=7,
+        scores={"identity_signal_left": 0.25},
+        layers={"l": [-2, -1]},
+    )
     prefix = Prefix({"l": torch.randn(4, 768)}, record)
     save_prefix(prefix, work / "p.safetensors")
     assert main(["show", str(work / "p.safetensors")]) == 0
     shown = capsys.readouterr().out
     assert "l (768 wide)" in shown and "0.25" in shown and "people" in shown
+    assert "clip skip 1 and 2 (l)" in shown
     inversion, back = str(work / "ti.safetensors"), str(work / "back.safetensors")
     assert main(["convert", str(work / "p.safetensors"), inversion, "--format", "textual-inversion"]) == 0
     assert main(["convert", inversion, back]) == 0
     assert main(["convert", inversion, back]) == 1
+    capsys.readouterr()
+    assert main(["show", back]) == 0
+    assert "the usual layer of each text encoder" in capsys.readouterr().out
     assert torch.equal(load_prefix(back).vectors["l"], prefix.vectors["l"])
     assert main(["show", str(work / "none.safetensors"), "--json"]) == 1
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...prefix import Prefix, load_prefix
+from ...prefix.layers import told
 from .console import Console
 
 NAME = "show"
@@ -51,6 +52,8 @@ def describe(prefix: Prefix, path: Path) -> str:
         "vectors": str(prefix.length),
         "text encoders": encoders,
         "family": record.family or "not known",
+        "learned at": ", ".join(f"{told(layers)} ({key})" for key, layers in record.layers.items())
+        or "the usual layer of each text encoder",
         "learned on": record.fingerprint or "not known",
         "people": str(record.identities) if record.identities else "not known",
         "steps": str(record.steps) if record.steps else "not known",
