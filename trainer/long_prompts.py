@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 EVERY = 4
-"""One in so many portraits of people, and one long prompt for so many general ones."""
+"""One in so many portraits is of a long prompt, and for so many general prompts there is a long one."""
 
 STYLES = (
     "volumetric light",
@@ -71,9 +71,6 @@ A_CHUNK = 18
 PLACES = ((0, 1), (1, 0), (0, 2), (1, 1), (2, 0))
 """Whole chunks of words before and after the subject."""
 
-OF_STYLE_ALONE = 4
-"""Long general prompts that have no subject."""
-
 MOST_IN_ONE = 12
 """Of these, as many as leave room in a chunk for a subject and a prefix."""
 
@@ -95,8 +92,10 @@ def chunk_prompts(subjects: Sequence[str], choose: Choose) -> tuple[str, ...]:
 
 
 def long_general_prompts(prompts: Sequence[str], choose: Choose) -> tuple[str, ...]:
-    """Long prompts about every so many of the general prompts, and some of nothing but style."""
-    subjects = [*prompts[EVERY - 1 :: EVERY], *[""] * OF_STYLE_ALONE]
+    """Long prompts about every so many of the general prompts; as many of them are of nothing but style."""
+    subjects = [
+        "" if number % EVERY == EVERY - 1 else prompt for number, prompt in enumerate(prompts[EVERY - 1 :: EVERY])
+    ]
     return tuple(long_prompts([subject], choose)[0] for subject in subjects)
 
 
