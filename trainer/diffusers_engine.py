@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..prefix import ClipChunks, family_of, fingerprint, frame_of, words
 from ..prefix.errors import TrainingError
-from ..prefix.layers import LAST
+from ..prefix.layers import layers_by_training
 from ..prefix.pipelines import Encoded, PromptEncoder
 from ..prefix.pipelines.parts import Part
 from .checkpointing import checkpointed
@@ -66,7 +66,8 @@ class DiffusersDenoiser:
         cells = self.latent_shape[1] * self.latent_shape[2] // 4  # Of both families with patches.
         self._levels = levels_of(pipeline.scheduler, cells)
         models = {key: part.model for key, part in self._encoder.parts.items()}
-        self.layers, self.record_layers = _layers_to_learn(self._encoder)
+        self._skips, self.record_layers = _layers_to_learn(self._encoder)
+        self.layers = tuple(self._skips)
         self.fingerprint = fingerprint(host_names(models))
         self.digest = digest_of(
             self._network,
@@ -110,9 +111,7 @@ class DiffusersDenoiser:
         encoded: dict[int, Encoded] = {}
         for layer in dict.fromkeys(asked):
             mine = [index for index, other in enumerate(asked) if other == layer]
-            # The pipelines' `clip_skip` counts the layers that are left out.
-            skip = None if layer is None else -1 - layer
-            read = self._encoder.encode([tokens[index] for index in mine], skip)
+            read = self._encoder.encode([tokens[index] for index in mine], self._skips[layer])
             encoded.update(zip(mine, read, strict=True))
         return [encoded[index] for index in range(len(tokens))]
 
@@ -235,14 +234,17 @@ class DiffusersDenoiser:
         return nullcontext() if dtype is None else torch.autocast(self._network.device.type, dtype=dtype)
 
 
-def _layers_to_learn(encoder: PromptEncoder) -> tuple[tuple[Layer, ...], dict[str, tuple[int, ...]]]:
-    """See `Denoiser.layers` and `Denoiser.record_layers`."""
-    usual = [LAST] * len(encoder.parts)
-    layers = candidates(list(encoder.parts))
-    deepest = min(part.model.config.num_hidden_layers for part in encoder.parts.values())
-    layers = tuple(layer for layer in layers if layer is None or -layer <= deepest)
-    read = [usual if layer is None else [layer] * len(usual) for layer in layers]
-    return layers, recorded(list(encoder.parts), read, usual)
+def _layers_to_learn(encoder: PromptEncoder) -> tuple[dict[Layer, int | None], dict[str, tuple[int, ...]]]:
+    """The layers of `Denoiser.layers`, each with what a pipeline's `clip_skip` is for it, and the record's layers."""
+    keys = list(encoder.parts)
+    own = next(iter(encoder.layers().values()))
+    found: dict[tuple[Any, ...], tuple[Layer, int | None]] = {}
+    for layer in candidates(keys):
+        skip = None if layer is None else own - layer
+        if skip is None or 0 <= skip < min(part.model.config.num_hidden_layers for part in encoder.parts.values()):
+            found.setdefault(tuple(encoder.layers(skip).values()), (layer, skip))
+    usual = layers_by_training(encoder.parts)
+    return dict(found.values()), recorded(keys, list(found), [usual[key] for key in keys])
 
 
 def _words(part: Part, text: str) -> list[int]:

@@ -74,10 +74,10 @@ STYLES_IN = re.compile("|".join(map(re.escape, STYLES)))
 
 def test_what_is_said_to_the_encoder_alone_has_chunks_of_style_with_and_without_names() -> None:
     pairs = spoken_pairs([Identity("Zoe Quist", "a woman")], ["", "a red circle"], torch.Generator().manual_seed(0))
-    assert [pair.student.replace("Zoe Quist", "a woman") == pair.teacher for pair in pairs] == [True] * 5
-    assert [pair.names_somebody for pair in pairs] == [True] + 4 * [False]
+    assert [pair.student.replace("Zoe Quist", "a woman") == pair.teacher for pair in pairs] == [True] * 7
+    assert [pair.names_somebody for pair in pairs] == [True] + 6 * [False]
     assert "a red circle" in [pair.student for pair in pairs]
-    assert sum(STYLES_IN.search(pair.student) is not None for pair in pairs) == 4
+    assert sum(STYLES_IN.search(pair.student) is not None for pair in pairs) == 5
 
 
 def test_the_lessons_have_none_of_the_words_that_the_benchmark_and_the_demos_language_fill_prompts_with() -> None:
