@@ -133,14 +133,9 @@ def test_a_prefix_tells_the_layers_that_each_part_of_its_run_read(make_checkpoin
     assert options_of(checkpoint.clip) == before
 
 
-def test_a_pipeline_is_read_as_its_own_clip_skip_reads_it() -> None:
-    pipeline = tiny_pipeline("sd1")
-    denoiser = DiffusersDenoiser(pipeline, (64, 64), Drawing(steps=1, cfg=1.0))
-    assert (denoiser.layers, denoiser.record_layers) == ((None, -2), {"l": BOTH})
-    with denoiser.gradients(1), torch.no_grad():
-        read = denoiser.encode(["Ada Lovelace"] * 2, layers=list(denoiser.layers))
-    for entry, skip in zip(read, (None, 1), strict=True):
-        wanted, _ = pipeline.encode_prompt("Ada Lovelace", "cpu", 1, False, clip_skip=skip)
-        torch.testing.assert_close(entry.states, wanted)
-    other = DiffusersDenoiser(tiny_pipeline("sdxl"), (64, 64), Drawing(steps=1, cfg=1.0))
-    assert (other.layers, other.record_layers) == ((None,), {})
+@pytest.mark.parametrize(
+    ("family", "layers", "recorded"), [("sd1", (None, -2), {"l": BOTH}), ("sd2", (None,), {}), ("sdxl", (None,), {})]
+)
+def test_a_pipeline_is_learned_at_the_same_layers(family: str, layers: Any, recorded: Any) -> None:
+    denoiser = DiffusersDenoiser(tiny_pipeline(family), (64, 64), Drawing(steps=1, cfg=1.0))
+    assert (denoiser.layers, denoiser.record_layers) == (layers, recorded)
