@@ -83,6 +83,7 @@ def theirs(denoiser: Any, pictures: Pictures, settings: TrainingSettings, most: 
     from ..trainer.step import make_step
     from ..trainer.targets import TargetPool, slots_of_step
 
+    denoiser.layers = denoiser.layers[:1]  # Theirs reads one layer of the text encoder.
     settings = replace(settings, steps=10**9, batch_size=1, learning_rate=1e-3, warmup=0.0, general_weight=1.0)
     pool = TargetPool(denoiser, pictures, NOISINGS, settings.seed)
     portions = Portions(denoiser, 1)
