@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from ..prefix import family_of
 from .denoiser import Layer
 from .encoder_layers import current_layers, usual_layers, usual_readings
 
@@ -41,12 +42,13 @@ def layers_to_learn(clip: Any, encoders: Mapping[str, Any]) -> tuple[tuple[Layer
         clip: the host's CLIP.
         encoders: its text encoders, see `text_encoders`.
     """
-    usual = usual_readings(encoders)
+    learned = {key: part for key, part in encoders.items() if family_of(key).required}
+    usual = usual_readings(learned)
     chosen: dict[tuple[Any, ...], Layer] = {}
     for layer in candidates(list(encoders), clip.layer_idx):
         with read_at(clip.cond_stage_model, encoders, layer):
-            chosen.setdefault(tuple(current_layers(encoders, usual).values()), layer)
-    return tuple(chosen.values()), recorded(list(encoders), list(chosen), list(usual_layers(usual).values()))
+            chosen.setdefault(tuple(current_layers(learned, usual).values()), layer)
+    return tuple(chosen.values()), recorded(list(learned), list(chosen), list(usual_layers(usual).values()))
 
 
 def recorded(
