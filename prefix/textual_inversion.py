@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from .errors import PrefixFileError, PrefixMismatchError, PrefixValueError
+from .layers import layers_by_training, told
 from .storage import read_whole, write_whole
 from .value import MOST_VECTORS, Prefix, PrefixRecord
 
@@ -32,7 +33,8 @@ def to_textual_inversion(prefix: Prefix) -> bytes:
     """The content of a textual inversion file with the prefix's vectors, bit for bit.
 
     Raises:
-        PrefixMismatchError: the prefix is neither for SD1's nor for SDXL's text encoders.
+        PrefixMismatchError: the prefix is neither for SD1's nor for SDXL's text encoders, or was not learned at the
+            layers that they are usually read at: whoever reads the file would take it for one that was.
     """
     names = _NAMES.get(tuple(sorted(prefix.widths.items())))
     if names is None:
@@ -41,6 +43,13 @@ def to_textual_inversion(prefix: Prefix) -> bytes:
             f"Only prefixes for SD1 and SDXL can be saved as a textual inversion, this one is for {encoders}:"
             " save it as safetensors."
         )
+    for key, usual in layers_by_training(prefix.widths.keys()).items():
+        learned = prefix.record.layers.get(key, (usual,))
+        if usual not in learned:
+            raise PrefixMismatchError(
+                f"This prefix was learned at {told(learned)} and not at {told((usual,))}, which a textual inversion"
+                " cannot say: save it as safetensors."
+            )
     return safetensors.torch.save({names[key]: vectors for key, vectors in prefix.vectors.items()})
 
 

@@ -33,11 +33,21 @@ class Reading(NamedTuple):
 
 
 def usual_readings(encoders: Mapping[str, Any]) -> dict[str, Reading]:
-    """How encoders are read when nobody asks for anything else, by their keys; see `text_encoders`."""
+    """How encoders are read when nobody asks for anything else, by their keys; see `text_encoders`.
+
+    Raises:
+        PrefixMismatchError: one does not say, as the host's own do.
+    """
     found = {}
     for key, encoder in encoders.items():
-        layer, index, projected = encoder.options_default
-        found[key] = _reading(encoder, layer, index, encoder.layer_norm_hidden_state, projected)
+        try:
+            layer, index, projected = encoder.options_default
+            found[key] = _reading(encoder, layer, index, encoder.layer_norm_hidden_state, projected)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise PrefixMismatchError(
+                f"Text encoder '{key}' ({type(encoder).__name__}) does not say at which layer it is read, so that"
+                " nobody can say whether the prefix protects: load it with one of ComfyUI's own loaders."
+            ) from error
     return found
 
 

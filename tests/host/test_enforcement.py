@@ -176,6 +176,14 @@ REFUSED = {
         sampling(["takes", 0], takes=node("ForeignTakesAny", e=["encoder", 0]), encoder=node("ForeignEncoder")),
         "cannot look into",
     ),
+    "a layer that the server's prefix was not learned at": (
+        through(clip=node("CLIPSetLastLayer", clip=CLIP, stop_at_clip_layer=-2)),
+        "learned at clip skip 1, and here the prompt is read at clip skip 2",
+    ),
+    "a layer that was not learned, behind a node of the artist's own": (
+        through(mine=anonymized(strength=0.0), clip=node("CLIPSetLastLayer", clip=["mine", 0], stop_at_clip_layer=-3)),
+        "learned at clip skip 1, and here the prompt is read at clip skip 3",
+    ),
     "pictures of text": (
         {"draw": node("ForeignDraws", text=TEXT), "show": node("PreviewImage", images=["draw", 0])},
         "makes IMAGE of text by itself",

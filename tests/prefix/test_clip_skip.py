@@ -186,6 +186,13 @@ def test_an_encoder_that_asks_its_network_by_itself_is_judged_by_what_it_asks(ho
         encode(protected, TEXT)
 
 
+def test_an_encoder_that_does_not_say_how_it_is_read_is_refused(host_modules, prefix):
+    clip = make_clip("sd1")
+    del clip.cond_stage_model.clip_l.options_default
+    with pytest.raises(PrefixMismatchError, match=r"'l' .* does not say at which layer it is read"):
+        protect(clip, prefix, 1.0)
+
+
 def test_an_encoder_that_reads_unseen_is_refused(host_modules, prefix):
     clip = make_clip("sd1")
     protected = protect(clip, prefix, 1.0)

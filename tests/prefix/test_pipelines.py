@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -17,10 +18,10 @@ SHORT, LONG = "a photo of Ada Lovelace", "a photo of a red circle on a table, " 
 DRAWN = {"num_inference_steps": 1, "height": 64, "width": 64, "output_type": "latent"}
 
 
-def prefix_for(family: str, m: int = 4, seed: int = 0, **widths: int) -> Prefix:
+def prefix_for(family: str, m: int = 4, seed: int = 0, layers: Any = MappingProxyType({}), **widths: int) -> Prefix:
     generator = torch.Generator().manual_seed(seed)
     vectors = {key: torch.randn(m, width, generator=generator) for key, width in (widths or WIDTHS[family]).items()}
-    return Prefix(vectors, PrefixRecord(family=family, fingerprint=""))
+    return Prefix(vectors, PrefixRecord(family=family, fingerprint="", layers=layers))
 
 
 def models_of(pipeline: Any) -> dict[str, Any]:
@@ -133,7 +134,7 @@ def test_several_prompts_of_different_lengths_are_drawn_in_one_batch(family: str
 
 
 def test_prompts_for_single_encoders_and_layers_to_skip_are_honoured() -> None:
-    pipeline, prefix = tiny_pipeline("sdxl"), prefix_for("sdxl")
+    pipeline, prefix = tiny_pipeline("sdxl"), prefix_for("sdxl", layers={"l": [-3], "g": [-3]})
     protected = prefix.to_diffusers(pipeline)
     device = torch.device("cpu")
     states, negative, pooled, _ = protected.encode_prompt(SHORT, "a dog", device, 1, True, "blurry", clip_skip=1)
@@ -144,6 +145,51 @@ def test_prompts_for_single_encoders_and_layers_to_skip_are_honoured() -> None:
     torch.testing.assert_close(states, one.states)
     torch.testing.assert_close(pooled, one.pooled)
     torch.testing.assert_close(negative, other.states)
+
+
+READ_AT = {
+    "sd1": {None: {"l": -1}, 0: {"l": -1}, 1: {"l": -2}},
+    "sd2": {None: {"h": -2}, 1: {"h": -3}},  # Folders of diffusers leave out the last layer.
+    "sdxl": {None: {"l": -2, "g": -2}, 1: {"l": -3, "g": -3}},
+    "sd3": {None: {"l": -2, "g": -2, "t5xxl": -1}, 1: {"l": -3, "g": -3, "t5xxl": -1}},
+    "flux": {None: {"l": -1, "t5xxl": -1}},
+}
+
+
+@pytest.mark.parametrize("family", READ_AT)
+def test_a_prefix_is_read_at_the_layers_it_was_learned_at_and_at_no_other(family: str) -> None:
+    pipeline, device = tiny_pipeline(family), torch.device("cpu")
+    usual = prefix_for(family).to_diffusers(pipeline)
+    for skip, layers in READ_AT[family].items():
+        assert PromptEncoder(pipeline).layers(skip) == layers
+        taught = prefix_for(family, layers={key: [layer] for key, layer in layers.items()}).to_diffusers(pipeline)
+        if family == "flux":
+            taught.encode_prompt(SHORT, None, device)
+            continue
+        given = {"prompt": SHORT, "device": device, "num_images_per_prompt": 1, "do_classifier_free_guidance": True}
+        given |= dict.fromkeys([name for name in ("prompt_2", "prompt_3") if family == "sd3"])
+        read = taught.encode_prompt(**given, clip_skip=skip)
+        if layers == READ_AT[family][None]:
+            assert torch.equal(usual.encode_prompt(**given, clip_skip=skip)[0], read[0])
+            continue
+        with pytest.raises(PrefixMismatchError, match=r"read at clip skip \d, where .*: (give|leave) 'clip_skip'"):
+            usual.encode_prompt(**given, clip_skip=skip)
+        with pytest.raises(PrefixMismatchError, match=f"give 'clip_skip' as {skip}|leave 'clip_skip' out"):
+            taught.encode_prompt(**given)
+
+
+def test_a_picture_at_a_layer_that_was_not_learned_is_not_drawn() -> None:
+    pipeline = prefix_for("sd1").to_diffusers(tiny_pipeline("sd1"))
+    with pytest.raises(PrefixMismatchError, match=r"learned at clip skip 1, .* give 'clip_skip' as None, or train"):
+        pipeline(SHORT, clip_skip=1, **DRAWN)
+    for skip in (True, "1", 1.0, [1]):
+        with pytest.raises(PrefixMismatchError, match="give a whole number, or None"):
+            pipeline(SHORT, clip_skip=skip, **DRAWN)
+    both = prefix_for("sd1", layers={"l": [-2, -1]}).to_diffusers(tiny_pipeline("sd1"))
+    pictures = [both(SHORT, clip_skip=skip, generator=torch.manual_seed(0), **DRAWN).images for skip in (None, 1)]
+    assert not torch.equal(*pictures)
+    with pytest.raises(PrefixMismatchError, match="give 'clip_skip' as None or 1, or train"):
+        both(SHORT, clip_skip=2, **DRAWN)
 
 
 @pytest.mark.parametrize("family", ["sd1", "flux"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import struct
 
@@ -10,6 +11,7 @@ import safetensors.torch
 import torch
 
 from anonymize_faces.prefix import (
+    Prefix,
     PrefixFileError,
     PrefixFileExistsError,
     PrefixMismatchError,
@@ -110,6 +112,19 @@ def test_a_prefix_that_no_other_program_takes_is_not_exported(make_prefix, tmp_p
     with pytest.raises(PrefixMismatchError, match=r"Only prefixes for SD1 and SDXL.*: save it as safetensors"):
         save_textual_inversion(make_prefix(2, **widths), tmp_path / "p.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_prefix_learned_at_no_usual_layer_is_not_exported_where_nothing_could_say_so(make_prefix, tmp_path):
+    def learned_at(widths, **layers):
+        made = make_prefix(2, **widths)
+        return Prefix(made.vectors, dataclasses.replace(made.record, layers=layers))
+
+    for number, prefix in enumerate((learned_at(SD1, l=[-2, -1]), learned_at(SDXL, l=[-2], g=[-2, -1]))):
+        assert save_textual_inversion(prefix, tmp_path / f"{number}.safetensors").is_file()
+    for prefix in (learned_at(SD1, l=[-2]), learned_at(SDXL, l=[-1])):
+        with pytest.raises(PrefixMismatchError, match="which a textual inversion cannot say: save it as safetensors"):
+            save_textual_inversion(prefix, tmp_path / "p.safetensors")
+    assert not (tmp_path / "p.safetensors").exists()
 
 
 def test_an_export_overwrites_nothing(make_prefix, tmp_path):
