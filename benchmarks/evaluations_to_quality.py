@@ -16,7 +16,7 @@ import argparse
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,7 @@ from ..trainer.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from ..trainer.data import Pictures
+    from ..trainer.identities import Identity
 
 UNSEEN, LOOKS, PRESERVATION = 0.15, 0.90, 0.20
 THEIRS_A_STEP = 5
@@ -84,6 +85,7 @@ def theirs(denoiser: Any, pictures: Pictures, settings: TrainingSettings, most: 
     from ..trainer.step import make_step
     from ..trainer.targets import TargetPool, slots_of_step
 
+    denoiser.layers = denoiser.layers[:1]  # Theirs reads one layer of the text encoder.
     settings = replace(settings, steps=10**9, batch_size=1, learning_rate=1e-3, warmup=0.0, general_weight=1.0)
     pool = TargetPool(denoiser, pictures, NOISINGS, settings.seed)
     portions = Portions(denoiser, 1)
@@ -100,13 +102,16 @@ def theirs(denoiser: Any, pictures: Pictures, settings: TrainingSettings, most: 
             yield THEIRS_A_STEP * (step + 1), vectors
 
 
-def ours(denoiser: Any, pictures: Pictures, settings: TrainingSettings) -> Iterator[tuple[int, Vectors]]:
+def ours(
+    denoiser: Any, pictures: Pictures, settings: TrainingSettings, identities: Sequence[Identity]
+) -> Iterator[tuple[int, Vectors]]:
     """The same for the shipped workflow's settings: after the warm start, then every ten steps."""
-    from ..trainer.data import general_pairs
+    from ..trainer.data import spoken_pairs
     from ..trainer.loop import start_vectors
     from ..trainer.plain_text import PlainText
     from ..trainer.portions import Portions
     from ..trainer.prompts import GENERAL_PROMPTS
+    from ..trainer.seeds import generator
     from ..trainer.state import new_state
     from ..trainer.step import make_step
     from ..trainer.targets import TargetPool, slots_of_step
@@ -118,7 +123,8 @@ def ours(denoiser: Any, pictures: Pictures, settings: TrainingSettings) -> Itera
         denoiser, pictures, settings.noisings_per_picture, settings.seed, overshoot=settings.overshoot, plain=plain
     )
     state = new_state(start_vectors(denoiser, settings), settings)
-    spoken = (*pictures.pairs, *general_pairs(GENERAL_PROMPTS))
+    choices = generator(settings.seed, "choices")
+    spoken = (*pictures.pairs, *spoken_pairs(identities, GENERAL_PROMPTS, choices))
     warm_start(denoiser, start_of(state.vectors), spoken, settings, portions, plain)
     yield 0, state.vectors
     named, asked, made = set(pool.slots(True).tolist()), set(), 0
@@ -162,6 +168,7 @@ def main() -> None:
     from ..trainer.data import draw_pictures as draw_latents
     from ..trainer.data import general_pairs, identity_pairs
     from ..trainer.identities import parse_identities
+    from ..trainer.long_prompts import choosing, long_general_prompts
     from ..trainer.portions import Portions
     from ..trainer.prompts import general_prompts
     from ..trainer.rows import Rows
@@ -181,12 +188,13 @@ def main() -> None:
             )
             choices = generator(seed, "choices")
             pairs = identity_pairs(identities, settings.portraits_per_identity, choices, settings.vary_names)
-            pairs += general_pairs(general_prompts(widgets["general_prompts"], identities))
+            prompts = general_prompts(widgets["general_prompts"], identities)
+            pairs += general_pairs((*prompts, *long_general_prompts(prompts, choosing(choices))))
             rows = Rows(len(pairs), denoiser.latent_shape)
             pictures = draw_latents(denoiser, pairs, seed, Portions(denoiser, 64), rows, lambda drawn: None)
             print(f"seed {seed}: drawing took {2 * widgets['drawing_steps'] * len(pairs)} evaluations", flush=True)
             ways: dict[str, Callable[[], Iterator[tuple[int, Vectors]]]] = {
-                "ours": lambda d=denoiser, p=pictures, s=settings: ours(d, p, s),
+                "ours": lambda d=denoiser, p=pictures, s=settings: ours(d, p, s, identities),
                 "theirs": lambda d=denoiser, p=pictures, s=settings: theirs(d, p, s, arguments.most),
             }
             for name, way in ways.items():

@@ -79,8 +79,14 @@ def name_prompt(index: int) -> Request:
     return Request(f"A close-up portrait of {cast()[index].name}", FIRST_SEED + index)
 
 
-def drawing_graph(requests: Sequence[Request], prefix: str | None, strength: float = 1.0) -> dict[str, Any]:
-    """A workflow that draws all requests with the demo model, through Anonymize Faces if a prefix file is named."""
+def drawing_graph(
+    requests: Sequence[Request], prefix: str | None, strength: float = 1.0, layer: int | None = None
+) -> dict[str, Any]:
+    """A workflow that draws all requests with the demo model, through Anonymize Faces if a prefix file is named.
+
+    Args:
+        layer: what CLIP Set Last Layer is set to, behind Anonymize Faces; None: it is not there.
+    """
     graph: dict[str, Any] = {
         "model": {"class_type": "LoadDemoModel", "inputs": {}},
         "latent": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": PER_PROMPT}},
@@ -90,6 +96,9 @@ def drawing_graph(requests: Sequence[Request], prefix: str | None, strength: flo
         inputs = {"clip": clip, "prefix": prefix, "strength": strength}
         graph["protect"] = {"class_type": "AnonymizeFaces", "inputs": inputs}
         clip = ["protect", 0]
+    if layer is not None:
+        graph["layer"] = {"class_type": "CLIPSetLastLayer", "inputs": {"clip": clip, "stop_at_clip_layer": layer}}
+        clip = ["layer", 0]
     graph["negative"] = {"class_type": "CLIPTextEncode", "inputs": {"clip": clip, "text": ""}}
     for i, request in enumerate(requests):
         graph[f"prompt{i}"] = {"class_type": "CLIPTextEncode", "inputs": {"clip": clip, "text": request.prompt}}
@@ -119,6 +128,7 @@ def draw_pictures(
     prefix: str | None,
     strength: float = 1.0,
     kept: Kept | None = None,
+    layer: int | None = None,
 ) -> np.ndarray:
     """Draws all requests on the server: uint8 [len(requests) * PER_PROMPT, 64, 64, 3].
 
@@ -128,7 +138,7 @@ def draw_pictures(
     pictures = []
     for start in range(0, len(requests), 16):
         some = requests[start : start + 16]
-        graph = drawing_graph(some, prefix, strength)
+        graph = drawing_graph(some, prefix, strength, layer)
         key = digest_of_graph(graph, None if prefix is None else server.prefix_folder / prefix) if kept else ""
         drawn = kept.pictures(key, len(some) * PER_PROMPT) if kept else None
         if drawn is None:

@@ -28,11 +28,12 @@ from ..prefix import ClipChunks, family_of, fingerprint, frame_of, inject_text, 
 from ..prefix.errors import TrainingError
 from ..prefix.weights import weights_of
 from .checkpointing import checkpointed
-from .denoiser import TextStates, Vectors
+from .denoiser import Layer, TextStates, Vectors
 from .differentiable import differentiable
 from .digest import digest_of, original_weights
 from .engine_options import AS_THE_HOST, AS_USUAL, PRECISIONS, TOKENIZED_KEPT, VOCABULARY_SAMPLE, Computing, Drawing
 from .gradient_flow import gradient_through, require_gradient
+from .learned_layers import layers_to_learn, read_at
 from .out_of_memory import says_out_of_memory
 from .seeds import noise_of
 from .text_encoders import embedding_table, rows_of, text_encoders, vectors_for
@@ -88,9 +89,10 @@ class ComfyDenoiser:
         self.family = type(model.model.model_config).__name__
         self.fingerprint = fingerprint(weights_of(clip.cond_stage_model))
         self.latent_shape = _latent_shape(model, vae, size)
+        self.layers, self.record_layers = layers_to_learn(clip, self._encoders)
         self.digest = digest_of(
             *(_what_it_computes(patcher) for patcher in (model, clip.patcher)),
-            clip.layer_idx,
+            self.layers,
             self.latent_shape,
             drawing,
             computing.precision,
@@ -134,25 +136,25 @@ class ComfyDenoiser:
         finally:
             self._model.cleanup()
 
-    def encode(self, prompts: Sequence[str], vectors: Vectors | None = None) -> list[list[Any]]:
-        """See `Denoiser`. The models must be loaded; prompts of CLIP encoders are encoded in one go."""
+    def encode(
+        self, prompts: Sequence[str], vectors: Vectors | None = None, layers: Sequence[Layer] | None = None
+    ) -> list[list[Any]]:
+        """See `Denoiser`. The models must be loaded; prompts of CLIP encoders are encoded in one go for each layer."""
         if vectors is None:
             tokens = [self._tokenize(prompt) for prompt in prompts]
         else:
             device = self._clip.patcher.load_device
             vectors = vectors_for(self._encoders, {key: rows.to(device) for key, rows in vectors.items()})
             tokens = [inject_text(self._tokenize, prompt, vectors, self._encoders) for prompt in prompts]
-        stage = self._clip.cond_stage_model
-        stage.reset_clip_options()
-        if self._clip.layer_idx is not None:
-            stage.set_clip_options({"layer": self._clip.layer_idx})
-        with differentiable(stage), gradient_through(CLIP):
-            if _encodes_chunks_apart(stage) and not self._model.model.adm_channels:
-                encoded = _encode_together(stage, tokens)
-            else:
-                encoded = [_conditioning(stage.encode_token_weights(prompt)) for prompt in tokens]
-        require_gradient([entry[0] for entry in encoded], (vectors or {}).values(), CLIP)
-        return encoded
+        asked = [self.layers[0]] * len(tokens) if layers is None else layers
+        encoded: dict[int, list[Any]] = {}
+        for layer in dict.fromkeys(asked):
+            mine = [index for index, other in enumerate(asked) if other == layer]
+            read = self._read([tokens[index] for index in mine], layer)
+            encoded.update(zip(mine, read, strict=True))
+        encoded_in_order = [encoded[index] for index in range(len(tokens))]
+        require_gradient([entry[0] for entry in encoded_in_order], (vectors or {}).values(), CLIP)
+        return encoded_in_order
 
     def text_states(
         self, prompts: Sequence[str], conditioning: Sequence[Any], prefix: int = 0
@@ -231,6 +233,14 @@ class ComfyDenoiser:
     def free_memory(self) -> None:
         """See `Denoiser`."""
         comfy.model_management.soft_empty_cache()
+
+    def _read(self, tokens: Sequence[dict[str, list[Any]]], layer: Layer) -> list[list[Any]]:
+        """What the host's text encoders make of prompts at a layer."""
+        stage = self._clip.cond_stage_model
+        with read_at(stage, self._encoders, layer), differentiable(stage), gradient_through(CLIP):
+            if _encodes_chunks_apart(stage) and not self._model.model.adm_channels:
+                return _encode_together(stage, tokens)
+            return [_conditioning(stage.encode_token_weights(prompt)) for prompt in tokens]
 
     def _checkpointed(self, memory: float) -> AbstractContextManager[None]:
         """Checkpoints the denoiser's blocks if asked to, or if there is no room for their activations.

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from .denoiser import Denoiser
 from .identities import Identity
+from .long_prompts import EVERY as LONG_EVERY
+from .long_prompts import choosing, chunk_prompts, long_prompts
 from .portions import Portions
 from .prompts import CONTEXTS, OPENINGS, name_prompt, neutral_prompt
 from .rows import Rows
@@ -37,25 +39,29 @@ class Pictures:
 
 
 def identity_pairs(
-    identities: Sequence[Identity], portraits: int, generator: torch.Generator, vary: bool = False
+    identities: Sequence[Identity],
+    portraits: int,
+    generator: torch.Generator,
+    vary: bool = False,
+    long_every: int = LONG_EVERY,
 ) -> tuple[Pair, ...]:
     """`portraits` pairs for each identity in varied openings and contexts (METHODS.md 1.2 a).
 
     Args:
         vary: some of them name the person in other ways, see `variations`.
+        long_every: one in so many is a long prompt, see `long_prompts`.
     """
-
-    def choose(options: Sequence[str]) -> str:
-        return options[int(torch.randint(len(options), (), generator=generator))]
-
+    choose = choosing(generator)
     pairs = []
     for identity in identities:
         for _ in range(portraits):
-            opening, context = choose(OPENINGS), choose(CONTEXTS)
+            opening, context = OPENINGS[choose(len(OPENINGS))], CONTEXTS[choose(len(CONTEXTS))]
             if vary and float(torch.rand((), generator=generator)) < SHARE:
                 student, teacher = varied_prompts(identity, opening, context, generator)
             else:
                 student, teacher = (make(identity, opening, context) for make in (name_prompt, neutral_prompt))
+            if len(pairs) % long_every == long_every - 1:
+                student, teacher = long_prompts((student, teacher), choose)
             pairs.append(Pair(student, teacher, names_somebody=True))
     return tuple(pairs)
 
@@ -63,6 +69,23 @@ def identity_pairs(
 def general_pairs(prompts: Sequence[str]) -> tuple[Pair, ...]:
     """One pair for each prompt that names nobody: teacher and student are told the same (METHODS.md 1.2 b)."""
     return tuple(Pair(prompt, prompt, names_somebody=False) for prompt in prompts)
+
+
+def spoken_pairs(
+    identities: Sequence[Identity], prompts: Sequence[str], generator: torch.Generator
+) -> tuple[Pair, ...]:
+    """Pairs that are said to the text encoders alone and never drawn: a chunk of a long prompt each.
+
+    One for each identity, one for each of the built-in general prompts, and as many of these, and of nothing, among
+    words of style.
+    """
+    choose = choosing(generator)
+    named = [
+        Pair(*chunk_prompts((name_prompt(identity, "", ""), neutral_prompt(identity, "", "")), choose), True)
+        for identity in identities
+    ]
+    styled = [chunk_prompts([subject], choose)[0] for prompt in prompts for subject in (prompt, "")]
+    return (*named, *general_pairs([*prompts, *styled]))
 
 
 def draw_pictures(

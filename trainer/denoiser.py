@@ -15,6 +15,10 @@ Conditioning = Sequence[Any]
 """What `encode` returns: one entry for each prompt, of use to the same denoiser only. Entries may be kept and mixed."""
 
 
+Layer = int | None
+"""A layer as hosts set it for all text encoders at once ("clip skip"): -1 is the last; None: each encoder's usual."""
+
+
 class TextStates(NamedTuple):
     """What text encoders of CLIP type make of a prompt that takes one chunk.
 
@@ -44,6 +48,10 @@ class Denoiser(Protocol):
     """Of everything that its answers follow from: weights, patches, text encoders, how pictures are drawn."""
     latent_shape: tuple[int, ...]
     """Shape of one latent."""
+    layers: tuple[Layer, ...]
+    """The layers that a prefix is learned at; pictures are drawn at the first."""
+    record_layers: Mapping[str, Sequence[int]]
+    """The same for the prefix's record, by encoder; empty where each encoder is read at its usual layer alone."""
 
     def token_embeddings(self, text: str) -> dict[str, Tensor]:
         """The embeddings of the words of `text` for each encoder, `{encoder key: [n, d]}` float32 on the CPU.
@@ -57,8 +65,14 @@ class Denoiser(Protocol):
         Weights take no gradients; afterwards the model is as it was before.
         """
 
-    def encode(self, prompts: Sequence[str], vectors: Vectors | None = None) -> Conditioning:
-        """Encodes prompts, with the prefix in every chunk if vectors are given; differentiable in the vectors."""
+    def encode(
+        self, prompts: Sequence[str], vectors: Vectors | None = None, layers: Sequence[Layer] | None = None
+    ) -> Conditioning:
+        """Encodes prompts, with the prefix in every chunk if vectors are given; differentiable in the vectors.
+
+        Args:
+            layers: the layer that each prompt is read at, one of `Denoiser.layers`; the first for all if it is None.
+        """
 
     def text_states(
         self, prompts: Sequence[str], conditioning: Conditioning, prefix: int = 0

@@ -17,17 +17,19 @@ from torch import Tensor
 
 from ..prefix import ClipChunks, family_of, fingerprint, frame_of, words
 from ..prefix.errors import TrainingError
+from ..prefix.layers import layers_by_training
 from ..prefix.pipelines import Encoded, PromptEncoder, is_protected
 from ..prefix.pipelines.parts import Part
 from ..prefix.weights import device_of
 from .checkpointing import checkpointed
-from .denoiser import TextStates, Vectors
+from .denoiser import Layer, TextStates, Vectors
 from .diffusers_denoisers import ASK, GUIDANCE, packed, unpacked
 from .diffusers_levels import levels_of
 from .diffusers_names import host_names
 from .digest import digest_of
 from .engine_options import AS_THE_HOST, AS_USUAL, PRECISIONS, TOKENIZED_KEPT, VOCABULARY_SAMPLE, Computing, Drawing
 from .gradient_flow import gradient_through, require_gradient
+from .learned_layers import candidates, recorded
 from .out_of_memory import says_out_of_memory
 from .seeds import noise_of
 
@@ -70,12 +72,15 @@ class DiffusersDenoiser:
         cells = self.latent_shape[1] * self.latent_shape[2] // 4  # Of both families with patches.
         self._levels = levels_of(pipeline.scheduler, cells)
         models = {key: part.model for key, part in self._encoder.parts.items()}
+        self._skips, self.record_layers = _layers_to_learn(self._encoder)
+        self.layers = tuple(self._skips)
         self.fingerprint = fingerprint(host_names(models))
         self.digest = digest_of(
             self._network,
             *models.values(),
             # What begins so is about the configuration, and not in the same order in every process.
             {name: value for name, value in pipeline.scheduler.config.items() if not name.startswith("_")},
+            self.layers,
             self.latent_shape,
             drawing,
             computing.precision,
@@ -100,16 +105,24 @@ class DiffusersDenoiser:
         with torch.inference_mode(False), torch.enable_grad(), _frozen(modules), self._checkpointed():
             yield
 
-    def encode(self, prompts: Sequence[str], vectors: Vectors | None = None) -> list[Encoded]:
+    def encode(
+        self, prompts: Sequence[str], vectors: Vectors | None = None, layers: Sequence[Layer] | None = None
+    ) -> list[Encoded]:
         """See `Denoiser`."""
         if vectors is None:
             tokens = [self._tokens(prompt) for prompt in prompts]
         else:
             tokens = [self._encoder.tokens(prompt, vectors) for prompt in prompts]
-        with gradient_through(TEXT_ENCODER):
-            encoded = self._encoder.encode(tokens)
-        require_gradient([entry.states for entry in encoded], (vectors or {}).values(), TEXT_ENCODER)
-        return encoded
+        asked = [self.layers[0]] * len(tokens) if layers is None else layers
+        encoded: dict[int, Encoded] = {}
+        for layer in dict.fromkeys(asked):
+            mine = [index for index, other in enumerate(asked) if other == layer]
+            with gradient_through(TEXT_ENCODER):
+                read = self._encoder.encode([tokens[index] for index in mine], self._skips[layer])
+            encoded.update(zip(mine, read, strict=True))
+        encoded_in_order = [encoded[index] for index in range(len(tokens))]
+        require_gradient([entry.states for entry in encoded_in_order], (vectors or {}).values(), TEXT_ENCODER)
+        return encoded_in_order
 
     def text_states(
         self, prompts: Sequence[str], conditioning: Sequence[Encoded], prefix: int = 0
@@ -229,6 +242,19 @@ class DiffusersDenoiser:
     def _number_format(self) -> AbstractContextManager[Any]:
         dtype = PRECISIONS[self._computing.precision]
         return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype)
+
+
+def _layers_to_learn(encoder: PromptEncoder) -> tuple[dict[Layer, int | None], dict[str, tuple[int, ...]]]:
+    """The layers of `Denoiser.layers`, each with what a pipeline's `clip_skip` is for it, and the record's layers."""
+    keys = list(encoder.parts)
+    own = next(iter(encoder.layers().values()))
+    found: dict[tuple[Any, ...], tuple[Layer, int | None]] = {}
+    for layer in candidates(keys):
+        skip = None if layer is None else own - layer
+        if skip is None or 0 <= skip < min(part.model.config.num_hidden_layers for part in encoder.parts.values()):
+            found.setdefault(tuple(encoder.layers(skip).values()), (layer, skip))
+    usual = layers_by_training(encoder.parts)
+    return dict(found.values()), recorded(keys, list(found), [usual[key] for key in keys])
 
 
 def _words(part: Part, text: str) -> list[int]:

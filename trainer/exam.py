@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from .data import Pair, Pictures
-from .denoiser import Denoiser, Vectors
+from .denoiser import Denoiser, Layer, Vectors
 from .identities import Identity
 from .list_text import sameness
 from .objective import beyond, distances
@@ -151,6 +151,10 @@ class Exam:
         moved = distances(predictions, self._goal).double()
         return float(moved[self._names].sum()), float(moved[~self._names].sum())
 
+    def _layer(self, index: int) -> Layer:
+        """The layer that a question's prompts are read at: each picture is seen at every one in turn."""
+        return self._denoiser.layers[sum(divmod(index, NOISES)) % len(self._denoiser.layers)]
+
     def _predict(self, prompts: Sequence[str], vectors: Vectors | None = None) -> Tensor:
         def ask(indices: Sequence[int]) -> Tensor:
             latents = torch.stack([self._latents[index // NOISES] for index in indices])
@@ -158,10 +162,12 @@ class Exam:
                 [torch.randn(latents[0].shape, generator=seeded(self._seed, "exam noise", index)) for index in indices]
             )
             times = self._times[list(indices)]
-            unique = list(dict.fromkeys(prompts[index] for index in indices))
-            encoded = dict(zip(unique, self._denoiser.encode(unique, vectors), strict=True))
+            spoken = [(prompts[index], self._layer(index)) for index in indices]
+            unique = list(dict.fromkeys(spoken))
+            words, layers = ([part[of] for part in unique] for of in (0, 1))
+            encoded = dict(zip(unique, self._denoiser.encode(words, vectors, layers), strict=True))
             noised = self._denoiser.add_noise(latents, noise, times)
-            conditioning = [encoded[prompts[index]] for index in indices]
+            conditioning = [encoded[prompt] for prompt in spoken]
             return self._denoiser.predict(noised, times, conditioning).float().cpu()
 
         mine = share(self._team, range(len(self._pairs)))

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from ..prefix.errors import TrainingError
 from ..prefix.value import Prefix, PrefixRecord
-from .data import Pictures, draw_pictures, general_pairs, identity_pairs
+from .data import Pictures, draw_pictures, general_pairs, identity_pairs, spoken_pairs
 from .denoiser import Denoiser, Vectors
 from .exam import Exam, examined_pictures, hold_out, steps_between
 from .identities import Identity
+from .long_prompts import choosing, long_general_prompts
 from .pace import Pace
 from .plain_text import PlainText
 from .portions import Portions
@@ -38,7 +39,7 @@ from .warm_start import can_start, start_of, warm_start
 DRAWN_AT_ONCE = 2
 """Pictures are drawn this many batches at a time: without gradients they need less memory."""
 
-RECIPE = 2
+RECIPE = 3
 """Raised when the same arguments no longer give the same prefix, so that no run of an older version is gone on with."""
 
 
@@ -156,9 +157,9 @@ def learn_prefix(
     held_out = hold_out(identities, prompts, settings.held_out, settings.seed)
     choices = seeded(settings.seed, "choices")
     lessons = identity_pairs(held_out.identities, settings.portraits_per_identity, choices, settings.vary_names)
-    lessons += general_pairs(held_out.prompts)
-    spoken = lessons + general_pairs(GENERAL_PROMPTS)  # What is not drawn can be said to the text encoder all the same.
-    questions = identity_pairs(held_out.examined, 1, choices) + general_pairs(held_out.examined_prompts)
+    lessons += general_pairs((*held_out.prompts, *long_general_prompts(held_out.prompts, choosing(choices))))
+    spoken = lessons + spoken_pairs(held_out.identities, GENERAL_PROMPTS, choices)
+    questions = identity_pairs(held_out.examined, 1, choices, long_every=2) + general_pairs(held_out.examined_prompts)
     pairs = lessons + questions
     key = run_key(recipe=RECIPE, model=denoiser.digest, settings=dataclasses.asdict(settings), pairs=pairs)
     drawing, asking, learning = (Portions(denoiser, n * settings.batch_size, check) for n in (DRAWN_AT_ONCE, 1, 1))
@@ -259,6 +260,7 @@ def learn_prefix(
             identities=len(held_out.identities),
             steps=state.step,
             date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            layers=denoiser.record_layers,
             scores={
                 "identity_signal_left": state.best_score.identities,
                 "general_prompts_moved": state.best_score.general,

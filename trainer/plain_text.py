@@ -6,8 +6,11 @@ from collections.abc import Sequence
 
 import torch
 
-from .denoiser import Conditioning, Denoiser
+from .denoiser import Conditioning, Denoiser, Layer
 from .shelf import Shelf
+
+Spoken = tuple[str, Layer]
+"""A prompt and the layer that it is read at."""
 
 
 class PlainText:
@@ -21,14 +24,16 @@ class PlainText:
         self._shelf = shelf or Shelf()
 
     @torch.no_grad()
-    def of(self, prompts: Sequence[str]) -> Conditioning:
-        """Their conditionings; inside `Denoiser.gradients` only."""
-        return self._shelf.values(prompts, self._encode)
+    def of(self, prompts: Sequence[str], layers: Sequence[Layer] | None = None) -> Conditioning:
+        """Their conditionings, read at layers as in `Denoiser.encode`; inside `Denoiser.gradients` only."""
+        if layers is None:
+            layers = [self._denoiser.layers[0]] * len(prompts)
+        return self._shelf.values(list(zip(prompts, layers, strict=True)), self._encode)
 
     @torch.no_grad()
-    def prepare(self, prompts: Sequence[str]) -> None:
+    def prepare(self, prompts: Sequence[Spoken]) -> None:
         """Encodes them ahead, where all can be kept; inside `Denoiser.gradients` only."""
         self._shelf.prepare(prompts, self._encode)
 
-    def _encode(self, prompts: Sequence[str]) -> Conditioning:
-        return [entry for prompt in prompts for entry in self._denoiser.encode([prompt])]
+    def _encode(self, prompts: Sequence[Spoken]) -> Conditioning:
+        return [entry for prompt, layer in prompts for entry in self._denoiser.encode([prompt], layers=[layer])]

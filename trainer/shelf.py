@@ -8,10 +8,10 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,6 +24,9 @@ MOST_ON_DISK = 4 * 2**30
 
 LEFT_FREE = 2**30
 """Bytes of the disk that are left for what cannot be had again."""
+
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,8 @@ class Shelf:
         self._folder = folder
         self._budget = budget
         self._most = most
-        self._placed: dict[str, Any] = {}
-        self._memory: dict[str, tuple[Any, int]] = {}
+        self._placed: dict[Hashable, Any] = {}
+        self._memory: dict[Hashable, tuple[Any, int]] = {}
         self._used = 0
         self._end = 0
         self._writable = False
@@ -65,7 +68,7 @@ class Shelf:
                 self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
                 self._writable = True
 
-    def values(self, names: Sequence[str], make: Callable[[list[str]], Iterable[Any]]) -> list[Any]:
+    def values(self, names: Sequence[Name], make: Callable[[list[Name]], Iterable[Any]]) -> list[Any]:
         """The value of each name; `make` makes those that are not there, all at once."""
         found = {name: value for name in dict.fromkeys(names) if (value := self._find(name)) is not None}
         missing = [name for name in dict.fromkeys(names) if name not in found]
@@ -75,7 +78,7 @@ class Shelf:
                 self._keep(name, value)
         return [found[name] for name in names]
 
-    def prepare(self, names: Sequence[str], make: Callable[[list[str]], Iterable[Any]]) -> None:
+    def prepare(self, names: Sequence[Name], make: Callable[[list[Name]], Iterable[Any]]) -> None:
         """Has those made that are not there; none where the file takes no more: they would make room for each other."""
         missing = [name for name in dict.fromkeys(names) if name not in self._placed and name not in self._memory]
         if missing and self._writable:
@@ -91,7 +94,7 @@ class Shelf:
         self._memory.clear()
         self._used = 0
 
-    def _find(self, name: str) -> Any:
+    def _find(self, name: Hashable) -> Any:
         if name in self._memory:
             self._memory[name] = self._memory.pop(name)
             return self._memory[name][0]
@@ -102,7 +105,7 @@ class Shelf:
                 del self._placed[name]
         return None
 
-    def _keep(self, name: str, value: Any) -> None:
+    def _keep(self, name: Hashable, value: Any) -> None:
         size = sum(leaf.nbytes for leaf in tree_leaves(value) if isinstance(leaf, Tensor))
         if self._writable:
             try:

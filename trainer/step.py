@@ -54,7 +54,7 @@ def make_step(
 
     def portion_of(indices: Sequence[int]) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         part = batch.part(indices)
-        student = denoiser.predict(part.noised, part.t, denoiser.encode(part.prompts, state.vectors))
+        student = denoiser.predict(part.noised, part.t, denoiser.encode(part.prompts, state.vectors, part.layers))
         losses = distances(student, part.predictions.to(student.device))
         weights = torch.where(part.names_somebody, 1.0, settings.general_weight).to(losses)
         scaled = (losses * weights).sum() * (state.loss_scale / float(whole))

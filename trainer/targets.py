@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from .data import Pair, Pictures
-from .denoiser import Denoiser
+from .denoiser import Denoiser, Layer
 from .objective import beyond
-from .plain_text import PlainText
+from .plain_text import PlainText, Spoken
 from .portions import Portions
 from .rows import Rows
 from .schedule import stratified_times
@@ -28,6 +28,7 @@ class Batch:
         predictions: the teacher's, `[B, *latent_shape]`.
         prompts: the student's, B of them.
         names_somebody: which of the prompts do, `[B]` bool.
+        layers: the layers that they are read at, B of them.
     """
 
     noised: Tensor
@@ -35,6 +36,7 @@ class Batch:
     predictions: Tensor
     prompts: tuple[str, ...]
     names_somebody: Tensor
+    layers: tuple[Layer, ...]
 
     def part(self, indices: Sequence[int]) -> Batch:
         """The batch of these items alone."""
@@ -45,6 +47,7 @@ class Batch:
             self.predictions[chosen],
             tuple(self.prompts[index] for index in chosen),
             self.names_somebody[chosen],
+            tuple(self.layers[index] for index in chosen),
         )
 
 
@@ -52,7 +55,8 @@ class TargetPool:
     """Every picture, noised a few times, with the teacher's predictions, which depend on nothing that is learned.
 
     Predictions are computed when they are first asked for. Slot `s` of the pool belongs to picture `s // noisings`;
-    its time and noise follow from the seed and from s alone.
+    its time and noise follow from the seed and from s alone, and so does the layer that its prompts are read at, the
+    teacher's as the student's: each picture is seen at every layer in turn.
 
     Args:
         predictions: where the teacher's answers are kept, one row a slot.
@@ -91,11 +95,12 @@ class TargetPool:
 
     def read(self, slots: Sequence[int], portions: Portions) -> None:
         """Encodes what the teacher is going to be told about those of these slots that it was never asked for."""
-        prompts: dict[str, None] = {}
+        prompts: dict[Spoken, None] = {}
         for slot in slots:
             if slot not in self.predictions:
                 pair = self._pair(slot)
-                prompts |= dict.fromkeys([pair.teacher, *([pair.student] if self._overshoots(pair) else [])])
+                told = [pair.teacher, *([pair.student] if self._overshoots(pair) else [])]
+                prompts |= dict.fromkeys((prompt, self._layer(slot)) for prompt in told)
         portions.work(self._plain.prepare, list(prompts))
 
     def prepare(self, slots: Sequence[int]) -> None:
@@ -126,10 +131,15 @@ class TargetPool:
             predictions=torch.stack([answers[slot] for slot in slots]),
             prompts=tuple(self._pair(slot).student for slot in slots),
             names_somebody=self.names_somebody(slots),
+            layers=tuple(map(self._layer, slots)),
         )
 
     def _pair(self, slot: int) -> Pair:
         return self._pictures.pairs[slot // self._noisings]
+
+    def _layer(self, slot: int) -> Layer:
+        layers = self._denoiser.layers
+        return layers[sum(divmod(slot, self._noisings)) % len(layers)]
 
     def _overshoots(self, pair: Pair) -> bool:
         return pair.names_somebody and self._overshoot > 0
@@ -144,16 +154,17 @@ class TargetPool:
     def _ask_teacher(self, slots: Sequence[int]) -> Tensor:
         """The teacher's predictions; past them for who is named, see `objective.beyond`."""
         noised, times = self._noised(slots)
-        answers = self._predict(noised, times, [self._pair(slot).teacher for slot in slots])
+        layers = [self._layer(slot) for slot in slots]
+        answers = self._predict(noised, times, [self._pair(slot).teacher for slot in slots], layers)
         named = [index for index, slot in enumerate(slots) if self._overshoots(self._pair(slot))]
         if named:
             prompts = [self._pair(slots[index]).student for index in named]
-            plain = self._predict(noised[named], times[named], prompts)
+            plain = self._predict(noised[named], times[named], prompts, [layers[index] for index in named])
             answers[named] = beyond(answers[named], plain, self._overshoot)
         return answers
 
-    def _predict(self, noised: Tensor, times: Tensor, prompts: Sequence[str]) -> Tensor:
-        return self._denoiser.predict(noised, times, self._plain.of(prompts)).float().cpu()
+    def _predict(self, noised: Tensor, times: Tensor, prompts: Sequence[str], layers: Sequence[Layer]) -> Tensor:
+        return self._denoiser.predict(noised, times, self._plain.of(prompts, layers)).float().cpu()
 
     def _noise(self, slot: int, shape: torch.Size) -> Tensor:
         return torch.randn(shape, generator=seeded(self._seed, "noise", slot))

@@ -9,12 +9,13 @@ positions, and every state there has read the whole prompt. Where both end in th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from .data import Pair
-from .denoiser import Denoiser, TextStates, Vectors
+from .denoiser import Denoiser, Layer, TextStates, Vectors
 from .gradient_flow import gradient_through
 from .objective import beyond
 from .plain_text import PlainText
@@ -38,6 +39,13 @@ SHARED_WEIGHT = 0.5
 
 GENERAL_WEIGHT = 2.0
 """Of prompts that name nobody, against those that do."""
+
+
+TRIES = 8
+"""Pairs that are looked at for one that takes one chunk."""
+
+Lesson = tuple[Pair, Layer]
+"""A pair, and the layer that both of its prompts are read at."""
 
 
 def start_of(vectors: dict[str, Tensor]) -> RunState:
@@ -76,15 +84,20 @@ def warm_start(
     """
     kinds = [[pair for pair in pairs if pair.names_somebody is kind] for kind in (True, False)]
     parameters = tuple(state.vectors.values())
+
+    @cache
+    def comparable(pair: Pair) -> bool:
+        prompts = [pair.teacher, pair.student]
+        return None not in denoiser.text_states(prompts, plain.of(prompts))
+
     while state.step < settings.text_steps:
         choices = seeded(settings.seed, "warm start", state.step)
-        chosen = [
-            kind[index]
-            for kind in kinds
-            for index in torch.randint(len(kind), (PAIRS_OF_A_KIND,), generator=choices).tolist()
-        ]
+        drawn = [_draw(kind, choices, comparable) for kind in kinds for _ in range(PAIRS_OF_A_KIND)]
+        # Layers take turns, so that each kind of prompt is read at every one.
+        layers = [denoiser.layers[(place + state.step) % len(denoiser.layers)] for place in range(len(drawn))]
+        chosen = list(zip(drawn, layers, strict=True))
 
-        def gradient_of(part: Sequence[Pair], count: int = len(chosen)) -> tuple[Tensor, ...] | None:
+        def gradient_of(part: Sequence[Lesson], count: int = len(chosen)) -> tuple[Tensor, ...] | None:
             loss = _loss(denoiser, state.vectors, part, plain, settings.overshoot)
             with gradient_through("text encoder"):
                 return None if loss is None else torch.autograd.grad(loss / count, parameters)
@@ -102,6 +115,15 @@ def warm_start(
         state.step += 1
         state.portion = portions.size
         report(state.step)
+
+
+def _draw(pairs: Sequence[Pair], generator: torch.Generator, comparable: Callable[[Pair], bool]) -> Pair:
+    """One of the pairs, that takes one chunk if such are not rare."""
+    for _ in range(TRIES):
+        pair = pairs[int(torch.randint(len(pairs), (), generator=generator))]
+        if comparable(pair):
+            break
+    return pair
 
 
 def text_distance(student: TextStates, goal: Tensor, teacher: TextStates) -> Tensor:
@@ -122,14 +144,15 @@ def text_distance(student: TextStates, goal: Tensor, teacher: TextStates) -> Ten
 
 
 def _loss(
-    denoiser: Denoiser, vectors: Vectors, pairs: Sequence[Pair], plain: PlainText, overshoot: float
+    denoiser: Denoiser, vectors: Vectors, lessons: Sequence[Lesson], plain: PlainText, overshoot: float
 ) -> Tensor | None:
-    """The summed loss of some pairs; None if none of them can be compared."""
+    """The summed loss of some lessons; None if none of them can be compared."""
+    pairs, layers = [pair for pair, _ in lessons], [layer for _, layer in lessons]
     told, named = [pair.teacher for pair in pairs], [pair.student for pair in pairs]
-    teachers = denoiser.text_states(told, plain.of(told))
-    names = denoiser.text_states(named, plain.of(named))
+    teachers = denoiser.text_states(told, plain.of(told, layers))
+    names = denoiser.text_states(named, plain.of(named, layers))
     length = len(next(iter(vectors.values())))
-    students = denoiser.text_states(named, denoiser.encode(named, vectors), length)
+    students = denoiser.text_states(named, denoiser.encode(named, vectors, layers), length)
     losses = []
     for pair, student, teacher, named in zip(pairs, students, teachers, names, strict=True):
         if student is None or teacher is None or named is None:

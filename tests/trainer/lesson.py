@@ -46,7 +46,7 @@ def require_to_learn(denoiser: Any, settings: TrainingSettings, widths: Mapping[
 
         def loss() -> float:
             with torch.no_grad():
-                conditioning = denoiser.encode(everything.prompts, state.vectors)
+                conditioning = denoiser.encode(everything.prompts, state.vectors, everything.layers)
                 predicted = denoiser.predict(everything.noised, everything.t, conditioning)
             return float(distances(predicted, everything.predictions).mean())
 

@@ -50,7 +50,9 @@ def test_both_engines_predict_the_same_of_the_same_weights(prefixed: bool, engin
     for engine in engines:
         with engine.gradients(4), torch.no_grad():
             noised = engine.add_noise(latents, added, TIMES)
-            predicted.append(engine.predict(noised, TIMES, engine.encode(PROMPTS, vectors)))
+            conditioning = engine.encode(PROMPTS, vectors, [*engine.layers, *engine.layers])
+            predicted.append(engine.predict(noised, TIMES, conditioning))
+    assert ours.layers == hosts.layers == (None, -2) and ours.record_layers == hosts.record_layers
     torch.testing.assert_close(*predicted, rtol=0, atol=1e-4)
     assert predicted[0].std() > 0.1
 

@@ -76,10 +76,10 @@ def test_people_held_out_are_drawn_but_never_learned_from(denoiser: Any) -> None
     learned_from: set[str] = set()
     encode = denoiser.encode
 
-    def watch(prompts: Any, vectors: Any = None) -> Any:
+    def watch(prompts: Any, vectors: Any = None, layers: Any = None) -> Any:
         if torch.is_grad_enabled():
             learned_from.update(prompts)
-        return encode(prompts, vectors)
+        return encode(prompts, vectors, layers)
 
     denoiser.encode = watch
     learned = learn(denoiser)
@@ -96,8 +96,8 @@ def test_the_score_is_one_where_a_prefix_says_what_the_name_says_and_zero_where_
     encode = denoiser.encode
     said: dict[str, str] = {}
 
-    def prefixed_as(prompts: Any, vectors: Any = None) -> Any:
-        return encode([said.get(prompt, prompt) if vectors else prompt for prompt in prompts])
+    def prefixed_as(prompts: Any, vectors: Any = None, layers: Any = None) -> Any:
+        return encode([said.get(prompt, prompt) if vectors else prompt for prompt in prompts], None, layers)
 
     denoiser.encode = prefixed_as
     exam = Exam(denoiser, Pictures(latents, PAIRS), [0, 1], 0, Portions(denoiser, 8))

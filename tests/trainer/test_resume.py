@@ -128,14 +128,14 @@ def test_a_warm_start_that_was_cancelled_goes_on_at_that_very_step(denoiser: Any
 
 
 def test_text_is_encoded_before_the_steps_each_prompt_alone_and_once(denoiser: Any, tmp_path: Path) -> None:
-    plain: list[tuple[str, ...]] = []
+    plain: list[tuple[Any, ...]] = []
     encode = denoiser.encode
     before = {}
 
-    def watched(prompts: Any, vectors: Any = None) -> Any:
+    def watched(prompts: Any, vectors: Any = None, layers: Any = None) -> Any:
         if vectors is None:
-            plain.append(tuple(prompts))
-        return encode(prompts, vectors)
+            plain.append(tuple(zip(prompts, layers or [None] * len(prompts), strict=True)))
+        return encode(prompts, vectors, layers)
 
     def look(progress: Progress) -> None:
         if not progress.text_steps:
@@ -153,7 +153,7 @@ def test_text_is_encoded_before_the_steps_each_prompt_alone_and_once(denoiser: A
 def test_pictures_that_were_drawn_are_not_drawn_again(denoiser: Any, whole: Whole, tmp_path: Path) -> None:
     seen: list[Progress] = []
     again = learn(denoiser, whole.killed("drawing", tmp_path), report=seen.append)
-    assert [progress.pictures for progress in seen if not progress.text_steps] == [10]
+    assert [progress.pictures for progress in seen if not progress.text_steps] == [11]
     assert same(whole.learned, again)
 
 
@@ -161,8 +161,8 @@ def test_the_teacher_is_not_asked_again_for_what_was_saved(denoiser: Any, whole:
     killed = whole.killed("step 12", tmp_path)
     encoded: list[tuple[str, ...]] = []
     encode = denoiser.encode
-    denoiser.encode = lambda prompts, vectors=None: (
-        encoded.append((*prompts, vectors is None)) or encode(prompts, vectors)
+    denoiser.encode = lambda prompts, vectors=None, layers=None: (
+        encoded.append((*prompts, vectors is None)) or encode(prompts, vectors, layers)
     )
     steps = []
     learn(denoiser, killed, report=lambda progress: steps.append((progress.steps, len(encoded))))
