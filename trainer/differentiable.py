@@ -27,11 +27,11 @@ def differentiable(module: torch.nn.Module) -> Iterator[None]:
     def pack(tensor: Tensor) -> Tensor:
         return tensor if tensor.untyped_storage().data_ptr() in weights else tensor.clone()
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved), _OutWritten():
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved), OutWritten():
         yield
 
 
-class _OutWritten(TorchFunctionMode):
+class OutWritten(TorchFunctionMode):
     """Writes results into `out=` tensors by an operation of its own: autograd refuses functions that do it themselves.
 
     Newer hosts' LLM encoders say `torch.add(residual, x, out=x)`.

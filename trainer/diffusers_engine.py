@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -26,7 +26,9 @@ from .diffusers_levels import levels_of
 from .diffusers_names import host_names
 from .digest import digest_of
 from .engine_options import AS_THE_HOST, AS_USUAL, PRECISIONS, TOKENIZED_KEPT, VOCABULARY_SAMPLE, Computing, Drawing
+from .kept_memory import weighs_much
 from .out_of_memory import says_out_of_memory
+from .recomputation import recomputed
 from .seeds import noise_of
 
 
@@ -59,6 +61,10 @@ class DiffusersDenoiser:
         self._network = pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
         self._drawing = drawing
         self._computing = computing
+        self._encoders = torch.nn.ModuleList(part.model for part in self._encoder.parts.values())
+        self._encodes_twice = weighs_much(self._encoders)
+        self._saves_memory = computing.checkpointing == "on"
+        self._checkpoints: ExitStack | None = None
         self.family = self._encoder.family.name
         self.latent_shape = _latent_shape(pipeline, self._network, self.family, size)
         cells = self.latent_shape[1] * self.latent_shape[2] // 4  # Of both families with patches.
@@ -90,17 +96,34 @@ class DiffusersDenoiser:
     @contextmanager
     def gradients(self, batch_size: int) -> Iterator[None]:
         """See `Denoiser`."""
-        modules = [self._network, *(part.model for part in self._encoder.parts.values())]
-        with torch.inference_mode(False), torch.enable_grad(), _frozen(modules), self._checkpointed():
-            yield
+        encoders = [part.model for part in self._encoder.parts.values()]
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            _frozen([self._network, *encoders]),
+            self._checkpointed(),
+            ExitStack() as self._checkpoints,
+        ):
+            if self._encodes_twice:
+                for encoder in encoders:
+                    self._checkpoints.enter_context(checkpointed(encoder))
+            try:
+                yield
+            finally:
+                self._checkpoints = None
 
     def encode(self, prompts: Sequence[str], vectors: Vectors | None = None) -> list[Encoded]:
-        """See `Denoiser`."""
+        """See `Denoiser`. Large encoders are differentiated in two stages, prompt by prompt (`recomputation`)."""
         if vectors is None:
-            tokens = [self._tokens(prompt) for prompt in prompts]
-        else:
-            tokens = [self._encoder.tokens(prompt, vectors) for prompt in prompts]
-        return self._encoder.encode(tokens)
+            return self._encoder.encode([self._tokens(prompt) for prompt in prompts])
+
+        def encode_one(prompt: str, vectors: Vectors) -> Encoded:
+            (encoded,) = self._encoder.encode([self._encoder.tokens(prompt, vectors)])
+            return encoded
+
+        if self._encodes_twice:
+            return [recomputed(self._encoders, encode_one, prompt, vectors) for prompt in prompts]
+        return self._encoder.encode([self._encoder.tokens(prompt, vectors) for prompt in prompts])
 
     def text_states(
         self, prompts: Sequence[str], conditioning: Sequence[Encoded], prefix: int = 0
@@ -166,6 +189,14 @@ class DiffusersDenoiser:
         """See `Denoiser`."""
         return says_out_of_memory(error)
 
+    def use_less_memory(self) -> bool:
+        """See `Denoiser`. From then on the denoiser's blocks are computed twice."""
+        if self._checkpoints is None or self._computing.checkpointing != "auto" or self._saves_memory:
+            return False
+        self._saves_memory = True
+        self._checkpoints.enter_context(checkpointed(self._network))
+        return True
+
     def free_memory(self) -> None:
         """See `Denoiser`."""
         if torch.cuda.is_available():
@@ -211,10 +242,9 @@ class DiffusersDenoiser:
 
     def _checkpointed(self) -> AbstractContextManager[None]:
         """Checkpoints the denoiser's blocks if asked to; "auto" does on a graphics card, where memory is short."""
-        on = self._computing.checkpointing == "on"
-        if self._computing.checkpointing == "auto":
-            on = self._network.device.type != "cpu"
-        return checkpointed(self._network) if on else nullcontext()
+        if self._computing.checkpointing == "auto" and self._network.device.type != "cpu":
+            self._saves_memory = True
+        return checkpointed(self._network) if self._saves_memory else nullcontext()
 
     def _number_format(self) -> AbstractContextManager[Any]:
         dtype = PRECISIONS[self._computing.precision]
