@@ -55,9 +55,9 @@ class Case:
 
 
 CASES = (
-    Case("sd15", "fp16", reference=True),
     Case("sd15", "bf16"),
     Case("sd15", "fp16", card=8),
+    Case("sd15", "fp16", reference=True),
     Case("sdxl", "fp16"),
     Case("sdxl", "bf16"),
     *(Case("sdxl", "fp16", card=card) for card in (24, 12, 8)),
@@ -282,10 +282,17 @@ def _gib(count: int) -> str:
     return f"{count / GIB:.2f} GiB"
 
 
+def _is_wanted(case: Case, arguments: argparse.Namespace) -> bool:
+    asked = ((arguments.layouts, case.layout), (arguments.weights, case.weights), (arguments.cards, case.card or 0))
+    return all(values is None or value in values for values, value in asked)
+
+
 def main() -> int:
     """Measures, prints the table and its ratios; 2 where there is no CUDA."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--layouts", nargs="*", help="only these of sd15, sdxl, flux")
+    parser.add_argument("--weights", nargs="*", help="only these number formats of fp16, bf16, fp8")
+    parser.add_argument("--cards", nargs="*", type=int, help="only cards of so many gigabytes; 0 is the whole one")
     parser.add_argument("--json", type=Path, help="where the figures go as JSON, after each of them")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
@@ -298,7 +305,7 @@ def main() -> int:
     built: tuple[str, str] | None = None
     checkpoint: Any = None
     for case in CASES:
-        if arguments.layouts and case.layout not in arguments.layouts:
+        if not _is_wanted(case, arguments):
             continue
         if built != (case.layout, case.weights):
             checkpoint = None
