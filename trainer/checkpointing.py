@@ -35,12 +35,14 @@ def checkpointed(network: nn.Module) -> Iterator[None]:
 
 
 def blocks_of(network: nn.Module, inside: bool = False) -> Iterator[nn.Module]:
-    """The outermost modules in the network's lists and sequences that are made of several modules."""
+    """The outermost modules in lists and sequences, however deep in the network, that are made of several modules."""
     for child in network.children():
         if isinstance(child, CONTAINERS):
             yield from blocks_of(child, inside=True)
         elif inside and _is_block(child):
             yield child
+        elif not inside:
+            yield from blocks_of(child)
 
 
 def _is_block(module: nn.Module) -> bool:
