@@ -7,8 +7,8 @@ import sys
 from ..tools.layout import host_folder
 
 
-def enter_host() -> None:
-    """Makes `comfy` importable with the settings of a CPU run. Call before the first import of `comfy`."""
+def enter_host(cpu: bool = True) -> None:
+    """Makes `comfy` importable, with the settings of a CPU run unless told. Call before the first import of `comfy`."""
     folder = host_folder()
     if not (folder / "comfy").is_dir():
         raise SystemExit(f"There is no ComfyUI in {folder}: run 'make setup' first.")
@@ -16,4 +16,4 @@ def enter_host() -> None:
         sys.path.append(str(folder))
     from comfy.cli_args import args
 
-    args.cpu = True
+    args.cpu = cpu

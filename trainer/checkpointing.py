@@ -1,4 +1,4 @@
-"""Without this module a backward pass would hold every activation of the denoiser: blocks are computed twice instead.
+"""Computes the blocks of a network twice, so that a backward pass need not hold all their activations at once.
 
 While it is on, each block of the network has a `forward` of its own, an attribute of the instance that hides the
 class's; afterwards it is gone, and nothing tells that it was ever there.
@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch import nn
+
+from .recomputation import recomputed
 
 CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 
@@ -23,7 +23,7 @@ def checkpointed(network: nn.Module) -> Iterator[None]:
     patched = list(blocks_of(network))
     before = {block: vars(block).get("forward") for block in patched}
     for block in patched:
-        block.forward = _twice(block.forward)
+        block.forward = _twice(block, block.forward)
     try:
         yield
     finally:
@@ -35,31 +35,26 @@ def checkpointed(network: nn.Module) -> Iterator[None]:
 
 
 def blocks_of(network: nn.Module, inside: bool = False) -> Iterator[nn.Module]:
-    """The outermost modules in the network's lists and sequences that are made of several modules."""
+    """The outermost modules in lists and sequences, however deep in the network, that are made of several modules."""
     for child in network.children():
         if isinstance(child, CONTAINERS):
             yield from blocks_of(child, inside=True)
-        elif inside and len(list(child.children())) > 1:
+        elif inside and _is_block(child):
             yield child
+        elif not inside:
+            yield from blocks_of(child)
 
 
-def _twice(forward: Any) -> Any:
-    def run(*args: Any, **kwargs: Any) -> Any:
-        # Some blocks work on their inputs in place, and the host's options change from block to block: both times the
-        # block gets copies of what it was called with.
-        return forward(*map(_copied, args), **{name: _copied(value) for name, value in kwargs.items()})
+def _is_block(module: nn.Module) -> bool:
+    """Whether it is made of several modules; a T5's block keeps both of its layers in one list."""
+    children = list(module.children())
+    while len(children) == 1 and isinstance(children[0], CONTAINERS):
+        children = list(children[0].children())
+    return len(children) > 1
 
+
+def _twice(block: nn.Module, forward: Any) -> Any:
     def checkpointing_forward(*args: Any, **kwargs: Any) -> Any:
-        if not torch.is_grad_enabled():
-            return forward(*args, **kwargs)
-        args = tuple(dict(value) if isinstance(value, dict) else value for value in args)
-        kwargs = {name: dict(value) if isinstance(value, dict) else value for name, value in kwargs.items()}
-        return checkpoint(run, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+        return recomputed(block, forward, *args, **kwargs)
 
     return checkpointing_forward
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, Tensor) and value.is_floating_point():
-        return value.clone()
-    return dict(value) if isinstance(value, dict) else value

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import comfy.clip_model
@@ -33,8 +33,10 @@ from .differentiable import differentiable
 from .digest import digest_of, original_weights
 from .engine_options import AS_THE_HOST, AS_USUAL, PRECISIONS, TOKENIZED_KEPT, VOCABULARY_SAMPLE, Computing, Drawing
 from .gradient_flow import gradient_through, require_gradient
+from .kept_memory import Counting, weighs_much
 from .learned_layers import layers_to_learn, read_at
 from .out_of_memory import says_out_of_memory
+from .recomputation import recomputed
 from .seeds import noise_of
 from .text_encoders import embedding_table, rows_of, text_encoders, vectors_for
 
@@ -44,7 +46,12 @@ OVERWRITES = "arguments don't support automatic differentiation"
 MODEL, CLIP = "MODEL (the denoiser)", "CLIP (the text encoder)"
 
 BACKWARD_MEMORY = 4
-"""Memory of a forward pass that is kept for the backward one, as a multiple of what the host reckons for inference."""
+"""Memory of a forward pass that is kept for the backward one, as a multiple of what the host reckons for inference.
+
+Models are loaded with so much left free; how much it really is, is counted once they are (`kept_memory`)."""
+
+ROOM = 0.85
+"""Share of a device's free memory that activations may take: its allocator leaves gaps."""
 
 
 class ComfyDenoiser:
@@ -83,9 +90,15 @@ class ComfyDenoiser:
         self._drawing = drawing
         self._computing = computing
         self._attention_overwrites = False
+        self._kept_by_picture: int | None = None
+        self._counting: Counting | None = None
+        self._is_checkpointed = False
+        self._saves_memory = computing.checkpointing == "on"
+        self._checkpoints: ExitStack | None = None
         self._encoders = text_encoders(clip.cond_stage_model)
         if _is_prefixed(clip):
             raise TrainingError("This CLIP carries a prefix already: connect the checkpoint's own CLIP.")
+        self._encodes_twice = weighs_much(clip.cond_stage_model)
         self.family = type(model.model.model_config).__name__
         self.fingerprint = fingerprint(weights_of(clip.cond_stage_model))
         self.latent_shape = _latent_shape(model, vae, size)
@@ -128,33 +141,62 @@ class ComfyDenoiser:
             with (
                 torch.inference_mode(False),
                 torch.enable_grad(),
+                _differentiable_kernels(),
                 _frozen(self._model),
                 _frozen(self._clip.patcher),
-                self._checkpointed(memory),
+                checkpointed(self._clip.cond_stage_model) if self._encodes_twice else nullcontext(),
+                ExitStack() as self._checkpoints,
             ):
+                if self._saves_memory or (self._computing.checkpointing == "auto" and not self._has_room(batch_size)):
+                    self.use_less_memory()
                 yield
         finally:
+            self._checkpoints = None
             self._model.cleanup()
 
     def encode(
         self, prompts: Sequence[str], vectors: Vectors | None = None, layers: Sequence[Layer] | None = None
     ) -> list[list[Any]]:
-        """See `Denoiser`. The models must be loaded; prompts of CLIP encoders are encoded in one go for each layer."""
-        if vectors is None:
-            tokens = [self._tokenize(prompt) for prompt in prompts]
-        else:
+        """See `Denoiser`. The models must be loaded; prompts of one small CLIP are encoded in one go for each layer.
+
+        Large encoders are differentiated in two stages, prompt by prompt (`recomputation`): nothing of them is kept
+        while the denoiser computes, and then one layer at a time.
+        """
+        if vectors is not None:
             device = self._clip.patcher.load_device
             vectors = vectors_for(self._encoders, {key: rows.to(device) for key, rows in vectors.items()})
-            tokens = [inject_text(self._tokenize, prompt, vectors, self._encoders) for prompt in prompts]
-        asked = [self.layers[0]] * len(tokens) if layers is None else layers
+        asked = [self.layers[0]] * len(prompts) if layers is None else layers
         encoded: dict[int, list[Any]] = {}
         for layer in dict.fromkeys(asked):
             mine = [index for index, other in enumerate(asked) if other == layer]
-            read = self._read([tokens[index] for index in mine], layer)
+            read = self._read([prompts[index] for index in mine], vectors, layer)
             encoded.update(zip(mine, read, strict=True))
-        encoded_in_order = [encoded[index] for index in range(len(tokens))]
+        encoded_in_order = [encoded[index] for index in range(len(prompts))]
         require_gradient([entry[0] for entry in encoded_in_order], (vectors or {}).values(), CLIP)
         return encoded_in_order
+
+    def _read(self, prompts: Sequence[str], vectors: Vectors | None, layer: Layer) -> list[list[Any]]:
+        """What the host's text encoders make of prompts at a layer."""
+        stage = self._clip.cond_stage_model
+
+        def encode_one(prompt: str, vectors: Vectors | None) -> list[Any]:
+            with read_at(stage, self._encoders, layer):
+                return _conditioning(stage.encode_token_weights(self._tokens(prompt, vectors)))
+
+        with gradient_through(CLIP):
+            if self._encodes_twice:
+                return [recomputed(stage, encode_one, prompt, vectors) for prompt in prompts]
+            with differentiable(stage):
+                if not _encodes_chunks_apart(stage) or self._model.model.adm_channels:
+                    return [encode_one(prompt, vectors) for prompt in prompts]
+                with read_at(stage, self._encoders, layer):
+                    return _encode_together(stage, [self._tokens(prompt, vectors) for prompt in prompts])
+
+    def _tokens(self, prompt: str, vectors: Vectors | None) -> dict[str, Any]:
+        """The host's tokens of a prompt, with the prefix if there is one."""
+        if vectors is None:
+            return self._tokenize(prompt)
+        return inject_text(self._tokenize, prompt, vectors, self._encoders)
 
     def text_states(
         self, prompts: Sequence[str], conditioning: Sequence[Any], prefix: int = 0
@@ -234,25 +276,46 @@ class ComfyDenoiser:
         """See `Denoiser`."""
         comfy.model_management.soft_empty_cache()
 
-    def _read(self, tokens: Sequence[dict[str, list[Any]]], layer: Layer) -> list[list[Any]]:
-        """What the host's text encoders make of prompts at a layer."""
-        stage = self._clip.cond_stage_model
-        with read_at(stage, self._encoders, layer), differentiable(stage), gradient_through(CLIP):
-            if _encodes_chunks_apart(stage) and not self._model.model.adm_channels:
-                return _encode_together(stage, tokens)
-            return [_conditioning(stage.encode_token_weights(prompt)) for prompt in tokens]
+    def use_less_memory(self) -> bool:
+        """See `Denoiser`. From then on the denoiser's blocks are computed twice."""
+        self._saves_memory = True
+        if self._checkpoints is None or self._computing.checkpointing == "off" or self._is_checkpointed:
+            return False
+        self._checkpoints.enter_context(checkpointed(self._model.model.diffusion_model))
+        self._is_checkpointed = True
+        self._checkpoints.callback(setattr, self, "_is_checkpointed", False)
+        return True
 
-    def _checkpointed(self, memory: float) -> AbstractContextManager[None]:
-        """Checkpoints the denoiser's blocks if asked to, or if there is no room for their activations.
+    @property
+    def saves_memory(self) -> bool:
+        """Whether the denoiser's blocks are computed twice."""
+        return self._saves_memory
+
+    def _has_room(self, batch_size: int) -> bool:
+        """Whether the device has room for what the backward pass of a batch needs kept.
 
         A model that is not on its device as a whole counts as one without room: the backward pass would hold on to
         the copies of its weights that the host makes as it goes along.
         """
-        on = self._computing.checkpointing == "on"
-        if self._computing.checkpointing == "auto":
-            free = comfy.model_management.get_free_memory(self._model.load_device)
-            on = BACKWARD_MEMORY * memory > free or self._is_paged()
-        return checkpointed(self._model.model.diffusion_model) if on else nullcontext()
+        if self._is_paged():
+            return False
+        if self._kept_by_picture is None:
+            self._kept_by_picture = self.count_kept()
+        free = comfy.model_management.get_free_memory(self._model.load_device)
+        return self._kept_by_picture * batch_size <= ROOM * free
+
+    def count_kept(self) -> int:
+        """Bytes that the backward pass of one picture needs kept; inside `gradients` only. Keeps nothing itself."""
+        with torch.no_grad():
+            conditioning = self.encode([""])
+        for entry in conditioning:
+            entry[0] = entry[0].detach().requires_grad_()
+        self._counting = Counting(self._model.model.diffusion_model)
+        try:
+            self.predict(torch.zeros(1, *self.latent_shape), torch.tensor([0.5]), conditioning)
+            return self._counting.bytes
+        finally:
+            self._counting = None
 
     def _is_paged(self) -> bool:
         """Whether weights come to the device as they are needed, by the host's lowvram mode or its pager."""
@@ -289,7 +352,8 @@ class ComfyDenoiser:
         if self._attention_overwrites:
             options.setdefault("optimized_attention_override", _differentiable_attention)
         try:
-            with self._number_format(), _mutations_allowed(model.diffusion_model):
+            mutations = self._counting or _mutations_allowed(model.diffusion_model)
+            with self._number_format(), mutations:
                 clean = model.apply_model(noised, sigmas, transformer_options=options, **arguments)
         except RuntimeError as error:
             # Where memory is short, the attention that the host has for devices without torch's own does this.
@@ -352,6 +416,20 @@ def _own_parameterization(sampling: Any, noised: Tensor, sigmas: Tensor, clean: 
     zeros = torch.zeros_like(clean)
     slope = sampling.calculate_denoised(sigmas, zeros + 1, zeros)
     return (clean - sampling.calculate_denoised(sigmas, zeros, noised)) / slope
+
+
+@contextmanager
+def _differentiable_kernels() -> Iterator[None]:
+    """Newer hosts run fused kernels, through which no gradient flows, unless they are told that something learns."""
+    before = getattr(comfy.model_management, "in_training", None)
+    if before is None:
+        yield
+        return
+    comfy.model_management.in_training = True
+    try:
+        yield
+    finally:
+        comfy.model_management.in_training = before
 
 
 @contextmanager

@@ -100,5 +100,8 @@ class Denoiser(Protocol):
     def out_of_memory(self, error: Exception) -> bool:
         """Whether the error says that the device has no memory left."""
 
+    def use_less_memory(self) -> bool:
+        """Computes in a way that needs less memory from now on; False if there is none. Inside `gradients`."""
+
     def free_memory(self) -> None:
         """Gives back what memory the device's allocator keeps for later."""

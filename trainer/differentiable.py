@@ -25,13 +25,25 @@ def differentiable(module: torch.nn.Module) -> Iterator[None]:
     weights = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
 
     def pack(tensor: Tensor) -> Tensor:
-        return tensor if tensor.untyped_storage().data_ptr() in weights else tensor.clone()
+        return tensor if tensor.untyped_storage().data_ptr() in weights else _copy_of(tensor)
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved), _OutWritten():
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved), OutWritten():
         yield
 
 
-class _OutWritten(TorchFunctionMode):
+def _copy_of(tensor: Tensor) -> Tensor:
+    """A copy laid out in memory as the tensor is.
+
+    On graphics cards torch's attention pads the rows of a mask, and its backward pass takes only rows so aligned; of a
+    mask that is shared by all heads it keeps one. `clone` would pack the rows of the first and write out the second.
+    """
+    span = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    if tensor.numel() == 0 or span > 2 * tensor.numel():
+        return tensor.clone()
+    return tensor.as_strided((span,), (1,)).clone().as_strided(tensor.shape, tensor.stride())
+
+
+class OutWritten(TorchFunctionMode):
     """Writes results into `out=` tensors by an operation of its own: autograd refuses functions that do it themselves.
 
     Newer hosts' LLM encoders say `torch.add(residual, x, out=x)`.

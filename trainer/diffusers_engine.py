@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -29,8 +29,10 @@ from .diffusers_names import host_names
 from .digest import digest_of
 from .engine_options import AS_THE_HOST, AS_USUAL, PRECISIONS, TOKENIZED_KEPT, VOCABULARY_SAMPLE, Computing, Drawing
 from .gradient_flow import gradient_through, require_gradient
+from .kept_memory import weighs_much
 from .learned_layers import candidates, recorded
 from .out_of_memory import says_out_of_memory
+from .recomputation import recomputed
 from .seeds import noise_of
 
 DENOISER, TEXT_ENCODER = "pipeline's denoiser", "pipeline's text encoder"
@@ -67,6 +69,10 @@ class DiffusersDenoiser:
         self._network = pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
         self._drawing = drawing
         self._computing = computing
+        self._encoders = torch.nn.ModuleList(part.model for part in self._encoder.parts.values())
+        self._encodes_twice = weighs_much(self._encoders)
+        self._saves_memory = computing.checkpointing == "on"
+        self._checkpoints: ExitStack | None = None
         self.family = self._encoder.family.name
         self.latent_shape = _latent_shape(pipeline, self._network, self.family, size)
         cells = self.latent_shape[1] * self.latent_shape[2] // 4  # Of both families with patches.
@@ -101,28 +107,50 @@ class DiffusersDenoiser:
     @contextmanager
     def gradients(self, batch_size: int) -> Iterator[None]:
         """See `Denoiser`."""
-        modules = [self._network, *(part.model for part in self._encoder.parts.values())]
-        with torch.inference_mode(False), torch.enable_grad(), _frozen(modules), self._checkpointed():
-            yield
+        encoders = [part.model for part in self._encoder.parts.values()]
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            _frozen([self._network, *encoders]),
+            self._checkpointed(),
+            ExitStack() as self._checkpoints,
+        ):
+            if self._encodes_twice:
+                for encoder in encoders:
+                    self._checkpoints.enter_context(checkpointed(encoder))
+            try:
+                yield
+            finally:
+                self._checkpoints = None
 
     def encode(
         self, prompts: Sequence[str], vectors: Vectors | None = None, layers: Sequence[Layer] | None = None
     ) -> list[Encoded]:
-        """See `Denoiser`."""
-        if vectors is None:
-            tokens = [self._tokens(prompt) for prompt in prompts]
-        else:
-            tokens = [self._encoder.tokens(prompt, vectors) for prompt in prompts]
-        asked = [self.layers[0]] * len(tokens) if layers is None else layers
+        """See `Denoiser`. Large encoders are differentiated in two stages, prompt by prompt (`recomputation`)."""
+        asked = [self.layers[0]] * len(prompts) if layers is None else layers
         encoded: dict[int, Encoded] = {}
         for layer in dict.fromkeys(asked):
             mine = [index for index, other in enumerate(asked) if other == layer]
-            with gradient_through(TEXT_ENCODER):
-                read = self._encoder.encode([tokens[index] for index in mine], self._skips[layer])
+            read = self._read([prompts[index] for index in mine], vectors, layer)
             encoded.update(zip(mine, read, strict=True))
-        encoded_in_order = [encoded[index] for index in range(len(tokens))]
+        encoded_in_order = [encoded[index] for index in range(len(prompts))]
         require_gradient([entry.states for entry in encoded_in_order], (vectors or {}).values(), TEXT_ENCODER)
         return encoded_in_order
+
+    def _read(self, prompts: Sequence[str], vectors: Vectors | None, layer: Layer) -> list[Encoded]:
+        """What the pipeline's text encoders make of prompts at a layer."""
+
+        def encode_all(prompts: Sequence[str], vectors: Vectors | None) -> list[Encoded]:
+            if vectors is None:
+                tokens = [self._tokens(prompt) for prompt in prompts]
+            else:
+                tokens = [self._encoder.tokens(prompt, vectors) for prompt in prompts]
+            return self._encoder.encode(tokens, self._skips[layer])
+
+        with gradient_through(TEXT_ENCODER):
+            if not self._encodes_twice:
+                return encode_all(prompts, vectors)
+            return [recomputed(self._encoders, encode_all, [prompt], vectors)[0] for prompt in prompts]
 
     def text_states(
         self, prompts: Sequence[str], conditioning: Sequence[Encoded], prefix: int = 0
@@ -189,6 +217,14 @@ class DiffusersDenoiser:
         """See `Denoiser`."""
         return says_out_of_memory(error)
 
+    def use_less_memory(self) -> bool:
+        """See `Denoiser`. From then on the denoiser's blocks are computed twice."""
+        if self._checkpoints is None or self._computing.checkpointing != "auto" or self._saves_memory:
+            return False
+        self._saves_memory = True
+        self._checkpoints.enter_context(checkpointed(self._network))
+        return True
+
     def free_memory(self) -> None:
         """See `Denoiser`."""
         if torch.cuda.is_available():
@@ -234,10 +270,9 @@ class DiffusersDenoiser:
 
     def _checkpointed(self) -> AbstractContextManager[None]:
         """Checkpoints the denoiser's blocks if asked to; "auto" does on a graphics card, where memory is short."""
-        on = self._computing.checkpointing == "on"
-        if self._computing.checkpointing == "auto":
-            on = self.device.type != "cpu"
-        return checkpointed(self._network) if on else nullcontext()
+        if self._computing.checkpointing == "auto" and self.device.type != "cpu":
+            self._saves_memory = True
+        return checkpointed(self._network) if self._saves_memory else nullcontext()
 
     def _number_format(self) -> AbstractContextManager[Any]:
         dtype = PRECISIONS[self._computing.precision]

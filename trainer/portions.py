@@ -54,6 +54,9 @@ class Portions:
         return results
 
     def _halve(self, lacking: int) -> None:
+        if self._denoiser.use_less_memory():
+            self._denoiser.free_memory()
+            return
         if lacking == 1:
             raise TrainingError(
                 "There is not enough memory for a single picture: set a smaller width and height, set gradient"

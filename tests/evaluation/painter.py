@@ -40,6 +40,9 @@ class Painter:
     def out_of_memory(self, error: Exception) -> bool:
         return isinstance(error, MemoryError)
 
+    def use_less_memory(self) -> bool:
+        return False
+
     def free_memory(self) -> None:
         pass
 
