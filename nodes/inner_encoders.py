@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -29,6 +30,8 @@ UNPROTECTED = (
 _SHOWN = "anonymize_faces_shown"
 _HOSTS = ("comfy", "comfy_execution", "execution", "nodes")
 _OURS = __name__.rpartition(".nodes.")[0] + "."
+
+_READING_PLAIN: ContextVar[bool] = ContextVar("reading_plain", default=False)
 
 Check = Callable[..., bool]
 """Whether what a method is called with carries the prefix."""
@@ -51,6 +54,16 @@ def guarded(encoder: Any, rows: Tensor, reading: Callable[[], AbstractContextMan
 
     checks = {"forward": carried, "encode": carried, "encode_token_weights": carried_in_pairs}
     return _view(encoder, {name: check for name, check in checks.items() if hasattr(encoder, name)}, rows, reading)
+
+
+@contextmanager
+def reading_plain() -> Iterator[None]:
+    """Inside, text encoders may read without the prefix: for the plain side of a strength below 1, and nothing else."""
+    token = _READING_PLAIN.set(True)
+    try:
+        yield
+    finally:
+        _READING_PLAIN.reset(token)
 
 
 def guard_patcher(patcher: Any, stage: Any) -> None:
@@ -106,7 +119,7 @@ def _view(
 
     def checked(name: str) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            if not _passes(checks[name], args, kwargs):
+            if not _READING_PLAIN.get() and not _passes(checks[name], args, kwargs):
                 raise PrefixMismatchError(UNPROTECTED)
             with reading():
                 return getattr(own, name)(*args, **kwargs)

@@ -51,7 +51,7 @@ from ..prefix.bypass import (
 from ..prefix.layers import Layer, listed
 from ..trainer.encoder_layers import Reading, judged_layers, usual_layers, usual_readings
 from ..trainer.text_encoders import embedding_width, text_encoders, vectors_for
-from .inner_encoders import guard_patcher, guarded, release_patcher, shown
+from .inner_encoders import guard_patcher, guarded, reading_plain, release_patcher, shown
 
 EMBEDDINGS_REFUSED = (
     "This prompt uses an embedding (textual inversion), which may draw a person whatever protects the words, and this"
@@ -177,7 +177,9 @@ def _encode(
         )
     encoded = read(encode, stage, tokens)
     if strength < 1.0:
-        encoded = blend(read(encode, stage, eject(tokens, vectors, frame, encoders)), encoded, strength)
+        with reading_plain():
+            plain = read(encode, stage, eject(tokens, vectors, frame, encoders))
+        encoded = blend(plain, encoded, strength)
     if witness is not None:
         witness(encoded)
     return encoded
