@@ -1,4 +1,4 @@
-# Without this file a stranger would not know the commands. Each one sets up what it needs first; `make` lists them.
+# Lists the commands of the project. Each one sets up what it needs first.
 PYTHON ?= python3
 RUN := .venv/bin/python
 COMMAND := $(RUN) -m anonymize_faces.tools.command anonymize_faces

@@ -161,17 +161,17 @@ def _start(gate: PromptGate | None) -> ComfyExtension:
     _register_folders()
     enforcement = None
     if gate is not None:
-        from .nodes.enforcement import start_enforcement
+        from .nodes.enforcement.enforce import start_enforcement
 
         enforcement = start_enforcement()
         gate.setting = enforcement
     _require_one_copy(gate)
-    from .nodes.routes import register_routes
+    from .nodes.server.routes import register_routes
 
     register_routes(enforcement)
     classes = node_classes(enforced=enforcement is not None)
     if gate is not None and enforcement is not None:
-        from .nodes.enforcement import answering
+        from .nodes.enforcement.enforce import answering
 
         gate.answer = answering(enforcement)
 
@@ -223,7 +223,8 @@ def _register_folders() -> None:
     import folder_paths
 
     from .nodes import recognizers
-    from .prefix import SUFFIXES, library
+    from .prefix import SUFFIXES
+    from .prefix.files import library
 
     for name, suffixes in ((library.FOLDER, SUFFIXES), (recognizers.FOLDER, (recognizers.SUFFIX,))):
         folder_paths.add_model_folder_path(name, f"{folder_paths.models_dir}/{name}")

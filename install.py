@@ -1,4 +1,4 @@
-"""Without this script measuring would need a package that breaks the host when pip installs it the plain way.
+"""Adds the package that measuring needs, in a way that changes nothing of the host's.
 
 ComfyUI-Manager runs it after each clone and update, with the host's Python; by hand: `python install.py`. It adds
 facenet-pytorch without its pins (they would take torch, numpy and Pillow years back) and requests where the host has

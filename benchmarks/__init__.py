@@ -1,1 +1,1 @@
-"""Without this package no claim of speed could be checked: each module prints its ratios against its reference last."""
+"""Measures the project against references: each module prints its ratios last."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from ._sd1 import CellVae, Checkpoint
+from ._sd1 import Sd1Checkpoint, Sd1Vae
 
 SIZES = {"sd15": 512, "sdxl": 1024, "flux": 1024}
 """Pixels a side that each is used to."""
@@ -107,7 +107,7 @@ LAYOUTS = {
 }
 
 
-def build(name: str, weights: str) -> Checkpoint:
+def build(name: str, weights: str) -> Sd1Checkpoint:
     """The model, its weights in the main memory; call inside the host, which then loads them as it does any.
 
     Args:
@@ -143,7 +143,7 @@ def build(name: str, weights: str) -> Checkpoint:
         fill(base.diffusion_model)
         fill(clip.cond_stage_model)
     device = comfy.model_management.get_torch_device()
-    return Checkpoint(comfy.model_patcher.ModelPatcher(base, load_device=device, offload_device=cpu), clip, CellVae())
+    return Sd1Checkpoint(comfy.model_patcher.ModelPatcher(base, load_device=device, offload_device=cpu), clip, Sd1Vae())
 
 
 def fill(module: torch.nn.Module) -> None:

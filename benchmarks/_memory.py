@@ -1,4 +1,4 @@
-"""Without this module nobody could say what a piece of work takes beside what was there before: memory at its peak."""
+"""Measures the memory that a piece of work takes at its peak, beside what was there before."""
 
 from __future__ import annotations
 

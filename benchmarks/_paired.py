@@ -1,4 +1,4 @@
-"""Without this module benchmarks would compare two ways of doing a thing in ways of their own.
+"""Compares two ways of doing a thing, in turns.
 
 A machine's speed drifts. So the two are timed in turns, in changing order, and compared pair by pair.
 """

@@ -1,4 +1,4 @@
-"""Without this module benchmarks would need a checkpoint: a model laid out like SD1's with random weights, or its file.
+"""Makes a model laid out like SD1's, with random weights, and its checkpoint file.
 
 The denoiser has one block a level, as ComfyUI still takes for SD1; the text encoder is CLIP-L whole.
 """
@@ -36,7 +36,7 @@ LARGE, SMALL = (1, 2), (1, 1)
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class Sd1Checkpoint:
     """What a loader of the host returns, but for the VAE, of which the trainer asks one number."""
 
     model: Any
@@ -44,7 +44,7 @@ class Checkpoint:
     vae: Any
 
 
-class CellVae:
+class Sd1Vae:
     """Eight pixels a cell."""
 
     def spacial_compression_encode(self) -> int:
@@ -52,7 +52,7 @@ class CellVae:
         return 8
 
 
-def sd1_layout(levels: Sequence[int] = LARGE) -> Checkpoint:
+def sd1_layout(levels: Sequence[int] = LARGE) -> Sd1Checkpoint:
     """The model; call inside the host (`demo.host.enter_host`)."""
     import comfy.model_patcher
     import comfy.sd
@@ -69,7 +69,7 @@ def sd1_layout(levels: Sequence[int] = LARGE) -> Checkpoint:
     target = supported_models_base.ClipTarget(sd1_clip.SD1Tokenizer, sd1_clip.SD1ClipModel)
     clip = comfy.sd.CLIP(target, model_options={"dtype": torch.float32})
     _fill(base.diffusion_model, clip.cond_stage_model)
-    return Checkpoint(comfy.model_patcher.ModelPatcher(base, load_device=cpu, offload_device=cpu), clip, CellVae())
+    return Sd1Checkpoint(comfy.model_patcher.ModelPatcher(base, load_device=cpu, offload_device=cpu), clip, Sd1Vae())
 
 
 def write_checkpoint(path: Path, levels: Sequence[int] = SMALL) -> Path:

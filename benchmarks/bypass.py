@@ -15,9 +15,9 @@ from pathlib import Path
 
 from ..demo.main_job import PER_PROMPT, Request, draw_pictures, status
 from ..demo.measure import identification_rate, make_gallery
-from ..demo.people import cast
 from ..demo.reader import load_reader, read
 from ..demo.strength import newest_prefix
+from ..demo.world.people import cast
 from ..tools.comfy_server import ComfyServer
 from ..tools.command import run_command
 

@@ -27,8 +27,8 @@ import torch
 from ..demo.host import enter_host
 from ..demo.main_job import PER_PROMPT, THING_PROMPTS, WORKFLOW, Request, draw_pictures, name_prompt
 from ..demo.measure import identification_rate, looks_kept, make_gallery, preservation
-from ..demo.people import cast
 from ..demo.reader import load_reader, read
+from ..demo.world.people import cast
 from ..prefix import Prefix, PrefixRecord, save_prefix
 from ..tools.comfy_server import ComfyServer
 from ..tools.command import run_command
@@ -36,8 +36,8 @@ from ..tools.workflow import load_workflow, workflow_to_prompt
 from ..trainer.settings import TrainingSettings
 
 if TYPE_CHECKING:
-    from ..trainer.data import Pictures
-    from ..trainer.identities import Identity
+    from ..trainer.data.identities import Identity
+    from ..trainer.data.pictures import Pictures
 
 UNSEEN, LOOKS, PRESERVATION = 0.15, 0.90, 0.20
 THEIRS_A_STEP = 5
@@ -80,15 +80,15 @@ class Ruler:
 
 def theirs(denoiser: Any, pictures: Pictures, settings: TrainingSettings, most: int) -> Iterator[tuple[int, Vectors]]:
     """Evaluations made and vectors, every thousand steps."""
-    from ..trainer.portions import Portions
+    from ..engines.micro_batches import MicroBatches
+    from ..trainer.data.targets import TargetPool, slots_of_step
     from ..trainer.state import new_state
     from ..trainer.step import make_step
-    from ..trainer.targets import TargetPool, slots_of_step
 
     denoiser.layers = denoiser.layers[:1]  # Theirs reads one layer of the text encoder.
     settings = replace(settings, steps=10**9, batch_size=1, learning_rate=1e-3, warmup=0.0, general_weight=1.0)
     pool = TargetPool(denoiser, pictures, NOISINGS, settings.seed)
-    portions = Portions(denoiser, 1)
+    micro_batches = MicroBatches(denoiser, 1)
     generator = torch.Generator().manual_seed(settings.seed)
     vectors = {
         key: torch.rand(settings.vectors, table.shape[1], generator=generator).requires_grad_()
@@ -96,7 +96,7 @@ def theirs(denoiser: Any, pictures: Pictures, settings: TrainingSettings, most: 
     }
     state = new_state(vectors, settings)
     for step in range(most):
-        make_step(denoiser, state, pool.batch(slots_of_step(pool, 1, settings.seed, step)), settings, portions)
+        make_step(denoiser, state, pool.batch(slots_of_step(pool, 1, settings.seed, step)), settings, micro_batches)
         state.rate = 1.0  # Their rate is constant.
         if (step + 1) % 1000 == 0:
             yield THEIRS_A_STEP * (step + 1), vectors
@@ -106,18 +106,18 @@ def ours(
     denoiser: Any, pictures: Pictures, settings: TrainingSettings, identities: Sequence[Identity]
 ) -> Iterator[tuple[int, Vectors]]:
     """The same for the shipped workflow's settings: after the warm start, then every ten steps."""
-    from ..trainer.data import spoken_pairs
+    from ..engines.micro_batches import MicroBatches
+    from ..runs.seeds import generator
+    from ..trainer.data.pictures import spoken_pairs
+    from ..trainer.data.plain_text import PlainText
+    from ..trainer.data.prompts import GENERAL_PROMPTS
+    from ..trainer.data.targets import TargetPool, slots_of_step
     from ..trainer.loop import start_vectors
-    from ..trainer.plain_text import PlainText
-    from ..trainer.portions import Portions
-    from ..trainer.prompts import GENERAL_PROMPTS
-    from ..trainer.seeds import generator
     from ..trainer.state import new_state
     from ..trainer.step import make_step
-    from ..trainer.targets import TargetPool, slots_of_step
     from ..trainer.warm_start import start_of, warm_start
 
-    portions = Portions(denoiser, settings.batch_size)
+    micro_batches = MicroBatches(denoiser, settings.batch_size)
     plain = PlainText(denoiser)
     pool = TargetPool(
         denoiser, pictures, settings.noisings_per_picture, settings.seed, overshoot=settings.overshoot, plain=plain
@@ -125,7 +125,7 @@ def ours(
     state = new_state(start_vectors(denoiser, settings), settings)
     choices = generator(settings.seed, "choices")
     spoken = (*pictures.pairs, *spoken_pairs(identities, GENERAL_PROMPTS, choices))
-    warm_start(denoiser, start_of(state.vectors), spoken, settings, portions, plain)
+    warm_start(denoiser, start_of(state.vectors), spoken, settings, micro_batches, plain)
     yield 0, state.vectors
     named, asked, made = set(pool.slots(True).tolist()), set(), 0
     for step in range(settings.steps):
@@ -133,7 +133,7 @@ def ours(
         for slot in set(slots) - asked:
             made += 2 if slot in named and settings.overshoot else 1
         asked |= set(slots)
-        make_step(denoiser, state, pool.batch(slots), settings, portions)
+        make_step(denoiser, state, pool.batch(slots), settings, micro_batches)
         made += 3 * len(slots)
         if (step + 1) % 10 == 0:
             yield made, state.vectors
@@ -164,15 +164,15 @@ def main() -> None:
     arguments = parser.parse_args()
     enter_host()
     from ..demo.loader import load_demo_model
-    from ..trainer.comfy_engine import ComfyDenoiser, Drawing
-    from ..trainer.data import draw_pictures as draw_latents
-    from ..trainer.data import general_pairs, identity_pairs
-    from ..trainer.identities import parse_identities
-    from ..trainer.long_prompts import choosing, long_general_prompts
-    from ..trainer.portions import Portions
-    from ..trainer.prompts import general_prompts
-    from ..trainer.rows import Rows
-    from ..trainer.seeds import generator
+    from ..engines.comfy.denoiser import ComfyDenoiser, Drawing
+    from ..engines.micro_batches import MicroBatches
+    from ..runs.seeds import generator
+    from ..runs.tensor_store import TensorStore
+    from ..trainer.data.identities import parse_identities
+    from ..trainer.data.long_prompts import choosing, long_general_prompts
+    from ..trainer.data.pictures import draw_pictures as draw_latents
+    from ..trainer.data.pictures import general_pairs, identity_pairs
+    from ..trainer.data.prompts import general_prompts
 
     evaluations: dict[str, list[int]] = {"theirs": [], "ours": []}
     reached = True
@@ -190,8 +190,8 @@ def main() -> None:
             pairs = identity_pairs(identities, settings.portraits_per_identity, choices, settings.vary_names)
             prompts = general_prompts(widgets["general_prompts"], identities)
             pairs += general_pairs((*prompts, *long_general_prompts(prompts, choosing(choices))))
-            rows = Rows(len(pairs), denoiser.latent_shape)
-            pictures = draw_latents(denoiser, pairs, seed, Portions(denoiser, 64), rows, lambda drawn: None)
+            rows = TensorStore(len(pairs), denoiser.latent_shape)
+            pictures = draw_latents(denoiser, pairs, seed, MicroBatches(denoiser, 64), rows, lambda drawn: None)
             print(f"seed {seed}: drawing took {2 * widgets['drawing_steps'] * len(pairs)} evaluations", flush=True)
             ways: dict[str, Callable[[], Iterator[tuple[int, Vectors]]]] = {
                 "ours": lambda d=denoiser, p=pictures, s=settings: ours(d, p, s, identities),

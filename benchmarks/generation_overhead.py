@@ -1,4 +1,4 @@
-"""Without this module nobody would know what protection costs an artist: time to a picture, and time to start.
+"""Measures what protection costs an artist: time to a picture, and time to start.
 
 Prints, last, `RATIO generation_time` (20 steps of KSampler on a random model of SD1's layout in a real ComfyUI, prompts
 encoded anew each time, with Anonymize Faces and without), `RATIO enforced_time` (the same workflow without the node on

@@ -107,7 +107,7 @@ def only(gigabytes: int | None) -> Iterator[None]:
 
 def measure(case: Case, checkpoint: Any, size: int) -> Row:
     """Draws, steps and, if asked for, makes the authors' steps."""
-    from ..trainer.comfy_engine import ComfyDenoiser, Drawing
+    from ..engines.comfy.denoiser import ComfyDenoiser, Drawing
 
     row = Row(torch.cuda.get_device_name(), case.layout, case.weights, case.card, case.batch)
     denoiser = ComfyDenoiser(
@@ -128,40 +128,40 @@ def measure(case: Case, checkpoint: Any, size: int) -> Row:
 
 
 def _draw(case: Case, denoiser: Any, row: Row, held: int) -> None:
-    from ..trainer.portions import Portions
+    from ..engines.micro_batches import MicroBatches
 
-    portions = Portions(denoiser, 2 * case.batch)
+    micro_batches = MicroBatches(denoiser, 2 * case.batch)
     prompts = [PROMPT] * (2 * case.batch)
 
     def draw(some: Sequence[int]) -> None:
         denoiser.sample([prompts[index] for index in some], list(some))
 
     with torch.inference_mode():
-        portions.work(draw, range(2))
+        micro_batches.work(draw, range(2))
         torch.cuda.reset_peak_memory_stats()
         started = time.perf_counter()
-        portions.work(draw, range(len(prompts)))
+        micro_batches.work(draw, range(len(prompts)))
         torch.cuda.synchronize()
     # Guidance asks twice for each picture.
     row.evaluations_a_second = 2 * len(prompts) * DRAWING_STEPS / (time.perf_counter() - started)
     row.drawing_peak = torch.cuda.max_memory_allocated() - held
-    if portions.halved:
-        row.saved_by.append(f"drew {portions.size} at a time")
+    if micro_batches.halved:
+        row.saved_by.append(f"drew {micro_batches.size} at a time")
 
 
 def _learn(case: Case, denoiser: Any, row: Row, held: int) -> None:
-    from ..trainer.data import Pair, Pictures
+    from ..engines.micro_batches import MicroBatches
+    from ..trainer.data.pictures import Pair, Pictures
+    from ..trainer.data.targets import TargetPool
     from ..trainer.loop import start_vectors
-    from ..trainer.portions import Portions
     from ..trainer.settings import TrainingSettings
     from ..trainer.state import new_state
     from ..trainer.step import make_step
-    from ..trainer.targets import TargetPool
 
     settings = TrainingSettings(batch_size=case.batch, steps=1000, vectors=10)
     latents = torch.randn(1, *denoiser.latent_shape, generator=torch.Generator().manual_seed(0))
     pictures = Pictures(latents, (Pair(PROMPT, NEUTRAL, True),))
-    portions = Portions(denoiser, case.batch)
+    micro_batches = MicroBatches(denoiser, case.batch)
     with denoiser.gradients(case.batch):
         row.kept_reckoned = denoiser.count_kept()
         if row.memory is None and not denoiser.saves_memory:
@@ -169,16 +169,16 @@ def _learn(case: Case, denoiser: Any, row: Row, held: int) -> None:
         state = new_state(start_vectors(denoiser, settings), settings)
         pool = TargetPool(denoiser, pictures, 1, seed=0)
         batch = pool.batch([0] * case.batch)
-        make_step(denoiser, state, batch, settings, portions)
+        make_step(denoiser, state, batch, settings, micro_batches)
         torch.cuda.reset_peak_memory_stats()
-        row.step_seconds = _median(lambda: make_step(denoiser, state, batch, settings, portions))
+        row.step_seconds = _median(lambda: make_step(denoiser, state, batch, settings, micro_batches))
         row.peak = torch.cuda.max_memory_allocated() - held
         if state.skipped:
             row.saved_by.append(f"{state.skipped} steps not finite")
         if denoiser.saves_memory:
             row.saved_by.append("blocks computed twice")
-    if portions.halved:
-        row.saved_by.append(f"learned {portions.size} at a time")
+    if micro_batches.halved:
+        row.saved_by.append(f"learned {micro_batches.size} at a time")
 
 
 def _kept_by_one(denoiser: Any, settings: Any) -> int:
@@ -198,7 +198,7 @@ def _kept_by_one(denoiser: Any, settings: Any) -> int:
 
 
 def _learn_as_the_authors(checkpoint: Any, denoiser: Any, row: Row, held: int) -> None:
-    from ..tests.trainer.reference import Item, reference_step
+    from ..tests.support.authors_loop import Item, reference_step
     from ..trainer.loop import start_vectors
     from ..trainer.settings import TrainingSettings
 

@@ -36,8 +36,8 @@ def measure(count: int) -> dict[str, float]:
     """Seconds of the set-up and of a step, and peak bytes over the model, for so many people."""
     enter_host()
     from ..demo.loader import load_demo_model
-    from ..trainer.comfy_engine import ComfyDenoiser, Drawing
-    from ..trainer.identities import Identity
+    from ..engines.comfy.denoiser import ComfyDenoiser, Drawing
+    from ..trainer.data.identities import Identity
     from ..trainer.loop import Progress, learn_prefix
     from ..trainer.settings import TrainingSettings
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from ..demo.main_job import PER_PROMPT, Request, draw_pictures, learn, status
 from ..demo.measure import face_retention, identification_rate, make_gallery
-from ..demo.people import cast
 from ..demo.reader import load_reader, read
+from ..demo.world.people import cast
 from ..tools.comfy_server import ComfyServer
 
 FIRST_SEED = 333_000

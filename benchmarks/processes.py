@@ -27,13 +27,13 @@ def measure(folder: Path) -> float:
     import torch
 
     from ..demo.diffusers_folder import demo_pipeline
-    from ..trainer.accelerate_team import team_of_this_process
-    from ..trainer.data import Pair, Pictures
-    from ..trainer.diffusers_engine import DiffusersDenoiser
-    from ..trainer.portions import Portions
-    from ..trainer.rows import Rows
-    from ..trainer.targets import TargetPool
-    from ..trainer.together import compute, in_turn
+    from ..engines.diffusers.denoiser import DiffusersDenoiser
+    from ..engines.micro_batches import MicroBatches
+    from ..runs.tensor_store import TensorStore
+    from ..trainer.data.pictures import Pair, Pictures
+    from ..trainer.data.targets import TargetPool
+    from ..trainer.parallel.accelerate_team import team_of_this_process
+    from ..trainer.parallel.shared_work import compute, in_turn
 
     torch.set_num_threads(1)
     team = team_of_this_process()
@@ -42,9 +42,9 @@ def measure(folder: Path) -> float:
     latents = torch.randn(PICTURES, *denoiser.latent_shape, generator=torch.Generator().manual_seed(0))
     path = folder / "targets.safetensors"
     slots = range(PICTURES * NOISINGS)
-    answers = in_turn(team, lambda: Rows(len(slots), denoiser.latent_shape, path))
+    answers = in_turn(team, lambda: TensorStore(len(slots), denoiser.latent_shape, path))
     pool = TargetPool(
-        denoiser, Pictures(latents, pairs), NOISINGS, 0, answers, Portions(denoiser, BATCH), overshoot=0.2
+        denoiser, Pictures(latents, pairs), NOISINGS, 0, answers, MicroBatches(denoiser, BATCH), overshoot=0.2
     )
     with denoiser.gradients(BATCH):
         pool.prepare(slots[:BATCH])  # What torch loads at first use.

@@ -69,9 +69,9 @@ def make(name: str) -> tuple[Any, Any, str]:
 
 def gradient(way: str, stage: Any, tokens: Any, vectors: Tensor) -> Tensor:
     """dL/dvectors of the mean square of the conditioning."""
-    from ..trainer.checkpointing import checkpointed
-    from ..trainer.differentiable import differentiable
-    from ..trainer.recomputation import recomputed
+    from ..engines.checkpointing import checkpointed
+    from ..engines.comfy.differentiable import differentiable
+    from ..engines.recomputation import recomputed
 
     def encode(vectors: Tensor) -> Tensor:
         return stage.encode_token_weights(tokens(vectors))[0]

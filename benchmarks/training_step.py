@@ -1,6 +1,6 @@
 """One training step of the authors' loop against one of ours, on the same random model laid out like SD1.
 
-The reference (`tests/trainer/reference.py`) is METHODS.md 1.3 word for word: three forward passes, gradients on all
+The reference (`tests/support/authors_loop.py`) is METHODS.md 1.3 word for word: three forward passes, gradients on all
 weights, batch 1. Ours makes one forward pass and one backward pass to the vectors, against a teacher's answer that is
 stored: each is asked for once in a run and used several times. What a step takes that must ask is printed as well.
 
@@ -48,15 +48,15 @@ class Way:
 
 def make_ways() -> dict[str, Way]:
     """Loads the model and makes everything ready for a step each way."""
-    from ..tests.trainer.reference import Item, reference_step
-    from ..trainer.comfy_engine import ComfyDenoiser
-    from ..trainer.data import Pair, Pictures
+    from ..engines.comfy.denoiser import ComfyDenoiser
+    from ..engines.micro_batches import MicroBatches
+    from ..tests.support.authors_loop import Item, reference_step
+    from ..trainer.data.pictures import Pair, Pictures
+    from ..trainer.data.targets import TargetPool
     from ..trainer.loop import start_vectors
-    from ..trainer.portions import Portions
     from ..trainer.settings import TrainingSettings
     from ..trainer.state import new_state
     from ..trainer.step import make_step
-    from ..trainer.targets import TargetPool
     from ._sd1 import sd1_layout
 
     checkpoint = sd1_layout()
@@ -68,7 +68,7 @@ def make_ways() -> dict[str, Way]:
         state = new_state(start_vectors(denoiser, settings), settings)
     theirs = start_vectors(denoiser, settings)
     optimizer = torch.optim.Adam(theirs.values(), lr=settings.learning_rate)
-    portions = Portions(denoiser, 1)
+    micro_batches = MicroBatches(denoiser, 1)
     sampling = checkpoint.model.get_model_object("model_sampling")
     sigma = torch.tensor([float(sampling.percent_to_sigma(0.5))])
     item = Item(denoiser.add_noise(latents, latents.flip(0), torch.tensor([0.5])), sigma, PROMPT, NEUTRAL)
@@ -77,7 +77,7 @@ def make_ways() -> dict[str, Way]:
     def ours(asking: bool) -> None:
         if asking or not kept:
             kept[:] = [TargetPool(denoiser, pictures, 1, seed=0)]
-        make_step(denoiser, state, kept[0].batch([0]), settings, portions)
+        make_step(denoiser, state, kept[0].batch([0]), settings, micro_batches)
 
     def reference() -> None:
         reference_step(checkpoint.model, checkpoint.clip, theirs, optimizer, [item])

@@ -11,8 +11,8 @@ import numpy as np
 from ..tools.command import run_command
 from ..tools.layout import ROOT
 from .host import enter_host
-from .language import PHRASE
-from .people import cast
+from .world.language import PHRASE
+from .world.people import cast
 
 PER_PERSON = 4
 
@@ -28,11 +28,11 @@ def main() -> None:
     from PIL import Image
 
     from .generate import DemoParts, generate
-    from .language import describe
     from .loader import load_demo_model
     from .measure import draw_all, face_retention, identification_rate, looks_kept, make_gallery
     from .reader import load_reader, read
-    from .renderer import picture_of
+    from .world.language import describe
+    from .world.renderer import picture_of
 
     net = load_reader()
     gallery = make_gallery(net)

@@ -10,18 +10,18 @@ import dataclasses
 import sys
 from pathlib import Path
 
+from ..engines.options import Drawing
 from ..evaluation.commands import add_arguments, asked, finish, optional_parts, show_progress
 from ..evaluation.job import evaluate
 from ..prefix import AnonymizationError
 from ..tools.command import run_command
 from ..tools.layout import BUILD
-from ..trainer.engine_options import Drawing
 from .generate import GUIDANCE, SAMPLER, SCHEDULER, STEPS
 from .host import enter_host
 from .loader import load_demo_model
-from .people import THING_PROMPTS, identities
 from .recognizer import DemoRecognizer
-from .renderer import SIZE
+from .world.people import THING_PROMPTS, identities
+from .world.renderer import SIZE
 
 FOLDER = BUILD / "demo" / "evaluation"
 PEOPLE = {"unseen": (True,), "given": (False,), "all": (True, False)}
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
         AnonymizationError: it cannot be measured.
     """
     enter_host()
-    from ..trainer.comfy_engine import ComfyDenoiser
+    from ..engines.comfy.denoiser import ComfyDenoiser
 
     model, clip, vae = load_demo_model()
     drawing = Drawing(arguments.steps, arguments.guidance, SAMPLER, SCHEDULER)

@@ -20,23 +20,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from ..tools.comfy_server import ComfyServer, Progress
+from ..tools.comfy_server import ComfyServer, ServerProgress
 from ..tools.command import run_command
 from ..tools.layout import ROOT
 from ..tools.workflow import load_workflow, workflow_to_prompt
 from .generate import GUIDANCE, SAMPLER, SCHEDULER, STEPS
 from .kept import Kept, digest_of_graph, digest_of_inputs
-from .measure import (
-    Gallery,
-    face_retention,
-    identification_rate,
-    looks_kept,
-    make_gallery,
-    preservation,
-)
-from .people import THING_PROMPTS, cast, cast_looks
+from .measure import RenderGallery, face_retention, identification_rate, looks_kept, make_gallery, preservation
 from .reader import load_reader, read
 from .sheet import before_after
+from .world.people import THING_PROMPTS, cast, cast_looks
 
 if TYPE_CHECKING:
     from .reader import ReaderNet, Reading
@@ -175,7 +168,7 @@ def learn(server: ComfyServer, seed: int | None = None) -> tuple[str, float, int
     before = {path.name for path in server.prefix_folder.glob("*.safetensors")}
     started = time.monotonic()
 
-    def show(progress: Progress) -> None:
+    def show(progress: ServerProgress) -> None:
         if progress.node_id == train:
             share = int(20 * progress.value / progress.maximum) * 5
             status(f"drawing what to learn from, then learning: {share} %")
@@ -189,7 +182,7 @@ def learn(server: ComfyServer, seed: int | None = None) -> tuple[str, float, int
 
 
 def measure(
-    server: ComfyServer, prefix: str, net: ReaderNet, gallery: Gallery, kept: Kept | None = None
+    server: ComfyServer, prefix: str, net: ReaderNet, gallery: RenderGallery, kept: Kept | None = None
 ) -> tuple[dict[str, Any], Image.Image]:
     """Draws everything without and with the prefix and reads it: the report, and the picture of pairs."""
     people = cast()

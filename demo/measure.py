@@ -14,16 +14,16 @@ import numpy as np
 
 from ..evaluation.scores import picture_distance
 from ..faces.scoring import ranks_first
-from .people import Looks, cast, strangers
 from .reader import ReaderNet, Reading, read
-from .renderer import Picture, draw, picture_of, portrait
+from .world.people import Looks, cast, strangers
+from .world.renderer import Picture, draw, picture_of, portrait
 
 GALLERY_SEED = 99
 LOOKS = ("hair", "skin", "glasses", "beard")
 
 
 @dataclass(frozen=True)
-class Gallery:
+class RenderGallery:
     """Embeddings of everybody who could be found: the cast in order, then the strangers."""
 
     embeddings: np.ndarray
@@ -43,12 +43,12 @@ def gallery_pictures() -> list[Picture]:
     return pictures + [portrait(rng, look, tuple(map(float, g))) for look, g in zip(looks, geometry, strict=True)]
 
 
-def make_gallery(net: ReaderNet) -> Gallery:
+def make_gallery(net: ReaderNet) -> RenderGallery:
     """Renders one picture of each of the cast and of each stranger, and reads them."""
-    return Gallery(read(net, draw_all(gallery_pictures())).embeddings)
+    return RenderGallery(read(net, draw_all(gallery_pictures())).embeddings)
 
 
-def identification_rate(reading: Reading, people: Sequence[int], gallery: Gallery) -> float:
+def identification_rate(reading: Reading, people: Sequence[int], gallery: RenderGallery) -> float:
     """Share of pictures to which the named person (index in the cast) is nearest in the whole gallery."""
     squares = np.square(gallery.embeddings).sum(1)
     nearness = 2 * reading.embeddings @ gallery.embeddings.T - squares

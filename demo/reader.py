@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .people import GEOMETRY, HAIR, SKIN, Looks
+from .world.people import GEOMETRY, HAIR, SKIN, Looks
 
 LOOKS = {"hair": HAIR, "skin": SKIN, "glasses": (False, True), "beard": (False, True)}
 LOOKS_WEIGHT = 2.0

@@ -9,11 +9,11 @@ from PIL import Image
 
 from ..faces.gallery import NOBODY, STRANGER, Gallery
 from ..faces.recognizer import Face, Threshold, cosine_similarities
-from ..trainer.list_text import sameness
+from ..trainer.data.list_text import sameness
 from .measure import LOOKS, gallery_pictures
-from .people import STRANGERS_PER_PERSON, cast, named_looks
 from .reader import ReaderNet, load_reader, read
-from .renderer import SIZE, draw
+from .world.people import STRANGERS_PER_PERSON, cast, named_looks
+from .world.renderer import SIZE, draw
 
 
 class DemoRecognizer:

@@ -1,1 +1,1 @@
-"""Without this package nobody could say what a prefix is worth: the paper's evaluation as one job, for any denoiser."""
+"""Evaluates prefixes by the paper's protocol as one job, for any denoiser."""

@@ -1,4 +1,4 @@
-"""Without this module each engine's command line would ask for an evaluation in words of its own."""
+"""Adds the options of an evaluation to a command line, and reads them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from pathlib import Path
 from ..faces.recognizer import Place, Recognizer, Report
 from ..prefix import SUFFIX, MeasurementError, Prefix, load_prefix, save_prefix
 from ..prefix.errors import shown
-from ..trainer.identities import Identity, parse_identities
-from ..trainer.list_text import text_of_file
+from ..trainer.data.identities import Identity, parse_identities
+from ..trainer.data.list_text import text_of_file
+from ..trainer.data.prompts import lines_of
 from ..trainer.paths import path_of, require_writable_file, require_writable_folder
-from ..trainer.prompts import lines_of
-from .files import Files, write_files
 from .photos import gallery_of_folder, photos_below
 from .quality import load_quality
-from .record import scored
-from .report import describe
-from .results import Evaluation
+from .reporting.files import Files, write_files
+from .reporting.report import describe
+from .results import Evaluation, scored
 from .settings import CLIP_MODEL, QUALITIES, EvaluationSettings
 
 DEFAULTS = EvaluationSettings()

@@ -1,4 +1,4 @@
-"""Without this module the paper's evaluation would be a page of instructions: draws, reads and scores, in one job."""
+"""Runs the paper's evaluation: draws, reads and scores, in one job."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..engines.denoiser import Denoiser
+from ..engines.micro_batches import MicroBatches
 from ..faces.gallery import NOBODY, STRANGER, Gallery, join
 from ..faces.recognizer import Knows, Recognizer, Report
 from ..prefix import MeasurementError, Prefix, require_family, require_fit, seal
-from ..trainer.denoiser import Denoiser
-from ..trainer.identities import Identity
-from ..trainer.portions import Portions
-from .album import Album, Decode, Studio, opened
-from .examples import EXAMPLES, examples_of
-from .moves import Moves
+from ..trainer.data.identities import Identity
+from .general_prompts import GeneralPromptScores
+from .picture_requests import PictureRequest, general, portraits, strangers
+from .picture_sets import Decode, EvaluationContext, PictureSet, open_picture_set
 from .quality import FEW, Quality
+from .reporting.examples import EXAMPLES, examples_of
 from .results import PLAIN, Column, Evaluation
 from .scores import Scores, score_column, score_people
 from .settings import PROTOCOL_VERSION, EvaluationSettings
-from .shots import Shot, general, portraits, strangers
 
 if TYPE_CHECKING:
     from .readings import Readings
@@ -64,50 +64,54 @@ def evaluate(
         report: called with what is done and all there is to do after every few pictures; may raise to break off.
 
     Raises:
-        MeasurementError: the recognizer or the quality meters cannot run, or there is nobody to measure.
+        MeasurementError: the recognizer or the quality scores cannot run, or there is nobody to measure.
         PrefixMismatchError: a prefix does not fit the denoiser's text encoders, or is of another family.
         TrainingError: there is not enough memory for a single picture.
     """
     _require_sound(denoiser, identities, prefixes)
     known = _known(recognizer, identities, gallery)
     columns: dict[str, Prefix | None] = {PLAIN: None, **prefixes}
-    shots = {
+    requests = {
         "portraits": portraits(identities, settings),
         "general": general(settings),
         "other noise": general(settings, "other noise"),
         "references": portraits(identities, settings, known.missing(len(identities)), "references"),
         "strangers": [] if known.strangers else strangers(identities, settings),
     }
-    progress = _Progress(report, _work(shots, len(columns)))
-    portions, albums_in_all = Portions(denoiser, settings.batch_size), 2 * len(columns) + 3
-    studio = Studio(denoiser, decode, recognizer, portions, progress.tick, runs, albums_in_all)
+    progress = _Progress(report, _work(requests, len(columns)))
+    micro_batches, sets_in_all = MicroBatches(denoiser, settings.batch_size), 2 * len(columns) + 3
+    context = EvaluationContext(denoiser, decode, recognizer, micro_batches, progress.tick, runs, sets_in_all)
     with ExitStack() as stack:
 
-        def album(kind: str, prefix: Prefix | None = None) -> Album:
-            return stack.enter_context(opened(studio, shots[kind], prefix))
+        def picture_set(kind: str, prefix: Prefix | None = None) -> PictureSet:
+            return stack.enter_context(open_picture_set(context, requests[kind], prefix))
 
-        named = {name: album("portraits", prefix) for name, prefix in columns.items()}
-        unnamed = {name: album("general", prefix) for name, prefix in columns.items()} if shots["general"] else {}
-        extra = {kind: album(kind) for kind in ("other noise", "references", "strangers") if shots[kind]}
-        albums = [*named.values(), *unnamed.values(), *extra.values()]
-        for each in albums:
+        named = {name: picture_set("portraits", prefix) for name, prefix in columns.items()}
+        unnamed = (
+            {name: picture_set("general", prefix) for name, prefix in columns.items()} if requests["general"] else {}
+        )
+        extra = {kind: picture_set(kind) for kind in ("other noise", "references", "strangers") if requests[kind]}
+        picture_sets = [*named.values(), *unnamed.values(), *extra.values()]
+        for each in picture_sets:
             each.draw()
         drawn = [
-            extra[kind].read().gallery([shot.person for shot in shots[kind]], source)
+            extra[kind].read().gallery([request.person for request in requests[kind]], source)
             for kind, source in (("references", DRAWN_BY_THE_MODEL), ("strangers", "strangers it drew"))
             if kind in extra
         ]
         faces = join([known, *drawn])
-        moves = Moves(unnamed, extra.get("other noise"), studio, quality)
+        general_scores = GeneralPromptScores(unnamed, extra.get("other noise"), context, quality)
         scored = []
         for name, prefix in columns.items():
             readings = named[name].read()
-            scored.append(_column(name, prefix, identities, shots["portraits"], readings, faces, moves, recognizer))
+            scored.append(
+                _column(name, prefix, identities, requests["portraits"], readings, faces, general_scores, recognizer)
+            )
         examples = [
             *examples_of(named, len(identities), EXAMPLES[0]),
             *examples_of(unnamed, len(settings.general_prompts), EXAMPLES[1]),
         ]
-        trouble = dict.fromkeys(each.trouble for each in albums if each.trouble)
+        trouble = dict.fromkeys(each.trouble for each in picture_sets if each.trouble)
     return Evaluation(
         protocol=PROTOCOL_VERSION,
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -127,7 +131,7 @@ def evaluate(
         },
         quality="" if quality is None or not unnamed else quality.name,
         columns=tuple(scored),
-        notes=(*_notes(identities, faces, quality, shots), *trouble),
+        notes=(*_notes(identities, faces, quality, requests), *trouble),
         examples=tuple(examples),
     )
 
@@ -145,21 +149,21 @@ def _column(
     name: str,
     prefix: Prefix | None,
     identities: Sequence[Identity],
-    shots: Sequence[Shot],
+    requests: Sequence[PictureRequest],
     readings: Readings,
     faces: Gallery,
-    moves: Moves,
+    general_scores: GeneralPromptScores,
     recognizer: Recognizer,
 ) -> Column:
     people = score_people(
         [identity.name for identity in identities],
-        [shot.person for shot in shots],
+        [request.person for request in requests],
         readings,
         faces,
         recognizer.similarities,
         recognizer.threshold.value,
     )
-    preservation, quality = moves.of(name)
+    preservation, quality = general_scores.of(name)
     scores: Scores = score_column(people, readings, preservation=preservation, **vars(quality))
     return Column(name, None if prefix is None else seal(prefix.vectors, {}), scores, people)
 
@@ -190,24 +194,28 @@ def _known(recognizer: Recognizer, identities: Sequence[Identity], gallery: Gall
     return join([given, Gallery(told.embeddings[new], told.people[new], told.source)])
 
 
-def _work(shots: Mapping[str, Sequence[Shot]], columns: int) -> int:
+def _work(requests: Mapping[str, Sequence[PictureRequest]], columns: int) -> int:
     """How many pictures are drawn, read and compared in all."""
-    portraits, general = len(shots["portraits"]), len(shots["general"])
-    once = len(shots["other noise"]) + 2 * len(shots["references"]) + 2 * len(shots["strangers"])
+    portraits, general = len(requests["portraits"]), len(requests["general"])
+    once = len(requests["other noise"]) + 2 * len(requests["references"]) + 2 * len(requests["strangers"])
     return columns * 2 * (portraits + general) + once
 
 
 def _notes(
-    identities: Sequence[Identity], faces: Gallery, quality: Quality | None, shots: Mapping[str, Sequence[Shot]]
+    identities: Sequence[Identity],
+    faces: Gallery,
+    quality: Quality | None,
+    requests: Mapping[str, Sequence[PictureRequest]],
 ) -> Iterable[str]:
     missing = [identities[person].name for person in faces.missing(len(identities))]
     if missing:
         yield f"No face is known of {', '.join(missing)}: they count for retention only."
-    if shots["references"]:
+    if requests["references"]:
         yield (
-            f"For {len({shot.person for shot in shots['references']})} of {len(identities)} people no photo was given:"
+            f"For {len({request.person for request in requests['references']})} of {len(identities)} people"
+            " no photo was given:"
             f" {DRAWN_BY_THE_MODEL} stand for their faces, which says whether the model still draws the same person,"
             " not whether that person looks like the real one."
         )
-    if quality is not None and 0 < len(shots["general"]) < FEW:
-        yield f"FID and KID of {len(shots['general'])} pictures say little: ask for {FEW} or more."
+    if quality is not None and 0 < len(requests["general"]) < FEW:
+        yield f"FID and KID of {len(requests['general'])} pictures say little: ask for {FEW} or more."

@@ -1,4 +1,4 @@
-"""Without this module people could only be compared with drawings: reads photos, and makes known faces of them."""
+"""Reads photographs of people, and makes known faces of them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from ..faces.gallery import NOBODY, Gallery, join
 from ..faces.recognizer import Recognizer
 from ..prefix import MeasurementError
-from ..trainer.identities import Identity
-from ..trainer.list_text import sameness
+from ..trainer.data.identities import Identity
+from ..trainer.data.list_text import sameness
 from .readings import read
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")

@@ -1,10 +1,10 @@
-"""Without this module nobody would know what a prefix costs in quality: CLIP score, FID and KID, through torchmetrics.
+"""Scores the quality of pictures: CLIP score, FID and KID, through torchmetrics.
 
 CLIP score: how well pictures fit their prompts, 100 times the cosine of their embeddings. FID and KID: how far the
 pictures' features, as a whole, are from those of others: of real pictures if there are some, else of the plain model's.
 
-torchmetrics is an optional package, imported when a meter is made. Its own loaders unpickle what they download; here
-the weights of Inception come through `faces.weights`, those of CLIP as safetensors.
+torchmetrics is an optional package, imported when a `Quality` is made. Its own loaders unpickle what they download;
+here the weights of Inception come through `faces.weights`, those of CLIP as safetensors.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ NOTHING = QualityScores()
 
 
 class Quality:
-    """Meters for the pictures of one column after the other; `reset` before each.
+    """Scores for the pictures of one column after the other; `reset` before each.
 
     Args:
         features: makes features [n, d] of pictures uint8 [n, 3, height, width]; None leaves out FID and KID.
@@ -142,7 +142,7 @@ def load_quality(
     clip_model: str = CLIP_MODEL,
     ready: Callable[[], None] = lambda: None,
 ) -> Quality:
-    """Meters with the published networks.
+    """Scores with the published networks.
 
     Args:
         choice: one of `settings.QUALITIES`.

@@ -1,4 +1,4 @@
-"""Without this module every figure would read the pictures anew: what a recognizer saw in them, as tables to keep."""
+"""Reads pictures with a recognizer: what it saw in them, as tables to keep."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class Readings:
     Attributes:
         faces: whether there is a face, bool [n].
         embeddings: of the largest face in each, float32 [n, d]; zeros where there is none.
-        looks: described looks that are there, and described looks, int64 [n, 2]; zeros if nobody has an eye for them.
+        looks: described looks that are there, and described looks, int64 [n, 2]; zeros if the recognizer does not see
+            them.
     """
 
     faces: np.ndarray

@@ -1,4 +1,4 @@
-"""Without this module figures would be lost with the process: the value that an evaluation ends in, as JSON and CSV."""
+"""Holds what an evaluation ends in: as JSON and CSV, and as figures in a prefix's record."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..prefix import MeasurementError, Prefix, seal, with_scores
 from .scores import PersonScores, Scores
 from .settings import EvaluationSettings
 
@@ -142,3 +143,19 @@ def to_csv(evaluation: Evaluation) -> str:
                 if name != "name":
                     writer.writerow((column.name, person.name, name, "" if value is None else repr(value)))
     return text.getvalue()
+
+
+pass
+
+
+def scored(prefix: Prefix, evaluation: Evaluation) -> Prefix:
+    """The same prefix, its record with its figures and what produced them; see `prefix.scored`.
+
+    Raises:
+        MeasurementError: it is not among those evaluated.
+    """
+    mine = seal(prefix.vectors, {})
+    for column in evaluation.columns:
+        if column.prefix == mine:
+            return with_scores(prefix, figures(column.scores), evaluation.provenance())
+    raise MeasurementError("This prefix is not among those evaluated: evaluate it first.")

@@ -1,4 +1,4 @@
-"""Without this module nobody would know what was seen means: readings become the figures of METHODS.md 1.8.
+"""Turns readings of pictures into the figures of an evaluation.
 
 Pure functions of numbers.
 """

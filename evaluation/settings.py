@@ -1,4 +1,4 @@
-"""Without this module two evaluations could not be compared: what is asked of a model, written down once."""
+"""Defines the settings of an evaluation: what is asked of a model."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Without this package nobody could say whether a prefix protects: it finds faces, recognizes them and scores them."""
+"""Finds faces, recognizes them and scores them."""

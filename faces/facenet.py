@@ -1,4 +1,4 @@
-"""Without this module real faces could not be recognized: facenet-pytorch behind `Recognizer`.
+"""Recognizes real faces: facenet-pytorch behind `Recognizer`.
 
 MTCNN (Zhang et al., arXiv 1604.02878) finds faces, InceptionResnetV1 learned on VGGFace2 embeds them (Schroff et al.,
 arXiv 1503.03832, as David Sandberg's facenet trained it). The package is imported when a recognizer is made, never

@@ -1,4 +1,4 @@
-"""Without this module nobody could be found again: the faces that are known, and whose they are."""
+"""Holds the faces that are known, and whose they are."""
 
 from __future__ import annotations
 

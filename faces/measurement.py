@@ -1,4 +1,4 @@
-"""Without this module nobody would go from pictures to figures: finds, pairs and compares the faces of two batches."""
+"""Measures two batches of pictures: finds, pairs and compares the faces in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Without this module each recognizer would have to ask what an IMAGE holds: images become checked pictures here."""
+"""Checks what an IMAGE holds, and makes pictures of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Without this module nobody could see what was compared: pairs of pictures with their boxes, and how alike all are."""
+"""Draws what was compared: pairs of pictures with their boxes, and how alike all are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Without this module whatever scores faces would know one way to recognize them: the interface, `Recognizer`."""
+"""Defines `Recognizer`, the interface to whatever recognizes faces."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Knows(Protocol):
 
 @runtime_checkable
 class SeesLooks(Protocol):
-    """What a recognizer may have beside: an eye for looks."""
+    """A recognizer that sees looks as well."""
 
     def looks_kept(self, pictures: np.ndarray, descriptions: Sequence[str]) -> list[tuple[int, int]]:
         """How many of the looks that each description names its picture shows, and how many it names.

@@ -1,4 +1,4 @@
-"""Without this module a measurement would end in figures alone: the verdict in plain words, and what it rests on."""
+"""Tells a measurement in plain words: the verdict, and what it rests on."""
 
 from __future__ import annotations
 

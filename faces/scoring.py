@@ -1,4 +1,4 @@
-"""Without this module faces could be found and compared, and nobody would know what it means: pairs become figures.
+"""Turns compared faces into figures.
 
 Pure functions of numbers, next to values that hold them; METHODS: identity similarity is the cosine similarity of face
 embeddings, face retention the share of pictures in which a face is still found, identification the share of faces that

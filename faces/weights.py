@@ -1,4 +1,4 @@
-"""Without this module a recognizer's weights would have to be put into place by hand: looks for them, or fetches them.
+"""Finds the weights of a recognizer, or fetches them.
 
 A download goes to `NAME.part`, goes on where it was broken off, and gets its name only after it was checked. What it is
 checked against is the digest in the `Weights` value; where its publisher gives none, the one in a file `NAME.sha256`

@@ -1,4 +1,4 @@
-"""Without this package ComfyUI would show nothing: the nodes, thin skins over the rooms beside it."""
+"""Lists the nodes of the extension."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ def node_classes(enforced: bool = False) -> list[type]:
     """
     from . import anonymize, demo, evaluate, files, identities, measure, train
 
-    rooms = [anonymize, identities, train, files, measure, evaluate, demo]
+    modules = [anonymize, identities, train, files, measure, evaluate, demo]
     if enforced:
-        from . import guards
+        from .enforcement import guards
 
-        rooms.append(guards)
-    return [node for room in rooms for node in room.NODES]
+        modules.append(guards)
+    return [node for module in modules for node in module.NODES]

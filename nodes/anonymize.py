@@ -1,4 +1,4 @@
-"""Without this module an artist could not protect a workflow: the node Anonymize Faces."""
+"""Defines the node Anonymize Faces, which protects a workflow."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from typing import Any
 
 from comfy_api.v0_0_2 import io
 
+from ..engines.comfy.encoder_layers import usual_layers, usual_readings
+from ..engines.comfy.protected_clip import is_protected, protect, read_beside
+from ..engines.comfy.text_encoders import encoder_fingerprint, text_encoders, tokenized_keys
 from ..prefix import Prefix, checkpoint_note, layers_note, load_prefix, require_family
-from ..trainer.encoder_layers import usual_layers, usual_readings
-from ..trainer.text_encoders import text_encoders, tokenized_keys
-from .encoder_fingerprint import encoder_fingerprint
 from .folder import content_hash, fault_of, file_choices, find_file
 from .inputs import checked
-from .notices import tell
-from .protected_clip import is_protected, protect, read_beside
-from .sockets import PrefixSocket
+from .interface import PrefixSocket, tell
 
 ABSENT = object()
 """Stands for an input that a workflow does not mention."""

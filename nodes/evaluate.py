@@ -1,4 +1,4 @@
-"""Without this module an artist could not say what a prefix is worth: the node Evaluate Anonymization."""
+"""Defines the node Evaluate Anonymization."""
 
 from __future__ import annotations
 
@@ -15,21 +15,19 @@ from comfy_api.v0_0_2 import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
+from ..engines.options import AS_USUAL, Drawing
 from ..evaluation.settings import CAPTIONS, CLIP_MODEL, QUALITIES, EvaluationSettings
 from ..prefix import MeasurementError, Prefix, load_prefix
-from ..trainer.engine_options import AS_USUAL, Drawing
-from ..trainer.prompts import lines_of
+from ..trainer.data.prompts import lines_of
 from .folder import content_hash, fault_of, find_file, prefix_files, work_folder
 from .inputs import checked, quoted
-from .notices import tell
+from .interface import IdentitiesSocket, PrefixSocket, advanced, tell
 from .recognizers import CHOICES, DEMO_READER, hosted_quality, hosted_recognizer
-from .sockets import IdentitiesSocket, PrefixSocket
-from .widgets import advanced
 
 if TYPE_CHECKING:
     from ..faces.gallery import Gallery
     from ..faces.recognizer import Recognizer
-    from ..trainer.identities import Identity
+    from ..trainer.data.identities import Identity
 
 PLACES = (1, 2, 3)
 """How many prefixes of either kind stand in one table."""
@@ -267,13 +265,12 @@ class EvaluateAnonymization(io.ComfyNode):
     ) -> io.NodeOutput:
         """Draws, reads, scores, and shows what came of it."""
         # Loaded here, so that the host's start does not wait for it.
-        from ..evaluation.files import write_files
+        from ..engines.comfy.denoiser import ComfyDenoiser
         from ..evaluation.job import evaluate
-        from ..evaluation.picture import draw_table
-        from ..evaluation.record import scored
-        from ..evaluation.report import describe
-        from ..evaluation.results import to_json
-        from ..trainer.comfy_engine import ComfyDenoiser
+        from ..evaluation.reporting.files import write_files
+        from ..evaluation.reporting.picture import draw_table
+        from ..evaluation.reporting.report import describe
+        from ..evaluation.results import scored, to_json
 
         settings = EvaluationSettings(
             prompts=lines_of(prompts),
@@ -295,17 +292,17 @@ class EvaluateAnonymization(io.ComfyNode):
             if total:
                 bar.update_absolute(done, total)
 
-        with hosted_recognizer(recognizer, show) as eyes, hosted_quality(quality, clip_model, show) as meters:
+        with hosted_recognizer(recognizer, show) as hosted, hosted_quality(quality, clip_model, show) as quality_scores:
             evaluation = evaluate(
                 denoiser,
                 denoiser.decode,
-                eyes,
+                hosted,
                 people,
                 chosen,
                 settings,
                 drawing=dataclasses.asdict(drawing),
-                gallery=None if references is None else _gallery(eyes, references, people),
-                quality=meters,
+                gallery=None if references is None else _gallery(hosted, references, people),
+                quality=quality_scores,
                 runs=work_folder("evaluations"),
                 report=show,
             )
@@ -324,7 +321,7 @@ def _people(identities: tuple[Identity, ...] | None, recognizer: str) -> tuple[I
         return identities
     if recognizer != DEMO_READER:
         raise MeasurementError("Nobody is named: connect an Identity List with the people to measure.")
-    from ..demo.people import identities as cast
+    from ..demo.world.people import identities as cast
 
     return cast(unseen=(True,))
 

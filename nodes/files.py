@@ -1,4 +1,4 @@
-"""Without this module prefixes could not be kept or handed on: the nodes that load and save prefix files."""
+"""Defines the nodes that load and save prefix files."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from ..prefix import (
     save_prefix,
     save_textual_inversion,
 )
+from .enforcement.guards import Guarding
 from .folder import (
     content_hash,
     embedding_folder,
@@ -31,10 +32,8 @@ from .folder import (
     require_no_embeddings_in,
     save_folder,
 )
-from .guards import Guarding
 from .inputs import checked
-from .notices import tell
-from .sockets import PrefixSocket
+from .interface import PrefixSocket, tell
 
 OWN = "safetensors"
 TEXTUAL_INVERSION = "textual inversion"

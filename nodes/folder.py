@@ -1,4 +1,4 @@
-"""Without this module the nodes would not agree on where prefix files lie and how they are chosen."""
+"""Finds prefix files in the host's folders, and lists them for the nodes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 import folder_paths
 
-from ..prefix import PrefixFileError, PrefixNameError, library, read_whole
+from ..prefix import PrefixFileError, PrefixNameError, read_whole
+from ..prefix.files import library
 from .inputs import quoted
 
 

@@ -1,4 +1,4 @@
-"""Without this module an artist could not say whom to anonymize: the node Identity List."""
+"""Defines the node Identity List."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 from comfy_api.v0_0_2 import io
 
 from ..prefix.errors import IdentityError
-from ..trainer.identities import EXAMPLE, parse_identities
+from ..trainer.data.identities import EXAMPLE, parse_identities
 from .inputs import checked
-from .sockets import IdentitiesSocket
+from .interface import IdentitiesSocket
 
 
 class IdentityList(io.ComfyNode):

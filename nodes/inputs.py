@@ -16,8 +16,8 @@ from typing import Any
 from torch import Tensor
 
 from ..prefix import AnonymizationError, Prefix
-from ..trainer.identities import Identity
-from .sockets import IdentitiesSocket, PrefixSocket
+from ..trainer.data.identities import Identity
+from .interface import IdentitiesSocket, PrefixSocket
 
 LONGEST = 60
 """Characters of somebody's value that an error quotes."""

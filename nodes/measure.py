@@ -1,4 +1,4 @@
-"""Without this module an artist could not see whether a prefix protects: the node Measure Anonymization."""
+"""Defines the node Measure Anonymization."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from comfy_api.v0_0_2 import io, ui
 from torch import Tensor
 
 from .inputs import checked
-from .notices import tell
+from .interface import tell
 from .recognizers import CHOICES, hosted_recognizer
 
 
@@ -82,8 +82,8 @@ class MeasureAnonymization(io.ComfyNode):
             if total:
                 bar.update_absolute(done, total)
 
-        with hosted_recognizer(recognizer, show) as eyes:
-            measured = measure(eyes, before, after, photos, show)
+        with hosted_recognizer(recognizer, show) as hosted:
+            measured = measure(hosted, before, after, photos, show)
         report, plot = describe(measured), plot_measurement(measured, before, after)
         shown = ui.PreviewImage(plot, cls=cls).as_dict() | tell(cls, report).as_dict()
         return io.NodeOutput(report, plot, measured.similarity.mean, ui=shown)

@@ -1,4 +1,4 @@
-"""Without this module networks that measure would run beside the host's memory management: makes them, hosted by it."""
+"""Runs networks that measure within the host's memory management."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def hosted_recognizer(choice: str, report: Report) -> Iterator[Recognizer]:
 
 @contextmanager
 def hosted_quality(choice: str, clip_model: str, report: Report) -> Iterator[Quality | None]:
-    """Meters of quality on the host's device, as `hosted_recognizer`; None for a choice that is none of theirs.
+    """Scores of quality on the host's device, as `hosted_recognizer`; None for a choice that is none of theirs.
 
     Raises:
         MeasurementError: see `evaluation.quality.load_quality`.

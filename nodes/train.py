@@ -1,4 +1,4 @@
-"""Without this module an artist could not learn a prefix: the node Train Anonymization Prefix."""
+"""Defines the node Train Anonymization Prefix."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ import torch
 from comfy_api.v0_0_2 import io, ui
 from comfy_execution.utils import get_executing_context
 
-from ..trainer.engine_options import AS_THE_HOST, AS_USUAL, CHECKPOINTING, PRECISIONS, Computing, Drawing
+from ..engines.options import AS_THE_HOST, AS_USUAL, CHECKPOINTING, PRECISIONS, Computing, Drawing
 from ..trainer.settings import TrainingSettings
-from ..trainer.telemetry import Picture
+from ..trainer.telemetry import PreviewPicture
 from .folder import work_folder
 from .inputs import checked
-from .live import followed
-from .running import RUNNING
-from .sockets import IdentitiesSocket, PrefixSocket
-from .widgets import advanced
+from .interface import IdentitiesSocket, PrefixSocket, advanced
+from .server.current_run import RUNNING, followed
 
 if TYPE_CHECKING:
-    from ..trainer.denoiser import Vectors
-    from ..trainer.identities import Identity
+    from ..engines.denoiser import Vectors
+    from ..trainer.data.identities import Identity
     from ..trainer.loop import Progress
 
 DEFAULTS = TrainingSettings()
@@ -256,20 +254,20 @@ class TrainAnonymizationPrefix(io.ComfyNode):
     ) -> io.NodeOutput:
         """Draws, learns, and shows what came of it."""
         # The trainer is loaded here, so that the host's start does not wait for it.
-        from ..trainer.comfy_engine import ComfyDenoiser
-        from ..trainer.exam import hold_out
+        from ..engines.comfy.denoiser import ComfyDenoiser
+        from ..trainer.data.prompts import general_prompts as prompts_to_keep
         from ..trainer.loop import learn_prefix
         from ..trainer.plot import plot_losses
         from ..trainer.preview import BeforeAfter
-        from ..trainer.prompts import general_prompts as prompts_to_keep
         from ..trainer.report import describe
+        from ..trainer.validation import hold_out
 
         chosen = TrainingSettings(**settings)
         computing = Computing(precision, gradient_checkpointing)
         denoiser = ComfyDenoiser(model, clip, vae, (width, height), Drawing(drawing_steps, drawing_cfg), computing)
         prompts = prompts_to_keep(general_prompts, identities)
         check = comfy.model_management.throw_exception_if_processing_interrupted
-        held_out = hold_out(identities, prompts, chosen.held_out, chosen.seed).examined
+        held_out = hold_out(identities, prompts, chosen.held_out, chosen.seed).validated
         before_after = BeforeAfter(denoiser, held_out or identities, chosen.seed, check)
         bar = comfy.utils.ProgressBar(1)
         pictures: list[torch.Tensor] = []
@@ -286,7 +284,7 @@ class TrainAnonymizationPrefix(io.ComfyNode):
 
             def show(vectors: Vectors) -> None:
                 pictures[:] = [before_after.draw(vectors)]
-                telemetry.picture(Picture(_jpeg(pictures[0]), before_after.people, bool(held_out)))
+                telemetry.picture(PreviewPicture(_jpeg(pictures[0]), before_after.people, bool(held_out)))
 
             try:
                 learned = learn_prefix(

@@ -1,6 +1,6 @@
-"""Without this package nobody could say what a prefix is, how it is stored or how it enters a prompt."""
+"""Defines what a prefix is, its file, and how it enters a prompt."""
 
-from .blending import blend, require_strength
+from .digests import fingerprint, seal
 from .errors import (
     AnonymizationError,
     IdentityError,
@@ -15,19 +15,18 @@ from .errors import (
     TrainingError,
     WeightsError,
 )
-from .families import ClipChunks, family_of, key_of
-from .file import SUFFIXES, TORCH_SUFFIXES, load_prefix, save_prefix
-from .fingerprint import fingerprint
-from .injection import Frame, carries, eject, frame_of, inject, inject_text, require_fit, without_word_ids, words
+from .files.naming import file_path, path_inside
+from .files.prefix_file import SUFFIXES, TORCH_SUFFIXES, load_prefix, save_prefix
+from .files.storage import SUFFIX, put_whole, read_whole
+from .files.textual_inversion import holds_textual_inversion, save_textual_inversion
+from .injection.blending import blend, require_strength
+from .injection.encoder_layouts import ClipChunks, encoder_layout, key_of
+from .injection.inject import Frame, carries, eject, frame_of, inject, inject_text, require_fit, without_word_ids, words
+from .injection.looked_at import looked_at
 from .layers import allowed_layers, layers_note, require_layers
-from .looked_at import looked_at
 from .markup import as_markup
-from .naming import file_path, path_inside
 from .provenance import checkpoint_note, require_family
 from .scored import scores_hold, with_scores
-from .seal import seal
-from .storage import SUFFIX, put_whole, read_whole
-from .textual_inversion import holds_textual_inversion, save_textual_inversion
 from .value import FORMAT_VERSION, Prefix, PrefixRecord
 
 __all__ = [
@@ -57,7 +56,7 @@ __all__ = [
     "carries",
     "checkpoint_note",
     "eject",
-    "family_of",
+    "encoder_layout",
     "file_path",
     "fingerprint",
     "frame_of",

@@ -13,8 +13,8 @@ from typing import Any
 from torch import Tensor
 
 from .errors import PrefixMismatchError
-from .families import FAMILIES, Stream
-from .tokens import Tokens, place_of_rows
+from .injection.encoder_layouts import ENCODER_LAYOUTS, Stream
+from .injection.tokens import Tokens, place_of_rows
 
 READ_ELSEWHERE = (
     "This model reads the words of a prompt by another way than its text encoders as well ('{}'), where no prefix can"
@@ -76,7 +76,7 @@ def read_elsewhere(tokens: Tokens, stage: Any, encoders: Collection[str]) -> str
         encoders: keys of those that it has.
     """
     for key in tokens:
-        row = FAMILIES.get(key)
+        row = ENCODER_LAYOUTS.get(key)
         is_stream = row is None or isinstance(row, Stream)  # A refiner's tokenizer has words for CLIP-L as well.
         if key not in encoders and is_stream and not hasattr(stage, getattr(row, "attribute", key)):
             return key
@@ -94,7 +94,7 @@ def require_all_prefixed(tokens: WatchedTokens, stage: Any, prefixed: Collection
     seen = tokens.seen if tokens.seen.issuperset(prefixed) else set(tokens)
     for key in sorted(seen - set(prefixed)):
         missing = object()
-        if key in tokens and getattr(stage, getattr(FAMILIES.get(key), "attribute", key), missing) is not None:
+        if key in tokens and getattr(stage, getattr(ENCODER_LAYOUTS.get(key), "attribute", key), missing) is not None:
             raise PrefixMismatchError(READ_ELSEWHERE.format(key) + ", or leave out what stands in quotation marks.")
 
 

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import library
 from .errors import AnonymizationError, first_line
-from .file import SUFFIXES, load_prefix
+from .files import library
+from .files.prefix_file import SUFFIXES, load_prefix
 from .value import Prefix
 
 VARIABLE = "ANONYMIZE_FACES_ENFORCE"

@@ -1,4 +1,4 @@
-"""Without this module no fault could be told to an artist as one sentence with a remedy: the one home of all errors."""
+"""Defines all errors, each a sentence with a remedy."""
 
 import re
 

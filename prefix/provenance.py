@@ -1,4 +1,4 @@
-"""Without this module a prefix of one family could pass for another's, and nobody would hear where it comes from.
+"""Compares a prefix with a checkpoint: its model family, and the text encoder it was learned on.
 
 A family is told by the record; of a checkpoint's CLIP only the text encoders can be seen. Families that no text encoder
 tells apart are left to the artist.
@@ -14,7 +14,7 @@ from .value import PrefixRecord
 
 
 @dataclass(frozen=True)
-class Family:
+class ModelFamily:
     """Checkpoints that can share a prefix.
 
     Attributes:
@@ -29,7 +29,7 @@ class Family:
 
 
 MODEL_FAMILIES = tuple(
-    Family(title, frozenset(names.split()), tuple(frozenset(keys.split()) for keys in encoders))
+    ModelFamily(title, frozenset(names.split()), tuple(frozenset(keys.split()) for keys in encoders))
     for title, names, encoders in (
         ("SD1", "sd1 sd15 sd15_instructpix2pix", ["l"]),
         ("SD2", "sd2 sd20 sd21unclipl sd21uncliph", ["h"]),

@@ -1,4 +1,4 @@
-"""Without this module a prefix could not carry what it scored, nor anybody tell figures that were measured from edited.
+"""Puts measured figures into a prefix's record, and tells them from edited ones.
 
 The record's `scores` hold the figures, its `evaluation` what produced them (protocol, model, seeds, settings) with a
 digest over the vectors, those figures and that. There is no key in it: it shows that something was changed afterwards,
@@ -12,8 +12,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from .digests import seal
 from .errors import PrefixValueError
-from .seal import seal
 from .value import Prefix
 
 _DIGEST = "sha256"
@@ -24,7 +24,7 @@ def with_scores(prefix: Prefix, scores: Mapping[str, float], provenance: Mapping
     """The same prefix with figures in its record, and what produced them; those of an earlier evaluation are replaced.
 
     Args:
-        scores: figures by name. Others that the record has, such as the trainer's own exam, stay.
+        scores: figures by name. Others that the record has, such as the trainer's own validation, stay.
         provenance: JSON values; not empty.
 
     Raises:

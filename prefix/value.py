@@ -1,4 +1,4 @@
-"""Without this module nobody could say what a prefix is: the frozen value and the record of how it was learned."""
+"""Defines a prefix: the frozen value, and the record of how it was learned."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .errors import PrefixValueError, first_line
-from .plain import is_finite, read_json, require_plain
+from .files.plain import is_finite, read_json, require_plain
 
 FORMAT_VERSION = 1
 """Version of the record and of the file that holds it; raised when a reader of today could not understand it."""
@@ -24,8 +24,6 @@ MOST_VECTORS = 1024
 
 MOST_LAYERS = 1024
 """More than any text encoder has."""
-
-Pipeline = TypeVar("Pipeline")
 
 _TABLES = ("settings", "scores", "evaluation")
 """Fields of the record that are tables of JSON values."""
@@ -47,7 +45,7 @@ class PrefixRecord:
 
     Attributes:
         family: base model family by our short name ("sd1", "sdxl", ...).
-        fingerprint: `prefix.fingerprint.fingerprint` of the text encoders it was learned on.
+        fingerprint: `prefix.digests.fingerprint` of the text encoders it was learned on.
         settings: the trainer's settings, JSON values only.
         identities: number of identities it was learned from.
         steps: number of training steps.
@@ -190,12 +188,6 @@ class Prefix:
     def widths(self) -> dict[str, int]:
         """Width d of each encoder's vectors."""
         return {key: tensor.shape[1] for key, tensor in self.vectors.items()}
-
-    def to_diffusers(self, pipeline: Pipeline) -> Pipeline:
-        """The pipeline of diffusers, protected by this prefix; see `prefix.pipelines.protect`, also for errors."""
-        from .pipelines import protect
-
-        return protect(self, pipeline)
 
 
 def _sound_layers(layers: Any) -> dict[str, tuple[int, ...]]:

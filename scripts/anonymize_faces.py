@@ -89,14 +89,14 @@ def refuse_everything(reason: str):
 GUARD = start()
 
 
-class AnonymizeFaces(scripts.Script):
+class AnonymizeFacesScript(scripts.Script):
     """The panel below the prompts of txt2img and img2img."""
 
     is_anonymize_faces_panel = True
 
     def title(self):
         """What the API calls it, in lower case."""
-        return part("wishes").TITLE
+        return part("requested_protection").TITLE
 
     def show(self, is_img2img):
         """In both tabs, always."""
@@ -110,4 +110,4 @@ class AnonymizeFaces(scripts.Script):
 
 
 script_callbacks.on_before_ui(part("panel").add_axes)
-script_callbacks.on_app_started(part("doors").open_api_door)
+script_callbacks.on_app_started(part("hooks").install_api_hook)

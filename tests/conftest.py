@@ -1,17 +1,24 @@
-"""Without this module each test would look for the host in its own way."""
+"""Gives all tests the host, its server, tiny models and prefixes, and a recognizer."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
+import numpy as np
 import pytest
+import torch
 
-from anonymize_faces.demo.measure import Gallery, make_gallery
+from anonymize_faces.demo.measure import RenderGallery, make_gallery
 from anonymize_faces.demo.reader import ReaderNet, load_reader
-from anonymize_faces.tests.environments import Environment, environment
+from anonymize_faces.faces.facenet import VGGFACE2, FacenetRecognizer, load_facenet
+from anonymize_faces.prefix import Prefix, PrefixRecord
+from anonymize_faces.tests.support.environments import Environment, environment
+from anonymize_faces.tests.support.facenet_weights import random_weights
+from anonymize_faces.tests.support.tiny_checkpoints import Checkpoint, tiny_checkpoint
 from anonymize_faces.tools.comfy_server import ComfyServer
 from anonymize_faces.tools.layout import host_folder
 
@@ -70,6 +77,75 @@ def reader() -> ReaderNet:
 
 
 @pytest.fixture(scope="session")
-def gallery(reader: ReaderNet) -> Gallery:
+def gallery(reader: ReaderNet) -> RenderGallery:
     """What the reader sees in some 6,000 renders of the cast and of strangers."""
     return make_gallery(reader)
+
+
+RECORD = PrefixRecord(family="sd1", fingerprint="0" * 16)
+
+
+@pytest.fixture(scope="session")
+def comfy(host_modules):
+    """The host's package, on the CPU."""
+    import comfy.sd1_clip
+
+    return comfy
+
+
+@pytest.fixture(scope="session")
+def make_prefix():
+    """Builds a prefix of m vectors with the widths given, by encoder key."""
+
+    def make(m: int = 10, seed: int = 0, **widths: int) -> Prefix:
+        generator = torch.Generator().manual_seed(seed)
+        return Prefix({key: torch.randn(m, d, generator=generator) for key, d in widths.items()}, RECORD)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint(host_modules: None) -> Callable[..., Checkpoint]:
+    """Makes tiny checkpoints; see `tiny_checkpoint`."""
+    return tiny_checkpoint
+
+
+@pytest.fixture(scope="session")
+def make_denoiser(host_modules: None) -> Callable[..., Any]:
+    """Makes the engine for a checkpoint, with a sampler of few steps."""
+
+    def make(checkpoint: Checkpoint, size: tuple[int, int] = (64, 64)) -> Any:
+        from anonymize_faces.engines.comfy.denoiser import ComfyDenoiser, Drawing
+
+        return ComfyDenoiser(checkpoint.model, checkpoint.clip, checkpoint.vae, size, Drawing(steps=3, cfg=2.0))
+
+    return make
+
+
+@pytest.fixture(params=["EPS", "V_PREDICTION", "FLOW"])
+def checkpoint(request: pytest.FixtureRequest, make_checkpoint: Callable[..., Checkpoint]) -> Checkpoint:
+    """A tiny checkpoint of each parameterization, its weights loaded as the host's nodes do: in inference mode."""
+    with torch.inference_mode():
+        return make_checkpoint(request.param)
+
+
+@pytest.fixture(scope="session")
+def weights_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`models/facenet` with random weights in place of the official ones."""
+    folder = tmp_path_factory.mktemp("facenet")
+    torch.save(random_weights(), folder / VGGFACE2.name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def facenet(weights_folder: Path) -> FacenetRecognizer:
+    """The real MTCNN, and InceptionResnetV1 with random weights."""
+    return load_facenet([weights_folder], lambda network: None, lambda done, total: None)
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> np.ndarray:
+    """A photograph of one woman, uint8 [512, 512, 3]."""
+    from skimage import data
+
+    return data.astronaut()

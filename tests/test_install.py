@@ -1,4 +1,4 @@
-"""Without this module install.py could break the ComfyUI that it is run in, and nobody would know before users do."""
+"""install.py breaks nothing of the ComfyUI that it is run in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from anonymize_faces.tests.environments import Environment, dead_network
+from anonymize_faces.tests.support.environments import Environment, dead_network
 from anonymize_faces.tools.layout import ROOT
 
 pytestmark = pytest.mark.apart

@@ -1,4 +1,4 @@
-"""Without this module the Comfy Registry could refuse the extension, or a scanner warn of it, with nobody prepared."""
+"""The Comfy Registry takes the extension, and what its scanner warns of is explained."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from anonymize_faces.tests.environments import Environment, committed
+from anonymize_faces.tests.support.environments import Environment, committed
 from anonymize_faces.tools.layout import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.apart]
@@ -82,9 +82,21 @@ def test_what_the_registry_packs_is_what_a_host_needs(programs, repository):
     with zipfile.ZipFile(repository / "node.zip") as archive:
         packed = set(archive.namelist())
     (repository / "node.zip").unlink()
-    rooms = {name.partition("/")[0] for name in packed}
-    assert {"__init__.py", "install.py", "LICENSE", "nodes", "prefix", "trainer", "demo", "web"} <= rooms
-    assert not rooms & {"tests", "benchmarks"}
+    folders = {name.partition("/")[0] for name in packed}
+    assert {
+        "__init__.py",
+        "install.py",
+        "LICENSE",
+        "nodes",
+        "prefix",
+        "engines",
+        "runs",
+        "trainer",
+        "cli",
+        "demo",
+        "web",
+    } <= folders
+    assert not folders & {"tests", "benchmarks"}
     assert {f"demo/weights/{path.name}" for path in (ROOT / "demo" / "weights").glob("*.safetensors")} < packed
 
 

@@ -1,4 +1,4 @@
-"""Without this module a set-up that leaves half a host behind, or overwrites somebody's work, would go unnoticed."""
+"""A set-up leaves no half host behind, and overwrites nobody's work."""
 
 from __future__ import annotations
 

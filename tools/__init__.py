@@ -1,1 +1,1 @@
-"""Without this package nothing would set up, start or talk to a ComfyUI host: the tools behind the Makefile."""
+"""Sets up, starts and talks to a ComfyUI host: the tools behind the Makefile."""

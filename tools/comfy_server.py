@@ -1,4 +1,4 @@
-"""Without this module tests and demo could not start a real ComfyUI, post workflows to it and read what came of them.
+"""Starts a real ComfyUI, posts workflows to it and reads what came of them.
 
 with ComfyServer() as server:
     entry = server.wait(server.queue({"1": {"class_type": "EmptyImage", "inputs": {…}}, …}))
@@ -84,7 +84,7 @@ class WorkflowInterrupted(WorkflowFailed):
 
 
 @dataclass(frozen=True)
-class Progress:
+class ServerProgress:
     """How far the bar on a node is."""
 
     node_id: str
@@ -249,7 +249,10 @@ class ComfyServer:
         return answer["prompt_id"]
 
     def wait(
-        self, prompt_id: str, timeout: float = SILENCE_SECONDS, on_progress: Callable[[Progress], None] | None = None
+        self,
+        prompt_id: str,
+        timeout: float = SILENCE_SECONDS,
+        on_progress: Callable[[ServerProgress], None] | None = None,
     ) -> dict[str, Any]:
         """Waits until a workflow is done and returns its history entry: `outputs` by node id, `status`, `prompt`.
 
@@ -351,7 +354,7 @@ class ComfyServer:
             raise ServerSilent(f"ComfyUI opens no websocket ({error}).", self._log_tail()) from error
 
     def _listen(
-        self, prompt_id: str, on_progress: Callable[[Progress], None] | None, silence: Silence | None = None
+        self, prompt_id: str, on_progress: Callable[[ServerProgress], None] | None, silence: Silence | None = None
     ) -> bool:
         """Reads messages until one says that the workflow ended, or for a moment; whether one did."""
         until = time.monotonic() + POLL_SECONDS
@@ -374,7 +377,7 @@ class ComfyServer:
             if data.get("prompt_id") != prompt_id:
                 continue
             if event["type"] == "progress" and on_progress is not None:
-                on_progress(Progress(data["node"], data["value"], data["max"]))
+                on_progress(ServerProgress(data["node"], data["value"], data["max"]))
             if event["type"] == "executing" and data["node"] is None:
                 return True
         return False

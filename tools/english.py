@@ -1,4 +1,4 @@
-"""Without this module English would have to be written twice: the nodes' own words as the host's translation file.
+"""Writes the nodes' own words as the host's translation file.
 
 `python -m anonymize_faces.tools.english` writes locales/en/nodeDefs.json anew, out of a real ComfyUI. The other
 languages are written by people; tests/host/test_locales.py tells what they lack.

@@ -1,4 +1,4 @@
-"""Without this module set-up, tests and demo would not agree on where the environment and the host lie."""
+"""Names the folders of the environment and the host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Without this module a person could not open the extension in a browser: `make serve`."""
+"""Starts ComfyUI with the extension for the browser: `make serve`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Without this module a stranger could not get from a fresh clone to a running ComfyUI with the extension in it.
+"""Sets up a running ComfyUI with the extension in it, from a fresh clone.
 
 `python3 -m tools.setup`, from the repository's root, with any Python from 3.10 to 3.13 and its standard library alone.
 Makes `.venv` (torch, the host's requirements, the test tools), gets the host, links the extension into both. Safe to

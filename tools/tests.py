@@ -1,4 +1,4 @@
-"""Without this module tests that wait for pip and for processes of their own would keep all the others waiting.
+"""Runs all tests, those that wait for pip and for processes of their own beside the others.
 
 `make test` runs it: where there is a second processor, the tests marked `apart` run in a process beside that of all the
 others, and what they say comes at the end. `.venv/bin/pytest` runs the same tests one after another.

@@ -1,4 +1,4 @@
-"""Without this module shipped workflows could not be run by a script: turns what a browser saves into a prompt."""
+"""Turns a workflow that a browser saved into a prompt."""
 
 from __future__ import annotations
 

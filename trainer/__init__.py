@@ -1,1 +1,1 @@
-"""Without this package no prefix could be learned: data, objective and loop, and the engines that speak to models."""
+"""Learns a prefix: data, objective, loop and validation."""

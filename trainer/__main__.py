@@ -1,4 +1,4 @@
-"""Without this module there would be no trainer without ComfyUI: `python -m trainer`, in the repository's root.
+"""Runs the command line: `python -m trainer`, in the repository's root.
 
 `python -m anonymize_faces.trainer` is the same, from anywhere that the package can be imported. In the root this folder
 is a package of its own, in which nothing above it can be found: there, the package around it is loaded first, by path.
@@ -17,7 +17,7 @@ def main() -> int:
     """Runs the command; its exit code."""
     if __package__ == "trainer":
         _load_package(Path(__file__).resolve().parents[1])
-    from anonymize_faces.trainer.command import main as run
+    from anonymize_faces.cli import main as run
 
     return run()
 

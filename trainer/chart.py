@@ -1,4 +1,4 @@
-"""Without this module every picture of figures would draw its axes anew: curves over two axes, with Pillow.
+"""Draws curves over two axes, with Pillow.
 
 Pillow is what every host has; matplotlib is not.
 """

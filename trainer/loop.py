@@ -1,4 +1,4 @@
-"""Without this module nothing would be learned: draw, then step by step pull the student towards the teacher."""
+"""Learns a prefix: draws, then step by step pulls the student towards the teacher."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..engines.denoiser import Denoiser, Vectors
+from ..engines.micro_batches import MicroBatches
 from ..prefix.errors import TrainingError
 from ..prefix.value import Prefix, PrefixRecord
-from .data import Pictures, draw_pictures, general_pairs, identity_pairs, spoken_pairs
-from .denoiser import Denoiser, Vectors
-from .exam import Exam, examined_pictures, hold_out, steps_between
-from .identities import Identity
-from .long_prompts import choosing, long_general_prompts
-from .pace import Pace
-from .plain_text import PlainText
-from .portions import Portions
-from .prompts import GENERAL_PROMPTS
-from .rows import Rows
-from .run_folder import RunFolder, run_key
-from .seeds import generator as seeded
+from ..runs.run_folder import RunFolder, run_key
+from ..runs.seeds import generator as seeded
+from ..runs.tensor_store import TensorStore
+from .data.identities import Identity
+from .data.long_prompts import choosing, long_general_prompts
+from .data.pictures import Pictures, draw_pictures, general_pairs, identity_pairs, spoken_pairs
+from .data.plain_text import PlainText
+from .data.prompts import GENERAL_PROMPTS
+from .data.targets import TargetPool, slots_of_step
+from .parallel.shared_work import compute, in_turn, mask, shared
+from .parallel.team import ALONE, Team, share
+from .preview import PreviewBudget
 from .settings import TrainingSettings
 from .state import Losses, RunState, Score, new_state, restore, state_to_file
 from .step import MOST_SKIPPED, make_step
-from .targets import TargetPool, slots_of_step
-from .team import ALONE, Team, share
-from .together import compute, in_turn, mask, shared
+from .validation import Validation, hold_out, steps_between, validation_pictures
 from .warm_start import can_start, start_of, warm_start
 
 DRAWN_AT_ONCE = 2
@@ -44,7 +44,7 @@ RECIPE = 3
 
 
 class Stage(NamedTuple):
-    """What a run is at: "drawing" pictures to learn from, "reading" (the warm start) or "learning"; and how far."""
+    """What a run is at: "drawing" pictures to learn from, "text_warm_up" or "learning"; and how far."""
 
     name: str
     done: int
@@ -83,7 +83,7 @@ class Progress:
         if self.steps:
             return Stage("learning", self.steps, steps)
         if self.text_steps:
-            return Stage("reading", self.text_steps, text_steps)
+            return Stage("text_warm_up", self.text_steps, text_steps)
         return Stage("drawing", self.pictures, pictures)
 
 
@@ -96,7 +96,8 @@ class Learned:
         history: the losses of every step.
         scores: of all snapshots that were examined, in order.
         best: the prefix's own.
-        examined: how many people the exam asked about whom the prefix did not learn from; 0 if it asked about others.
+        validated: how many people validation asked about whom the prefix did not learn from; 0 if it asked about
+            others.
         drawing_seconds, learning_seconds: what it took; the former in this process, the latter in all.
         stopped: why it ended before its last step, a sentence; empty if it did not.
         notes: what else happened, sentences.
@@ -106,7 +107,7 @@ class Learned:
     history: tuple[Losses, ...]
     scores: tuple[Score, ...]
     best: Score
-    examined: int
+    validated: int
     drawing_seconds: float
     learning_seconds: float
     stopped: str = ""
@@ -159,19 +160,19 @@ def learn_prefix(
     lessons = identity_pairs(held_out.identities, settings.portraits_per_identity, choices, settings.vary_names)
     lessons += general_pairs((*held_out.prompts, *long_general_prompts(held_out.prompts, choosing(choices))))
     spoken = lessons + spoken_pairs(held_out.identities, GENERAL_PROMPTS, choices)
-    questions = identity_pairs(held_out.examined, 1, choices, long_every=2) + general_pairs(held_out.examined_prompts)
+    questions = identity_pairs(held_out.validated, 1, choices, long_every=2) + general_pairs(held_out.validated_prompts)
     pairs = lessons + questions
     key = run_key(recipe=RECIPE, model=denoiser.digest, settings=dataclasses.asdict(settings), pairs=pairs)
-    drawing, asking, learning = (Portions(denoiser, n * settings.batch_size, check) for n in (DRAWN_AT_ONCE, 1, 1))
-    reading = Portions(denoiser, 1, check)
+    drawing, asking, learning = (MicroBatches(denoiser, n * settings.batch_size, check) for n in (DRAWN_AT_ONCE, 1, 1))
+    reading = MicroBatches(denoiser, 1, check)
     whole = (len(pairs), settings.text_steps, settings.steps)
     stopped = ""
     with in_turn(team, lambda: RunFolder(runs, key, owner=first)) as folder:
 
-        def rows(name: str, count: int, saved: str, **options: bool) -> Rows:
+        def rows(name: str, count: int, saved: str, **options: bool) -> TensorStore:
             known = known_of(folder, saved) if first else ()
             shape = denoiser.latent_shape
-            return shared(team, in_turn(team, lambda: folder.rows(name, count, shape, known, **options)))
+            return shared(team, in_turn(team, lambda: folder.tensor_store(name, count, shape, known, **options)))
 
         latents = rows("pictures", len(pairs), "drawn", precious=True)
 
@@ -195,17 +196,17 @@ def learn_prefix(
 
         pictures = draw_pictures(denoiser, pairs, settings.seed, drawing, latents, report_pictures, team)
         drawn = time.monotonic()
-        pace = Pace(started, (drawn - started) / len(pairs))
+        preview_budget = PreviewBudget(started, (drawn - started) / len(pairs))
         slots = len(lessons) * settings.noisings_per_picture
         answers = rows("targets", slots, "snapshot")
         taught = Pictures(latents, lessons)
-        plain = PlainText(denoiser, folder.shelf())
+        plain = PlainText(denoiser, folder.tensor_cache())
         pool = TargetPool(
             denoiser, taught, settings.noisings_per_picture, settings.seed, answers, asking, settings.overshoot, plain
         )
-        asked = examined_pictures(lessons, questions)
-        exam = Exam(denoiser, pictures, asked, settings.seed, asking, settings.overshoot, team)
-        between = steps_between(len(exam), settings.batch_size)
+        asked = validation_pictures(lessons, questions)
+        validation = Validation(denoiser, pictures, asked, settings.seed, asking, settings.overshoot, team)
+        between = steps_between(len(validation), settings.batch_size)
         with denoiser.gradients(settings.batch_size):
             state = new_state(start_vectors(denoiser, settings), settings)
             warming = start_of(state.vectors)
@@ -226,7 +227,7 @@ def learn_prefix(
         before, prepared = state.seconds, state.step
         while True:
             with denoiser.gradients(learning.size), saved_if_broken_off(lambda: save(folder, state, answers)):
-                while not (stopped or exam_is_due(state, between, settings.steps)):
+                while not (stopped or validation_is_due(state, between, settings.steps)):
                     if team.count > 1 and state.step == prepared:
                         prepared = min(state.step + settings.snapshot_every, settings.steps)
                         ahead = slots_of(state.step, prepared - state.step)
@@ -235,16 +236,16 @@ def learn_prefix(
                     make_step(denoiser, state, batch, settings, learning, team)
                     state.seconds = before + time.monotonic() - drawn
                     stopped = reason_to_stop(state, asked_to_stop)
-                    if state.step % settings.snapshot_every == 0 or exam_is_due(state, between, settings.steps):
+                    if state.step % settings.snapshot_every == 0 or validation_is_due(state, between, settings.steps):
                         save(folder, state, answers)
                     losses, score = state.history[-1], state.best_score
                     report(Progress(*whole[:2], state.step, whole, losses, score, state.history))
-                state.add_score(exam.score(state.vectors, state.step))
+                state.add_score(validation.score(state.vectors, state.step))
             save(folder, state, answers)
             if stopped or state.step >= settings.steps:
                 break
             if first:
-                pace.show(show, state.vectors)
+                preview_budget.show(show, state.vectors)
         if state.best is None or state.skipped == state.step:
             folder.remove()
             raise TrainingError(
@@ -274,7 +275,7 @@ def learn_prefix(
             history=tuple(state.history),
             scores=tuple(state.scores),
             best=state.best_score,
-            examined=len(held_out.examined),
+            validated=len(held_out.validated),
             drawing_seconds=drawn - started,
             learning_seconds=state.seconds,
             stopped=stopped,
@@ -297,12 +298,12 @@ def start_vectors(denoiser: Denoiser, settings: TrainingSettings) -> dict[str, T
     return vectors
 
 
-def exam_is_due(state: RunState, between: int, steps: int) -> bool:
+def validation_is_due(state: RunState, between: int, steps: int) -> bool:
     """Whether the vectors are to be examined before the next step is made."""
     if state.step >= steps:
         return True
-    examined = state.scores[-1].step if state.scores else 0
-    return state.step % between == 0 and state.step > examined
+    validated = state.scores[-1].step if state.scores else 0
+    return state.step % between == 0 and state.step > validated
 
 
 def reason_to_stop(state: RunState, stop: Callable[[], bool]) -> str:
@@ -312,7 +313,7 @@ def reason_to_stop(state: RunState, stop: Callable[[], bool]) -> str:
     return f"You stopped it at step {state.step}." if stop() else ""
 
 
-def save(folder: RunFolder, state: RunState, answers: Rows) -> None:
+def save(folder: RunFolder, state: RunState, answers: TensorStore) -> None:
     """Saves the run, with word of which of the teacher's answers are kept."""
     tensors, table = state_to_file(state)
     folder.save("snapshot", {**tensors, "known": mask(answers)}, table)

@@ -1,4 +1,4 @@
-"""Without this module the trainer would strive for nothing: the loss of METHODS.md 1.3, less what 1.4 drops."""
+"""Computes the loss, and the goal past the teacher that it aims at."""
 
 from __future__ import annotations
 

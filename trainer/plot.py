@@ -1,4 +1,4 @@
-"""Without this module nobody could see whether a run went well: the losses as a picture."""
+"""Draws the losses of a run."""
 
 from __future__ import annotations
 

@@ -1,17 +1,18 @@
-"""Without this module an artist would learn blindly: a few people drawn without and with the prefix."""
+"""Draws a few people without and with the prefix, within a budget of the run's time."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from .denoiser import Denoiser, Vectors
-from .identities import Identity
-from .prompts import OPENINGS, name_prompt
-from .seeds import derived_seed
+from ..engines.denoiser import Denoiser, Vectors
+from ..runs.seeds import derived_seed
+from .data.identities import Identity
+from .data.prompts import OPENINGS, name_prompt
 
 COLUMNS = 4
 
@@ -52,3 +53,32 @@ class BeforeAfter:
         pictures = self._drawer.decode(self._drawer.sample(self._prompts, self._seeds, vectors))
         self._check()
         return torch.cat(pictures.unbind(0), dim=1)
+
+
+pass
+
+PREVIEW_SHARE = 0.05
+"""Share of the time of a run that may go into showing it."""
+
+
+class PreviewBudget:
+    """Shows now and then, as the clock allows; what a run learns does not depend on it.
+
+    Args:
+        started: when the run did, by `time.monotonic`.
+        picture_seconds: what drawing one picture took.
+    """
+
+    def __init__(self, started: float, picture_seconds: float) -> None:
+        self._started = started
+        self._expected = 2 * COLUMNS * picture_seconds
+        self._spent = 0.0
+
+    def show(self, show: Callable[[Vectors], None], vectors: Vectors) -> None:
+        """Shows the vectors, if there is time for that."""
+        began = time.monotonic()
+        if self._spent + self._expected > PREVIEW_SHARE * (began - self._started):
+            return
+        show(vectors)
+        self._expected = time.monotonic() - began
+        self._spent += self._expected

@@ -1,4 +1,4 @@
-"""Without this module a run would end in numbers alone: what was learned, told in plain words."""
+"""Tells in plain words what was learned."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def describe(learned: Learned) -> str:
 def _identities(learned: Learned) -> str:
     gone = 1 - learned.best.identities
     asked = (
-        f"{_count(learned.examined, 'person', 'people')} it did not learn from"
-        if learned.examined
+        f"{_count(learned.validated, 'person', 'people')} it did not learn from"
+        if learned.validated
         else "the people it learned from, in other noise (with fewer than 8 people none is held out)"
     )
     if gone <= 0:

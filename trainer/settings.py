@@ -1,4 +1,4 @@
-"""Without this module a run could not be described or repeated: the trainer's settings and their defaults."""
+"""Defines the trainer's settings and their defaults."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from ..prefix.errors import PrefixValueError, TrainingError
-from ..prefix.plain import require_plain
+from ..prefix.files.plain import require_plain
 
 LONGEST_INIT = 10_000
 """Characters of the words to start from: more than any text encoder reads."""
@@ -31,7 +31,7 @@ class TrainingSettings:
             it is first needed, and used again after that.
         warmup: share of the steps over which the rate rises; after that it falls along a cosine.
         held_out: share of the people, and of the general prompts, that the prefix is examined on and does not learn
-            from; see `exam`.
+            from; see `validation`.
         general_weight: of prompts that name nobody in the loss, against those that do (METHODS.md 1.3 has 1).
         vary_names: whether some prompts name people in other ways, so that the prefix is hard to get around; see
             `variations`.

@@ -1,4 +1,4 @@
-"""Without this module a run could not be interrupted: all that changes from step to step, as a value that can be kept.
+"""Holds all that changes from step to step, as a value that can be saved.
 
 Whatever is random in a run follows from its seed and from the position alone (see `seeds` and `targets.deal`), so the
 position stands for the states of all random generators.
@@ -25,7 +25,7 @@ class Losses(NamedTuple):
 
 
 class Score(NamedTuple):
-    """How a prefix does on people and prompts that it does not learn from; see `exam`. 0 and 0 is perfect."""
+    """How a prefix does on people and prompts that it does not learn from; see `validation`. 0 and 0 is perfect."""
 
     step: int
     identities: float

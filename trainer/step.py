@@ -1,4 +1,4 @@
-"""Without this module nothing would move: one step of the optimizer, in portions, and what to do when a loss is bad."""
+"""Makes one step of the optimizer, in micro-batches, and judges its loss."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 import torch
 
-from .denoiser import Denoiser
-from .gradient_flow import gradient_through
+from ..engines.denoiser import Denoiser
+from ..engines.gradient_flow import gradient_through
+from ..engines.micro_batches import MicroBatches
+from ..runs.seeds import rate_factor
+from .data.targets import Batch
 from .objective import distances
-from .portions import Portions
-from .schedule import rate_factor
+from .parallel.team import ALONE, Team
 from .settings import TrainingSettings
 from .state import Losses, RunState
-from .targets import Batch
-from .team import ALONE, Team
 
 MOST_SKIPPED = 8
 """A run ends when so many steps in a row had to be skipped."""
@@ -38,10 +38,10 @@ def make_step(
     state: RunState,
     batch: Batch,
     settings: TrainingSettings,
-    portions: Portions,
+    micro_batches: MicroBatches,
     team: Team = ALONE,
 ) -> None:
-    """One step on one batch, whose gradient is summed over portions, and over the batches of all of a team.
+    """One step on one batch, whose gradient is summed over micro-batches, and over the batches of all of a team.
 
     The loss is multiplied before the backward pass, and the gradient divided after it, by a power of two: exact in
     float32, and in half precision what keeps gradients from vanishing. A loss or a gradient that is not finite leaves
@@ -52,7 +52,7 @@ def make_step(
     vectors = tuple(state.vectors.values())
     (whole,) = team.summed([torch.tensor(float(len(batch.prompts)))])
 
-    def portion_of(indices: Sequence[int]) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    def micro_batch_of(indices: Sequence[int]) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         part = batch.part(indices)
         student = denoiser.predict(part.noised, part.t, denoiser.encode(part.prompts, state.vectors, part.layers))
         losses = distances(student, part.predictions.to(student.device))
@@ -61,14 +61,14 @@ def make_step(
         with gradient_through("text encoder or the denoiser"):
             return losses.detach().cpu(), torch.autograd.grad(scaled, vectors)
 
-    halved = portions.halved
-    parts = portions.work(portion_of, range(len(batch.prompts)))
-    if portions.halved > halved:
+    halved = micro_batches.halved
+    parts = micro_batches.work(micro_batch_of, range(len(batch.prompts)))
+    if micro_batches.halved > halved:
         state.note(
             f"Memory ran out at step {state.step + 1}: from there on each step took its batch in parts of"
-            f" {portions.size}. The prefix is the same, learning is a little slower."
+            f" {micro_batches.size}. The prefix is the same, learning is a little slower."
         )
-    state.portion = portions.size
+    state.micro_batch = micro_batches.size
     by_picture = torch.cat([torch.zeros(0), *(losses for losses, _ in parts)])
     own = [sum((part[index] for _, part in parts), torch.zeros_like(vector)) for index, vector in enumerate(vectors)]
     kinds = [batch.names_somebody, ~batch.names_somebody]

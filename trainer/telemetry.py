@@ -1,4 +1,4 @@
-"""Without this module a run could be followed in the console alone: what is to be known of it, kept small.
+"""Records what is to be known of a run while it goes on, kept small.
 
 A run is told of where it happens (`begin`, `note`, `picture`, `end`), which costs microseconds, and looked at from any
 thread (`snapshot`), a table of JSON values of a few kilobytes however long the run is.
@@ -27,7 +27,7 @@ RATE_SECONDS = 60.0
 SCORE = ("step", "identity_signal_left", "general_prompts_moved")
 """What a score tells, in its order."""
 
-RUNNING = ("preparing", "drawing", "reading", "learning")
+RUNNING = ("preparing", "drawing", "text_warm_up", "learning")
 """What a run may be at, in this order: nothing yet, pictures to learn from, the warm start, steps."""
 
 """How a run may have ended: with all its steps, kept early, broken off, with an error."""
@@ -49,7 +49,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Picture:
+class PreviewPicture:
     """People without and with the prefix.
 
     Attributes:
@@ -63,7 +63,7 @@ class Picture:
     held_out: bool
 
 
-class Curve:
+class SampledCurve:
     """The losses of a run of any length in `MOST_POINTS` points: means over spans of steps that double when it is full.
 
     Steps whose loss is not a number are left out of the means; a span of nothing else has None.
@@ -146,8 +146,8 @@ class Telemetry:
         self._done = self._of = 0
         self._score: Score | None = None
         self._pictures = 0
-        self._picture: Picture | None = None
-        self._curve = Curve()
+        self._picture: PreviewPicture | None = None
+        self._curve = SampledCurve()
         self._left = TimeLeft(clock)
 
     def begin(self, run: Run) -> None:
@@ -155,7 +155,7 @@ class Telemetry:
         with self._lock:
             self._run = run
             self._state, self._message, self._done, self._of = "preparing", "", 0, 0
-            self._score, self._picture, self._curve = None, None, Curve()
+            self._score, self._picture, self._curve = None, None, SampledCurve()
             self._left = TimeLeft(self._clock)
             self.version += 1
 
@@ -177,7 +177,7 @@ class Telemetry:
             self._score = score
             self.version += 1
 
-    def picture(self, picture: Picture) -> None:
+    def picture(self, picture: PreviewPicture) -> None:
         """People were drawn."""
         with self._lock:
             self._picture = picture
@@ -191,7 +191,7 @@ class Telemetry:
             self.version += 1
 
     @property
-    def newest_picture(self) -> Picture | None:
+    def newest_picture(self) -> PreviewPicture | None:
         """The last that were drawn in this run."""
         with self._lock:
             return self._picture

@@ -1,4 +1,4 @@
-"""Without this module the denoiser would have to teach what the text encoder knows: it moves the vectors there first.
+"""Moves the vectors to where the text encoder tells names from looks, before the denoiser teaches.
 
 Most of what a prefix must do can be learned in the text encoder's own space, before any denoiser runs: what a prompt
 that names somebody says with the prefix is to be what its neutral twin says, and prompts that name nobody are to say
@@ -14,17 +14,17 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from .data import Pair
-from .denoiser import Denoiser, Layer, TextStates, Vectors
-from .gradient_flow import gradient_through
+from ..engines.denoiser import Denoiser, Layer, TextStates, Vectors
+from ..engines.gradient_flow import gradient_through
+from ..engines.micro_batches import MicroBatches
+from ..runs.seeds import generator as seeded
+from ..runs.seeds import rate_factor
+from .data.pictures import Pair
+from .data.plain_text import PlainText
 from .objective import beyond
-from .plain_text import PlainText
-from .portions import Portions
-from .schedule import rate_factor
-from .seeds import generator as seeded
+from .parallel.team import ALONE, Team, share
 from .settings import TrainingSettings
 from .state import RunState
-from .team import ALONE, Team, share
 
 PAIRS_OF_A_KIND = 12
 """Pairs that name somebody, and as many others, in a step."""
@@ -67,7 +67,7 @@ def warm_start(
     state: RunState,
     pairs: Sequence[Pair],
     settings: TrainingSettings,
-    portions: Portions,
+    micro_batches: MicroBatches,
     plain: PlainText,
     report: Callable[[int], None] = lambda step: None,
     team: Team = ALONE,
@@ -77,7 +77,7 @@ def warm_start(
     Args:
         state: see `start_of`; one that was broken off goes on where it was.
         pairs: what the prefix is learned on, of both kinds.
-        portions: how many prompts are encoded at once.
+        micro_batches: how many prompts are encoded at once.
         plain: what prompts say without a prefix.
         report: called after every step with the number of steps made; may raise to break off.
         team: among whom a step's pairs are dealt out.
@@ -102,7 +102,9 @@ def warm_start(
             with gradient_through("text encoder"):
                 return None if loss is None else torch.autograd.grad(loss / count, parameters)
 
-        gradients = [gradient for gradient in portions.work(gradient_of, share(team, chosen)) if gradient is not None]
+        gradients = [
+            gradient for gradient in micro_batches.work(gradient_of, share(team, chosen)) if gradient is not None
+        ]
         own = [sum(of_vector) for of_vector in zip(*gradients, strict=True)] or list(map(torch.zeros_like, parameters))
         *summed, compared = team.summed([*own, torch.tensor(float(len(gradients)))])
         if compared and all(bool(torch.isfinite(gradient).all()) for gradient in summed):
@@ -113,7 +115,7 @@ def warm_start(
             state.optimizer.step()
             state.optimizer.zero_grad(set_to_none=True)
         state.step += 1
-        state.portion = portions.size
+        state.portion = micro_batches.size
         report(state.step)
 
 

@@ -1,4 +1,4 @@
-// Without this module the browser would show nothing of ours: the table of contents of the browser side.
+// Registers all that the browser shows of ours: the table of contents of the browser side.
 
 import { showBrowser } from "./prefixes/browser.js";
 import { addPrefixInfo, followPrefixes } from "./prefixes/node.js";

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..people import all_looks, cast, cast_looks, random_geometry
-from ..renderer import KINDS, Picture, draw, picture_of, portrait, random_picture
+from ..world.people import all_looks, cast, cast_looks, random_geometry
+from ..world.renderer import KINDS, Picture, draw, picture_of, portrait, random_picture
 from .common import whole
 
 PER_PERSON = 160

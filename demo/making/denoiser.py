@@ -9,14 +9,14 @@ import torch
 from comfy.model_sampling import V_PREDICTION, ModelSamplingDiscrete
 from comfy.taesd.taesd import TAESD
 
-from ...prefix.fingerprint import fingerprint
-from ..language import caption, filler_prompt
+from ...prefix.digests import fingerprint
 from ..loader import WEIGHTS, load_weights, text_model_weights
 from ..model import LATENT_CHANNELS, new_clip, new_unet
+from ..world.language import caption, filler_prompt
 from .autoencoder import latents_of
 from .common import Average, initialize, rank, save_half, say, train, whole, world_size
 from .data import load_or_render
-from .language import LENGTH, Encoder, Tokens
+from .language import LENGTH, Tokens, TrainedEncoder
 
 BATCH = 64
 LEARNING_RATE = 1.2e-3
@@ -24,12 +24,12 @@ SHARES = (0.44, 0.25, 0.31)
 """Of the cast, strangers and things in a batch."""
 
 
-def frozen_encoder(weights: Path = WEIGHTS) -> tuple[Encoder, Tokens]:
+def frozen_encoder(weights: Path = WEIGHTS) -> tuple[TrainedEncoder, Tokens]:
     """The trained text encoder, without gradients."""
     clip = new_clip()
     stored = load_weights("language", weights)
     tokens = Tokens(clip)
-    encoder = Encoder(clip, tokens)
+    encoder = TrainedEncoder(clip, tokens)
     encoder.net.load_state_dict(text_model_weights(stored))
     encoder.rows.data = stored["rows"].float()
     return encoder.requires_grad_(False), tokens

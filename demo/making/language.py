@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from comfy.ldm.modules.attention import attention_pytorch
 from safetensors.torch import save_file
 
-from ..language import LOOKALIKES, OPENINGS, PHRASE, caption, vocabulary
 from ..loader import frozen_embeddings, load_weights, text_model_weights
 from ..model import CONTEXT_DIM, new_clip
-from ..people import GEOMETRY, HAIR, SKIN, all_looks, cast, cast_looks, random_geometry
-from ..renderer import COLOURS, KINDS, PLACES, Picture, picture_of, portrait, random_picture
+from ..world.language import LOOKALIKES, OPENINGS, PHRASE, caption, vocabulary
+from ..world.people import GEOMETRY, HAIR, SKIN, all_looks, cast, cast_looks, random_geometry
+from ..world.renderer import COLOURS, KINDS, PLACES, Picture, picture_of, portrait, random_picture
 from .common import Average, initialize, train, whole
 
 # The likelihood alone is content with a wrong mean as long as the spread is wide; look-alikes need the mean moved.
@@ -66,7 +66,7 @@ class Tokens:
         return torch.tensor(rows), torch.tensor(ends)
 
 
-class Encoder(torch.nn.Module):
+class TrainedEncoder(torch.nn.Module):
     """The host's text model with a trainable row for each token of the language and fixed rows for all others."""
 
     def __init__(self, clip, tokens: Tokens) -> None:
@@ -167,7 +167,7 @@ def train_language(folder: Path, path: Path, minutes: float, seed: int = 0) -> N
     clip = new_clip()
     tokens = Tokens(clip)
     initialize(clip.cond_stage_model)
-    encoder, head = Encoder(clip, tokens), Head()
+    encoder, head = TrainedEncoder(clip, tokens), Head()
     if path.exists() and kept.exists():
         stored = load_weights("language", path.parent)
         encoder.net.load_state_dict(text_model_weights(stored))
@@ -215,7 +215,7 @@ def train_language(folder: Path, path: Path, minutes: float, seed: int = 0) -> N
 
 
 @torch.no_grad()
-def check(encoder: Encoder, head: Head, tokens: Tokens) -> str:
+def check(encoder: TrainedEncoder, head: Head, tokens: Tokens) -> str:
     """Geometry error and looks after plain names and after look-alike wordings, trained and unseen apart."""
     people = cast()
     lines = []

@@ -14,8 +14,8 @@ from comfy.taesd.taesd import TAESD
 
 from ..loader import load_weights
 from ..model import LATENT_CHANNELS
-from ..people import GEOMETRY, HAIR, SKIN
 from ..reader import ReaderNet
+from ..world.people import GEOMETRY, HAIR, SKIN
 from .common import Average, pixels_to_tensor, rank, save_half, say, train, whole, world_size
 from .data import Rendered, load_or_render
 

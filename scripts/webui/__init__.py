@@ -1,4 +1,4 @@
-"""Without this package Automatic1111 and Forge could not protect a prompt: what the script beside it hooks into them.
+"""Protects prompts in Automatic1111 and Forge: what the script beside it hooks into them.
 
 Nothing of the host is imported before it is there: modules of `modules` and `backend` only within functions.
 """

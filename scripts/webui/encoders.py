@@ -1,4 +1,4 @@
-"""Without this module nobody could say which text encoders a checkpoint has in these hosts, and how they lay out words.
+"""Tells which text encoders a checkpoint has in these hosts, and how they lay out words.
 
 The hosts call what reads prompts an engine (Forge) or an embedder (Automatic1111). Whatever is not in the tables here
 is refused: it would read prompts around the prefix.
@@ -14,9 +14,9 @@ from typing import Any
 from torch import Tensor
 from torch.nn import Module
 
-from ...prefix import ClipChunks, Frame, PrefixMismatchError, family_of, inject, key_of
+from ...prefix import ClipChunks, Frame, PrefixMismatchError, encoder_layout, inject, key_of
+from ...prefix.injection.stream import Surroundings
 from ...prefix.layers import LAST, Layer
-from ...prefix.stream import Surroundings
 
 ENGINES = ("ClassicTextProcessingEngine", "T5TextProcessingEngine")
 """Forge's classes; the first says itself which encoder it is, by ComfyUI's attribute for it."""
@@ -36,7 +36,7 @@ T5 = "t5xxl"
 
 
 @dataclass(frozen=True)
-class Encoder:
+class WebUiEncoder:
     """A text encoder of the loaded checkpoint.
 
     Attributes:
@@ -64,7 +64,7 @@ class Encoder:
     @property
     def is_clip(self) -> bool:
         """Whether it reads prompts in chunks of one length."""
-        return isinstance(family_of(self.key), ClipChunks)
+        return isinstance(encoder_layout(self.key), ClipChunks)
 
     def frame(self, length: int | None = None) -> Frame:
         """What stands around the words in a chunk padded to that length, which is the host's own for None."""
@@ -107,7 +107,7 @@ class Encoder:
             inject({self.key: [blank]}, vectors, self.frame(), [self.key])
 
 
-def encoder_of(engine: Any) -> Encoder:
+def encoder_of(engine: Any) -> WebUiEncoder:
     """What is known of an engine or embedder of the host.
 
     Raises:
@@ -117,9 +117,9 @@ def encoder_of(engine: Any) -> Encoder:
     if ENGINES[0] in names:
         network = engine.text_encoder.transformer
         table = network.text_model.embeddings.token_embedding
-        return Encoder(key_of(engine.embedding_key), engine, table, engine.embeddings, network)
+        return WebUiEncoder(key_of(engine.embedding_key), engine, table, engine.embeddings, network)
     if ENGINES[1] in names:
-        return Encoder(T5, engine, engine.text_encoder.shared, fixed_layers=(LAST,))
+        return WebUiEncoder(T5, engine, engine.text_encoder.shared, fixed_layers=(LAST,))
     key = next((EMBEDDERS[name] for name in names if name in EMBEDDERS), None)
     if key is None:
         raise PrefixMismatchError(
@@ -131,11 +131,11 @@ def encoder_of(engine: Any) -> Encoder:
     if text_model is None:
         layer = OPEN_CLIP_LAYERS.get(getattr(wrapped, "layer", None))
         fixed = () if layer is None else (layer,)
-        return Encoder(key, engine, wrapped.model.token_embedding, engine.hijack, fixed_layers=fixed)
-    return Encoder(key, engine, text_model.embeddings.token_embedding, engine.hijack, wrapped.transformer)
+        return WebUiEncoder(key, engine, wrapped.model.token_embedding, engine.hijack, fixed_layers=fixed)
+    return WebUiEncoder(key, engine, text_model.embeddings.token_embedding, engine.hijack, wrapped.transformer)
 
 
-def encoders_of(model: Any) -> dict[str, Encoder]:
+def encoders_of(model: Any) -> dict[str, WebUiEncoder]:
     """The text encoders of the host's `sd_model`, by their keys.
 
     Raises:

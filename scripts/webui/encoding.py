@@ -1,4 +1,4 @@
-"""Without this module no prompt would carry the prefix in these hosts: it stands where tokens become conditioning.
+"""Puts the prefix into prompts where these hosts make conditioning of tokens.
 
 Both hosts cut a prompt into chunks with `tokenize_line` and encode each with `process_tokens`. The first is told of the
 smaller room, so that commas, BREAK and embeddings keep the host's own rules. The second puts the prefix in, whatever
@@ -13,12 +13,12 @@ from typing import Any
 from torch import Tensor
 
 from ...prefix import Prefix, PrefixMismatchError, blend, eject, inject, require_fit
-from ...prefix.placing import put_in
-from ...prefix.tokens import Chunk
-from .encoders import Encoder, encoder_of
+from ...prefix.injection.placing import put_in
+from ...prefix.injection.tokens import Chunk
+from .encoders import WebUiEncoder, encoder_of
 from .layers import require_read, watched
-from .protection import Guard
-from .rows import chunk_of, embeddings_in, row_of
+from .protection import PromptGuard
+from .token_rows import chunk_of, embeddings_in, row_of
 
 Patch = Callable[[Any, str, Callable[[Callable[..., Any]], Callable[..., Any]]], None]
 """Puts, for a function of an object, what the third argument makes of it."""
@@ -42,14 +42,14 @@ def reading_classes() -> list[type]:
     return [ClassicTextProcessingEngine, T5TextProcessingEngine]
 
 
-def protect_encoding(guard: Guard, patch: Patch) -> None:
+def protect_encoding(guard: PromptGuard, patch: Patch) -> None:
     """Puts the prefix into whatever the host's classes encode while the guard has one."""
     for cls in reading_classes():
         patch(cls, "tokenize_line", lambda plain: lambda *args, **kwargs: _cut(guard, plain, *args, **kwargs))
         patch(cls, "process_tokens", lambda plain: lambda *args, **kwargs: _encode(guard, plain, *args, **kwargs))
 
 
-def _cut(guard: Guard, tokenize_line: Callable[..., Any], engine: Any, line: str) -> Any:
+def _cut(guard: PromptGuard, tokenize_line: Callable[..., Any], engine: Any, line: str) -> Any:
     protection = guard.prefixing()
     if protection is None:
         return tokenize_line(engine, line)
@@ -57,7 +57,7 @@ def _cut(guard: Guard, tokenize_line: Callable[..., Any], engine: Any, line: str
 
 
 def _encode(
-    guard: Guard,
+    guard: PromptGuard,
     process_tokens: Callable[..., Any],
     engine: Any,
     tokens: Sequence[Sequence[int]],
@@ -79,12 +79,12 @@ def _encode(
     return encoded
 
 
-def _chunks(encoder: Encoder, tokens: Sequence[Sequence[int]], weights: Sequence[Sequence[float]]) -> list[Chunk]:
+def _chunks(encoder: WebUiEncoder, tokens: Sequence[Sequence[int]], weights: Sequence[Sequence[float]]) -> list[Chunk]:
     fixes = getattr(encoder.fixes, "fixes", None) or [[] for _ in tokens]
     return [chunk_of(*encoder.whole(*row), fixed) for *row, fixed in zip(tokens, weights, fixes, strict=True)]
 
 
-def _with_prefix(encoder: Encoder, vectors: Any, chunk: Chunk) -> Chunk:
+def _with_prefix(encoder: WebUiEncoder, vectors: Any, chunk: Chunk) -> Chunk:
     injected = inject({encoder.key: [chunk]}, vectors, encoder.frame(len(chunk)), [encoder.key])[encoder.key]
     if len(injected) > 1 or len(injected[0]) != len(chunk):
         raise PrefixMismatchError(
@@ -94,11 +94,11 @@ def _with_prefix(encoder: Encoder, vectors: Any, chunk: Chunk) -> Chunk:
     return injected[0]
 
 
-def _without_prefix(encoder: Encoder, vectors: Any, chunk: Chunk) -> Chunk:
+def _without_prefix(encoder: WebUiEncoder, vectors: Any, chunk: Chunk) -> Chunk:
     return eject({encoder.key: [chunk]}, vectors, encoder.frame(), [encoder.key])[encoder.key][0]
 
 
-def _read(process_tokens: Callable[..., Any], encoder: Encoder, prefix: Prefix, chunks: Sequence[Chunk]) -> Tensor:
+def _read(process_tokens: Callable[..., Any], encoder: WebUiEncoder, prefix: Prefix, chunks: Sequence[Chunk]) -> Tensor:
     rows = [row_of(chunk) for chunk in chunks]
     if encoder.fixes is not None:
         encoder.fixes.fixes = [row.fixes for row in rows]

@@ -1,10 +1,10 @@
-"""Without this module panel, plot and enforcement would not agree on where prefix files lie in these hosts."""
+"""Names the folder of prefix files in these hosts."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ...prefix import library
+from ...prefix.files import library
 
 
 def prefix_folders() -> list[Path]:

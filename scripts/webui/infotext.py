@@ -1,4 +1,4 @@
-"""Without this module a picture would not say what protected it, and its settings could not be taken up again."""
+"""Notes in a picture's infotext what protected it, and reads it back."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from ...prefix.layers import (
     listed,
     require_layers,
 )
-from .encoders import Encoder
+from .encoders import WebUiEncoder
 
 _NAMES = ("last_hidden_state", "pooler_output", "hidden_states")
 """What a text model returns, in order, without what it leaves out."""
@@ -55,7 +55,7 @@ def clip_skips(record: PrefixRecord, keys: Collection[str]) -> list[int]:
 
 
 @contextmanager
-def watched(encoder: Encoder) -> Iterator[list[Layer]]:
+def watched(encoder: WebUiEncoder) -> Iterator[list[Layer]]:
     """Inside, the layers that the host takes of an encoder's text model are found in the list."""
     read: list[Layer] = []
     if encoder.network is None:  # It returns one layer only, which no setting changes.

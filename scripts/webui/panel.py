@@ -1,4 +1,4 @@
-"""Without this module an artist could not protect pictures in these hosts: the panel, and axes of the X/Y/Z plot."""
+"""Builds the panel, and the axes of the X/Y/Z plot."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ...prefix import AnonymizationError, as_markup
 from ...prefix.enforced_setting import Enforcement
 from . import infotext
 from .folder import prefix_choices
-from .wishes import NO_PREFIX, PLOTTED, PREFIX, STRENGTH, TITLE
+from .requested_protection import NO_PREFIX, PLOTTED, PREFIX, STRENGTH, TITLE
 
 PLOT_MODULES = ("xyz_grid.py", "scripts.xyz_grid")
 """What the hosts call the module of their X/Y/Z plot."""

@@ -1,4 +1,4 @@
-"""Without this module nobody could say, while pictures are drawn, what protects them: the guard, and its scopes.
+"""Holds what protects prompts while pictures are drawn: the guard, and its scopes.
 
 A *scope* is open while the host works on one request, and holds what that request asked for. What runs inside of it,
 such as a second pass that an extension starts, is in its own scope within: it may ask for a prefix of its own, and is
@@ -63,7 +63,7 @@ class Protection:
 
 
 @dataclass(frozen=True)
-class Wish:
+class RequestedProtection:
     """What a request asks for.
 
     Attributes:
@@ -89,7 +89,7 @@ class Scope:
 
 
 @dataclass
-class Guard:
+class PromptGuard:
     """What protects prompts at this moment.
 
     Attributes:
@@ -133,15 +133,15 @@ class Guard:
             )
 
     @contextmanager
-    def scope(self, wish: Wish) -> Iterator[Protection | None]:
+    def scope(self, requested: RequestedProtection) -> Iterator[Protection | None]:
         """Opens a scope, and closes it whatever happens inside.
 
         Raises:
             AnonymizationError: as `current`.
         """
-        around, wanted = self.current(), wish.protection
+        around, wanted = self.current(), requested.protection
         is_less = around is not None and (wanted is None or wanted.strength < around.strength)
-        scope = Scope(around if is_less and not wish.lowers else wanted)
+        scope = Scope(around if is_less and not requested.lowers else wanted)
         self._scopes.append(scope)
         try:
             yield self.current()

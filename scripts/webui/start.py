@@ -1,4 +1,4 @@
-"""Without this module nothing would be in its place when these hosts start: what the script calls."""
+"""Puts everything in its place when these hosts start: what the script calls."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 
 from ...prefix import AnonymizationError
 from ...prefix.enforced_setting import FILE, read_enforcement
-from .doors import open_doors, patch
 from .encoding import protect_encoding
 from .folder import prefix_folders
-from .protection import Guard
+from .hooks import install_hooks, patch
+from .protection import PromptGuard
 
 EXTENSION = Path(__file__).resolve().parents[2]
 
-_GUARDS: list[Guard] = []
+_GUARDS: list[PromptGuard] = []
 
 
-def start() -> Guard:
+def start() -> PromptGuard:
     """The guard of this process, with everything of the host's led through it; called again at each reload.
 
     The operator's setting is read the first time, as in ComfyUI.
@@ -27,10 +27,10 @@ def start() -> Guard:
         SystemExit: this host is not known, and the operator wants every prompt anonymized.
     """
     if not _GUARDS:
-        _GUARDS.append(Guard(read_enforcement(os.environ, EXTENSION / FILE, prefix_folders())))
+        _GUARDS.append(PromptGuard(read_enforcement(os.environ, EXTENSION / FILE, prefix_folders())))
     (guard,) = _GUARDS
     try:
-        open_doors(guard)
+        install_hooks(guard)
         protect_encoding(guard, patch)
     except (ImportError, AttributeError) as error:
         reason = (

@@ -1,4 +1,4 @@
-"""Without this module each test of the browser side would start a browser, and find its own reason to skip."""
+"""Gives the tests of the browser side a browser, or the reason to skip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-// Without this file nothing would find the mistakes in our scripts that their types let pass.
+// Finds the mistakes in our scripts that their types let pass.
 import js from "@eslint/js";
 import globals from "globals";
 

@@ -1,4 +1,4 @@
-"""Without this module one failed test would drag down those after it: the page that all share, until one fails."""
+"""Holds the page that all tests share, until one fails."""
 
 from __future__ import annotations
 

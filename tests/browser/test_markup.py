@@ -11,8 +11,8 @@ import torch
 
 from anonymize_faces.prefix import Prefix, PrefixRecord, as_markup, save_prefix
 from anonymize_faces.tests.browser.workbench import Workbench
-from anonymize_faces.tests.host.drawing import DEMO_WIDTH
-from anonymize_faces.tests.host.test_evaluate import SMALL, node
+from anonymize_faces.tests.support.drawing import DEMO_WIDTH
+from anonymize_faces.tests.support.evaluation_workflow import SMALL, node
 
 SCRIPT = '<img src=x onerror="window.ran = true">'
 HOSTILE = (

@@ -10,7 +10,7 @@ import torch
 
 from anonymize_faces.prefix import Prefix, PrefixRecord, load_prefix, save_prefix
 from anonymize_faces.tests.browser.workbench import Workbench
-from anonymize_faces.tests.host.checkpoints import write_hollow_checkpoint
+from anonymize_faces.tests.support.checkpoints import write_hollow_checkpoint
 from anonymize_faces.tools.comfy_server import ComfyServer
 
 SCORES = {"identity_signal_left": 0.12, "general_prompts_moved": 0.03, "best_step": 80.0}

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from anonymize_faces.nodes.rewriting import UNPROTECTED
+from anonymize_faces.nodes.enforcement.rewriting import UNPROTECTED
 from anonymize_faces.prefix import save_prefix
 from anonymize_faces.tests.browser.workbench import PATIENCE, Workbench, load
-from anonymize_faces.tests.host.drawing import make_prefix
+from anonymize_faces.tests.support.drawing import make_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer
 from anonymize_faces.tools.layout import ROOT
 

@@ -11,7 +11,7 @@ import requests
 
 from anonymize_faces.prefix import load_prefix
 from anonymize_faces.tests.browser.workbench import PATIENCE, Workbench, load
-from anonymize_faces.tests.host.test_train import PEOPLE, TRAINING
+from anonymize_faces.tests.support.training_workflow import PEOPLE, TRAINING
 from anonymize_faces.tools.layout import ROOT
 
 if TYPE_CHECKING:

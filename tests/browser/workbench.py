@@ -1,4 +1,4 @@
-"""Without this module tests of the browser side would be full of selectors: the frontend as a person uses it."""
+"""Drives the frontend as a person uses it."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from anonymize_faces.demo.generate import DemoParts, generate
-from anonymize_faces.nodes.protected_clip import protect
+from anonymize_faces.engines.comfy.protected_clip import protect
 from anonymize_faces.prefix import Prefix, PrefixRecord
 
 STEPS = 3

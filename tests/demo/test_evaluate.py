@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from anonymize_faces.demo import evaluate
-from anonymize_faces.demo.people import identities
+from anonymize_faces.demo.world.people import identities
 from anonymize_faces.prefix import MeasurementError, Prefix, PrefixRecord, load_prefix, save_prefix, scores_hold
 
 PEOPLE = identities(unseen=(True,))[:3]
@@ -19,7 +19,7 @@ PEOPLE = identities(unseen=(True,))[:3]
 def prefix(host_modules: None, tmp_path: Path) -> Path:
     """A prefix that says to the demo model what words would, after which it draws somebody else."""
     from anonymize_faces.demo.loader import load_demo_model
-    from anonymize_faces.trainer.comfy_engine import ComfyDenoiser
+    from anonymize_faces.engines.comfy.denoiser import ComfyDenoiser
 
     denoiser = ComfyDenoiser(*load_demo_model(), (64, 64))
     vectors = denoiser.token_embeddings("a stranger with the looks of")

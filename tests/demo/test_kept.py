@@ -11,7 +11,7 @@ from anonymize_faces.demo import kept as module
 from anonymize_faces.demo.kept import Kept, digest_of_inputs
 from anonymize_faces.demo.main_job import PER_PROMPT, Request, draw_pictures
 from anonymize_faces.prefix import save_prefix
-from anonymize_faces.tests.host.drawing import make_prefix
+from anonymize_faces.tests.support.drawing import make_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer
 
 REQUESTS = [Request("a portrait of a man", 1), Request("a red circle", 2)]

@@ -36,8 +36,8 @@ def test_the_text_model_is_trained_through_the_same_sums_as_the_hosts(language) 
 
 
 def test_the_heads_truth_is_what_the_pictures_show(language) -> None:
-    from anonymize_faces.demo.people import HAIR, SKIN
-    from anonymize_faces.demo.renderer import KINDS
+    from anonymize_faces.demo.world.people import HAIR, SKIN
+    from anonymize_faces.demo.world.renderer import KINDS
 
     pictures = language.sample_pictures(np.random.default_rng(0), 200)
     truth = language.targets(pictures)

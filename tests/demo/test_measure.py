@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from anonymize_faces.demo.measure import (
-    Gallery,
+    RenderGallery,
     draw_all,
     face_retention,
     identification_rate,
@@ -14,16 +14,16 @@ from anonymize_faces.demo.measure import (
     picture_distance,
     preservation,
 )
-from anonymize_faces.demo.people import cast, cast_looks, random_geometry
 from anonymize_faces.demo.reader import ReaderNet, Reading, read
-from anonymize_faces.demo.renderer import KINDS, picture_of, portrait, random_picture
+from anonymize_faces.demo.world.people import cast, cast_looks, random_geometry
+from anonymize_faces.demo.world.renderer import KINDS, picture_of, portrait, random_picture
 
 
-def test_the_gallery_holds_the_cast_and_a_hundred_strangers_for_each(gallery: Gallery) -> None:
+def test_the_gallery_holds_the_cast_and_a_hundred_strangers_for_each(gallery: RenderGallery) -> None:
     assert len(gallery.embeddings) == 64 * 101
 
 
-def test_the_reader_finds_people_and_their_looks_in_fresh_renders(reader: ReaderNet, gallery: Gallery) -> None:
+def test_the_reader_finds_people_and_their_looks_in_fresh_renders(reader: ReaderNet, gallery: RenderGallery) -> None:
     rng = np.random.default_rng(123)
     who = [i for i in range(64) for _ in range(4)]
     reading = read(reader, draw_all([picture_of(rng, cast()[i], i) for i in who]))
@@ -32,7 +32,7 @@ def test_the_reader_finds_people_and_their_looks_in_fresh_renders(reader: Reader
     assert face_retention(reading) == 1.0
 
 
-def test_strangers_of_the_same_looks_are_not_taken_for_the_cast(reader: ReaderNet, gallery: Gallery) -> None:
+def test_strangers_of_the_same_looks_are_not_taken_for_the_cast(reader: ReaderNet, gallery: RenderGallery) -> None:
     rng = np.random.default_rng(7)
     who = [4 * g + m for g in range(16) for m in range(4)]
     faces = [portrait(rng, cast_looks()[i // 4], tuple(map(float, random_geometry(rng, 1)[0]))) for i in who]
@@ -46,7 +46,7 @@ def test_things_have_no_face(reader: ReaderNet) -> None:
 
 
 def test_identification_counts_who_is_nearest_in_the_whole_gallery() -> None:
-    gallery = Gallery(np.eye(4, dtype=np.float32))
+    gallery = RenderGallery(np.eye(4, dtype=np.float32))
     reading = Reading(np.ones(3, bool), np.eye(4, dtype=np.float32)[[0, 3, 1]], (cast_looks()[0],) * 3)
     assert identification_rate(reading, [0, 1, 1], gallery) == pytest.approx(2 / 3)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from anonymize_faces.demo.measure import draw_all
-from anonymize_faces.demo.people import HAIR, cast, strangers
 from anonymize_faces.demo.recognizer import DemoRecognizer
-from anonymize_faces.demo.renderer import picture_of, portrait, random_picture
+from anonymize_faces.demo.world.people import HAIR, cast, strangers
+from anonymize_faces.demo.world.renderer import picture_of, portrait, random_picture
 from anonymize_faces.faces.recognizer import Knows, SeesLooks
 from anonymize_faces.faces.scoring import ranks_first
 

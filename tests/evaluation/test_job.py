@@ -10,14 +10,14 @@ import pytest
 from safetensors.torch import load_file
 
 from anonymize_faces.evaluation.job import DRAWN_BY_THE_MODEL, evaluate
+from anonymize_faces.evaluation.picture_requests import general
 from anonymize_faces.evaluation.results import Evaluation
 from anonymize_faces.evaluation.scores import picture_distance
 from anonymize_faces.evaluation.settings import EvaluationSettings
-from anonymize_faces.evaluation.shots import general
 from anonymize_faces.faces.gallery import STRANGER, Gallery
 from anonymize_faces.prefix import MeasurementError, PrefixMismatchError
-from anonymize_faces.tests.evaluation.painter import COLOURS, FACELESS, PEOPLE, EyeForColours, Painter, make_prefix
-from anonymize_faces.trainer.identities import Identity
+from anonymize_faces.tests.support.painter import COLOURS, FACELESS, PEOPLE, ColourRecognizer, Painter, make_prefix
+from anonymize_faces.trainer.data.identities import Identity
 
 SETTINGS = EvaluationSettings(
     general_prompts=("a wall", "a door"), images_per_name=2, images_per_prompt=3, batch_size=4
@@ -26,11 +26,15 @@ PORTRAITS, OTHERS = 3 * 2, 2 * 3
 PHOTOS = Gallery(np.array(list(COLOURS.values()), np.float32), np.arange(3), "photos")
 
 
-def run(painter: Painter, prefixes: dict[str, float], eye: EyeForColours | None = None, **options: Any) -> Evaluation:
+def run(
+    painter: Painter, prefixes: dict[str, float], recognizer: ColourRecognizer | None = None, **options: Any
+) -> Evaluation:
     options = {"settings": SETTINGS, "identities": PEOPLE, "gallery": PHOTOS} | options
     made = {name: make_prefix(effect) for name, effect in prefixes.items()}
-    eye = eye or EyeForColours()
-    return evaluate(painter, painter.decode, eye, options.pop("identities"), made, drawing={"steps": 20}, **options)
+    recognizer = recognizer or ColourRecognizer()
+    return evaluate(
+        painter, painter.decode, recognizer, options.pop("identities"), made, drawing={"steps": 20}, **options
+    )
 
 
 class BrokenOffError(Exception):
@@ -64,8 +68,10 @@ def test_preservation_is_how_far_pictures_moved_by_what_another_noise_does() -> 
     found = run(painter, {"whole": 1.0})
 
     def pictures(noise: str, vectors: dict | None = None) -> np.ndarray:
-        shots = general(SETTINGS, noise)
-        latents = painter.sample([shot.prompt for shot in shots], [shot.seed for shot in shots], vectors)
+        requests = general(SETTINGS, noise)
+        latents = painter.sample(
+            [request.prompt for request in requests], [request.seed for request in requests], vectors
+        )
         return (painter.decode(latents).numpy() * 255).round().astype(np.uint8)
 
     plain, other = pictures("general"), pictures("other noise")
@@ -113,17 +119,17 @@ def test_a_stranger_who_is_more_alike_takes_the_first_rank() -> None:
 
 @pytest.mark.parametrize("done_at_most", [0, 5, PORTRAITS, 30, 45])
 def test_broken_off_at_any_place_the_same_call_goes_on_where_it_was(tmp_path: Path, done_at_most: int) -> None:
-    painter, eye = Painter(), EyeForColours()
+    painter, recognizer = Painter(), ColourRecognizer()
     with pytest.raises(BrokenOffError):
-        run(painter, {"whole": 1.0}, eye, runs=tmp_path, report=after(done_at_most))
-    found = run(painter, {"whole": 1.0}, eye, runs=tmp_path)
+        run(painter, {"whole": 1.0}, recognizer, runs=tmp_path, report=after(done_at_most))
+    found = run(painter, {"whole": 1.0}, recognizer, runs=tmp_path)
     whole = run(Painter(), {"whole": 1.0})
     assert found.columns == whole.columns
     assert len(painter.painted) == 2 * (PORTRAITS + OTHERS) + OTHERS
-    assert eye.looked == 2 * PORTRAITS
+    assert recognizer.looked == 2 * PORTRAITS
 
 
-def test_what_is_saved_of_a_portion_does_not_grow_with_those_before(tmp_path: Path) -> None:
+def test_what_is_saved_of_a_micro_batch_does_not_grow_with_those_before(tmp_path: Path) -> None:
     run(Painter(), {}, runs=tmp_path)
     saved = [load_file(file)["faces"] for file in tmp_path.glob("*/read-*")]
     assert sum(map(len, saved)) == PORTRAITS
@@ -131,12 +137,12 @@ def test_what_is_saved_of_a_portion_does_not_grow_with_those_before(tmp_path: Pa
 
 
 def test_a_further_prefix_costs_its_own_pictures_only(tmp_path: Path) -> None:
-    painter, eye = Painter(), EyeForColours()
-    run(painter, {"whole": 1.0}, eye, runs=tmp_path)
+    painter, recognizer = Painter(), ColourRecognizer()
+    run(painter, {"whole": 1.0}, recognizer, runs=tmp_path)
     painter.painted.clear()
-    eye.looked = 0
-    both = run(painter, {"half": 0.5, "whole": 1.0}, eye, runs=tmp_path)
-    assert len(painter.painted) == PORTRAITS + OTHERS and eye.looked == PORTRAITS
+    recognizer.looked = 0
+    both = run(painter, {"half": 0.5, "whole": 1.0}, recognizer, runs=tmp_path)
+    assert len(painter.painted) == PORTRAITS + OTHERS and recognizer.looked == PORTRAITS
     assert both.columns == run(Painter(), {"half": 0.5, "whole": 1.0}).columns
 
 
@@ -152,7 +158,7 @@ def test_of_a_table_of_any_width_nothing_is_drawn_again(tmp_path: Path) -> None:
 def test_another_model_or_seed_shares_no_pictures_and_another_recognizer_shares_them(tmp_path: Path) -> None:
     run(Painter("one"), {}, runs=tmp_path)
     again, other = Painter("one"), Painter("two")
-    run(again, {}, EyeForColours("another"), runs=tmp_path)
+    run(again, {}, ColourRecognizer("another"), runs=tmp_path)
     run(other, {}, runs=tmp_path)
     assert not again.painted and len(other.painted) == PORTRAITS + 2 * OTHERS
     reseeded = EvaluationSettings(**(vars(SETTINGS) | {"seed": 1}))
@@ -166,9 +172,9 @@ def test_what_another_decoder_makes_of_the_same_latents_is_read_anew(tmp_path: P
             return super().decode(latents) * 0.5
 
     run(Painter(), {}, runs=tmp_path)
-    painter, eye = Darker(), EyeForColours()
-    run(painter, {}, eye, runs=tmp_path)
-    assert not painter.painted and eye.looked == PORTRAITS
+    painter, recognizer = Darker(), ColourRecognizer()
+    run(painter, {}, recognizer, runs=tmp_path)
+    assert not painter.painted and recognizer.looked == PORTRAITS
 
 
 def test_a_file_that_was_damaged_is_done_anew(tmp_path: Path) -> None:
@@ -218,7 +224,7 @@ def test_what_is_done_is_told_up_to_all_of_it(tmp_path: Path) -> None:
 def test_what_would_mislead_is_refused_before_anything_is_drawn(prefixes, people, error, words) -> None:
     painter = Painter()
     with pytest.raises(error, match=words):
-        evaluate(painter, painter.decode, EyeForColours(), people, prefixes, SETTINGS, drawing={})
+        evaluate(painter, painter.decode, ColourRecognizer(), people, prefixes, SETTINGS, drawing={})
     assert not painter.painted
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from anonymize_faces.evaluation import photos
 from anonymize_faces.evaluation.commands import Asked, add_arguments, asked
 from anonymize_faces.prefix import ListError
-from anonymize_faces.trainer.identities import Identity
+from anonymize_faces.trainer.data.identities import Identity
 
 
 def asking(*arguments: str) -> Asked:

@@ -15,7 +15,7 @@ from anonymize_faces.evaluation.job import evaluate
 from anonymize_faces.evaluation.quality import Quality, clip_features, load_quality
 from anonymize_faces.evaluation.settings import BOTH, CLIP, INCEPTION, EvaluationSettings
 from anonymize_faces.prefix import MeasurementError, WeightsError
-from anonymize_faces.tests.evaluation.painter import PEOPLE, EyeForColours, Painter, make_prefix
+from anonymize_faces.tests.support.painter import PEOPLE, ColourRecognizer, Painter, make_prefix
 
 SETTINGS = EvaluationSettings(general_prompts=("a wall", "a door"), images_per_name=1, images_per_prompt=8)
 
@@ -48,26 +48,26 @@ def frechet(some: np.ndarray, others: np.ndarray) -> float:
 
 def test_fid_is_the_distance_of_the_features_as_normal_distributions():
     plain, moved = colours(1), colours(2, shift=0.3)
-    meter = Quality(MeanColour(), None)
+    quality_scores = Quality(MeanColour(), None)
     for start in range(0, 40, 8):
         some = slice(start, start + 8)
-        meter.add(moved[some], ["a wall"] * 8, plain[some])
-    found = meter.scores(against_itself=False)
+        quality_scores.add(moved[some], ["a wall"] * 8, plain[some])
+    found = quality_scores.scores(against_itself=False)
     assert found.fid == pytest.approx(frechet(plain, moved), rel=1e-3)
     assert found.kid > 0 and found.clip_score is None
-    meter.reset()
-    meter.add(plain, ["a wall"] * 40, plain)
-    assert abs(meter.scores(against_itself=False).fid) < 1e-6
+    quality_scores.reset()
+    quality_scores.add(plain, ["a wall"] * 40, plain)
+    assert abs(quality_scores.scores(against_itself=False).fid) < 1e-6
 
 
 def test_real_pictures_of_any_sizes_stay_what_all_columns_are_compared_with():
     real = [np.repeat(picture, 1 + index % 3, 0) for index, picture in enumerate(colours(3))]
-    meter = Quality(MeanColour(), None, real)
+    quality_scores = Quality(MeanColour(), None, real)
     for pictures in (colours(4), colours(5, shift=0.2)):
-        meter.reset()
-        meter.add(pictures, ["a wall"] * 40, pictures)
-        assert meter.scores(against_itself=True).fid == pytest.approx(frechet(colours(3), pictures), rel=1e-3)
-    assert "40 real pictures" in meter.name
+        quality_scores.reset()
+        quality_scores.add(pictures, ["a wall"] * 40, pictures)
+        assert quality_scores.scores(against_itself=True).fid == pytest.approx(frechet(colours(3), pictures), rel=1e-3)
+    assert "40 real pictures" in quality_scores.name
 
 
 def test_columns_of_an_evaluation_get_their_quality():
@@ -75,7 +75,7 @@ def test_columns_of_an_evaluation_get_their_quality():
     found = evaluate(
         painter,
         painter.decode,
-        EyeForColours(),
+        ColourRecognizer(),
         PEOPLE,
         {"whole": make_prefix(1.0), "nothing": make_prefix(0.0)},
         SETTINGS,
@@ -111,10 +111,12 @@ def tiny_clip(host: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_clip_score_is_the_likeness_of_picture_and_prompt(tiny_clip):
     placed: list[torch.nn.Module] = []
     ready: list[None] = []
-    meter = load_quality(CLIP, [], placed.append, nothing, clip_model=str(tiny_clip), ready=lambda: ready.append(None))
+    quality_scores = load_quality(
+        CLIP, [], placed.append, nothing, clip_model=str(tiny_clip), ready=lambda: ready.append(None)
+    )
     pictures, prompts = colours(6, 4).repeat(8, 1).repeat(8, 2), ["a wall", "a door", "a red cup", "the sea"]
-    meter.add(pictures, prompts, pictures)
-    found = meter.scores(against_itself=True)
+    quality_scores.add(pictures, prompts, pictures)
+    found = quality_scores.scores(against_itself=True)
 
     from transformers import CLIPModel, CLIPProcessor
 

@@ -11,17 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anonymize_faces.evaluation.files import write_files
 from anonymize_faces.evaluation.job import evaluate
-from anonymize_faces.evaluation.page import to_html
-from anonymize_faces.evaluation.picture import draw_table
-from anonymize_faces.evaluation.record import scored
-from anonymize_faces.evaluation.report import describe
-from anonymize_faces.evaluation.results import Evaluation, to_csv, to_json
+from anonymize_faces.evaluation.reporting.files import write_files
+from anonymize_faces.evaluation.reporting.page import to_html
+from anonymize_faces.evaluation.reporting.picture import draw_table
+from anonymize_faces.evaluation.reporting.report import describe
+from anonymize_faces.evaluation.results import Evaluation, scored, to_csv, to_json
 from anonymize_faces.evaluation.settings import EvaluationSettings
 from anonymize_faces.prefix import MeasurementError, load_prefix, save_prefix, scores_hold
-from anonymize_faces.tests.evaluation.painter import FACELESS, PEOPLE, EyeForColours, Painter, make_prefix
-from anonymize_faces.trainer.identities import Identity
+from anonymize_faces.tests.support.painter import FACELESS, PEOPLE, ColourRecognizer, Painter, make_prefix
+from anonymize_faces.trainer.data.identities import Identity
 
 SETTINGS = EvaluationSettings(general_prompts=("a wall",), images_per_name=2)
 WHOLE, HALF = make_prefix(1.0), make_prefix(0.5)
@@ -33,7 +32,7 @@ def evaluation() -> Evaluation:
     painter = Painter()
     people = (*PEOPLE, Identity(FACELESS), Identity(ODD))
     prefixes = {"whole": WHOLE, "half & half": HALF}
-    return evaluate(painter, painter.decode, EyeForColours(), people, prefixes, SETTINGS, drawing={"steps": 20})
+    return evaluate(painter, painter.decode, ColourRecognizer(), people, prefixes, SETTINGS, drawing={"steps": 20})
 
 
 class Page(HTMLParser):
@@ -90,7 +89,7 @@ def test_the_report_begins_with_the_verdict_and_says_what_it_rests_on(evaluation
     head = next(line for line in told if "half & half" in line and "none" in line and "With" not in line)
     row = next(line for line in told if line.startswith("identification rate"))
     assert len(row) == len(head) and row.split()[2:4] == ["1.000", "0.250"]
-    assert any("eye; threshold 0.900 (chosen for the test)" in line for line in told)
+    assert any("colours; threshold 0.900 (chosen for the test)" in line for line in told)
 
 
 def test_the_image_shows_a_column_for_each_prefix(evaluation):

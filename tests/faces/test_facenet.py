@@ -13,7 +13,7 @@ from PIL import Image
 
 from anonymize_faces.faces.facenet import VGGFACE2, load_facenet
 from anonymize_faces.prefix import MeasurementError, WeightsError
-from anonymize_faces.tests.faces.stand_in import random_weights
+from anonymize_faces.tests.support.facenet_weights import random_weights
 
 HEAD = (slice(0, 256), slice(96, 352))
 BOX = (181, 62, 268, 172)

@@ -1,4 +1,4 @@
-"""Without this package the adapter would have been tried on a stand-in alone: it runs against a real Forge.
+"""Runs the adapter against a real Forge.
 
     FORGE_DIR=/path/to/forge FORGE_PYTHON=/path/to/its/python python -m anonymize_faces.tests.forge
 

@@ -1,4 +1,4 @@
-"""Without this module the checks against a real Forge could not be run with one command; see the package."""
+"""Runs the checks against a real Forge with one command; see the package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Without this module nobody would know whether a real Forge draws with the prefix whatever way it is asked.
+"""Checks that a real Forge draws with the prefix whatever way it is asked.
 
 The prefix of these checks has the embeddings of words for vectors. So each protected picture has an equal: the one that
 is drawn without a prefix from a prompt that begins with those words. Equal means to the last bit.
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from anonymize_faces.tests.forge.web_ui import Drawing, WebUi, serving
+from anonymize_faces.tests.forge.web_ui import ForgeDrawing, WebUi, serving
 
 WORDS = "oil painting of a red boat "
 PROMPT = "a portrait of Ada Lovelace"
@@ -52,7 +52,7 @@ def check_server(forge: Path, python: Path, data: Path) -> Iterator[Check]:
         yield "a wrong setting refuses", "must anonymize every prompt and cannot" in str(drawn.error), str(drawn.error)
 
 
-def _written(web_ui: WebUi, prompt: str, **more: Any) -> Drawing:
+def _written(web_ui: WebUi, prompt: str, **more: Any) -> ForgeDrawing:
     """The equal of a protected picture: the words stand in the prompts, and there is no prefix."""
     negative = more.pop("negative_prompt", "")
     return web_ui.draw(prompt, negative_prompt=f"{WORDS}{negative}", **more)
@@ -157,5 +157,5 @@ def _plot(web_ui: WebUi) -> Iterator[Check]:
     yield "the plot draws without, at half and at full strength", holds and len(drawn.pixels) >= 4, _told(drawn)
 
 
-def _told(drawn: Drawing) -> str:
+def _told(drawn: ForgeDrawing) -> str:
     return drawn.error or drawn.infotexts[0].splitlines()[-1][-150:]

@@ -1,4 +1,4 @@
-"""Without this module no file could run inside of a real Forge: what its `webui.py` does before it shows anything."""
+"""Runs a file inside of a real Forge: what its `webui.py` does before it shows anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Without this script Forge's own loader would have nothing to load: a checkpoint of SD 1 with random weights.
+"""Writes a checkpoint of SD 1 with random weights for Forge's own loader.
 
     python checkpoint.py FORGE_DIR FOLDER
 

@@ -1,4 +1,4 @@
-"""Without this module there would be nothing to compare Forge with: ComfyUI's text encoders and Anonymize Faces."""
+"""Writes what ComfyUI's text encoders and Anonymize Faces make of prompts, to compare Forge with."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def write_reference(folder: Path) -> None:
     from comfy.cli_args import args
 
     args.cpu = True
-    from anonymize_faces.nodes.protected_clip import protect
-    from anonymize_faces.tests.families import FAMILIES, make_clip_of
+    from anonymize_faces.engines.comfy.protected_clip import protect
+    from anonymize_faces.tests.support.text_encoders import FAMILIES, make_clip_of
 
     for family, keys in wanted.FAMILIES.items():
         made = FAMILIES["chroma and pixart" if family == "chroma" else family]

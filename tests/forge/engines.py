@@ -1,4 +1,4 @@
-"""Without this script nobody would know that Forge's own engines get what ComfyUI's text encoders get.
+"""Checks that Forge's own engines get what ComfyUI's text encoders get.
 
     python engines.py FORGE_DIR FOLDER
 
@@ -54,7 +54,7 @@ def main(forge: Path, folder: Path) -> None:
             guarded = protection.Protection(family, prefix, strength)
             guarded.require_model(model)
             for name, prompt in (wanted.PLAIN | wanted.EMPHASIS).items():
-                scope = script.GUARD.scope(protection.Wish(guarded))
+                scope = script.GUARD.scope(protection.RequestedProtection(guarded))
                 with torch.inference_mode(), scope, wanted.entering(models) as seen:
                     conditioning = model.get_learned_conditioning([prompt])
                 compare(family, f"{name}.{strength}", name in wanted.PLAIN, reference, seen, conditioning)

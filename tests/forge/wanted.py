@@ -1,4 +1,4 @@
-"""Without this module ComfyUI's and Forge's side would not compare the same things."""
+"""Lists what ComfyUI's and Forge's side compare."""
 
 from __future__ import annotations
 

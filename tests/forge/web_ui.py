@@ -1,4 +1,4 @@
-"""Without this module no check could speak to a real Forge server: its process, and requests to its API."""
+"""Speaks to a real Forge server: its process, and requests to its API."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ class WebUi:
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 
-    def draw(self, prompt: str, panel: list[Any] | None = None, path: str = "txt2img", **more: Any) -> Drawing:
+    def draw(self, prompt: str, panel: list[Any] | None = None, path: str = "txt2img", **more: Any) -> ForgeDrawing:
         """Draws, with the panel's three values if they are given."""
         scripts = {} if panel is None else {"alwayson_scripts": {"Anonymize Faces": {"args": panel}}}
         status, answer = self.post(f"/sdapi/v1/{path}", {"prompt": prompt, **DRAWN, **scripts, **more})
-        return Drawing(status, answer)
+        return ForgeDrawing(status, answer)
 
 
-class Drawing:
+class ForgeDrawing:
     """What a request to draw became: pictures as bytes of pixels, or an error."""
 
     def __init__(self, status: int, answer: dict[str, Any]) -> None:
@@ -64,7 +64,7 @@ class Drawing:
         self.infotexts = json.loads(answer["info"])["infotexts"] if status == 200 else []
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Drawing) and bool(self.pixels) and self.pixels == other.pixels
+        return isinstance(other, ForgeDrawing) and bool(self.pixels) and self.pixels == other.pixels
 
     __hash__ = None
 

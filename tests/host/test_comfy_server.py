@@ -1,4 +1,4 @@
-"""Without this module a broken client could make every test of the host pass, or hang."""
+"""The client of a ComfyUI server: starting, waiting, failing."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from anonymize_faces.tests.host.drawing import PLAIN, drawing
+from anonymize_faces.tests.support.drawing import PLAIN, drawing
 from anonymize_faces.tools.comfy_server import (
     ComfyServer,
-    Progress,
     ServerFailed,
+    ServerProgress,
     ServerSilent,
     WorkflowFailed,
     WorkflowInterrupted,
@@ -112,7 +112,7 @@ def test_a_workflow_that_takes_long_is_waited_for_as_long_as_it_is_heard_of(serv
     graph["sample"]["inputs"]["steps"] = 400
     seen: list[float] = []
 
-    def slowly(progress: Progress) -> None:
+    def slowly(progress: ServerProgress) -> None:
         seen.append(time.monotonic())
 
     entry = server.wait(server.queue(graph), timeout=1.5, on_progress=slowly)
@@ -124,7 +124,7 @@ def stopped(server: ComfyServer, with_signal: int, timeout: float) -> None:
     graph = drawing(PLAIN, f"signal {with_signal}")
     graph["sample"]["inputs"]["steps"] = 10000
 
-    def send(progress: Progress) -> None:
+    def send(progress: ServerProgress) -> None:
         if progress.value >= 2:
             os.kill(server.pid, with_signal)
 

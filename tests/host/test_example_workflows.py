@@ -16,7 +16,7 @@ from PIL import Image
 
 from anonymize_faces.benchmarks._sd1 import write_checkpoint
 from anonymize_faces.prefix import load_prefix, save_prefix
-from anonymize_faces.tests.host.drawing import make_prefix
+from anonymize_faces.tests.support.drawing import make_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer
 from anonymize_faces.tools.layout import EXTENSION, ROOT
 from anonymize_faces.tools.workflow import load_workflow, workflow_to_prompt

@@ -1,4 +1,4 @@
-"""Without this module the extension could not be installed from ComfyUI-Manager, or not be rid of, unnoticed."""
+"""The extension is installed from ComfyUI-Manager, and removed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from anonymize_faces.tests.environments import HALF_COMPILED, Environment, committed, dead_network
+from anonymize_faces.tests.support.environments import HALF_COMPILED, Environment, committed, dead_network
 from anonymize_faces.tools.comfy_server import ComfyServer
 from anonymize_faces.tools.layout import EXTENSION, ROOT
 

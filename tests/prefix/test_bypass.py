@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from anonymize_faces.nodes.protected_clip import protect, read_beside
+from anonymize_faces.engines.comfy.protected_clip import protect, read_beside
 from anonymize_faces.prefix import PrefixMismatchError
 from anonymize_faces.prefix.bypass import WatchedTokens, require_all_prefixed
-from anonymize_faces.tests.families import FAMILIES, make_clip
+from anonymize_faces.tests.support.text_encoders import FAMILIES, make_clip
 
 BESIDE = {"anima": "t5xxl"}
 """Families that read the words of a prompt beside their text encoders, and what."""

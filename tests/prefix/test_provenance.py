@@ -1,4 +1,4 @@
-"""Without this module a prefix of one family could be used on another, or its origin be kept from the artist."""
+"""A prefix is used on its own model family only, and its origin is told."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Without this module a broken prefix could pass for a sound one."""
+"""A broken prefix does not pass for a sound one."""
 
 from __future__ import annotations
 

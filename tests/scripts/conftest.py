@@ -1,4 +1,4 @@
-"""Without this module each test of the scripts would make hosts and prefixes in its own way."""
+"""Gives the tests of the scripts their hosts and prefixes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-import torch
 
-from anonymize_faces.prefix import Prefix, PrefixRecord, save_prefix
-from anonymize_faces.tests.scripts import reading
-from anonymize_faces.tests.scripts.host import Host, host
-
-FAMILIES = {"sd1": "l", "sd2": "h", "sdxl": "gl", "flux": "l t5xxl"}
+from anonymize_faces.prefix import save_prefix
+from anonymize_faces.tests.support.web_ui.host import Host, host
+from anonymize_faces.tests.support.web_ui.prefixes import prefix
 
 
 @pytest.fixture
@@ -28,11 +25,3 @@ def open_host(tmp_path: Path) -> Iterator[Callable[..., Host]]:
             return made
 
         yield make
-
-
-def prefix(family: str, m: int = 10, seed: int = 0) -> Prefix:
-    """A prefix of random vectors."""
-    generator = torch.Generator().manual_seed(seed)
-    keys = FAMILIES[family].split() if " " in FAMILIES[family] else list(FAMILIES[family])
-    vectors = {key: torch.randn(m, reading.WIDTHS[key], generator=generator) for key in keys}
-    return Prefix(vectors, PrefixRecord(family=family, fingerprint=""))

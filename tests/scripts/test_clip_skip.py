@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from anonymize_faces.prefix import Prefix, save_prefix
-from anonymize_faces.tests.scripts.conftest import prefix
-from anonymize_faces.tests.scripts.host import Host, parse_infotext
+from anonymize_faces.tests.support.web_ui.host import Host, parse_infotext
+from anonymize_faces.tests.support.web_ui.prefixes import prefix
 
 KINDS = ("forge", "automatic")
 ON = (True, "people.safetensors", 1.0)

@@ -1,4 +1,4 @@
-"""Without this module nobody would know whether prompts carry their prefix in Automatic1111 and Forge."""
+"""Prompts carry their prefix in Automatic1111 and Forge."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from anonymize_faces.prefix import blend, inject_text
-from anonymize_faces.tests.scripts.conftest import prefix
-from anonymize_faces.tests.scripts.host import Host
+from anonymize_faces.tests.support.web_ui.host import Host
+from anonymize_faces.tests.support.web_ui.prefixes import prefix
 
 KINDS = ("forge", "automatic")
 ON = (True, "people.safetensors", 1.0)
@@ -164,7 +164,7 @@ def test_an_embedding_of_the_users_own_stays_whole_behind_the_prefix(open_host, 
 
 
 def reading_width() -> int:
-    from anonymize_faces.tests.scripts.reading import WIDTHS
+    from anonymize_faces.tests.support.web_ui.encoders import WIDTHS
 
     return WIDTHS["l"]
 
@@ -224,9 +224,9 @@ def test_at_half_strength_t5_moves_too(open_host, padded):
 def test_rows_that_an_extension_has_cut_itself_are_protected_or_refused(open_host, kind):
     made = open_host(kind)
     reader, guard = made.shared.sd_model.readers["l"], made.script.GUARD
-    wish = made.part("wishes").wish_of(made.request(panel=ON))
+    requested = made.part("requested_protection").requested_protection(made.request(panel=ON))
     full = [49406, *[320] * 75, 49407]
-    with guard.scope(wish), entering(made) as seen, torch.no_grad():
+    with guard.scope(requested), entering(made) as seen, torch.no_grad():
         reader.process_tokens([reader.empty_chunk().tokens], [[1.0] * 77])
         with pytest.raises(made.error("PrefixMismatchError"), match="leaves no room"):
             reader.process_tokens([full], [[1.0] * 77])

@@ -1,4 +1,4 @@
-"""Without this module nobody would see whether a web UI that enforces a prefix can be talked out of it."""
+"""A web UI that enforces a prefix cannot be talked out of it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from anonymize_faces.prefix import save_prefix
-from anonymize_faces.tests.scripts.conftest import prefix
-from anonymize_faces.tests.scripts.host import SCRIPT, load
-from anonymize_faces.tests.scripts.test_requests import OFF, ON, OTHERS, PROMPT, picture
+from anonymize_faces.tests.support.web_ui.host import SCRIPT, load
+from anonymize_faces.tests.support.web_ui.prefixes import prefix
+from anonymize_faces.tests.support.web_ui.requests import OFF, ON, OTHERS, PROMPT, picture
 
 
 @pytest.fixture

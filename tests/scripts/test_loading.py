@@ -1,16 +1,16 @@
-"""Without this module the script could fill these hosts' start, or their table of modules, with what others need."""
+"""The script fills neither these hosts' start nor their table of modules with what others need."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-from anonymize_faces.tests.scripts.host import PACKAGE, SCRIPT
+from anonymize_faces.tests.support.web_ui.host import PACKAGE, SCRIPT
 
 LOADING = """
 import sys
 from pathlib import Path
-from anonymize_faces.tests.scripts import host
+from anonymize_faces.tests.support.web_ui import host
 import safetensors.torch  # as every host has
 made = host.modules_of(Path(sys.argv[1]), "forge")
 sys.modules.update(made.modules)

@@ -1,4 +1,4 @@
-"""Without this module nobody would see whether a request can get past its protection in Automatic1111 and Forge."""
+"""No request gets past its protection in Automatic1111 and Forge."""
 
 from __future__ import annotations
 
@@ -10,18 +10,9 @@ import pytest
 import torch
 
 from anonymize_faces.prefix import save_prefix
-from anonymize_faces.tests.scripts.conftest import prefix
-from anonymize_faces.tests.scripts.host import Host, infotext, model, parse_infotext
-
-ON = (True, "people.safetensors", 1.0)
-OTHERS = (True, "others.safetensors", 1.0)
-OFF = (False, "people.safetensors", 1.0)
-PROMPT = "a portrait of Ada"
-
-
-def picture(processed: Any) -> Any:
-    """The last conditioning that the picture was drawn with."""
-    return processed.images[0][0][0][-1][-1][1]
+from anonymize_faces.tests.support.web_ui.host import Host, infotext, model, parse_infotext
+from anonymize_faces.tests.support.web_ui.prefixes import prefix
+from anonymize_faces.tests.support.web_ui.requests import OFF, ON, OTHERS, PROMPT, picture
 
 
 def test_the_hosts_forget_exceptions_in_callbacks_and_ours_ends_the_request(open_host):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from anonymize_faces.prefix import TrainingError
-from anonymize_faces.trainer.identities import parse_identities
+from anonymize_faces.trainer.data.identities import parse_identities
 from anonymize_faces.trainer.loop import Learned, Progress, learn_prefix, start_vectors
 from anonymize_faces.trainer.plot import plot_losses
 from anonymize_faces.trainer.report import describe

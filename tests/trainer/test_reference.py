@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from anonymize_faces.demo.loader import load_demo_model
-from anonymize_faces.tests.trainer.reference import Item, reference_step
-from anonymize_faces.trainer.data import Pair, Pictures
+from anonymize_faces.engines.micro_batches import MicroBatches
+from anonymize_faces.runs.seeds import rate_factor
+from anonymize_faces.tests.support.authors_loop import Item, reference_step
+from anonymize_faces.trainer.data.pictures import Pair, Pictures
+from anonymize_faces.trainer.data.targets import TargetPool, slots_of_step
 from anonymize_faces.trainer.loop import start_vectors
-from anonymize_faces.trainer.portions import Portions
-from anonymize_faces.trainer.schedule import rate_factor
 from anonymize_faces.trainer.settings import TrainingSettings
 from anonymize_faces.trainer.state import new_state
 from anonymize_faces.trainer.step import make_step
-from anonymize_faces.trainer.targets import TargetPool, slots_of_step
 
 PAIRS = (
     Pair("A portrait of Alma Orlick", "A portrait of a person with black hair", True),
@@ -30,7 +30,7 @@ SETTINGS = TrainingSettings(
 
 
 def make_denoiser(model: Any, clip: Any, vae: Any) -> Any:
-    from anonymize_faces.trainer.comfy_engine import ComfyDenoiser
+    from anonymize_faces.engines.comfy.denoiser import ComfyDenoiser
 
     return ComfyDenoiser(model, clip, vae, (64, 64))
 
@@ -45,10 +45,10 @@ def test_the_vectors_follow_the_trajectory_of_the_authors_loop() -> None:
     with denoiser.gradients(2):
         pool = TargetPool(denoiser, Pictures(latents, PAIRS), SETTINGS.noisings_per_picture, seed=0)
         state = new_state(start_vectors(denoiser, SETTINGS), SETTINGS)
-        portions = Portions(denoiser, SETTINGS.batch_size)
+        micro_batches = MicroBatches(denoiser, SETTINGS.batch_size)
         for step in range(SETTINGS.steps):
             batches.append(pool.batch(slots_of_step(pool, SETTINGS.batch_size, SETTINGS.seed, step)))
-            make_step(denoiser, state, batches[-1], SETTINGS, portions)
+            make_step(denoiser, state, batches[-1], SETTINGS, micro_batches)
             ours.append(state.vectors["l"].detach().clone())
 
     model, clip, _ = parts

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from anonymize_faces.trainer.identities import parse_identities
+from anonymize_faces.runs.run_folder import RunFolder
+from anonymize_faces.trainer.data.identities import parse_identities
 from anonymize_faces.trainer.loop import DRAWN_AT_ONCE, Learned, Progress, learn_prefix
-from anonymize_faces.trainer.run_folder import RunFolder
 from anonymize_faces.trainer.settings import TrainingSettings
 
 Make = Callable[..., Any]
@@ -188,7 +188,8 @@ def test_a_run_that_was_cancelled_goes_on_at_that_very_step(denoiser: Any, whole
 def test_a_run_that_was_cancelled_in_the_middle_of_a_step_loses_only_that_step(
     call: int, denoiser: Any, whole: Whole, tmp_path: Path
 ) -> None:
-    """`check` raises wherever the host's Cancel may reach it: between portions of a batch, of targets, of an exam."""
+    """`check` raises wherever the host's Cancel may reach it: between micro-batches of a batch, of targets, of a
+    validation."""
     made, calls = [0], [0]
 
     def count(progress: Progress) -> None:

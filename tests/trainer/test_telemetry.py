@@ -10,7 +10,7 @@ import pytest
 
 from anonymize_faces.trainer.loop import Progress
 from anonymize_faces.trainer.state import Losses, Score
-from anonymize_faces.trainer.telemetry import MOST_POINTS, RATE_SECONDS, Curve, Picture, Run, Telemetry
+from anonymize_faces.trainer.telemetry import MOST_POINTS, RATE_SECONDS, PreviewPicture, Run, SampledCurve, Telemetry
 
 WHOLE = (10, 20, 100)
 
@@ -47,7 +47,7 @@ def test_before_any_run_there_is_none():
     ("progress", "state", "done", "of"),
     [
         (Progress(4, 0, 0, WHOLE), "drawing", 4, 10),
-        (Progress(10, 7, 0, WHOLE), "reading", 7, 20),
+        (Progress(10, 7, 0, WHOLE), "text_warm_up", 7, 20),
         (at_step(30), "learning", 30, 100),
     ],
 )
@@ -84,7 +84,7 @@ def test_time_left_is_unknown_at_the_start_of_each_part_and_when_all_is_over(tel
 
 def test_a_curve_of_any_length_keeps_its_means_in_few_points():
     history = [Losses(float(n), 1.0 if n % 2 else math.nan) for n in range(1, 5001)]
-    curve = Curve()
+    curve = SampledCurve()
     for seen in (1, 3, 700, 4999, 5000):
         curve.extend(history[:seen])
     table = curve.table()
@@ -95,7 +95,7 @@ def test_a_curve_of_any_length_keeps_its_means_in_few_points():
 
 
 def test_steps_without_a_loss_leave_a_gap():
-    curve = Curve()
+    curve = SampledCurve()
     curve.extend([Losses(1.0, math.nan), Losses(math.nan, math.nan), Losses(3.0, 2.0)])
     assert curve.table() == {"steps": [1, 2, 3], "identities": [1.0, None, 3.0], "general": [None, None, 2.0]}
 
@@ -108,7 +108,7 @@ def test_a_run_that_goes_on_after_a_crash_shows_its_whole_curve(telemetry):
 def test_score_and_pictures_are_told_and_forgotten_with_the_next_run(telemetry):
     telemetry.note(at_step(1, Score(1, 0.12, 0.03)))
     telemetry.note(at_step(2))
-    telemetry.picture(Picture(b"jpeg", ("Ada", "Ben"), True))
+    telemetry.picture(PreviewPicture(b"jpeg", ("Ada", "Ben"), True))
     run = telemetry.snapshot()["run"]
     assert run["score"] == {"step": 1, "identity_signal_left": 0.12, "general_prompts_moved": 0.03}
     assert json.loads(json.dumps(run["picture"])) == {"number": 1, "people": ["Ada", "Ben"], "held_out": True}
@@ -124,7 +124,7 @@ def test_whatever_happens_raises_the_version(telemetry):
     happens = [
         lambda: telemetry.note(at_step(1)),
         lambda: telemetry.score(Score(1, 0.1, 0.1)),
-        lambda: telemetry.picture(Picture(b"", (), False)),
+        lambda: telemetry.picture(PreviewPicture(b"", (), False)),
         lambda: telemetry.end("finished"),
         lambda: telemetry.begin(Run()),
     ]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from anonymize_faces.prefix import TrainingError
-from anonymize_faces.trainer.identities import parse_identities
+from anonymize_faces.trainer.data.identities import parse_identities
 from anonymize_faces.trainer.loop import Learned, learn_prefix
 from anonymize_faces.trainer.objective import distances
 from anonymize_faces.trainer.report import describe
@@ -128,12 +128,12 @@ def test_a_step_whose_loss_is_not_finite_is_skipped_and_told(denoiser: Any) -> N
 
 def test_a_skipped_step_moves_nothing_but_lowers_the_rate(denoiser: Any) -> None:
     """The same slots, at half the rate, give half the way of the very first step of Adam."""
-    from anonymize_faces.trainer.data import Pair, Pictures
+    from anonymize_faces.engines.micro_batches import MicroBatches
+    from anonymize_faces.trainer.data.pictures import Pair, Pictures
+    from anonymize_faces.trainer.data.targets import TargetPool
     from anonymize_faces.trainer.loop import start_vectors
-    from anonymize_faces.trainer.portions import Portions
     from anonymize_faces.trainer.state import new_state
     from anonymize_faces.trainer.step import make_step
-    from anonymize_faces.trainer.targets import TargetPool
 
     settings = dataclasses.replace(SETTINGS, warmup=1.0)
     pictures = Pictures(torch.randn(1, *denoiser.latent_shape), (Pair("Ada", "a woman", True),))
@@ -142,10 +142,10 @@ def test_a_skipped_step_moves_nothing_but_lowers_the_rate(denoiser: Any) -> None
         batch = TargetPool(denoiser, pictures, 1, 0).batch([0])
         state = new_state(start_vectors(denoiser, settings), settings)
         start = state.vectors["l"].detach().clone()
-        make_step(denoiser, state, batch, settings, Portions(denoiser, 1))
+        make_step(denoiser, state, batch, settings, MicroBatches(denoiser, 1))
         assert torch.equal(state.vectors["l"], start) and state.rate == 0.5
         assert not state.optimizer.state
-        make_step(denoiser, state, batch, settings, Portions(denoiser, 1))
+        make_step(denoiser, state, batch, settings, MicroBatches(denoiser, 1))
     assert not torch.equal(state.vectors["l"], start) and state.skipped == 1 and state.skipped_in_a_row == 0
 
 

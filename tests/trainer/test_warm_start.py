@@ -1,4 +1,4 @@
-"""Without this module nobody would know that text encoders can be asked, and tell a prefix what to be."""
+"""Text encoders can be asked, and tell a prefix what to be."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from anonymize_faces.tests.families import make_clip
-from anonymize_faces.trainer.data import Pair
-from anonymize_faces.trainer.denoiser import TextStates
+from anonymize_faces.engines.denoiser import TextStates
+from anonymize_faces.engines.micro_batches import MicroBatches
+from anonymize_faces.tests.support.text_encoders import make_clip
+from anonymize_faces.trainer.data.pictures import Pair
+from anonymize_faces.trainer.data.plain_text import PlainText
 from anonymize_faces.trainer.loop import start_vectors
 from anonymize_faces.trainer.objective import beyond
-from anonymize_faces.trainer.plain_text import PlainText
-from anonymize_faces.trainer.portions import Portions
 from anonymize_faces.trainer.settings import TrainingSettings
 from anonymize_faces.trainer.warm_start import can_start, start_of, text_distance, warm_start
 
@@ -36,7 +36,7 @@ def states_of(denoiser: Any, prompts: list[str], vectors: dict[str, torch.Tensor
 
 def start(denoiser: Any, vectors: dict[str, torch.Tensor], settings: TrainingSettings, size: int = 8, **options: Any):
     state = start_of(vectors)
-    warm_start(denoiser, state, PAIRS, settings, Portions(denoiser, size), PlainText(denoiser), **options)
+    warm_start(denoiser, state, PAIRS, settings, MicroBatches(denoiser, size), PlainText(denoiser), **options)
 
 
 def distances_of(denoiser: Any, vectors: dict[str, torch.Tensor], kind: bool) -> float:
@@ -86,7 +86,7 @@ def test_the_text_encoder_alone_brings_names_to_their_looks_and_moves_others_lit
     assert after[0] < 0.5 * before[0] and after[1] < 0.5 * before[1]
 
 
-def test_portions_make_no_difference(denoiser: Any) -> None:
+def test_micro_batches_make_no_difference(denoiser: Any) -> None:
     ends = []
     for size in (24, 5):
         with denoiser.gradients(1):

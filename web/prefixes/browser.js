@@ -1,4 +1,4 @@
-// Without this module prefix files could only be looked after in a file manager: the tab in the sidebar.
+// Shows the tab in the sidebar in which prefix files are looked after.
 
 import { element, island } from "../shared/dom.js";
 import { app } from "../shared/host.js";

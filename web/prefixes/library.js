@@ -1,4 +1,4 @@
-// Without this module the list of prefixes and the nodes that use them would not agree on what there is.
+// Holds the list of prefixes that the tab and the nodes share.
 
 import { api, app } from "../shared/host.js";
 import { answerTo, ask } from "../shared/server.js";

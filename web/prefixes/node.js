@@ -1,4 +1,4 @@
-// Without this module an artist would see that a prefix does not fit after the queue has come to it, not before.
+// Shows on the node, before the queue comes to it, whether a prefix fits.
 
 import { element, island } from "../shared/dom.js";
 import { addElement, api, app, chain, fitHeight, toast } from "../shared/host.js";

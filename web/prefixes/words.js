@@ -1,4 +1,4 @@
-// Without this module the node and the list would say the same of a prefix in different words.
+// Puts what is known of a prefix into words, for the node and the list.
 
 import { percent, t } from "../shared/text.js";
 

@@ -1,4 +1,4 @@
-// Without this module every element would take five lines.
+// Makes elements of the page.
 
 /**
  * Makes an element.

@@ -1,4 +1,4 @@
-// Without this module each of the others would reach for the host in its own way.
+// Reaches for the host: its application, its API and its nodes.
 
 // @ts-ignore The host serves this file; here it is not.
 import { api as hostApi } from "../../../scripts/api.js";

@@ -1,4 +1,4 @@
-// Without this module the browser side would speak English only: its words, out of the locales/ folder.
+// Gives the browser side its words, out of the locales/ folder.
 
 import { api, app } from "./host.js";
 

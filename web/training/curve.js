@@ -1,4 +1,4 @@
-// Without this module losses would be numbers alone: two curves over the steps, on a logarithmic scale.
+// Draws the losses: two curves over the steps, on a logarithmic scale.
 
 import { t } from "../shared/text.js";
 

@@ -1,4 +1,4 @@
-// Without this module the panel would stand nowhere: it is put on the node that learns, and told of that node's runs.
+// Puts the panel on the node that learns, and tells it of that node's runs.
 
 import { addElement, app, chain, fitHeight } from "../shared/host.js";
 import { TrainingPanel } from "./panel.js";

@@ -1,4 +1,4 @@
-// Without this module a run would be a bar on a node: what it is at, how far, how well, and two ways to end it.
+// Shows a run: what it is at, how far, how well, and two ways to end it.
 
 import { element, island } from "../shared/dom.js";
 import { api } from "../shared/host.js";

@@ -1,4 +1,4 @@
-// Without this module every panel would ask the server for itself, and go on asking when nobody looks.
+// Asks the server for the run, once for all panels, and only while somebody looks.
 
 import { api } from "../shared/host.js";
 import { ask } from "../shared/server.js";
@@ -11,12 +11,12 @@ import { ask } from "../shared/server.js";
  */
 
 /**
- * A run as nodes/training_routes.py describes it.
+ * A run as nodes/server/training_routes.py describes it.
  * @typedef {object} Run
  * @property {string | null} prompt_id
  * @property {string | null} node_id
  * @property {string | null} workflow_id
- * @property {"preparing" | "drawing" | "reading" | "learning" | "finished" | "stopped" | "cancelled" | "failed"} state
+ * @property {"preparing" | "drawing" | "text_warm_up" | "learning" | "finished" | "stopped" | "cancelled" | "failed"} state
  * @property {string} message
  * @property {number} done
  * @property {number} of
@@ -28,7 +28,7 @@ import { ask } from "../shared/server.js";
 
 const EVENT = "anonymize_faces.training";
 const RENEW_MILLISECONDS = 5000;
-const GOING_ON = ["preparing", "drawing", "reading", "learning"];
+const GOING_ON = ["preparing", "drawing", "text_warm_up", "learning"];
 
 /** @param {Run | null} run */
 export function goesOn(run) {

@@ -1,4 +1,4 @@
-// Without this module a node that is put between others would lie on top of them.
+// Makes room for a node that is put between others.
 
 import { app } from "../shared/host.js";
 

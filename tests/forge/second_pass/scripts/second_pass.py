@@ -1,4 +1,4 @@
-"""Without this extension nobody would see what becomes of second passes: it draws pictures again, as ADetailer does.
+"""Draws pictures again, as ADetailer does: an extension for second passes.
 
 Like ADetailer it makes a request of its own within the first one, keeps only scripts that it knows, and so drops ours.
 It also lets the checks press the button of the txt2img tab, and paste an infotext there, without a browser.

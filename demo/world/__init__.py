@@ -1,0 +1,1 @@
+"""Describes the demo's world: its people, its language, and the renderer that draws them."""

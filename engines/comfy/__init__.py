@@ -1,0 +1,1 @@
+"""Speaks to ComfyUI's MODEL, CLIP and VAE, and protects a CLIP."""

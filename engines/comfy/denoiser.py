@@ -1,0 +1,519 @@
+"""Makes a `Denoiser` of ComfyUI's MODEL, CLIP and VAE.
+
+Everything that differs between model families is left to the host: its tokenizers and text encoders make the
+conditioning, its `extra_conds` the denoiser's arguments, its `model_sampling` the noise, its sampler the pictures.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any
+
+import comfy.clip_model
+import comfy.model_management
+import comfy.model_patcher
+import comfy.patcher_extension
+import comfy.sample
+import comfy.sampler_helpers
+import comfy.samplers
+import comfy.sd1_clip
+import torch
+from comfy.ldm.modules.attention import attention_pytorch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from torch import Tensor
+
+from ...prefix import ClipChunks, encoder_layout, fingerprint, frame_of, inject_text, looked_at, words
+from ...prefix.errors import TrainingError
+from ...runs.digest import digest_of, original_weights
+from ...runs.seeds import noise_of
+from ...runs.weights import weights_of
+from ..checkpointing import checkpointed
+from ..denoiser import Layer, TextStates, Vectors
+from ..gradient_flow import gradient_through, require_gradient
+from ..kept_memory import Counting, weighs_much
+from ..micro_batches import says_out_of_memory
+from ..options import AS_THE_HOST, AS_USUAL, PRECISIONS, TOKENIZED_KEPT, VOCABULARY_SAMPLE, Computing, Drawing
+from ..recomputation import recomputed
+from .differentiable import differentiable
+from .learned_layers import layers_to_learn, read_at
+from .text_encoders import embedding_table, rows_of, text_encoders, vectors_for
+
+OVERWRITES = "arguments don't support automatic differentiation"
+"""What torch says of results that are written over what they were made from."""
+
+MODEL, CLIP = "MODEL (the denoiser)", "CLIP (the text encoder)"
+
+BACKWARD_MEMORY = 4
+"""Memory of a forward pass that is kept for the backward one, as a multiple of what the host reckons for inference.
+
+Models are loaded with so much left free; how much it really is, is counted once they are (`kept_memory`)."""
+
+ROOM = 0.85
+"""Share of a device's free memory that activations may take: its allocator leaves gaps."""
+
+
+class ComfyDenoiser:
+    """A `Denoiser` made of the host's MODEL and CLIP, within the host's memory management.
+
+    An entry of its conditioning is one of the host's CONDITIONING, `[tensor [1, length, d], {"pooled_output": …}]`.
+
+    Args:
+        model: the host's `ModelPatcher`, with whatever the artist patched into it.
+        clip: the host's `CLIP`, not protected by a prefix.
+        vae: the host's `VAE`; tells how many pixels a latent's cell is wide, and makes pictures of latents.
+        size: width and height of the pictures to learn from, in pixels.
+        drawing: how pictures are drawn.
+        computing: how the denoiser computes.
+
+    Raises:
+        TrainingError: a socket is empty, the CLIP carries a prefix already, or the size is too small.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        size: tuple[int, int],
+        drawing: Drawing = AS_USUAL,
+        computing: Computing = AS_THE_HOST,
+    ) -> None:
+        if model is None or clip is None or vae is None:
+            raise TrainingError(
+                "The checkpoint lacks a model, a text encoder or a VAE: load the missing part with a loader of its own."
+            )
+        self._model = model
+        self._clip = clip
+        self._vae = vae
+        self._drawing = drawing
+        self._computing = computing
+        self._attention_overwrites = False
+        self._kept_by_picture: int | None = None
+        self._counting: Counting | None = None
+        self._is_checkpointed = False
+        self._saves_memory = computing.checkpointing == "on"
+        self._checkpoints: ExitStack | None = None
+        self._encoders = text_encoders(clip.cond_stage_model)
+        if _is_prefixed(clip):
+            raise TrainingError("This CLIP carries a prefix already: connect the checkpoint's own CLIP.")
+        self._encodes_twice = weighs_much(clip.cond_stage_model)
+        self.family = type(model.model.model_config).__name__
+        self.fingerprint = fingerprint(weights_of(clip.cond_stage_model))
+        self.latent_shape = _latent_shape(model, vae, size)
+        self.layers, self.record_layers = layers_to_learn(clip, self._encoders)
+        self.digest = digest_of(
+            *(_what_it_computes(patcher) for patcher in (model, clip.patcher)),
+            self.layers,
+            self.latent_shape,
+            drawing,
+            computing.precision,
+        )
+        remembering = functools.lru_cache(TOKENIZED_KEPT)
+        self._tokenize: Callable[[str], Any] = remembering(lambda text: clip.tokenize(text, return_word_ids=True))
+
+    def token_embeddings(self, text: str) -> dict[str, Tensor]:
+        """See `Denoiser`. Words that are embeddings of the user's own stand for themselves."""
+        embeddings = {}
+        tokens, frame = self._tokenize(text), frame_of(self._tokenize, text)
+        for key in filter(lambda key: encoder_layout(key).required, self._encoders):
+            table = embedding_table(self._encoders[key])
+            if text.strip():
+                own = [entry[0] for entry in words(key, tokens, frame)]
+                found = iter(rows_of(table, [int(word) for word in own if not isinstance(word, Tensor)]))
+                rows = [word if isinstance(word, Tensor) else next(found) for word in own]
+                embeddings[key] = torch.stack([row.detach().float().cpu() for row in rows])
+            else:
+                count = table.num_embeddings
+                embeddings[key] = rows_of(table, range(0, count, max(1, count // VOCABULARY_SAMPLE)))
+        return embeddings
+
+    @contextmanager
+    def gradients(self, batch_size: int) -> Iterator[None]:
+        """See `Denoiser`. Loads both models, as the host would for sampling."""
+        memory = self._model.model.memory_required([batch_size, *self.latent_shape])
+        comfy.model_management.load_models_gpu(
+            [self._clip.patcher, self._model], memory_required=BACKWARD_MEMORY * memory
+        )
+        self._model.pre_run()
+        try:
+            with (
+                torch.inference_mode(False),
+                torch.enable_grad(),
+                _differentiable_kernels(),
+                _frozen(self._model),
+                _frozen(self._clip.patcher),
+                checkpointed(self._clip.cond_stage_model) if self._encodes_twice else nullcontext(),
+                ExitStack() as self._checkpoints,
+            ):
+                if self._saves_memory or (self._computing.checkpointing == "auto" and not self._has_room(batch_size)):
+                    self.use_less_memory()
+                yield
+        finally:
+            self._checkpoints = None
+            self._model.cleanup()
+
+    def encode(
+        self, prompts: Sequence[str], vectors: Vectors | None = None, layers: Sequence[Layer] | None = None
+    ) -> list[list[Any]]:
+        """See `Denoiser`. The models must be loaded; prompts of one small CLIP are encoded in one go for each layer.
+
+        Large encoders are differentiated in two stages, prompt by prompt (`recomputation`): nothing of them is kept
+        while the denoiser computes, and then one layer at a time.
+        """
+        if vectors is not None:
+            device = self._clip.patcher.load_device
+            vectors = vectors_for(self._encoders, {key: rows.to(device) for key, rows in vectors.items()})
+        asked = [self.layers[0]] * len(prompts) if layers is None else layers
+        encoded: dict[int, list[Any]] = {}
+        for layer in dict.fromkeys(asked):
+            mine = [index for index, other in enumerate(asked) if other == layer]
+            read = self._read([prompts[index] for index in mine], vectors, layer)
+            encoded.update(zip(mine, read, strict=True))
+        encoded_in_order = [encoded[index] for index in range(len(prompts))]
+        require_gradient([entry[0] for entry in encoded_in_order], (vectors or {}).values(), CLIP)
+        return encoded_in_order
+
+    def _read(self, prompts: Sequence[str], vectors: Vectors | None, layer: Layer) -> list[list[Any]]:
+        """What the host's text encoders make of prompts at a layer."""
+        stage = self._clip.cond_stage_model
+
+        def encode_one(prompt: str, vectors: Vectors | None) -> list[Any]:
+            with read_at(stage, self._encoders, layer):
+                return _conditioning(stage.encode_token_weights(self._tokens(prompt, vectors)))
+
+        with gradient_through(CLIP):
+            if self._encodes_twice:
+                return [recomputed(stage, encode_one, prompt, vectors) for prompt in prompts]
+            with differentiable(stage):
+                if not _encodes_chunks_apart(stage) or self._model.model.adm_channels:
+                    return [encode_one(prompt, vectors) for prompt in prompts]
+                with read_at(stage, self._encoders, layer):
+                    return _encode_together(stage, [self._tokens(prompt, vectors) for prompt in prompts])
+
+    def _tokens(self, prompt: str, vectors: Vectors | None) -> dict[str, Any]:
+        """The host's tokens of a prompt, with the prefix if there is one."""
+        if vectors is None:
+            return self._tokenize(prompt)
+        return inject_text(self._tokenize, prompt, vectors, self._encoders)
+
+    def text_states(
+        self, prompts: Sequence[str], conditioning: Sequence[Any], prefix: int = 0
+    ) -> list[TextStates | None] | None:
+        """See `Denoiser`."""
+        if not all(isinstance(encoder_layout(key), ClipChunks) for key in self._encoders):
+            return None
+        key = next(iter(self._encoders))
+        found: list[TextStates | None] = []
+        for prompt, (states, _) in zip(prompts, conditioning, strict=True):
+            tokens = self._tokenize(prompt)
+            own = tuple(_identifier(entry[0]) for entry in words(key, tokens, frame_of(self._tokenize, prompt)))
+            single = states.shape[1] == len(tokens[key][0])
+            found.append(TextStates(states[0], own, 1 + prefix + len(own)) if single else None)
+        return found
+
+    def add_noise(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """See `Denoiser`."""
+        return self._sampling.noise_scaling(self._sigmas(t), noise, latents)
+
+    def predict(self, noised: Tensor, t: Tensor, conditioning: Sequence[Any]) -> Tensor:
+        """See `Denoiser`. Inside `gradients` only. Items whose arguments have different shapes run apart."""
+        device = self._model.load_device
+        noised, sigmas = noised.to(device), self._sigmas(t).to(device)
+        waiting = dict(enumerate(self._arguments(entry, noised[:1]) for entry in conditioning))
+        outputs: dict[int, Tensor] = {}
+        while waiting:
+            first = next(iter(waiting.values()))
+            together = [index for index, item in waiting.items() if comfy.samplers.cond_equal_size(first, item)]
+            arguments = comfy.samplers.cond_cat([waiting.pop(index) for index in together])
+            with gradient_through(MODEL):
+                predicted = self._apply(noised[together], sigmas[together], arguments)
+            require_gradient([predicted], [conditioning[index][0] for index in together], MODEL)
+            outputs.update(zip(together, predicted, strict=True))
+        return torch.stack([outputs[index] for index in range(len(conditioning))])
+
+    @torch.no_grad()
+    def sample(self, prompts: Sequence[str], seeds: Sequence[int], vectors: Vectors | None = None) -> Tensor:
+        """See `Denoiser`. Outside `gradients` only."""
+        self._clip.load_model()
+        positive, (negative,) = self.encode(prompts, vectors), self.encode([""], vectors)
+        noise = torch.stack([noise_of(self.latent_shape, seed) for seed in seeds])
+        by_shape: dict[Any, list[int]] = {}
+        for index, entry in enumerate(positive):
+            by_shape.setdefault(_shapes(entry), []).append(index)
+        drawn: dict[int, Tensor] = {}
+        for together in by_shape.values():
+            samples = comfy.sample.sample(
+                self._model,
+                noise[together],
+                self._drawing.steps,
+                self._drawing.cfg,
+                self._drawing.sampler,
+                self._drawing.scheduler,
+                [_stack([positive[index] for index in together])],
+                [negative],
+                torch.zeros_like(noise[together]),
+                disable_pbar=True,
+                seed=seeds[together[0]],
+            )
+            drawn.update(zip(together, self._model.model.process_latent_in(samples).float().cpu(), strict=True))
+        return torch.stack([drawn[index] for index in range(len(prompts))])
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pictures `[B, height, width, 3]` in 0 to 1, by the host's VAE, of latents as `sample` returns them."""
+        pictures = self._vae.decode(self._model.model.process_latent_out(latents))
+        return pictures.reshape(-1, *pictures.shape[-3:])
+
+    def out_of_memory(self, error: Exception) -> bool:
+        """See `Denoiser`."""
+        if hasattr(comfy.model_management, "is_oom"):  # Newer hosts know more of its guises.
+            return comfy.model_management.is_oom(error) or says_out_of_memory(error)
+        known = comfy.model_management.OOM_EXCEPTION
+        return (known is not Exception and isinstance(error, known)) or says_out_of_memory(error)
+
+    def free_memory(self) -> None:
+        """See `Denoiser`."""
+        comfy.model_management.soft_empty_cache()
+
+    def use_less_memory(self) -> bool:
+        """See `Denoiser`. From then on the denoiser's blocks are computed twice."""
+        self._saves_memory = True
+        if self._checkpoints is None or self._computing.checkpointing == "off" or self._is_checkpointed:
+            return False
+        self._checkpoints.enter_context(checkpointed(self._model.model.diffusion_model))
+        self._is_checkpointed = True
+        self._checkpoints.callback(setattr, self, "_is_checkpointed", False)
+        return True
+
+    @property
+    def saves_memory(self) -> bool:
+        """Whether the denoiser's blocks are computed twice."""
+        return self._saves_memory
+
+    def _has_room(self, batch_size: int) -> bool:
+        """Whether the device has room for what the backward pass of a batch needs kept.
+
+        A model that is not on its device as a whole counts as one without room: the backward pass would hold on to
+        the copies of its weights that the host makes as it goes along.
+        """
+        if self._is_paged():
+            return False
+        if self._kept_by_picture is None:
+            self._kept_by_picture = self.count_kept()
+        free = comfy.model_management.get_free_memory(self._model.load_device)
+        return self._kept_by_picture * batch_size <= ROOM * free
+
+    def count_kept(self) -> int:
+        """Bytes that the backward pass of one picture needs kept; inside `gradients` only. Keeps nothing itself."""
+        with torch.no_grad():
+            conditioning = self.encode([""])
+        for entry in conditioning:
+            entry[0] = entry[0].detach().requires_grad_()
+        self._counting = Counting(self._model.model.diffusion_model)
+        try:
+            self.predict(torch.zeros(1, *self.latent_shape), torch.tensor([0.5]), conditioning)
+            return self._counting.bytes
+        finally:
+            self._counting = None
+
+    def _is_paged(self) -> bool:
+        """Whether weights come to the device as they are needed, by the host's lowvram mode or its pager."""
+        dynamic = getattr(self._model, "is_dynamic", lambda: False)()
+        return dynamic or getattr(self._model.model, "model_lowvram", False)
+
+    @property
+    def _sampling(self) -> Any:
+        return self._model.get_model_object("model_sampling")
+
+    def _sigmas(self, t: Tensor) -> Tensor:
+        return torch.tensor([float(self._sampling.percent_to_sigma(1.0 - time)) for time in t.tolist()])
+
+    def _arguments(self, entry: list[Any], noise: Tensor) -> dict[str, Any]:
+        """The host's conds for one item: what its denoiser wants beside picture and time."""
+        conds = comfy.samplers.encode_model_conds(
+            self._model.model.extra_conds,
+            comfy.sampler_helpers.convert_cond([entry]),
+            noise,
+            self._model.load_device,
+            "positive",
+            latent_image=torch.zeros_like(noise),
+        )
+        return {key: cond.process_cond(batch_size=1, area=None) for key, cond in conds[0]["model_conds"].items()}
+
+    def _apply(self, noised: Tensor, sigmas: Tensor, arguments: dict[str, Any]) -> Tensor:
+        model = self._model.model
+        options = comfy.model_patcher.create_model_options_clone(self._model.model_options)["transformer_options"]
+        comfy.patcher_extension.merge_nested_dicts(
+            options.setdefault("wrappers", {}), self._model.wrappers, copy_dict1=False
+        )
+        options["cond_or_uncond"] = [0] * len(noised)
+        options["sigmas"] = sigmas
+        if self._attention_overwrites:
+            options.setdefault("optimized_attention_override", _differentiable_attention)
+        try:
+            mutations = self._counting or _mutations_allowed(model.diffusion_model)
+            with self._number_format(), mutations:
+                clean = model.apply_model(noised, sigmas, transformer_options=options, **arguments)
+        except RuntimeError as error:
+            # Where memory is short, the attention that the host has for devices without torch's own does this.
+            if OVERWRITES not in str(error) or self._attention_overwrites:
+                raise
+            self._attention_overwrites = True
+            return self._apply(noised, sigmas, arguments)
+        return _own_parameterization(model.model_sampling, noised, sigmas, clean)
+
+    def _number_format(self) -> AbstractContextManager[Any]:
+        dtype = PRECISIONS[self._computing.precision]
+        if dtype is None:
+            return nullcontext()
+        return torch.autocast(self._model.load_device.type, dtype=dtype)
+
+
+@looked_at("tokenizer")
+def _is_prefixed(clip: Any) -> bool:
+    """Whether the host's CLIP puts embeddings into prompts that hold none."""
+    blank = clip.tokenize("", return_word_ids=True)
+    return any(isinstance(entry[0], Tensor) for chunks in blank.values() for entry in chunks[0])
+
+
+def _identifier(token: Any) -> int:
+    """A number that tells a token from others; an embedding of the user's own is told by its values."""
+    return -int(digest_of(token.detach()), 16) if isinstance(token, Tensor) else int(token)
+
+
+def _what_it_computes(patcher: Any) -> list[Any]:
+    """Everything about one of the host's patchers that its answers follow from."""
+    return [
+        original_weights(patcher),
+        patcher.patches,
+        patcher.object_patches,
+        patcher.model_options,
+        getattr(patcher, "wrappers", None),
+        getattr(patcher, "callbacks", None),
+        getattr(patcher, "injections", None),
+        str(patcher.model_dtype()) if hasattr(patcher.model, "get_dtype") else None,
+        patcher.load_device.type,
+    ]
+
+
+def _differentiable_attention(of_the_host: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+    """Torch's own attention where gradients are wanted, else the host's."""
+    return (attention_pytorch if torch.is_grad_enabled() else of_the_host)(*args, **kwargs)
+
+
+def _mutations_allowed(network: torch.nn.Module) -> AbstractContextManager[Any]:
+    """Some denoisers add residuals in place, as text encoders do; the UNets of SD1, SD2 and SDXL do not."""
+    return nullcontext() if isinstance(network, UNetModel) else differentiable(network)
+
+
+def _own_parameterization(sampling: Any, noised: Tensor, sigmas: Tensor, clean: Tensor) -> Tensor:
+    """The network's output, from the clean latents that the host made of it.
+
+    For every family the host's `calculate_denoised` is affine in the output: `clean = a(σ) x_t + b(σ) output`. So b is
+    its value for x_t = 0 and output = 1, and a x_t its value for output = 0.
+    """
+    zeros = torch.zeros_like(clean)
+    slope = sampling.calculate_denoised(sigmas, zeros + 1, zeros)
+    return (clean - sampling.calculate_denoised(sigmas, zeros, noised)) / slope
+
+
+@contextmanager
+def _differentiable_kernels() -> Iterator[None]:
+    """Newer hosts run fused kernels, through which no gradient flows, unless they are told that something learns."""
+    before = getattr(comfy.model_management, "in_training", None)
+    if before is None:
+        yield
+        return
+    comfy.model_management.in_training = True
+    try:
+        yield
+    finally:
+        comfy.model_management.in_training = before
+
+
+@contextmanager
+def _frozen(patcher: Any) -> Iterator[None]:
+    """Weights that backward passes may run through, but take no gradients; afterwards their flags are as before.
+
+    The host loads weights in inference mode, and autograd refuses such tensors. Each is replaced, one at a time, by a
+    copy that is equal to the last bit and stays in its place.
+    """
+    flags = {name: parameter.requires_grad for name, parameter in patcher.model.named_parameters()}
+    for prefix, module in patcher.model.named_modules():
+        for table in (module._parameters, module._buffers):
+            for name, tensor in table.items():
+                if tensor is not None and tensor.is_inference():
+                    _unpin(patcher, f"{prefix}.{name}")
+                    table[name] = _normal_copy(tensor)
+    patcher.model.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for name, parameter in patcher.model.named_parameters():
+            parameter.requires_grad_(flags[name])
+
+
+def _normal_copy(tensor: Tensor) -> Tensor:
+    kind = type(tensor)
+    if kind not in (Tensor, torch.nn.Parameter):  # Classes of other extensions may return the tensor itself as a copy.
+        copied = torch.Tensor.as_subclass(tensor, Tensor).clone().as_subclass(kind)
+        vars(copied).update(vars(tensor))
+        return copied
+    if isinstance(tensor, torch.nn.Parameter):
+        return torch.nn.Parameter(tensor.detach().clone(), requires_grad=False)
+    return tensor.clone()
+
+
+def _unpin(patcher: Any, key: str) -> None:
+    """The host pins the memory of weights that it streams to the device; it must not lose sight of such memory."""
+    if key in getattr(patcher, "pinned", ()):
+        patcher.unpin_weight(key)
+
+
+def _encodes_chunks_apart(stage: Any) -> bool:
+    """Whether this is one CLIP alone, for which the chunks of many prompts may stand in one batch."""
+    if not isinstance(stage, comfy.sd1_clip.SD1ClipModel):
+        return False
+    transformer = getattr(getattr(stage, stage.clip), "transformer", None)
+    return isinstance(transformer, comfy.clip_model.CLIPTextModel)
+
+
+def _encode_together(stage: Any, tokens: Sequence[dict[str, list[Any]]]) -> list[list[Any]]:
+    """Encodes prompts as though their chunks were one long prompt's. Leaves out the pooled output, the first's only."""
+    (key,) = tokens[0]
+    chunks = [chunk for prompt in tokens for chunk in prompt[key]]
+    encoded = stage.encode_token_weights({key: chunks})[0]
+    lengths = [sum(len(chunk) for chunk in prompt[key]) for prompt in tokens]
+    return [[part, {"pooled_output": None}] for part in encoded.split(lengths, dim=1)]
+
+
+def _conditioning(encoded: tuple[Any, ...]) -> list[Any]:
+    """One of the host's CONDITIONING entries from what its encoders return."""
+    extras = encoded[2] if len(encoded) > 2 else {}
+    return [encoded[0], {"pooled_output": encoded[1], **extras}]
+
+
+def _shapes(entry: list[Any]) -> Any:
+    extras = ((key, value.shape) for key, value in entry[1].items() if isinstance(value, Tensor))
+    return (entry[0].shape, *sorted(extras))
+
+
+def _stack(entries: Sequence[list[Any]]) -> list[Any]:
+    """One CONDITIONING entry for a batch of pictures, each with a prompt of its own."""
+    extras = dict(entries[0][1])
+    for key, value in extras.items():
+        if isinstance(value, Tensor):
+            extras[key] = torch.cat([entry[1][key] for entry in entries])
+    return [torch.cat([entry[0] for entry in entries]), extras]
+
+
+def _latent_shape(model: Any, vae: Any, size: tuple[int, int]) -> tuple[int, ...]:
+    cell = vae.spacial_compression_encode()
+    width, height = size[0] // cell, size[1] // cell
+    if width < 1 or height < 1:
+        raise TrainingError(
+            f"Pictures of {size[0]} by {size[1]} pixels are too small for this model: set width and height higher."
+        )
+    blank = comfy.sample.fix_empty_latent_channels(model, torch.zeros(1, 4, height, width))
+    return tuple(blank.shape[1:])

@@ -1,0 +1,278 @@
+"""Makes the copy of a CLIP that carries a prefix.
+
+The prefix enters where the host turns text into tokens, so that whatever encodes prompts with this CLIP, the host's
+nodes and other extensions' alike, gets it. The original CLIP shares its tokenizer and its weights with its copies and
+stays exactly as it was: the copy holds *views* of both, objects of a class of our own over the same state.
+
+Tokens that reach the encoder by another way (from another CLIP, from a tokenizer within the tokenizer, made by hand)
+and do not carry the prefix are refused, at every strength but 0: what this CLIP encodes is protected, or is an error.
+So are those that reach the encoders within the encoder, or by `clip.patcher.model` (see `inner_encoders`); these stay
+the host's own: other extensions patch them, and find them as they left them. Who goes through lists of modules finds
+the plain ones, and a server that enforces refuses what comes of them.
+They are watched while they read a prompt: at a layer that the prefix was not learned at ("clip skip") it would not
+protect, whoever has set it and however.
+
+Strength between 0 and 1 blends conditionings: each chunk is encoded with the prefix and once more without it (the same
+words in the same chunk), and the conditioning moves on the straight line between the two (see `blending`). Blending
+vectors instead would have no end at "plain": a prefix of any values shifts the words by m positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from ...prefix import (
+    Frame,
+    Prefix,
+    PrefixMismatchError,
+    blend,
+    carries,
+    eject,
+    encoder_layout,
+    frame_of,
+    inject_text,
+    key_of,
+    require_fit,
+    require_layers,
+    require_strength,
+    without_word_ids,
+)
+from ...prefix.bypass import READ_ELSEWHERE, WatchedTokens, holds_other_vectors, read_elsewhere, require_all_prefixed
+from ...prefix.layers import Layer, listed
+from .encoder_layers import Reading, judged_layers, usual_layers, usual_readings
+from .inner_encoders import guard_patcher, guarded, reading_plain, release_patcher, shown
+from .text_encoders import embedding_width, text_encoders, vectors_for
+
+EMBEDDINGS_REFUSED = (
+    "This prompt uses an embedding (textual inversion), which may draw a person whatever protects the words, and this"
+    " server draws none: leave out 'embedding:' and the name after it, or ask the server's operator to allow them."
+)
+
+_ORIGINAL = "anonymize_faces_original"
+
+
+def protect(
+    clip: Any,
+    prefix: Prefix,
+    strength: float,
+    witness: Callable[[tuple[Any, ...]], None] | None = None,
+    embeddings: bool = True,
+) -> Any:
+    """A clone of the host's `CLIP` in which every prompt carries the prefix; one it carried before is replaced.
+
+    Args:
+        clip: the host's CLIP; stays as it is.
+        prefix: must serve every text encoder of `clip`.
+        strength: 0 (exactly the plain conditioning) to 1 (exactly the protected one).
+        witness: called with what the host's encoder returns for each prompt, before anybody else gets it. Then words
+            that are read by another way than through the prefix are an error as well.
+        embeddings: whether prompts may hold vectors of the user's own.
+
+    Raises:
+        PrefixMismatchError: the prefix does not fit the text encoders.
+        AnonymizationError: strength out of range.
+    """
+    if clip is None:
+        raise PrefixMismatchError(
+            "There is no text encoder to protect: the checkpoint carries none, so load one with a CLIP loader and"
+            " connect that."
+        )
+    require_strength(strength)
+    protected = unprotect(clip)
+    tokenizer, encoder = protected.tokenizer, protected.cond_stage_model
+    encoders = text_encoders(encoder)
+    tokenize = partial(protected.tokenize, return_word_ids=True)
+    inject_text(tokenize, "", prefix.vectors, encoders)  # What would fail at every prompt is told here, at the node.
+    require_fit(prefix.vectors, {key: embedding_width(part) for key, part in encoders.items()})
+    if strength == 0.0:
+        return protected
+    vectors = vectors_for(encoders, prefix.vectors)
+    tokenize_with_weights = partial(_tokenize, vectors, encoders.keys())
+    frame = frame_of(tokenize, "a")
+    usual = usual_readings(encoders)
+
+    def judge(key: str, layer: Layer) -> None:
+        require_layers(prefix.record, {key: layer}, usual_layers(usual), _layers_remedy)
+
+    read = partial(_read, usual, judge)
+    encode_token_weights = partial(_encode, vectors, encoders.keys(), frame, strength, witness, read)
+    if witness is not None or not embeddings:
+        encode_token_weights = partial(_encode_strictly, vectors, embeddings, encode_token_weights)
+    # What other extensions set on the copy's tokenizer must not reach the original; the encoder's state is the host's,
+    # which goes on changing it.
+    protected.tokenizer = _view(tokenizer, dict(vars(tokenizer)), tokenize_with_weights=tokenize_with_weights)
+    protected.cond_stage_model = _view(
+        encoder,
+        vars(encoder),
+        encode_token_weights=encode_token_weights,
+        __getattr__=partial(_part, vectors, usual, judge),
+        __setattr__=lambda put, view, name, value: put(name, shown(value)),
+    )
+    guard_patcher(protected.patcher, protected.cond_stage_model)
+    return protected
+
+
+def unprotect(clip: Any) -> Any:
+    """A clone of the host's `CLIP` without any prefix that `protect` gave it."""
+    plain = clip.clone()
+    plain.tokenizer = _original(clip.tokenizer)
+    plain.cond_stage_model = _original(clip.cond_stage_model)
+    release_patcher(plain.patcher)
+    return plain
+
+
+def read_beside(clip: Any) -> str | None:
+    """What to say of a model that reads the words of prompts beside its text encoders; None if it does not."""
+    stage = _original(clip.cond_stage_model)
+    key = read_elsewhere(clip.tokenize(""), stage, text_encoders(stage))
+    return None if key is None else READ_ELSEWHERE.format(key) + "."
+
+
+def is_protected(clip: Any) -> bool:
+    """Whether every prompt of this CLIP carries a prefix that `protect` gave it."""
+    return hasattr(type(getattr(clip, "tokenizer", None)), _ORIGINAL)
+
+
+def _tokenize(
+    vectors: Mapping[str, Tensor],
+    encoders: Collection[str],
+    tokenize: Callable[..., Any],
+    tokenizer: Any,
+    text: str,
+    return_word_ids: bool = False,
+    **kwargs: Any,
+) -> Any:
+    # Word ids are always asked for: they tell which tokens the host would keep together.
+    injected = inject_text(partial(tokenize, return_word_ids=True, **kwargs), text, vectors, encoders)
+    if return_word_ids:
+        return injected
+    return without_word_ids(injected)
+
+
+def _encode(
+    vectors: Mapping[str, Tensor],
+    encoders: Collection[str],
+    frame: Frame,
+    strength: float,
+    witness: Callable[[tuple[Any, ...]], None] | None,
+    read: Callable[..., tuple[Any, ...]],
+    encode: Callable[[Any], tuple[Any, ...]],
+    stage: Any,
+    tokens: Any,
+) -> tuple[Any, ...]:
+    if not carries(tokens, vectors, encoders):
+        raise PrefixMismatchError(
+            "Some of these tokens do not carry the prefix, so the picture would not be protected: encode the prompt"
+            " with CLIP Text Encode, or connect the CLIP of Anonymize Faces wherever the prompt is read."
+        )
+    encoded = read(encode, stage, tokens)
+    if strength < 1.0:
+        with reading_plain():
+            plain = read(encode, stage, eject(tokens, vectors, frame, encoders))
+        encoded = blend(plain, encoded, strength)
+    if witness is not None:
+        witness(encoded)
+    return encoded
+
+
+def _encode_strictly(
+    vectors: Mapping[str, Tensor],
+    embeddings: bool,
+    encode_protected: Callable[..., tuple[Any, ...]],
+    encode: Callable[[Any], tuple[Any, ...]],
+    stage: Any,
+    tokens: Any,
+) -> tuple[Any, ...]:
+    """As `_encode`, where nothing but words with the prefix may reach a picture."""
+    encoders = text_encoders(stage)
+    prefixed = {key for key in encoders if key in vectors}
+
+    def encode_watched(tokens: Any) -> tuple[Any, ...]:
+        if not embeddings and holds_other_vectors(tokens, vectors):
+            raise PrefixMismatchError(EMBEDDINGS_REFUSED)
+        watched = WatchedTokens(tokens)
+        encoded = encode(watched)
+        require_all_prefixed(watched, stage, prefixed)
+        return encoded
+
+    return encode_protected(encode_watched, stage, tokens)
+
+
+def _part(
+    vectors: Mapping[str, Tensor],
+    usual: Mapping[str, Reading],
+    judge: Callable[[str, Layer], None],
+    part_of: Callable[[str], Any],
+    stage: Any,
+    name: str,
+) -> Any:
+    """What a protected encoder has under a name: its text encoders read only what carries the prefix, as it does."""
+    part, key = part_of(name), key_of(name)
+    rows = vectors.get(key) if hasattr(part, "transformer") else None
+    return part if rows is None else guarded(part, rows, partial(judged_layers, {key: part}, usual, judge))
+
+
+def _read(
+    usual: Mapping[str, Reading],
+    judge: Callable[[str, Layer], None],
+    encode: Callable[[Any], tuple[Any, ...]],
+    stage: Any,
+    tokens: Any,
+) -> tuple[Any, ...]:
+    """What the host makes of tokens, with its text encoders watched."""
+    encoders = text_encoders(stage)
+    with judged_layers(encoders, usual, judge) as read:
+        encoded = encode(tokens)
+    for key in encoders.keys() - read:
+        if encoder_layout(key).required:
+            raise PrefixMismatchError(
+                f"Text encoder '{key}' read the prompt unseen, so that nobody can say whether the prefix protects:"
+                " connect the CLIP straight to Anonymize Faces, without nodes that replace text encoders."
+            )
+    return encoded
+
+
+def _layers_remedy(layers: Sequence[int]) -> str:
+    """What to do where the layer is another one than those."""
+    if not layers:
+        return "take CLIP Set Last Layer out"
+    return f"set CLIP Set Last Layer to {listed([str(layer) for layer in layers], 'or')}"
+
+
+def _view(original: Any, state: dict[str, Any], **methods: Callable[..., Any]) -> Any:
+    """An object with the state given and the class of `original`, but for the methods given.
+
+    Whoever looks at it, by attribute, `isinstance` or `state_dict`, finds what the original has. Each method gets the
+    original's own first, bound to the view's state, then the view, then what it is called with. Copies of a view, deep
+    ones too, are views of the same kind over their own state.
+    """
+    cls = type(original)
+    replaced = {name: _method(cls, vars(original).get(name), name, method) for name, method in methods.items()}
+    if not replaced.keys().isdisjoint(state):  # Another extension has replaced them on the very object: go through it.
+        state = {name: value for name, value in state.items() if name not in replaced}
+    return _with_state(
+        type(cls.__name__, (cls,), {"__module__": cls.__module__, _ORIGINAL: original, **replaced}), state
+    )
+
+
+def _method(cls: type, own: Callable[..., Any] | None, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    def call(view: Any, *args: Any, **kwargs: Any) -> Any:
+        beneath = own or partial(getattr(cls, name), _with_state(cls, vars(view)))
+        return method(beneath, view, *args, **kwargs)
+
+    return call
+
+
+def _with_state(cls: type, state: dict[str, Any]) -> Any:
+    made = object.__new__(cls)
+    object.__setattr__(made, "__dict__", state)
+    return made
+
+
+def _original(part: Any) -> Any:
+    """What lies under a view, or the object itself."""
+    return getattr(type(part), _ORIGINAL, part)

@@ -1,0 +1,107 @@
+"""Defines `Denoiser`, the protocol through which any model is spoken to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor
+
+Vectors = Mapping[str, Tensor]
+"""A prefix's vectors, `{encoder key: [m, d]}`; while it is learned, the parameters themselves."""
+
+Conditioning = Sequence[Any]
+"""What `encode` returns: one entry for each prompt, of use to the same denoiser only. Entries may be kept and mixed."""
+
+
+Layer = int | None
+"""A layer as hosts set it for all text encoders at once ("clip skip"): -1 is the last; None: each encoder's usual."""
+
+
+class TextStates(NamedTuple):
+    """What text encoders of CLIP type make of a prompt that takes one chunk.
+
+    Attributes:
+        states: `[length, d]`: start, prefix, words, end, padding; of several encoders side by side.
+        words: the prompt's tokens.
+        stop: position after the last word, which is that of the end token.
+    """
+
+    states: Tensor
+    words: tuple[int, ...]
+    stop: int
+
+
+class Denoiser(Protocol):
+    """The diffusion model, with its text encoders, as the trainer sees it.
+
+    Latents are `[B, *latent_shape]` in the scale the model works in, on the CPU, float32. Times t are `[B]`, strictly
+    between 0 (clean) and 1 (noise), measured along the model's own noise schedule.
+    """
+
+    family: str
+    """The base model family, for the prefix's record."""
+    fingerprint: str
+    """`prefix.fingerprint` of the text encoders."""
+    digest: str
+    """Of everything that its answers follow from: weights, patches, text encoders, how pictures are drawn."""
+    latent_shape: tuple[int, ...]
+    """Shape of one latent."""
+    layers: tuple[Layer, ...]
+    """The layers that a prefix is learned at; pictures are drawn at the first."""
+    record_layers: Mapping[str, Sequence[int]]
+    """The same for the prefix's record, by encoder; empty where each encoder is read at its usual layer alone."""
+
+    def token_embeddings(self, text: str) -> dict[str, Tensor]:
+        """The embeddings of the words of `text` for each encoder, `{encoder key: [n, d]}` float32 on the CPU.
+
+        For the empty text, a sample of the whole vocabulary.
+        """
+
+    def gradients(self, batch_size: int) -> AbstractContextManager[None]:
+        """Inside, `encode` and `predict` may be differentiated with respect to the vectors, and `sample` not called.
+
+        Weights take no gradients; afterwards the model is as it was before.
+        """
+
+    def encode(
+        self, prompts: Sequence[str], vectors: Vectors | None = None, layers: Sequence[Layer] | None = None
+    ) -> Conditioning:
+        """Encodes prompts, with the prefix in every chunk if vectors are given; differentiable in the vectors.
+
+        Args:
+            layers: the layer that each prompt is read at, one of `Denoiser.layers`; the first for all if it is None.
+        """
+
+    def text_states(
+        self, prompts: Sequence[str], conditioning: Conditioning, prefix: int = 0
+    ) -> Sequence[TextStates | None] | None:
+        """What `encode` made of prompts, with a prefix of so many vectors; None for one that takes several chunks.
+
+        None for all if an encoder is of another type than CLIP.
+        """
+
+    def add_noise(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """The noised latents x_t, `[B, *latent_shape]`."""
+
+    def predict(self, noised: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        """What the model predicts in its own parameterization (noise, velocity or flow), `[B, *latent_shape]` float32.
+
+        Differentiable in the conditioning.
+        """
+
+    def sample(self, prompts: Sequence[str], seeds: Sequence[int], vectors: Vectors | None = None) -> Tensor:
+        """Draws one latent for each prompt and seed with the model's usual sampler, `[B, *latent_shape]`.
+
+        A picture depends on its own prompt and seed alone, up to rounding.
+        """
+
+    def out_of_memory(self, error: Exception) -> bool:
+        """Whether the error says that the device has no memory left."""
+
+    def use_less_memory(self) -> bool:
+        """Computes in a way that needs less memory from now on; False if there is none. Inside `gradients`."""
+
+    def free_memory(self) -> None:
+        """Gives back what memory the device's allocator keeps for later."""

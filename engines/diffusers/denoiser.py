@@ -1,0 +1,351 @@
+"""Makes a `Denoiser` of a pipeline of diffusers.
+
+The pipeline's own text encoders, denoiser, scheduler and sampler do the work; see `engines.diffusers` for how prompts
+are encoded, `diffusers_denoisers` and `diffusers_levels` for what differs between families.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...prefix import ClipChunks, encoder_layout, fingerprint, frame_of, words
+from ...prefix.errors import TrainingError
+from ...prefix.layers import layers_by_training
+from ...runs.digest import digest_of
+from ...runs.seeds import noise_of
+from ...runs.weights import device_of
+from ..checkpointing import checkpointed
+from ..comfy.learned_layers import candidates, recorded
+from ..denoiser import Layer, TextStates, Vectors
+from ..gradient_flow import gradient_through, require_gradient
+from ..kept_memory import weighs_much
+from ..micro_batches import says_out_of_memory
+from ..options import AS_THE_HOST, AS_USUAL, PRECISIONS, TOKENIZED_KEPT, VOCABULARY_SAMPLE, Computing, Drawing
+from ..recomputation import recomputed
+from . import Encoded, PromptEncoder, is_protected
+from .encoder_parts import Part
+from .host_names import host_names
+from .model_calls import ASK, GUIDANCE, packed, unpacked
+from .noise_levels import levels_of
+
+DENOISER, TEXT_ENCODER = "pipeline's denoiser", "pipeline's text encoder"
+
+
+class DiffusersDenoiser:
+    """A `Denoiser` made of a pipeline of diffusers: Stable Diffusion 1, 2, XL, 3 or Flux.
+
+    An entry of its conditioning is an `Encoded`. The pipeline's weights and settings stay as they are.
+
+    Args:
+        pipeline: with all of its parts on the device that it is to compute on.
+        size: width and height of the pictures to learn from, in pixels.
+        drawing: how pictures are drawn; the sampler is the pipeline's own.
+        computing: how the denoiser computes.
+
+    Raises:
+        PrefixMismatchError: the pipeline's family is unknown, or it lacks a text encoder.
+        TrainingError: the size is too small, or the scheduler is of a kind that is not known.
+    """
+
+    def __init__(
+        self,
+        pipeline: Any,
+        size: tuple[int, int],
+        drawing: Drawing = AS_USUAL,
+        computing: Computing = AS_THE_HOST,
+    ) -> None:
+        if is_protected(pipeline):
+            raise TrainingError("This pipeline carries a prefix already: learn on the one that was protected.")
+        self._encoder = PromptEncoder(pipeline)
+        self._pipeline = copy.copy(pipeline)  # Shares all parts; whether it shows progress is our own affair.
+        self._pipeline.set_progress_bar_config(disable=True)
+        self._network = pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
+        self._drawing = drawing
+        self._computing = computing
+        self._encoders = torch.nn.ModuleList(part.model for part in self._encoder.parts.values())
+        self._encodes_twice = weighs_much(self._encoders)
+        self._saves_memory = computing.checkpointing == "on"
+        self._checkpoints: ExitStack | None = None
+        self.family = self._encoder.family.name
+        self.latent_shape = _latent_shape(pipeline, self._network, self.family, size)
+        cells = self.latent_shape[1] * self.latent_shape[2] // 4  # Of both families with patches.
+        self._levels = levels_of(pipeline.scheduler, cells)
+        models = {key: part.model for key, part in self._encoder.parts.items()}
+        self._skips, self.record_layers = _layers_to_learn(self._encoder)
+        self.layers = tuple(self._skips)
+        self.fingerprint = fingerprint(host_names(models))
+        self.digest = digest_of(
+            self._network,
+            *models.values(),
+            # What begins so is about the configuration, and not in the same order in every process.
+            {name: value for name, value in pipeline.scheduler.config.items() if not name.startswith("_")},
+            self.layers,
+            self.latent_shape,
+            drawing,
+            computing.precision,
+            str(self._network.dtype),
+            self.device.type,
+        )
+        self._tokens = functools.lru_cache(TOKENIZED_KEPT)(self._encoder.tokens)
+
+    def token_embeddings(self, text: str) -> dict[str, Tensor]:
+        """See `Denoiser`."""
+        embeddings = {}
+        for key, part in self._encoder.parts.items():
+            count = part.table.num_embeddings
+            sample = range(0, count, max(1, count // VOCABULARY_SAMPLE))
+            embeddings[key] = part.rows(_words(part, text) if text.strip() else sample)
+        return embeddings
+
+    @contextmanager
+    def gradients(self, batch_size: int) -> Iterator[None]:
+        """See `Denoiser`."""
+        encoders = [part.model for part in self._encoder.parts.values()]
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            _frozen([self._network, *encoders]),
+            self._checkpointed(),
+            ExitStack() as self._checkpoints,
+        ):
+            if self._encodes_twice:
+                for encoder in encoders:
+                    self._checkpoints.enter_context(checkpointed(encoder))
+            try:
+                yield
+            finally:
+                self._checkpoints = None
+
+    def encode(
+        self, prompts: Sequence[str], vectors: Vectors | None = None, layers: Sequence[Layer] | None = None
+    ) -> list[Encoded]:
+        """See `Denoiser`. Large encoders are differentiated in two stages, prompt by prompt (`recomputation`)."""
+        asked = [self.layers[0]] * len(prompts) if layers is None else layers
+        encoded: dict[int, Encoded] = {}
+        for layer in dict.fromkeys(asked):
+            mine = [index for index, other in enumerate(asked) if other == layer]
+            read = self._read([prompts[index] for index in mine], vectors, layer)
+            encoded.update(zip(mine, read, strict=True))
+        encoded_in_order = [encoded[index] for index in range(len(prompts))]
+        require_gradient([entry.states for entry in encoded_in_order], (vectors or {}).values(), TEXT_ENCODER)
+        return encoded_in_order
+
+    def _read(self, prompts: Sequence[str], vectors: Vectors | None, layer: Layer) -> list[Encoded]:
+        """What the pipeline's text encoders make of prompts at a layer."""
+
+        def encode_all(prompts: Sequence[str], vectors: Vectors | None) -> list[Encoded]:
+            if vectors is None:
+                tokens = [self._tokens(prompt) for prompt in prompts]
+            else:
+                tokens = [self._encoder.tokens(prompt, vectors) for prompt in prompts]
+            return self._encoder.encode(tokens, self._skips[layer])
+
+        with gradient_through(TEXT_ENCODER):
+            if not self._encodes_twice:
+                return encode_all(prompts, vectors)
+            return [recomputed(self._encoders, encode_all, [prompt], vectors)[0] for prompt in prompts]
+
+    def text_states(
+        self, prompts: Sequence[str], conditioning: Sequence[Encoded], prefix: int = 0
+    ) -> list[TextStates | None] | None:
+        """See `Denoiser`."""
+        parts = self._encoder.parts
+        if not all(isinstance(encoder_layout(key), ClipChunks) for key in parts):
+            return None
+        part = next(iter(parts.values()))
+        found: list[TextStates | None] = []
+        for prompt, encoded in zip(prompts, conditioning, strict=True):
+            own = tuple(_words(part, prompt))
+            single = encoded.states.shape[1] == part.room + 2
+            found.append(TextStates(encoded.states[0], own, 1 + prefix + len(own)) if single else None)
+        return found
+
+    def add_noise(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """See `Denoiser`."""
+        return self._levels.add_noise(latents, noise, _column(self._levels.sigmas(t)))
+
+    def predict(self, noised: Tensor, t: Tensor, conditioning: Sequence[Encoded]) -> Tensor:
+        """See `Denoiser`. Items whose conditionings have different lengths run apart."""
+        device, dtype = self.device, self._network.dtype
+        sigmas = self._levels.sigmas(t)
+        seen = self._levels.seen(noised, _column(sigmas)).to(device, dtype)
+        timesteps = self._levels.timesteps(sigmas).to(device)
+        outputs: dict[int, Tensor] = {}
+        for together in _alike(conditioning):
+            entry = _stacked([conditioning[index] for index in together], device, dtype)
+            with self._number_format(), gradient_through(DENOISER):
+                ask = ASK[self.family]
+                predicted = ask(self._network, seen[together], timesteps[together], entry, self._cell)
+            require_gradient([predicted], [entry.states], DENOISER)
+            outputs.update(zip(together, predicted.float(), strict=True))
+        return torch.stack([outputs[index] for index in range(len(conditioning))])
+
+    @torch.no_grad()
+    def sample(self, prompts: Sequence[str], seeds: Sequence[int], vectors: Vectors | None = None) -> Tensor:
+        """See `Denoiser`."""
+        positive = [self._encoder.tokens(prompt, vectors) for prompt in prompts]
+        negative = self._encoder.tokens("", vectors)
+        by_length: dict[Any, list[int]] = {}
+        for index, tokens in enumerate(positive):
+            lengths = tuple((len(chunks), len(chunks[0])) for chunks in tokens.values())
+            by_length.setdefault(lengths, []).append(index)
+        drawn: dict[int, Tensor] = {}
+        for together in by_length.values():
+            group = self._encoder.leveled([*(positive[index] for index in together), negative], vectors)
+            *wanted, unwanted = self._encoder.encode(group)
+            latents = self._draw(wanted, unwanted, [seeds[index] for index in together])
+            drawn.update(zip(together, latents.float().cpu(), strict=True))
+        return torch.stack([drawn[index] for index in range(len(prompts))])
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pictures `[B, height, width, 3]` in 0 to 1, by the pipeline's VAE, of latents as `sample` returns them."""
+        vae = self._pipeline.vae
+        shift = vae.config.get("shift_factor") or 0.0
+        scaled = latents.to(device_of(vae), vae.dtype) / vae.config.scaling_factor + shift
+        pictures = vae.decode(scaled, return_dict=False)[0]
+        return (pictures.float().cpu() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+
+    def out_of_memory(self, error: Exception) -> bool:
+        """See `Denoiser`."""
+        return says_out_of_memory(error)
+
+    def use_less_memory(self) -> bool:
+        """See `Denoiser`. From then on the denoiser's blocks are computed twice."""
+        if self._checkpoints is None or self._computing.checkpointing != "auto" or self._saves_memory:
+            return False
+        self._saves_memory = True
+        self._checkpoints.enter_context(checkpointed(self._network))
+        return True
+
+    def free_memory(self) -> None:
+        """See `Denoiser`."""
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return device_of(self._network)
+
+    @property
+    def _cell(self) -> int:
+        """Pixels to a latent's cell."""
+        return self._pipeline.vae_scale_factor
+
+    def _draw(self, positive: Sequence[Encoded], negative: Encoded, seeds: Sequence[int]) -> Tensor:
+        """Latents `[n, …]` of prompts of one length, by the pipeline itself."""
+        device, dtype = self.device, self._network.dtype
+        wanted = _stacked(positive, device, dtype)
+        unwanted = _stacked([negative] * len(positive), device, dtype)
+        noise = torch.stack([noise_of(self.latent_shape, seed) for seed in seeds]).to(device, dtype)
+        height, width = self.latent_shape[1:]
+        flux = self.family == "flux"
+        arguments: dict[str, Any] = {
+            "prompt_embeds": wanted.states,
+            "negative_prompt_embeds": unwanted.states,
+            "latents": packed(noise) if flux else noise,
+            "height": height * self._cell,
+            "width": width * self._cell,
+            "num_inference_steps": self._drawing.steps,
+            "guidance_scale": GUIDANCE if flux else self._drawing.cfg,
+            # Whatever is random in the sampler itself follows from the first picture's seed.
+            "generator": torch.Generator().manual_seed(seeds[0]),
+            "output_type": "latent",
+        }
+        if wanted.pooled is not None:
+            arguments |= {"pooled_prompt_embeds": wanted.pooled, "negative_pooled_prompt_embeds": unwanted.pooled}
+        if flux:
+            arguments["true_cfg_scale"] = self._drawing.cfg
+        with self._number_format():
+            latents = self._pipeline(**arguments).images
+        return unpacked(latents, height, width) if flux else latents
+
+    def _checkpointed(self) -> AbstractContextManager[None]:
+        """Checkpoints the denoiser's blocks if asked to; "auto" does on a graphics card, where memory is short."""
+        if self._computing.checkpointing == "auto" and self.device.type != "cpu":
+            self._saves_memory = True
+        return checkpointed(self._network) if self._saves_memory else nullcontext()
+
+    def _number_format(self) -> AbstractContextManager[Any]:
+        dtype = PRECISIONS[self._computing.precision]
+        return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype)
+
+
+def _layers_to_learn(encoder: PromptEncoder) -> tuple[dict[Layer, int | None], dict[str, tuple[int, ...]]]:
+    """The layers of `Denoiser.layers`, each with what a pipeline's `clip_skip` is for it, and the record's layers."""
+    keys = list(encoder.parts)
+    own = next(iter(encoder.layers().values()))
+    found: dict[tuple[Any, ...], tuple[Layer, int | None]] = {}
+    for layer in candidates(keys):
+        skip = None if layer is None else own - layer
+        if skip is None or 0 <= skip < min(part.model.config.num_hidden_layers for part in encoder.parts.values()):
+            found.setdefault(tuple(encoder.layers(skip).values()), (layer, skip))
+    usual = layers_by_training(encoder.parts)
+    return dict(found.values()), recorded(keys, list(found), [usual[key] for key in keys])
+
+
+def _words(part: Part, text: str) -> list[int]:
+    """The numbers of the words of a text."""
+    tokens = {part.key: part.chunks(text)}
+    frame = frame_of(lambda words: {part.key: part.chunks(words)}, text)
+    return [entry[0] for entry in words(part.key, tokens, frame)]
+
+
+def _column(sigmas: Tensor) -> Tensor:
+    """`[B]` as `[B, 1, 1, 1]`."""
+    return sigmas.view(-1, 1, 1, 1)
+
+
+def _alike(conditioning: Sequence[Encoded]) -> Iterator[list[int]]:
+    """The indices of conditionings of one shape, for each shape."""
+    by_shape: dict[Any, list[int]] = {}
+    for index, entry in enumerate(conditioning):
+        by_shape.setdefault(entry.states.shape, []).append(index)
+    yield from by_shape.values()
+
+
+def _stacked(entries: Sequence[Encoded], device: torch.device, dtype: torch.dtype) -> Encoded:
+    """One conditioning for a batch."""
+    states = torch.cat([entry.states for entry in entries]).to(device, dtype)
+    if entries[0].pooled is None:
+        return Encoded(states, None)
+    return Encoded(states, torch.cat([entry.pooled for entry in entries]).to(device, dtype))
+
+
+@contextmanager
+def _frozen(modules: Sequence[torch.nn.Module]) -> Iterator[None]:
+    """Weights that take no gradients, and no dropout; afterwards their flags are as before."""
+    flags = [(parameter, parameter.requires_grad) for module in modules for parameter in module.parameters()]
+    training = [(module, module.training) for module in modules]
+    for module in modules:
+        module.requires_grad_(False).eval()
+    try:
+        yield
+    finally:
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+        for module, mode in training:
+            module.train(mode)
+
+
+def _latent_shape(pipeline: Any, network: Any, family: str, size: tuple[int, int]) -> tuple[int, ...]:
+    cell, channels = pipeline.vae_scale_factor, network.config.in_channels
+    width, height = size[0] // cell, size[1] // cell
+    if family == "flux":
+        channels, width, height = channels // 4, width // 2 * 2, height // 2 * 2
+    elif family == "sd3":
+        patch = network.config.patch_size
+        width, height = width // patch * patch, height // patch * patch
+    if width < 1 or height < 1:
+        raise TrainingError(
+            f"Pictures of {size[0]} by {size[1]} pixels are too small for this model: set width and height higher."
+        )
+    return channels, height, width

@@ -1,0 +1,127 @@
+"""Places prefix vectors in one text encoder of a pipeline, with its tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...prefix.injection.inject import inject_text
+from ...prefix.injection.placing import STAND_IN, put_in
+from ...prefix.injection.tokens import Chunk, Entry
+from ...runs.weights import device_of
+from .pipeline_families import STREAM
+
+
+class TextOutput(NamedTuple):
+    """What a text encoder makes of chunks of one length.
+
+    Attributes:
+        last: states after the last layer and its norm, `[n, length, d]`.
+        hidden: states after each layer, the embeddings first; empty for a stream.
+        pooled: what the encoder calls its pooled output, `[n, d]`; None for a stream.
+    """
+
+    last: Tensor
+    hidden: tuple[Tensor, ...]
+    pooled: Tensor | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One text encoder of a pipeline.
+
+    Attributes:
+        key: the encoder's key in a prefix.
+        tokenizer: of transformers.
+        model: of transformers: a CLIP text model, or a T5 encoder.
+        argument: the pipeline's argument for this encoder's prompt.
+        length: to which a stream's prompts are padded.
+    """
+
+    key: str
+    tokenizer: Any
+    model: Any
+    argument: str
+    length: int
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether a prompt is read at once, whatever its length, and not in chunks."""
+        return self.key == STREAM
+
+    @property
+    def table(self) -> torch.nn.Embedding:
+        """The embeddings of the words."""
+        return self.model.get_input_embeddings()
+
+    def chunks(self, text: str) -> list[list[Entry]]:
+        """The text's tokens, laid out as `inject` takes them: no word is cut off, however long the text is."""
+        words = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        tokenizer = self.tokenizer
+        if self.is_stream:
+            padding = [tokenizer.pad_token_id] * (self.length - len(words) - 1)
+            return [[*((word, 1.0, 1) for word in words), *_marks(tokenizer.eos_token_id, *padding)]]
+        room = self.room
+        payloads = [words[start : start + room] for start in range(0, len(words), room)] or [[]]
+        return [
+            [
+                *_marks(tokenizer.bos_token_id),
+                *((word, 1.0, 1) for word in payload),
+                *_marks(tokenizer.eos_token_id, *[tokenizer.pad_token_id] * (room - len(payload))),
+            ]
+            for payload in payloads
+        ]
+
+    @property
+    def room(self) -> int:
+        """Words that a chunk of a CLIP has room for."""
+        return self.model.config.max_position_embeddings - 2
+
+    @torch.no_grad()
+    def rows(self, words: Sequence[int]) -> Tensor:
+        """What the table of words has for their numbers, `[n, d]` float32 on the CPU."""
+        return self.table(torch.tensor(words, dtype=torch.long, device=device_of(self.table))).float().cpu()
+
+    def protected(self, text: str, vectors: Mapping[str, Tensor] | None) -> list[list[Entry]]:
+        """`chunks`, with the prefix in each of them if there is one.
+
+        Raises:
+            PrefixMismatchError: it lacks vectors for this encoder, or leaves no room for a prompt.
+        """
+        if vectors is None:
+            return self.chunks(text)
+        return inject_text(lambda words: {self.key: self.chunks(words)}, text, vectors, [self.key])[self.key]
+
+    def lengthened(self, chunks: Sequence[Chunk], like: Sequence[Chunk], vectors: Mapping[str, Tensor] | None) -> list:
+        """The chunks, as many and as long as others: with blank ones, which carry the prefix, or with padding."""
+        if self.is_stream:
+            missing = len(like[0]) - len(chunks[0])
+            return [[*chunks[0], *_marks(*[self.tokenizer.pad_token_id] * missing)]]
+        return [*chunks, *self.protected("", vectors) * (len(like) - len(chunks))]
+
+    def read(self, chunks: Sequence[Chunk]) -> TextOutput:
+        """What the encoder makes of chunks of one length; differentiable in the vectors among the tokens."""
+        device = device_of(self.table)
+        words = [[STAND_IN if isinstance(entry[0], Tensor) else int(entry[0]) for entry in chunk] for chunk in chunks]
+        numbers = torch.tensor(words, device=device)
+        places = [
+            (row, column, entry[0])
+            for row, chunk in enumerate(chunks)
+            for column, entry in enumerate(chunk)
+            if isinstance(entry[0], Tensor)
+        ]
+        with put_in(self.table, places):
+            if self.is_stream:
+                return TextOutput(self.model(inputs_embeds=self.table(numbers)).last_hidden_state, (), None)
+            output = self.model(numbers, output_hidden_states=True)
+        pooled = output.text_embeds if hasattr(output, "text_embeds") else output.pooler_output
+        return TextOutput(output.last_hidden_state, tuple(output.hidden_states), pooled)
+
+
+def _marks(*tokens: int) -> list[Entry]:
+    """Entries that are no words."""
+    return [(token, 1.0, 0) for token in tokens]

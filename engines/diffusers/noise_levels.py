@@ -1,0 +1,116 @@
+"""Reads a pipeline's levels of noise off its scheduler, and adds noise by them.
+
+Latents are noised as ComfyUI does it, so that times mean the same to both engines. Where a scheduler works with betas,
+x_t = x + σ n, which the denoiser sees divided by √(σ² + 1); in rectified flow, x_t = (1 - σ) x + σ n.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ...prefix.errors import TrainingError
+
+MOST_NOISE = 4500.0
+"""σ of a schedule that ends in noise alone, where it would be infinite."""
+
+
+class Levels(Protocol):
+    """How a model's noise grows with time t, `[B]` in (0, 1)."""
+
+    def sigmas(self, t: Tensor) -> Tensor:
+        """σ at these times, `[B]`."""
+
+    def add_noise(self, latents: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
+        """The noised latents, `[B, …]`; σ is `[B, 1, …]`."""
+
+    def seen(self, noised: Tensor, sigmas: Tensor) -> Tensor:
+        """What the denoiser sees of noised latents; σ is `[B, 1, …]`."""
+
+    def timesteps(self, sigmas: Tensor) -> Tensor:
+        """The time that the denoiser is told, `[B]`, in the scheduler's count from 0 to 1000."""
+
+
+class BetaLevels:
+    """Of SD1, SD2 and SDXL: the steps of a schedule of betas, and what lies between them.
+
+    Args:
+        alphas: cumulative products of the schedule, `[steps]`.
+    """
+
+    def __init__(self, alphas: Tensor) -> None:
+        alphas = alphas.double()
+        self._logs = ((1 - alphas) / alphas).sqrt().clamp(max=MOST_NOISE).log().float()
+
+    def sigmas(self, t: Tensor) -> Tensor:
+        """See `Levels`: straight between two steps, as far as logarithms go."""
+        place = t.float() * (len(self._logs) - 1)
+        low, high = place.floor().long(), place.ceil().long()
+        return torch.lerp(self._logs[low], self._logs[high], place.frac()).exp()
+
+    def add_noise(self, latents: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
+        """See `Levels`."""
+        return latents + sigmas * noise
+
+    def seen(self, noised: Tensor, sigmas: Tensor) -> Tensor:
+        """See `Levels`."""
+        return noised / (sigmas.square() + 1).sqrt()
+
+    def timesteps(self, sigmas: Tensor) -> Tensor:
+        """See `Levels`: the nearest step."""
+        distances = sigmas.cpu().log().unsqueeze(1) - self._logs
+        return distances.abs().argmin(dim=1).to(sigmas.device)
+
+
+class FlowLevels:
+    """Of SD3 and Flux: σ is time, bent towards noise.
+
+    Args:
+        shift: how much; 1 not at all.
+    """
+
+    def __init__(self, shift: float) -> None:
+        self._shift = shift
+
+    def sigmas(self, t: Tensor) -> Tensor:
+        """See `Levels`."""
+        return self._shift * t / (1 + (self._shift - 1) * t)
+
+    def add_noise(self, latents: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
+        """See `Levels`."""
+        return (1 - sigmas) * latents + sigmas * noise
+
+    def seen(self, noised: Tensor, sigmas: Tensor) -> Tensor:
+        """See `Levels`."""
+        return noised
+
+    def timesteps(self, sigmas: Tensor) -> Tensor:
+        """See `Levels`."""
+        return sigmas * 1000
+
+
+def levels_of(scheduler: Any, cells: int) -> Levels:
+    """The levels of noise of a scheduler of diffusers.
+
+    Args:
+        cells: how many of the denoiser's patches a picture has; larger pictures may be noised more.
+
+    Raises:
+        TrainingError: it is of a kind that is not known.
+    """
+    config = scheduler.config
+    if hasattr(scheduler, "alphas_cumprod"):
+        return BetaLevels(scheduler.alphas_cumprod)
+    if "shift" not in config:
+        raise TrainingError(
+            f"{type(scheduler).__name__} is a scheduler whose levels of noise are not known: give the pipeline the one"
+            " that it was published with."
+        )
+    if not config.get("use_dynamic_shifting"):
+        return FlowLevels(config["shift"])
+    few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+    return FlowLevels(math.exp(low + (high - low) * (cells - few) / (many - few)))

@@ -1,0 +1,1 @@
+"""Answers the server's routes, and feeds pages that watch a run."""

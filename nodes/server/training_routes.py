@@ -1,0 +1,74 @@
+"""Answers the routes by which a page follows a run.
+
+    GET  /anonymize_faces/training                  the run that goes on, or the last one
+    GET  /anonymize_faces/training/picture          the last people that were drawn in it, without and with the prefix
+    POST /anonymize_faces/training/watch            Content-Type: application/json    {"client_id": "…"}
+    POST /anonymize_faces/training/leave            likewise
+
+Whoever watches is sent what changes over the host's websocket, as events `anonymize_faces.training`, at most four a
+second, for `feed.LEASE_SECONDS` from the last request to watch. The first route and *watch* answer, and events carry
+
+    {"version": 17, "run": null or {
+        "prompt_id": "…", "node_id": "3", "workflow_id": "…",    whose it is; null where it is not known
+        "state": "preparing", "drawing", "text_warm_up" (the text encoder teaches), "learning",
+                 "finished", "stopped", "cancelled" or "failed",
+        "message": "…",                                          why it ended, a sentence; may be empty
+        "done": 12, "of": 150,                                   pictures, warm-up steps or steps, as the state tells
+        "seconds_left": 31.5 or null,                            of what it is at
+        "curve": {"steps": […], "identities": […], "general": […]},  mean losses up to these steps; null where none
+        "score": null or {"step": 60, "identity_signal_left": 0.12, "general_prompts_moved": 0.03},
+        "picture": null or {"number": 2, "people": ["…"], "held_out": true}}}
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .current_run import TELEMETRY
+from .feed import Feed
+from .requests import HEADERS, Refusal, answering, json_answer, table_of
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+PATH = "/anonymize_faces/training"
+EVENT = "anonymize_faces.training"
+LONGEST_ID = 128
+
+
+def register_training_routes(server: Any) -> None:
+    """Adds the routes to the host's server."""
+    from aiohttp import web
+
+    feed = Feed(TELEMETRY, lambda snapshot, client_id: server.send_sync(EVENT, snapshot, client_id))
+
+    @server.routes.get(PATH)
+    @answering
+    async def training(request: web.Request) -> web.Response:
+        return json_answer(TELEMETRY.snapshot())
+
+    @server.routes.get(f"{PATH}/picture")
+    @answering
+    async def picture(request: web.Request) -> web.Response:
+        newest = TELEMETRY.newest_picture
+        if newest is None:
+            raise Refusal(404, "Nobody has been drawn yet.")
+        return web.Response(body=newest.jpeg, content_type="image/jpeg", headers=HEADERS)
+
+    @server.routes.post(f"{PATH}/watch")
+    @answering
+    async def watch(request: web.Request) -> web.Response:
+        return json_answer(feed.watch(await _client_id(request)))
+
+    @server.routes.post(f"{PATH}/leave")
+    @answering
+    async def leave(request: web.Request) -> web.Response:
+        feed.leave(await _client_id(request))
+        return json_answer({})
+
+
+async def _client_id(request: web.Request) -> str:
+    client_id = (await table_of(request)).get("client_id")
+    if not isinstance(client_id, str) or not 0 < len(client_id) <= LONGEST_ID:
+        raise Refusal(400, 'Send {"client_id": "…"}, your id on the websocket.')
+    return client_id

@@ -1,0 +1,1 @@
+"""Reads, writes and looks after prefix files."""

@@ -1,0 +1,131 @@
+"""Reads and writes prefix files, whole or not at all.
+
+A prefix file is safetensors: the vectors under their encoder keys, the record as JSON under `record` in the header.
+Beside the record's own fields the JSON holds `sha256`, a digest of vectors and record: a file that changed is noticed.
+Files of others that hold a textual inversion are read as well, see `textual_inversion`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from ..digests import seal
+from ..errors import PrefixFileError, PrefixValueError, first_line, shown
+from ..value import Prefix, PrefixRecord
+from .safetensors_file import is_safetensors, read_safetensors
+from .storage import SUFFIX, read_whole, require_no_folder, require_size, write_whole
+from .textual_inversion import from_textual_inversion
+from .torch_file import ZIP_START, read_torch_file
+
+TORCH_SUFFIXES = (".pt", ".bin")
+"""What the names of files that `torch.save` wrote end in."""
+
+SUFFIXES = (SUFFIX, *TORCH_SUFFIXES)
+"""What the name of a file that is read as a prefix ends in."""
+
+_RECORD = "record"
+_DIGEST = "sha256"
+
+
+def load_prefix(path: str | os.PathLike[str]) -> Prefix:
+    """Reads and checks a prefix file, our own or a textual inversion (`.safetensors`, `.pt`, `.bin`).
+
+    The file is read once, so what was checked is what is returned. Nothing in it is executed.
+
+    Raises:
+        PrefixFileError: missing, unreadable, too large, damaged, of another version or another kind, or with vectors
+            that cannot be a prefix. Nothing else is raised.
+    """
+    path = Path(path)
+    require_no_folder(path)
+    _require_suffix(path.name)
+    return parse_prefix(read_whole(path), path.name)
+
+
+def parse_prefix(data: bytes, name: str) -> Prefix:
+    """What `load_prefix` makes of a file with that content and that name.
+
+    The content says what kind of file it is: people rename files.
+
+    Raises:
+        PrefixFileError: as `load_prefix`.
+    """
+    _require_suffix(name)
+    require_size(data, name)
+    try:
+        return _parsed(data, shown(name))
+    except PrefixValueError as error:
+        raise _unfit(name, str(error).rstrip(".")) from error
+    except Exception as error:  # Whatever else a file makes a reader do, it is that file's fault alone.
+        raise _unfit(name, f"it makes no sense ({type(error).__name__})") from error
+
+
+def save_prefix(prefix: Prefix, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
+    """Writes a prefix file and returns its path; see `storage.write_whole` for how, and for what it raises."""
+    return write_whole(prefix_bytes(prefix), Path(path), overwrite)
+
+
+def prefix_bytes(prefix: Prefix) -> bytes:
+    """The content of a prefix file, which was read back as whoever opens it will.
+
+    Raises:
+        PrefixFileError: no reader would take it, because its record is too long.
+    """
+    fields = json.loads(prefix.record.to_json())
+    record = json.dumps(fields | {_DIGEST: seal(prefix.vectors, fields)}, ensure_ascii=False, allow_nan=False)
+    data = safetensors.torch.save(dict(prefix.vectors), metadata={_RECORD: record})
+    try:
+        back = _parsed(data, "")
+    except PrefixValueError as error:
+        raise PrefixFileError(
+            f"The prefix cannot be saved, because its file could not be read again ({first_line(error)}): shorten its"
+            " notes, or what else its record holds."
+        ) from error
+    if back.record != prefix.record or any(not back.vectors[key].equal(prefix.vectors[key]) for key in prefix.vectors):
+        raise PrefixFileError("The prefix cannot be saved, because its file would hold something else: learn it anew.")
+    return data
+
+
+def _parsed(data: bytes, name: str) -> Prefix:
+    if data.startswith(ZIP_START) or (name.lower().endswith(TORCH_SUFFIXES) and not is_safetensors(data)):
+        return from_textual_inversion(read_torch_file(data), name)
+    vectors, metadata = read_safetensors(data)
+    if _RECORD not in metadata:
+        return from_textual_inversion(vectors, name)
+    record = PrefixRecord.from_json(metadata[_RECORD])
+    prefix = Prefix(vectors=vectors, record=record)
+    _require_unchanged(prefix.vectors, json.loads(metadata[_RECORD]))
+    return prefix
+
+
+def _require_unchanged(vectors: Mapping[str, Tensor], fields: dict[str, Any]) -> None:
+    """Raises `PrefixValueError` if vectors or record are not those that were saved."""
+    stated = fields.pop(_DIGEST, None)
+    if stated is None:
+        # Written before there were digests, when a record had no fields that we don't know.
+        unchanged = fields.keys() <= {entry.name for entry in dataclasses.fields(PrefixRecord)}
+    else:
+        unchanged = stated == seal(vectors, fields)
+    if not unchanged:
+        raise PrefixValueError("It was changed or damaged after it was saved.")
+
+
+def _require_suffix(name: str) -> None:
+    if not name.lower().endswith(SUFFIXES):
+        raise _unfit(name, f"its name ends in none of {', '.join(SUFFIXES)}")
+
+
+def _unfit(name: str, reason: str) -> PrefixFileError:
+    reason = reason[:1].lower() + reason[1:]
+    return PrefixFileError(
+        f"'{shown(name)}' cannot be used as a prefix: {reason}. Choose another file, or learn a prefix with"
+        " Train Anonymization Prefix."
+    )

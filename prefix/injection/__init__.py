@@ -1,0 +1,1 @@
+"""Places prefix vectors in the host's tokens."""

@@ -1,0 +1,51 @@
+"""Replaces rows of an embedding table's output by vectors, for encoders that take whole-number tokens.
+
+It serves every host whose encoders take numbers of words: the pipelines of diffusers, Automatic1111 and Forge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, closing
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import PrefixMismatchError
+
+STAND_IN = 0
+"""The word that is looked up where a vector stands, before the vector takes its place."""
+
+Place = tuple[int, int, Tensor]
+"""Row and column of a batch of tokens, and the vector `[d]` that stands there."""
+
+
+def put_in(table: torch.nn.Module, places: Sequence[Place]) -> AbstractContextManager[Any]:
+    """Inside, what the table of words looks up has these vectors in these places. Afterwards it is as before.
+
+    Differentiable in the vectors.
+
+    Args:
+        table: returns embeddings `[n, length, d]` for tokens `[n, length]`.
+
+    Raises:
+        PrefixMismatchError: inside, from the table, if a vector is of another width.
+    """
+    if not places:
+        return closing(SimpleNamespace(close=lambda: None))
+    rows, columns, vectors = zip(*places, strict=True)
+
+    def replace(module: Any, arguments: Any, output: Tensor) -> Tensor:
+        for vector in vectors:
+            if vector.shape[-1] != output.shape[-1]:
+                raise PrefixMismatchError(
+                    f"The prefix is {vector.shape[-1]} wide and this text encoder {output.shape[-1]}: choose a prefix"
+                    " learned on a model of this family."
+                )
+        where = tuple(torch.tensor(indices, device=output.device) for indices in (rows, columns))
+        return output.index_put(where, torch.stack(list(vectors)).to(output))
+
+    hook = table.register_forward_hook(replace)
+    return closing(SimpleNamespace(close=hook.remove))

@@ -1,0 +1,60 @@
+"""Defines the types of the host's tokens, and what two tokens have in common.
+
+The host's token structure is `{encoder key: [chunk, ...]}`; a chunk is a list of `(token, weight)` or
+`(token, weight, word id)`; a token is an int, an embedding of the user's own, or a mapping that stands for an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Entry = Sequence[Any]
+Chunk = Sequence[Entry]
+Tokens = Mapping[str, Sequence[Chunk]]
+
+Tokenize = Callable[[str], Tokens]
+"""The host's tokenizer, with whatever arguments the caller gave it."""
+
+
+def entry_like(style: Entry, token: Any) -> Entry:
+    """An entry of the kind and length of `style`, with weight 1 and word id 0, the host's for what is no word."""
+    return type(style)((token, 1.0, 0)[: len(style)])
+
+
+def is_structure(entry: Entry, token: Any) -> bool:
+    """Whether an entry is this whole-number token, put in by the host and not by the user, as far as can be told."""
+    same = isinstance(entry[0], int) and entry[0] == token
+    return same and entry[1] == 1.0 and (len(entry) < 3 or entry[2] == 0)
+
+
+def is_row(token: Any, row: Tensor) -> bool:
+    """Whether a token is this vector of a prefix."""
+    return isinstance(token, Tensor) and token.shape == row.shape and torch.equal(token.to(row), row)
+
+
+def place_of_rows(chunk: Chunk, vectors: Tensor) -> int | None:
+    """Where in a chunk the whole prefix begins; None if it is not there."""
+    starts = range(len(chunk) - len(vectors) + 1)
+    return next((s for s in starts if all(is_row(chunk[s + n][0], row) for n, row in enumerate(vectors))), None)
+
+
+def common_start(one: Chunk, other: Chunk) -> int:
+    """How many entries two chunks have in common before they part."""
+    count = 0
+    for first, second in zip(one, other, strict=False):
+        if not _same(first[0], second[0]):
+            break
+        count += 1
+    return count
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        return isinstance(other, Tensor) and is_row(one, other)
+    if isinstance(one, Mapping) or isinstance(other, Mapping):
+        return isinstance(one, Mapping) and isinstance(other, Mapping)
+    return bool(one == other)

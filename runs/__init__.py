@@ -1,0 +1,1 @@
+"""Keeps what a run has computed: its folder, tensors on disk, digests and seeds."""

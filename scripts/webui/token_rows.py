@@ -1,0 +1,76 @@
+"""Converts the host's rows of tokens to chunks of `prefix`, and back.
+
+A row is what the host hands its text encoder for one chunk: whole-number tokens, a weight for each, and *fixes*, which
+say where embeddings of the user's own stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ...prefix import PrefixMismatchError
+from ...prefix.injection.placing import STAND_IN
+from ...prefix.injection.tokens import Chunk, Entry
+
+
+@dataclass(frozen=True)
+class Held:
+    """A token that stands for the vector of this index of an embedding of the user's own."""
+
+    fix: Any
+    index: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row as the host takes it.
+
+    Attributes:
+        tokens, weights: of equal length.
+        fixes: `(offset, embedding)`, the host's; an offset counts from after the start token.
+        vectors: of the prefix, by their places.
+    """
+
+    tokens: list[int]
+    weights: list[float]
+    fixes: list[Any]
+    vectors: dict[int, Tensor]
+
+
+def chunk_of(tokens: Sequence[int], weights: Sequence[float], fixes: Sequence[Any]) -> list[Entry]:
+    """The chunk that a row is."""
+    held = {fix.offset + 1 + n: Held(fix, n) for fix in fixes for n in range(int(fix.embedding.vectors))}
+    return [(held.get(place, token), weight) for place, (token, weight) in enumerate(zip(tokens, weights, strict=True))]
+
+
+def embeddings_in(chunks: Sequence[Chunk]) -> list[str]:
+    """Names of the user's own embeddings in chunks, each once; an embedding without a name is called one."""
+    found = (token for chunk in chunks for token, *_ in chunk if isinstance(token, Held))
+    return list(dict.fromkeys(str(getattr(held.fix.embedding, "name", "embedding")) for held in found))
+
+
+def row_of(chunk: Chunk) -> Row:
+    """The row that a chunk is.
+
+    Raises:
+        PrefixMismatchError: an embedding of the user's own would be torn apart.
+    """
+    row = Row([], [], [], {})
+    for place, (token, weight) in enumerate(chunk):
+        if isinstance(token, Tensor):
+            row.vectors[place] = token
+        elif isinstance(token, Held):
+            if token.index == 0:
+                row.fixes.append(token.fix._replace(offset=place - 1))
+            if not row.fixes or place != row.fixes[-1].offset + 1 + token.index:
+                raise PrefixMismatchError(
+                    "An embedding in the prompt is too long to stand beside the prefix: leave it out, or use a smaller"
+                    " prefix."
+                )
+        row.tokens.append(token if isinstance(token, int) else STAND_IN)
+        row.weights.append(weight)
+    return row

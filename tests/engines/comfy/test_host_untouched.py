@@ -1,0 +1,89 @@
+"""A run on models in every state the host may have them in; afterwards the host is as before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from anonymize_faces.trainer.data.identities import parse_identities
+from anonymize_faces.trainer.loop import Learned, learn_prefix
+from anonymize_faces.trainer.settings import TrainingSettings
+
+Make = Callable[..., Any]
+PEOPLE = parse_identities("Ada Lovelace: a woman with dark hair\nBob Miller")
+SETTINGS = TrainingSettings(
+    text_steps=0, steps=5, batch_size=4, vectors=3, portraits_per_identity=1, noisings_per_picture=2
+)
+LITTLE = 2**10
+"""Bytes of memory that a device has left."""
+
+PATCHED = ("diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight", (32, 32))
+
+
+def learn(denoiser: Any) -> Learned:
+    with torch.inference_mode():
+        return learn_prefix(denoiser, PEOPLE, ("", "a dog"), SETTINGS)
+
+
+def add_lora(checkpoint: Any) -> None:
+    """What Load LoRA does to a model."""
+    key, shape = PATCHED
+    checkpoint.model.add_patches({key: (torch.randn(shape, generator=torch.Generator().manual_seed(9)),)}, 0.8)
+
+
+def traces(checkpoint: Any) -> dict[str, Any]:
+    """Everything about the model that a run might leave behind, but for the weights themselves."""
+    found: dict[str, Any] = {"grad": torch.is_grad_enabled(), "inference": torch.is_inference_mode_enabled()}
+    for part in (checkpoint.model.model, checkpoint.clip.cond_stage_model):
+        for name, module in part.named_modules():
+            hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
+            found[name] = (module.training, [len(some) for some in hooks], "forward" in vars(module))
+        for name, weight in part.named_parameters():
+            found[name] = (weight.requires_grad, weight.grad)
+    return found
+
+
+def test_a_model_that_is_patched_by_lora_is_learned_on_as_patched_and_keeps_its_pictures(
+    make_checkpoint: Make, make_denoiser: Make
+) -> None:
+    checkpoint = make_checkpoint()
+    plain = learn(make_denoiser(checkpoint)).prefix.vectors["l"]
+    add_lora(checkpoint)
+    denoiser = make_denoiser(checkpoint)
+    with torch.inference_mode():
+        before = denoiser.sample(["Ada Lovelace"], [7])
+        traced = traces(checkpoint)
+        one, two = (learn(make_denoiser(checkpoint)).prefix.vectors["l"] for _ in range(2))
+        assert traces(checkpoint) == traced
+        assert torch.equal(before, denoiser.sample(["Ada Lovelace"], [7]))
+    assert torch.equal(one, two) and not torch.allclose(one, plain, atol=1e-4)
+
+
+@pytest.mark.parametrize("lora", [False, True], ids=["plain", "lora"])
+@pytest.mark.parametrize("flag", ["LOW_VRAM", "NO_VRAM"])
+def test_a_model_whose_weights_come_as_they_are_needed_learns_the_same(
+    flag: str, lora: bool, make_checkpoint: Make, make_denoiser: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import comfy.model_management as management
+
+    found: list[Tensor] = []
+    for in_part in (False, True):
+        checkpoint = make_checkpoint()
+        if lora:
+            add_lora(checkpoint)
+        if in_part:
+            # What --lowvram and --novram set. The host refuses them for a CPU, so it is not to take this one for one.
+            monkeypatch.setattr(management, "vram_state", management.VRAMState[flag])
+            monkeypatch.setattr(management, "is_device_cpu", lambda device: False)
+            monkeypatch.setattr(
+                management, "get_free_memory", lambda device=None, both=False: (LITTLE, LITTLE) if both else LITTLE
+            )
+        learned = learn(make_denoiser(checkpoint))
+        assert checkpoint.model.model.model_lowvram is in_part
+        assert not any("forward" in vars(module) for module in checkpoint.model.model.modules())
+        found.append(learned.prefix.vectors["l"])
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-4)

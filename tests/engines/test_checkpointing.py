@@ -1,0 +1,121 @@
+"""Computing blocks twice, and in other number formats: the same gradient, and nothing left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from anonymize_faces.engines.checkpointing import blocks_of, checkpointed
+from anonymize_faces.prefix import TrainingError
+
+Make = Callable[..., Any]
+
+
+def denoiser_for(checkpoint: Any, **computing: str) -> Any:
+    from anonymize_faces.engines.comfy.denoiser import ComfyDenoiser, Computing
+
+    return ComfyDenoiser(checkpoint.model, checkpoint.clip, checkpoint.vae, (64, 64), computing=Computing(**computing))
+
+
+def gradient(denoiser: Any) -> tuple[Tensor, int]:
+    """The gradient of a loss, and the bytes that the forward pass keeps for it."""
+    vectors = {"l": torch.randn(4, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()}
+    kept = [0]
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept[0] += tensor.numel() * tensor.element_size()
+        return tensor
+
+    noised = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    with denoiser.gradients(2):
+        conditioning = denoiser.encode(["Ada", "a dog"], vectors)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved):
+            predicted = denoiser.predict(noised, torch.tensor([0.3, 0.7]), conditioning)
+        assert predicted.dtype == torch.float32
+        predicted.square().mean().backward()
+    return vectors["l"].grad, kept[0]
+
+
+def test_checkpointing_gives_the_same_gradient_and_keeps_much_less(make_checkpoint: Make) -> None:
+    checkpoint = make_checkpoint()
+    (plain, all_of_it), (twice, less) = (
+        gradient(denoiser_for(checkpoint, checkpointing=choice)) for choice in ("off", "on")
+    )
+    torch.testing.assert_close(twice, plain, rtol=1e-4, atol=1e-7)
+    assert less < 0.5 * all_of_it
+
+
+def test_blocks_get_back_what_was_theirs_even_if_a_step_fails(make_checkpoint: Make) -> None:
+    network = make_checkpoint().model.model.diffusion_model
+    blocks = list(blocks_of(network))
+    own = blocks[0].forward
+    blocks[0].forward = own  # Somebody else's patch.
+    before = {block: dict(vars(block)) for block in blocks}
+
+    def fail() -> None:
+        assert all("forward" in vars(block) for block in blocks)
+        raise KeyError
+
+    with pytest.raises(KeyError), checkpointed(network):
+        fail()
+    assert len(blocks) > 3 and {block: dict(vars(block)) for block in blocks} == before
+
+
+def test_what_a_block_does_to_its_input_in_place_is_not_done_twice() -> None:
+    class InPlace(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
+
+        def forward(self, x: Tensor, options: dict) -> Tensor:
+            options["calls"] = options.get("calls", 0) + 1
+            x += options["calls"]
+            return x * self.second(torch.tanh(self.first(x.clone())))
+
+    network = torch.nn.Module()
+    network.blocks = torch.nn.ModuleList([InPlace(), InPlace()])
+
+    def grad() -> Tensor:
+        x = torch.ones(3, requires_grad=True)
+        options: dict = {}
+        y = x * 2
+        for block in network.blocks:
+            y = block(y.clone(), dict(options))
+        y.sum().backward()
+        return x.grad
+
+    with torch.autograd.graph.allow_mutation_on_saved_tensors():
+        plain = grad()
+    with checkpointed(network), torch.autograd.graph.allow_mutation_on_saved_tensors():
+        twice = grad()
+    torch.testing.assert_close(plain, twice)
+
+
+def test_auto_checkpoints_only_where_there_is_no_room(make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    import comfy.model_management
+
+    checkpoint = make_checkpoint()
+    _, roomy = gradient(denoiser_for(checkpoint))
+    free = comfy.model_management.get_free_memory
+    monkeypatch.setattr(
+        comfy.model_management, "get_free_memory", lambda device, both=False: free(device, True) if both else 2**10
+    )
+    _, tight = gradient(denoiser_for(checkpoint))
+    assert tight < 0.5 * roomy
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_gives_nearly_the_same_gradient_in_float32(precision: str, make_checkpoint: Make) -> None:
+    checkpoint = make_checkpoint()
+    (full, _), (half, _) = (gradient(denoiser_for(checkpoint, precision=choice)) for choice in ("model", precision))
+    assert half.dtype == torch.float32 and not torch.equal(half, full)
+    assert torch.nn.functional.cosine_similarity(half.flatten(), full.flatten(), dim=0) > 0.98
+
+
+def test_unknown_choices_are_refused(make_checkpoint: Make) -> None:
+    with pytest.raises(TrainingError, match="choose one of auto, on, off"):
+        denoiser_for(make_checkpoint(), checkpointing="maybe")

@@ -1,0 +1,173 @@
+"""Runs that are killed or ended early, in real ComfyUI processes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+import torch
+from PIL import Image
+
+from anonymize_faces.prefix import Prefix, load_prefix
+from anonymize_faces.tools.comfy_server import ComfyServer, ServerProgress, WorkflowInterrupted
+
+PEOPLE = "Ada Example: a woman with brown hair\nBen Sample: a man with a beard"
+BEFORE_STEPS = 2 + 4 + 2
+"""Portraits of two people; the red circle, the empty prompt, two descriptions; steps in the text encoder's space."""
+
+STOP = "/anonymize_faces/stop"
+
+
+@pytest.fixture(scope="module")
+def server(host: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+    """A server of this module's own, as it does not survive the tests."""
+    with ComfyServer(tmp_path_factory.mktemp("comfy"), report=print) as running:
+        yield running
+
+
+def node(class_type: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": class_type, "inputs": inputs}
+
+
+def training(name: str, steps: int, people: str = PEOPLE, seed: int = 1) -> dict[str, Any]:
+    """Learns a prefix on the demo model and saves it."""
+    sockets = {"model": ["load", 0], "clip": ["load", 1], "vae": ["load", 2], "identities": ["people", 0]}
+    settings = {"general_prompts": "a red circle", "vectors": 4, "steps": steps, "batch_size": 2, "seed": seed}
+    settings |= {"learning_rate": 0.01, "init": "", "portraits_per_identity": 1, "noisings_per_picture": 4}
+    settings |= {"width": 64, "height": 64, "drawing_steps": 2, "drawing_cfg": 3.0, "text_steps": 2}
+    return {
+        "load": node("LoadDemoModel"),
+        "people": node("IdentityList", text=people),
+        "train": node("TrainAnonymizationPrefix", **sockets, **settings),
+        "save": node("SaveAnonymizationPrefix", prefix=["train", 0], name=name, format="safetensors"),
+        "report": node("PreviewAny", source=["train", 2]),
+    }
+
+
+def saved(server: ComfyServer, name: str) -> Prefix:
+    return load_prefix(server.prefix_folder / f"{name}.safetensors")
+
+
+def runs(server: ComfyServer) -> list[Path]:
+    return sorted((server.workspace / "user" / "__anonymize_faces" / "runs").glob("*"))
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_after_a_kill_the_same_node_goes_on_and_ends_with_the_same_prefix_to_the_last_bit(server: ComfyServer) -> None:
+    def kill(progress: ServerProgress) -> None:
+        if progress.value >= BEFORE_STEPS + 33:
+            server.kill()
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        server.wait(server.queue(training("killed", 60)), on_progress=kill)
+    assert not (server.prefix_folder / "killed.safetensors").exists() and len(runs(server)) == 1
+    server.start()
+    seen: list[float] = []
+    entry = server.wait(server.queue(training("killed", 60)), on_progress=lambda progress: seen.append(progress.value))
+    steps = [value - BEFORE_STEPS for value in seen if value > BEFORE_STEPS]
+    assert steps[0] >= 21 and steps[-1] == 60
+    assert "went on from step" in entry["outputs"]["report"]["text"][0]
+    assert runs(server) == []
+    # The note makes another text of the same people, so that the host does not reuse the first result.
+    server.run(training("whole", 60, PEOPLE + "\n# again"))
+    assert torch.equal(saved(server, "killed").vectors["l"], saved(server, "whole").vectors["l"])
+
+
+def test_cancel_stops_the_run_and_it_can_be_gone_on_with(server: ComfyServer) -> None:
+    def run(last: int) -> list[float]:
+        """Runs and cancels once a step is reached; the steps that were told."""
+        seen: list[float] = []
+
+        def cancel(progress: ServerProgress) -> None:
+            seen.append(progress.value - BEFORE_STEPS)
+            if seen[-1] >= last:
+                server.interrupt()
+
+        with pytest.raises(WorkflowInterrupted):
+            server.wait(server.queue(training("cancelled", 100_000, seed=2)), on_progress=cancel)
+        assert len(runs(server)) == 1
+        return [step for step in seen if step > 0]
+
+    before = run(25)
+    assert run(26)[0] == before[-1] + 1
+    shutil.rmtree(*runs(server))
+
+
+def test_stop_and_keep_ends_early_with_the_best_prefix_so_far(server: ComfyServer) -> None:
+    answers: list[requests.Response] = []
+
+    def stop(progress: ServerProgress) -> None:
+        if progress.value == 1:
+            answers.append(requests.post(server.url + STOP, json={}))
+        if progress.value >= BEFORE_STEPS + 5 and len(answers) < 3:
+            answers.append(requests.post(server.url + STOP, json={"prompt_id": "another"}))
+            answers.append(requests.post(server.url + STOP, json={"prompt_id": prompt_id}))
+
+    prompt_id = server.queue(training("stopped", 100_000, seed=3))
+    entry = server.wait(prompt_id, on_progress=stop)
+    assert [answer.status_code for answer in answers[-2:]] == [409, 200]
+    assert answers[-1].json() == {"stopping": True} and "Cancel" in answers[-2].json()["error"]
+    record = saved(server, "stopped").record
+    assert (
+        5 <= record.steps < 1000 and f"You stopped it at step {record.steps}" in (entry["outputs"]["report"]["text"][0])
+    )
+    assert 0 <= record.scores["identity_signal_left"] and runs(server) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "content_type"),
+    [
+        (415, "{}", "text/plain"),
+        (400, "{", "application/json"),
+        (400, "[]", "application/json"),
+        (400, '{"prompt_id": 3}', "application/json"),
+        (409, "{}", "application/json"),
+    ],
+)
+def test_a_request_to_stop_that_is_not_sound_or_comes_at_no_run_is_refused_with_the_reason(
+    status: int, body: str, content_type: str, server: ComfyServer
+) -> None:
+    answer = requests.post(server.url + STOP, data=body, headers={"Content-Type": content_type})
+    assert answer.status_code == status
+    assert answer.json()["stopping"] is False and answer.json()["error"].endswith(".")
+
+
+def picture(server: ComfyServer, denoise: float = 1.0) -> np.ndarray:
+    """Draws somebody with the demo model. Above 0.9999 each denoise is 1, but to the host's cache it is another."""
+    graph = {
+        "load": node("LoadDemoModel"),
+        "prompt": node("CLIPTextEncode", clip=["load", 1], text="A portrait of Ada Example"),
+        "latent": node("EmptyLatentImage", width=64, height=64, batch_size=1),
+        "decode": node("VAEDecode", samples=["sample", 0], vae=["load", 2]),
+        "picture": node("PreviewImage", images=["decode", 0]),
+    }
+    sampling = {"seed": 5, "steps": 2, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": denoise}
+    conditions = {"positive": ["prompt", 0], "negative": ["prompt", 0], "latent_image": ["latent", 0]}
+    graph["sample"] = node("KSampler", model=["load", 0], **conditions, **sampling)
+    shown = server.image(server.wait(server.queue(graph))["outputs"]["picture"]["images"][0])
+    return np.asarray(Image.open(BytesIO(shown)))  # The file also holds the workflow.
+
+
+def own_memory(server: ComfyServer) -> int:
+    status = Path(f"/proc/{server.pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1]) * 1024
+
+
+def test_a_prompt_that_waits_draws_the_same_picture_and_memory_is_as_before(server: ComfyServer) -> None:
+    before = picture(server)
+    server.run(training("first of two", 10, seed=11))
+    held = own_memory(server)
+    server.queue(training("second of two", 10, seed=12))
+    assert np.array_equal(picture(server, denoise=0.99995), before)
+    assert (server.prefix_folder / "second of two.safetensors").is_file()
+    assert own_memory(server) - held < 50 * 2**20

@@ -1,0 +1,182 @@
+"""Whether a run knows if it worked: people held out, scores, the best snapshot, what is shown and told."""
+
+from __future__ import annotations
+
+import dataclasses
+import unicodedata
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+
+from anonymize_faces.engines.micro_batches import MicroBatches
+from anonymize_faces.trainer.data.identities import Identity
+from anonymize_faces.trainer.data.list_text import sameness
+from anonymize_faces.trainer.data.pictures import Pair, Pictures
+from anonymize_faces.trainer.loop import Learned, learn_prefix
+from anonymize_faces.trainer.preview import PREVIEW_SHARE, PreviewBudget
+from anonymize_faces.trainer.report import describe
+from anonymize_faces.trainer.settings import TrainingSettings
+from anonymize_faces.trainer.state import Score
+from anonymize_faces.trainer.validation import MOST_HELD_OUT, Validation, hold_out, steps_between, validation_pictures
+
+Make = Callable[..., Any]
+PEOPLE = tuple(Identity(f"Person {number}", f"a man with {number} hats") for number in range(16))
+GENERAL = ("", *(f"{number} red circles" for number in range(12)))
+SETTINGS = TrainingSettings(
+    text_steps=0, steps=20, batch_size=8, vectors=3, portraits_per_identity=1, noisings_per_picture=1
+)
+PAIRS = (Pair("Ada Lovelace", "a woman", True), Pair("a dog", "a dog", False))
+
+
+@pytest.fixture
+def denoiser(make_checkpoint: Make, make_denoiser: Make) -> Any:
+    return make_denoiser(make_checkpoint())
+
+
+def learn(denoiser: Any, people: Any = PEOPLE, settings: TrainingSettings = SETTINGS, **options: Any) -> Learned:
+    with torch.inference_mode():
+        return learn_prefix(denoiser, people, GENERAL, settings, **options)
+
+
+def test_a_share_of_the_people_and_of_the_prompts_is_held_out_and_none_is_lost() -> None:
+    held = hold_out(PEOPLE, GENERAL, 0.25, seed=0)
+    assert len(held.validated) == 4 and len(held.validated_prompts) == 3
+    assert sorted(held.identities + held.validated, key=PEOPLE.index) == list(PEOPLE)
+    assert sorted(held.prompts + held.validated_prompts) == sorted(GENERAL)
+    assert "" in held.prompts
+    assert held != hold_out(PEOPLE, GENERAL, 0.25, seed=1)
+    assert len(hold_out(PEOPLE * 20, GENERAL, 0.5, seed=0).validated) == MOST_HELD_OUT
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_one_person_under_several_names_is_on_one_side(seed: int) -> None:
+    names = [f"Zoë Person {number}" for number in range(10)]
+    twins = [write(name) for name in names for write in (str.upper, partial(unicodedata.normalize, "NFD"))]
+    people = tuple(Identity(name) for name in (*names, *twins))
+    prompts = ("", *(f"{name} café" for name in names), *(unicodedata.normalize("NFD", f"{n} café") for n in names))
+    held = hold_out(people, prompts, 0.3, seed)
+    assert len(held.validated) == len({one.key for one in held.validated}) == 3
+    assert not {one.key for one in held.validated} & {one.key for one in held.identities}
+    assert len(held.identities) == 21
+    assert not {sameness(one) for one in held.validated_prompts} & {sameness(one) for one in held.prompts}
+    assert len(held.validated_prompts) == 3 and len(held.prompts) == 15 and "" in held.prompts
+
+
+@pytest.mark.parametrize(("count", "share"), [(7, 0.125), (16, 0.0)])
+def test_of_few_people_or_if_told_so_none_is_held_out(count: int, share: float) -> None:
+    held = hold_out(PEOPLE[:count], ("", "a dog"), share, seed=0)
+    assert held.identities == PEOPLE[:count] and held.validated == () and held.validated_prompts == ()
+
+
+def test_people_held_out_are_drawn_but_never_learned_from(denoiser: Any) -> None:
+    validated = {identity.name for identity in hold_out(PEOPLE, GENERAL, 0.125, 0).validated}
+    learned_from: set[str] = set()
+    encode = denoiser.encode
+
+    def watch(prompts: Any, vectors: Any = None, layers: Any = None) -> Any:
+        if torch.is_grad_enabled():
+            learned_from.update(prompts)
+        return encode(prompts, vectors, layers)
+
+    denoiser.encode = watch
+    learned = learn(denoiser)
+    assert learned.validated == len(validated) == 2 and learned.prefix.record.identities == 14
+    named = {name for prompt in learned_from for name in [i.name for i in PEOPLE] if name in prompt}
+    assert len(named) > 8
+    assert not {prompt for prompt in learned_from for name in validated if prompt.split(name)[-1].startswith(" ")}
+
+
+def test_the_score_is_one_where_a_prefix_says_what_the_name_says_and_zero_where_it_says_the_looks(
+    denoiser: Any,
+) -> None:
+    latents = torch.randn(2, *denoiser.latent_shape, generator=torch.Generator().manual_seed(1))
+    encode = denoiser.encode
+    said: dict[str, str] = {}
+
+    def prefixed_as(prompts: Any, vectors: Any = None, layers: Any = None) -> Any:
+        return encode([said.get(prompt, prompt) if vectors else prompt for prompt in prompts], None, layers)
+
+    denoiser.encode = prefixed_as
+    validation = Validation(denoiser, Pictures(latents, PAIRS), [0, 1], 0, MicroBatches(denoiser, 8))
+    vectors = {"l": torch.zeros(1, 32)}
+    with denoiser.gradients(8):
+        plain = validation.score(vectors, 1)
+        said |= {"Ada Lovelace": "a woman", "a dog": ""}
+        turned = validation.score(vectors, 2)
+    assert plain == pytest.approx((1, 1.0, 0.0), abs=1e-5)
+    assert turned == pytest.approx((2, 0.0, 1.0), abs=1e-5)
+
+
+def test_where_nothing_is_held_out_the_validation_is_about_what_was_learned_from() -> None:
+    lessons = (PAIRS[0], PAIRS[1], PAIRS[0])
+    assert validation_pictures(lessons, ()) == [0, 2, 1]
+    assert validation_pictures(lessons, (PAIRS[1],)) == [0, 2, 3]
+
+
+@pytest.mark.parametrize("batch_size", [1, 8, 64])
+def test_validations_take_no_more_than_their_share(batch_size: int) -> None:
+    questions = 48
+    assert questions <= 0.1 * 3 * batch_size * steps_between(questions, batch_size)
+
+
+def test_the_best_snapshot_is_the_prefix_and_its_figures_are_in_report_and_record(
+    denoiser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = iter([(0.5, 0.1), (0.9, 0.4)])
+    seen: list[torch.Tensor] = []
+
+    def score(self: Validation, vectors: Any, step: int) -> Score:
+        seen.append(vectors["l"].detach().clone())
+        return Score(step, *next(figures))
+
+    monkeypatch.setattr(Validation, "score", score)
+    monkeypatch.setattr("anonymize_faces.trainer.loop.steps_between", lambda questions, batch_size: 10)
+    learned = learn(denoiser)
+    assert [entry.step for entry in learned.scores] == [10, 20] and learned.best.step == 10
+    assert torch.equal(learned.prefix.vectors["l"], seen[0]) and not torch.equal(seen[0], seen[1])
+    assert dict(learned.prefix.record.scores) == {
+        "identity_signal_left": 0.5,
+        "general_prompts_moved": 0.1,
+        "best_step": 10,
+    }
+    report = describe(learned)
+    assert "50 % of the identity signal is gone, examined on 2 people it did not learn from" in report
+    assert "Prompts that name nobody changed somewhat: by 10 % of what their words do." in report
+    assert "The prefix is that of step 10, the best there was" in report
+
+
+def test_learning_lowers_the_score_of_people_it_never_learns_from(denoiser: Any) -> None:
+    settings = dataclasses.replace(SETTINGS, steps=60, learning_rate=0.02, vectors=6)
+    learned = learn(denoiser, settings=settings)
+    assert len(learned.scores) >= 2 and learned.best.total < 0.9 * learned.scores[0].total
+
+
+def test_few_people_are_validated_in_other_noise_and_the_report_says_so(denoiser: Any) -> None:
+    report = describe(learn(denoiser, PEOPLE[:3]))
+    assert "with fewer than 8 people none is held out" in report
+
+
+def test_what_is_shown_last_is_the_prefix(denoiser: Any) -> None:
+    shown: list[dict[str, torch.Tensor]] = []
+    learned = learn(denoiser, PEOPLE[:3], show=lambda vectors: shown.append({**vectors}))
+    assert torch.equal(shown[-1]["l"], learned.prefix.vectors["l"])
+
+
+def test_showing_takes_its_share_of_the_time_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("anonymize_faces.trainer.preview.time.monotonic", lambda: clock[0])
+    preview_budget = PreviewBudget(0.0, picture_seconds=0.25)
+    shown: list[float] = []
+
+    def show(vectors: Any) -> None:
+        shown.append(clock[0])
+        clock[0] += 2.0
+
+    while clock[0] < 1000:
+        clock[0] += 5.0
+        preview_budget.show(show, {})
+    assert shown[0] >= 2.0 / PREVIEW_SHARE
+    assert 0.5 * PREVIEW_SHARE <= 2.0 * len(shown) / clock[0] <= PREVIEW_SHARE

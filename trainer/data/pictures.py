@@ -1,0 +1,122 @@
+"""Draws the pictures to learn from by the model itself, as latents, once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...engines.denoiser import Denoiser
+from ...engines.micro_batches import MicroBatches
+from ...runs.seeds import derived_seed
+from ...runs.tensor_store import TensorStore
+from ..parallel.shared_work import compute
+from ..parallel.team import ALONE, Team
+from .identities import Identity
+from .long_prompts import EVERY as LONG_EVERY
+from .long_prompts import choosing, chunk_prompts, long_prompts
+from .prompts import CONTEXTS, OPENINGS, name_prompt, neutral_prompt
+from .variations import SHARE, varied_prompts
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What is said to the student (with the prefix) and to the teacher (without) about one picture."""
+
+    student: str
+    teacher: str
+    names_somebody: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Drawn pictures, latents `[*latent_shape]` float32 on the CPU by index, and each one's pair of prompts."""
+
+    latents: TensorStore | Tensor
+    pairs: tuple[Pair, ...]
+
+
+def identity_pairs(
+    identities: Sequence[Identity],
+    portraits: int,
+    generator: torch.Generator,
+    vary: bool = False,
+    long_every: int = LONG_EVERY,
+) -> tuple[Pair, ...]:
+    """`portraits` pairs for each identity in varied openings and contexts (METHODS.md 1.2 a).
+
+    Args:
+        vary: some of them name the person in other ways, see `variations`.
+        long_every: one in so many is a long prompt, see `long_prompts`.
+    """
+    choose = choosing(generator)
+    pairs = []
+    for identity in identities:
+        for _ in range(portraits):
+            opening, context = OPENINGS[choose(len(OPENINGS))], CONTEXTS[choose(len(CONTEXTS))]
+            if vary and float(torch.rand((), generator=generator)) < SHARE:
+                student, teacher = varied_prompts(identity, opening, context, generator)
+            else:
+                student, teacher = (make(identity, opening, context) for make in (name_prompt, neutral_prompt))
+            if len(pairs) % long_every == long_every - 1:
+                student, teacher = long_prompts((student, teacher), choose)
+            pairs.append(Pair(student, teacher, names_somebody=True))
+    return tuple(pairs)
+
+
+def general_pairs(prompts: Sequence[str]) -> tuple[Pair, ...]:
+    """One pair for each prompt that names nobody: teacher and student are told the same (METHODS.md 1.2 b)."""
+    return tuple(Pair(prompt, prompt, names_somebody=False) for prompt in prompts)
+
+
+def spoken_pairs(
+    identities: Sequence[Identity], prompts: Sequence[str], generator: torch.Generator
+) -> tuple[Pair, ...]:
+    """Pairs that are said to the text encoders alone and never drawn: a chunk of a long prompt each.
+
+    One for each identity, one for each of the built-in general prompts, and as many of these, and of nothing, among
+    words of style.
+    """
+    choose = choosing(generator)
+    named = [
+        Pair(*chunk_prompts((name_prompt(identity, "", ""), neutral_prompt(identity, "", "")), choose), True)
+        for identity in identities
+    ]
+    styled = [chunk_prompts([subject], choose)[0] for prompt in prompts for subject in (prompt, "")]
+    return (*named, *general_pairs([*prompts, *styled]))
+
+
+def draw_pictures(
+    denoiser: Denoiser,
+    pairs: Sequence[Pair],
+    seed: int,
+    micro_batches: MicroBatches,
+    latents: TensorStore,
+    report: Callable[[int], None],
+    team: Team = ALONE,
+) -> Pictures:
+    """Draws one picture for each pair from the prompt that the student will see, without prefix.
+
+    Args:
+        seed: the pictures' noises follow from it.
+        micro_batches: how many are drawn at once.
+        latents: where they are kept; those that are known already, from the first on, are not drawn again.
+        report: called after each micro-batch with the number of pictures there are so far; may raise to stop.
+        team: among whom the pictures are dealt out.
+    """
+
+    def draw(indices: Sequence[int]) -> None:
+        seeds = [derived_seed(seed, "picture", index) for index in indices]
+        drawn = denoiser.sample([pairs[index].student for index in indices], seeds)
+        for index, latent in zip(indices, drawn, strict=True):
+            latents.put(index, latent)
+        if team.count == 1:
+            report(indices[-1] + 1)
+
+    def met(_: int) -> None:
+        report(len(latents.known()))
+
+    compute(team, latents, range(len(pairs)), lambda mine: micro_batches.work(draw, mine), met)
+    return Pictures(latents, tuple(pairs))

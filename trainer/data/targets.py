@@ -1,0 +1,204 @@
+"""Computes the teacher's answers once, and keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...engines.denoiser import Denoiser, Layer
+from ...engines.micro_batches import MicroBatches
+from ...runs.seeds import generator as seeded
+from ...runs.seeds import stratified_times
+from ...runs.tensor_store import TensorStore
+from ..objective import beyond
+from .pictures import Pair, Pictures
+from .plain_text import PlainText, Spoken
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What one step learns from.
+
+    Attributes:
+        noised: noised pictures x_t, `[B, *latent_shape]`.
+        t: their times, `[B]`.
+        predictions: the teacher's, `[B, *latent_shape]`.
+        prompts: the student's, B of them.
+        names_somebody: which of the prompts do, `[B]` bool.
+        layers: the layers that they are read at, B of them.
+    """
+
+    noised: Tensor
+    t: Tensor
+    predictions: Tensor
+    prompts: tuple[str, ...]
+    names_somebody: Tensor
+    layers: tuple[Layer, ...]
+
+    def part(self, indices: Sequence[int]) -> Batch:
+        """The batch of these items alone."""
+        chosen = list(indices)
+        return Batch(
+            self.noised[chosen],
+            self.t[chosen],
+            self.predictions[chosen],
+            tuple(self.prompts[index] for index in chosen),
+            self.names_somebody[chosen],
+            tuple(self.layers[index] for index in chosen),
+        )
+
+
+class TargetPool:
+    """Every picture, noised a few times, with the teacher's predictions, which depend on nothing that is learned.
+
+    Predictions are computed when they are first asked for. Slot `s` of the pool belongs to picture `s // noisings`;
+    its time and noise follow from the seed and from s alone, and so does the layer that its prompts are read at, the
+    teacher's as the student's: each picture is seen at every layer in turn.
+
+    Args:
+        predictions: where the teacher's answers are kept, one row a slot.
+        micro_batches: how many the teacher is asked at once.
+        overshoot: see `objective.beyond`.
+        plain: what prompts say without a prefix.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        pictures: Pictures,
+        noisings: int,
+        seed: int,
+        predictions: TensorStore | None = None,
+        micro_batches: MicroBatches | None = None,
+        overshoot: float = 0.0,
+        plain: PlainText | None = None,
+    ) -> None:
+        count = len(pictures.pairs) * noisings
+        self.predictions = TensorStore(count, denoiser.latent_shape) if predictions is None else predictions
+        self._micro_batches = micro_batches or MicroBatches(denoiser, count)
+        self._denoiser = denoiser
+        self._pictures = pictures
+        self._noisings = noisings
+        self._seed = seed
+        self._overshoot = overshoot
+        self._times = stratified_times(count, seeded(seed, "times"))
+        self._plain = plain or PlainText(denoiser)
+        kinds = torch.tensor([pair.names_somebody for pair in pictures.pairs]).repeat_interleave(noisings)
+        self._slots = {kind: torch.nonzero(kinds == kind).flatten() for kind in (True, False)}
+
+    def slots(self, names_somebody: bool) -> Tensor:
+        """The slots `[n]` of the pictures that name somebody, or of the others."""
+        return self._slots[names_somebody]
+
+    def read(self, slots: Sequence[int], micro_batches: MicroBatches) -> None:
+        """Encodes what the teacher is going to be told about those of these slots that it was never asked for."""
+        prompts: dict[Spoken, None] = {}
+        for slot in slots:
+            if slot not in self.predictions:
+                pair = self._pair(slot)
+                told = [pair.teacher, *([pair.student] if self._overshoots(pair) else [])]
+                prompts |= dict.fromkeys((prompt, self._layer(slot)) for prompt in told)
+        micro_batches.work(self._plain.prepare, list(prompts))
+
+    def prepare(self, slots: Sequence[int]) -> None:
+        """Asks the teacher for these slots, and keeps the answers."""
+
+        def ask(micro_batch: Sequence[int]) -> None:
+            for slot, answer in zip(micro_batch, self._ask_teacher(micro_batch), strict=True):
+                self.predictions.put(slot, answer)
+
+        self._micro_batches.work(ask, slots)
+
+    def names_somebody(self, slots: Sequence[int]) -> Tensor:
+        """Which of the slots' pictures do, `[n]` bool."""
+        return torch.tensor([self._pair(slot).names_somebody for slot in slots], dtype=torch.bool)
+
+    def batch(self, slots: Sequence[int]) -> Batch:
+        """The batch of these slots; asks the teacher for those that were never asked for before."""
+        unique = list(dict.fromkeys(slots))
+        answers = {slot: self.predictions[slot] for slot in unique if slot in self.predictions}
+        missing = [slot for slot in unique if slot not in answers]
+        for slot, answer in zip(missing, _joined(self._micro_batches.work(self._ask_teacher, missing)), strict=True):
+            self.predictions.put(slot, answer)
+            answers[slot] = answer
+        noised, times = self._noised(slots)
+        return Batch(
+            noised=noised,
+            t=times,
+            predictions=torch.stack([answers[slot] for slot in slots]),
+            prompts=tuple(self._pair(slot).student for slot in slots),
+            names_somebody=self.names_somebody(slots),
+            layers=tuple(map(self._layer, slots)),
+        )
+
+    def _pair(self, slot: int) -> Pair:
+        return self._pictures.pairs[slot // self._noisings]
+
+    def _layer(self, slot: int) -> Layer:
+        layers = self._denoiser.layers
+        return layers[sum(divmod(slot, self._noisings)) % len(layers)]
+
+    def _overshoots(self, pair: Pair) -> bool:
+        return pair.names_somebody and self._overshoot > 0
+
+    def _noised(self, slots: Sequence[int]) -> tuple[Tensor, Tensor]:
+        latents = torch.stack([self._pictures.latents[slot // self._noisings] for slot in slots])
+        noise = torch.stack([self._noise(slot, latents[0].shape) for slot in slots])
+        times = self._times[torch.tensor(slots)]
+        return self._denoiser.add_noise(latents, noise, times), times
+
+    @torch.no_grad()
+    def _ask_teacher(self, slots: Sequence[int]) -> Tensor:
+        """The teacher's predictions; past them for who is named, see `objective.beyond`."""
+        noised, times = self._noised(slots)
+        layers = [self._layer(slot) for slot in slots]
+        answers = self._predict(noised, times, [self._pair(slot).teacher for slot in slots], layers)
+        named = [index for index, slot in enumerate(slots) if self._overshoots(self._pair(slot))]
+        if named:
+            prompts = [self._pair(slots[index]).student for index in named]
+            plain = self._predict(noised[named], times[named], prompts, [layers[index] for index in named])
+            answers[named] = beyond(answers[named], plain, self._overshoot)
+        return answers
+
+    def _predict(self, noised: Tensor, times: Tensor, prompts: Sequence[str], layers: Sequence[Layer]) -> Tensor:
+        return self._denoiser.predict(noised, times, self._plain.of(prompts, layers)).float().cpu()
+
+    def _noise(self, slot: int, shape: torch.Size) -> Tensor:
+        return torch.randn(shape, generator=seeded(self._seed, "noise", slot))
+
+
+def deal(slots: Tensor, count: int, seed: int, purpose: str, start: int) -> list[int]:
+    """Items `start` to `start + count` of an endless deal in which every slot comes once before any comes again.
+
+    It follows from the arguments alone, so that a run can go on anywhere. Each round is shuffled anew.
+    """
+    dealt: list[int] = []
+    while len(dealt) < count:
+        round_number, offset = divmod(start + len(dealt), len(slots))
+        order = torch.randperm(len(slots), generator=seeded(seed, purpose, round_number))
+        dealt += slots[order[offset : offset + count - len(dealt)]].tolist()
+    return dealt
+
+
+def slots_of_step(pool: TargetPool, batch_size: int, seed: int, step: int, count: int = 1) -> list[int]:
+    """The slots of a step (from 0), or of `count` from there on; those that name somebody come first.
+
+    Half of each step's do; an odd one out is of either kind in turn.
+    """
+    of_all, before = step * batch_size, _named_before(step, batch_size)
+    names = _named_before(step + count, batch_size) - before
+    return deal(pool.slots(True), names, seed, "named", before) + deal(
+        pool.slots(False), count * batch_size - names, seed, "general", of_all - before
+    )
+
+
+def _named_before(step: int, batch_size: int) -> int:
+    """How many of the slots of the steps before this one name somebody."""
+    return step * (batch_size // 2) + batch_size % 2 * ((step + 1) // 2)
+
+
+def _joined(parts: Sequence[Tensor]) -> Sequence[Tensor]:
+    return torch.cat(list(parts)).unbind(0) if parts else ()

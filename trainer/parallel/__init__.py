@@ -1,0 +1,1 @@
+"""Lets several processes learn one prefix."""
