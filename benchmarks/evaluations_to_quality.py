@@ -1,13 +1,14 @@
 """Evaluations of the demo's denoiser until a prefix is good: the authors' settings against the shipped workflow's.
 
 Good means: unseen people are found again in at most 0.15 of their pictures, at least 0.90 of their described looks are
-there, and prompts that name nobody move by at most 0.20 (METHODS.md 1.8), read from pictures that a real server draws.
+there, and prompts that name nobody move by at most 0.20 (docs/METHODS.md 1.8), read from pictures that a real server
+draws.
 
-The authors' settings are METHODS.md 1.5: vectors from U(0, 1), Adam at 1e-3, one picture a step. Their loop makes
-three forward passes and one backward pass a step. As it has the trajectory of ours without overshoot (METHODS.md 1.4;
-`tests/trainer/test_reference.py` shows it), ours is what runs here, and theirs is what counts. A backward pass counts
-as two evaluations, a teacher's answer as one when it is first asked for. Both learn from the same drawn pictures, which
-count for neither; what they took is printed. Steps in the text encoder's space ask no denoiser.
+The authors' settings are docs/METHODS.md 1.5: vectors from U(0, 1), Adam at 1e-3, one picture a step. Their loop makes
+three forward passes and one backward pass a step. As it has the trajectory of ours without overshoot (docs/METHODS.md
+1.4; `tests/trainer/test_reference.py` shows it), ours is what runs here, and theirs is what counts. A backward pass
+counts as two evaluations, a teacher's answer as one when it is first asked for. Both learn from the same drawn
+pictures, which count for neither; what they took is printed. Steps in the text encoder's space ask no denoiser.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Through the host, as the trainer node does it: peak memory over nothing, seconds a step, pictures drawn, bytes of the
 teacher's answers. Where the card is larger than the cards that people have, a ballast takes the rest of its memory, so
 that the host and torch really see 8, 12 or 24 GB; then it is told which ways to save memory were taken. The authors'
-loop (METHODS.md 1.3) runs on SD1.5 in the same process. Where there is no CUDA, a sentence and exit code 2.
+loop (docs/METHODS.md 1.3) runs on SD1.5 in the same process. Where there is no CUDA, a sentence and exit code 2.
 """
 
 from __future__ import annotations

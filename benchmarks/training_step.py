@@ -1,8 +1,8 @@
 """One training step of the authors' loop against one of ours, on the same random model laid out like SD1.
 
-The reference (`tests/support/authors_loop.py`) is METHODS.md 1.3 word for word: three forward passes, gradients on all
-weights, batch 1. Ours makes one forward pass and one backward pass to the vectors, against a teacher's answer that is
-stored: each is asked for once in a run and used several times. What a step takes that must ask is printed as well.
+The reference (`tests/support/authors_loop.py`) is docs/METHODS.md 1.3 word for word: three forward passes, gradients on
+all weights, batch 1. Ours makes one forward pass and one backward pass to the vectors, against a teacher's answer that
+is stored: each is asked for once in a run and used several times. What a step takes that must ask is printed as well.
 
 Times are medians of steps taken in turn in one process. Memory is the peak over the loaded model's own during two
 steps, each way in a process of its own, as a process does not give back all that it once had.

@@ -1,6 +1,7 @@
-"""`python -m anonymize_faces.demo.evaluate PREFIX …`: the evaluation of METHODS 1.6 on the demo model, in this process.
+"""`python -m anonymize_faces.demo.evaluate PREFIX …`: runs an evaluation on the demo model, in this process.
 
-Prints the table and writes JSON, CSV and a page. Broken off, the same command goes on where it was.
+The protocol is docs/METHODS.md 1.6. Prints the table and writes JSON, CSV and a page. Broken off, the same command goes
+on where it was.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`make demo`: a real ComfyUI server learns a prefix from the shipped workflow, then draws people without and with it.
 
-Prints the figures of METHODS 1.8 and writes `build/demo/report.json` and `build/demo/before_after.png`. Broken off, the
-same command goes on where it was.
+Prints the figures of docs/METHODS.md 1.8 and writes `build/demo/report.json` and `build/demo/before_after.png`. Broken
+off, the same command goes on where it was.
 """
 
 from __future__ import annotations

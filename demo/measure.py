@@ -1,7 +1,7 @@
 """The demo's ruler: who is recognized in a picture, which looks are still there, and how far other pictures moved.
 
-Every figure is defined in METHODS 1.8: identification is rank-1 in a gallery of the whole cast and, for each of them, a
-hundred strangers of the same looks.
+Every figure is defined in docs/METHODS.md 1.8: identification is rank-1 in a gallery of the whole cast and, for each of
+them, a hundred strangers of the same looks.
 """
 
 from __future__ import annotations

@@ -13,11 +13,11 @@ from torch.overrides import TorchFunctionMode
 
 @contextmanager
 def differentiable(module: torch.nn.Module) -> Iterator[None]:
-    """Inside, the module may add in place and write its results into tensors that it no longer needs (HOST.md 2).
+    """Inside, the module may add in place and write its results into tensors that it no longer needs.
 
-    What the forward pass saves for the backward one is copied, but for the weights, which nobody alters.
-    `allow_mutation_on_saved_tensors` does the same, but would have to watch every operation of the whole step. Where no
-    gradients are recorded, nothing is in the way.
+    The host does both (docs/ARCHITECTURE.md, Host facts 2). What the forward pass saves for the backward one is copied,
+    but for the weights, which nobody alters. `allow_mutation_on_saved_tensors` does the same, but would have to watch
+    every operation of the whole step. Where no gradients are recorded, nothing is in the way.
     """
     if not torch.is_grad_enabled():
         yield

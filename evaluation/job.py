@@ -47,7 +47,9 @@ def evaluate(
     runs: Path | None = None,
     report: Report = lambda done, total: None,
 ) -> Evaluation:
-    """Scores the plain model ("none") and prefixes on the same prompts and noises, side by side (METHODS.md 1.6, 1.8).
+    """Scores the plain model ("none") and prefixes on the same prompts and noises, side by side.
+
+    The protocol is docs/METHODS.md 1.6, the figures are 1.8.
 
     Args:
         denoiser: draws the pictures, by its own sampler.

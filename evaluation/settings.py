@@ -41,7 +41,7 @@ CAPTIONS = (
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """What is drawn and asked; METHODS.md 1.6 are the defaults.
+    """What is drawn and asked; docs/METHODS.md 1.6 are the defaults.
 
     Attributes:
         prompts: what is drawn of each person; `{name}` stands for the name.

@@ -1,8 +1,8 @@
 """Turns compared faces into figures.
 
-Pure functions of numbers, next to values that hold them; METHODS: identity similarity is the cosine similarity of face
-embeddings, face retention the share of pictures in which a face is still found, identification the share of faces that
-are nearest to the person they were.
+Pure functions of numbers, next to values that hold them (docs/METHODS.md 1.8): identity similarity is the cosine
+similarity of face embeddings, face retention the share of pictures in which a face is still found, identification the
+share of faces that are nearest to the person they were.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ STRATA = 50
 
 
 def stratified_times(count: int, generator: torch.Generator) -> Tensor:
-    """Times `[count]` in (0, 1), spread evenly over 50 strata (METHODS.md 1.5), in random order, float32.
+    """Times `[count]` in (0, 1), spread evenly over 50 strata (docs/METHODS.md 1.5), in random order, float32.
 
     Fewer than 50 times lie in different strata.
     """

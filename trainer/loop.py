@@ -127,7 +127,7 @@ def learn_prefix(
     show: Callable[[Vectors], None] = lambda vectors: None,
     team: Team = ALONE,
 ) -> Learned:
-    """Learns a prefix by Anonymization Prompt Learning (METHODS.md 1): nothing but its vectors is trained.
+    """Learns a prefix by Anonymization Prompt Learning (docs/METHODS.md 1): nothing but its vectors is trained.
 
     The same model, arguments and machine give the same prefix, however often the run was broken off and gone on with.
 

@@ -10,7 +10,7 @@ def distances(student: Tensor, teacher: Tensor) -> Tensor:
 
     Its mean has the gradient direction of the reference objective: there the target is
     `ε_n − η (sg ε_p − ε_n)`, so that `ε_p − target = (1 + η)(ε_p − ε_n)`, a constant factor that Adam divides out
-    (METHODS.md 1.4).
+    (docs/METHODS.md 1.4).
 
     Args:
         student: predictions for the name prompts with the prefix, `[B, ...]`.
@@ -31,6 +31,6 @@ def beyond(neutral: Tensor, named: Tensor, overshoot: float) -> Tensor:
     Args:
         neutral: what the model makes of the description, without prefix.
         named: what it makes of the name, without prefix; of the same shape.
-        overshoot: 0 is the goal of METHODS.md 1.3.
+        overshoot: 0 is the goal of docs/METHODS.md 1.3.
     """
     return neutral + overshoot * (neutral - named) if overshoot else neutral

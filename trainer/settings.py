@@ -19,7 +19,7 @@ class TrainingSettings:
     """How a prefix is learned. All values survive JSON, as they go into the prefix's record.
 
     Attributes:
-        vectors: number of vectors m of the prefix (METHODS.md 1.1).
+        vectors: number of vectors m of the prefix (docs/METHODS.md 1.1).
         steps: optimizer steps.
         batch_size: pictures a step; one half name people, the other half do not.
         learning_rate: peak rate of Adam.
@@ -32,7 +32,7 @@ class TrainingSettings:
         warmup: share of the steps over which the rate rises; after that it falls along a cosine.
         held_out: share of the people, and of the general prompts, that the prefix is examined on and does not learn
             from; see `validation`.
-        general_weight: of prompts that name nobody in the loss, against those that do (METHODS.md 1.3 has 1).
+        general_weight: of prompts that name nobody in the loss, against those that do (docs/METHODS.md 1.3 has 1).
         vary_names: whether some prompts name people in other ways, so that the prefix is hard to get around; see
             `variations`.
         text_steps: steps that the vectors are moved in the text encoder's space first; see `warm_start`.

@@ -1,4 +1,4 @@
-"""The objective against the reference loop's, as METHODS.md 1.3 writes it."""
+"""The objective against the reference loop's, as docs/METHODS.md 1.3 writes it."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def identity_pairs(
     vary: bool = False,
     long_every: int = LONG_EVERY,
 ) -> tuple[Pair, ...]:
-    """`portraits` pairs for each identity in varied openings and contexts (METHODS.md 1.2 a).
+    """`portraits` pairs for each identity in varied openings and contexts (docs/METHODS.md 1.2 a).
 
     Args:
         vary: some of them name the person in other ways, see `variations`.
@@ -67,7 +67,7 @@ def identity_pairs(
 
 
 def general_pairs(prompts: Sequence[str]) -> tuple[Pair, ...]:
-    """One pair for each prompt that names nobody: teacher and student are told the same (METHODS.md 1.2 b)."""
+    """One pair for each prompt that names nobody: teacher and student are told the same (docs/METHODS.md 1.2 b)."""
     return tuple(Pair(prompt, prompt, names_somebody=False) for prompt in prompts)
 
 

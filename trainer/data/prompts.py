@@ -1,6 +1,6 @@
 """Makes prompts that name people, their neutral twins, and others.
 
-The form of the name prompts and their openings are METHODS.md 1.2.
+The form of the name prompts and their openings are docs/METHODS.md 1.2.
 """
 
 from __future__ import annotations

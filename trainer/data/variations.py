@@ -1,7 +1,7 @@
 """Varies how prompts name people, so that a prefix holds for other spellings too.
 
-Erasures often hold for the literal name alone (METHODS.md 1.7). So some of the prompts that name people do it in other
-ways, and their neutral twins with them.
+Erasures often hold for the literal name alone (docs/METHODS.md 1.7). So some of the prompts that name people do it in
+other ways, and their neutral twins with them.
 """
 
 from __future__ import annotations
