@@ -1,7 +1,7 @@
 """Writes prompts of several chunks: a subject among many words of style, in the first chunk or in a later one.
 
 A CLIP reads a prompt in chunks of 75 tokens, each with the prefix in front, also where a chunk holds words of style
-alone. What the prefix makes of such chunks has to be learned like everything else: see docs/long-prompts.md.
+alone. What the prefix makes of such chunks has to be learned like everything else: see docs/layers-and-long-prompts.md.
 """
 
 from __future__ import annotations
