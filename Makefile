@@ -2,10 +2,10 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 COMMAND := $(RUN) -m anonymize_faces.tools.command anonymize_faces
-NAME ?= $(filter-out _%,$(basename $(notdir $(wildcard benchmarks/*.py))))
+NAME ?= $(filter-out _% gpu,$(basename $(notdir $(wildcard benchmarks/*.py))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test serve lint demo-model bench clean
+.PHONY: help setup demo test serve lint demo-model bench gpu clean
 
 help: ## lists the commands
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
@@ -32,6 +32,9 @@ demo-model: setup ## builds the demo model's weights anew (an hour or two)
 
 bench: setup ## runs all benchmarks, or one: make bench NAME=training_step
 	@for name in $(NAME); do $(COMMAND).benchmarks.$$name || exit $$?; done
+
+gpu: setup ## measures learning on a graphics card with full-size layouts of SD1.5, SDXL and Flux
+	@$(RUN) -m anonymize_faces.benchmarks.gpu
 
 clean: ## removes what demo and tests wrote; .venv and build/ComfyUI stay
 	@rm -rf build/demo build/.environment-* .pytest_cache .ruff_cache .hypothesis

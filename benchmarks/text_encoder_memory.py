@@ -70,7 +70,7 @@ def make(name: str) -> tuple[Any, Any, str]:
 def gradient(way: str, stage: Any, tokens: Any, vectors: Tensor) -> Tensor:
     """dL/dvectors of the mean square of the conditioning."""
     from ..engines.checkpointing import checkpointed
-    from ..engines.comfy.differentiable import differentiable
+    from ..engines.differentiable import differentiable
     from ..engines.recomputation import recomputed
 
     def encode(vectors: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from .comfy.differentiable import OutWritten
+from .differentiable import OutWritten
 
 HEAVY_BYTES = 2**29
 """Of text encoders in float32. The host computes in it, whatever the weights are in, and each Linear keeps its copy for

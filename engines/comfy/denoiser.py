@@ -31,12 +31,12 @@ from ...runs.seeds import noise_of
 from ...runs.weights import weights_of
 from ..checkpointing import checkpointed
 from ..denoiser import Layer, TextStates, Vectors
+from ..differentiable import differentiable
 from ..gradient_flow import gradient_through, require_gradient
 from ..kept_memory import Counting, weighs_much
 from ..micro_batches import says_out_of_memory
 from ..options import AS_THE_HOST, AS_USUAL, PRECISIONS, TOKENIZED_KEPT, VOCABULARY_SAMPLE, Computing, Drawing
 from ..recomputation import recomputed
-from .differentiable import differentiable
 from .learned_layers import layers_to_learn, read_at
 from .text_encoders import embedding_table, rows_of, text_encoders, vectors_for
 

@@ -119,3 +119,40 @@ def test_half_precision_gives_nearly_the_same_gradient_in_float32(precision: str
 def test_unknown_choices_are_refused(make_checkpoint: Make) -> None:
     with pytest.raises(TrainingError, match="choose one of auto, on, off"):
         denoiser_for(make_checkpoint(), checkpointing="maybe")
+
+
+def test_what_a_picture_needs_kept_is_reckoned_without_keeping_it(make_checkpoint: Make) -> None:
+    denoiser = denoiser_for(make_checkpoint(), checkpointing="off")
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    weights = {weight.untyped_storage().data_ptr() for weight in denoiser._model.model.parameters()}
+    with denoiser.gradients(1):
+        reckoned = denoiser.count_kept()
+        with torch.no_grad():
+            conditioning = denoiser.encode([""])
+        conditioning[0][0] = conditioning[0][0].detach().requires_grad_()
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved):
+            predicted = denoiser.predict(torch.zeros(1, 4, 8, 8), torch.tensor([0.5]), conditioning)
+    weights |= {weight.untyped_storage().data_ptr() for weight in denoiser._model.model.parameters()}
+    really = sum(size for storage, size in kept.items() if storage not in weights)
+    assert predicted.requires_grad and 0.95 * really <= reckoned <= 1.05 * really
+
+
+def test_where_memory_runs_out_blocks_are_computed_twice_before_batches_are_halved(make_checkpoint: Make) -> None:
+    from anonymize_faces.engines.micro_batches import MicroBatches
+
+    denoiser = denoiser_for(make_checkpoint())
+    tried: list[tuple[int, bool]] = []
+
+    def work(items: Any) -> None:
+        tried.append((len(items), denoiser.saves_memory))
+        if len(tried) < 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with denoiser.gradients(1):
+        MicroBatches(denoiser, 4).work(work, range(4))
+    assert tried == [(4, False), (4, True), (2, True), (2, True)]

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from anonymize_faces.engines.comfy.differentiable import differentiable
 from anonymize_faces.engines.comfy.protected_clip import protect
 from anonymize_faces.engines.comfy.text_encoders import embedding_table, text_encoders, vectors_for
+from anonymize_faces.engines.differentiable import differentiable
 from anonymize_faces.prefix import PrefixMismatchError, eject, frame_of, inject_text, words
 from anonymize_faces.prefix.injection.encoder_layouts import ENCODER_LAYOUTS as ENCODERS
 from anonymize_faces.tests.support.text_encoders import FAMILIES, make_clip

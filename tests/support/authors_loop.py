@@ -41,6 +41,7 @@ def reference_step(
 
     def predict(item: Item, context: Tensor) -> Tensor:
         scaled = base.model_sampling.calculate_input(item.sigma, item.noised)
+        context = context.to(item.noised)  # The host hands conditioning on in the main memory.
         return base.diffusion_model(scaled, base.model_sampling.timestep(item.sigma).float(), context=context)
 
     optimizer.zero_grad()

@@ -29,6 +29,7 @@ import contextlib, os, random, signal, sys, time
 from pathlib import Path
 import torch
 from anonymize_faces.prefix import *
+torch.set_num_threads(1)  # A forked process has none of its parent's threads, and would wait for them.
 folder, kills, links = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "links"
 if not links:
     def refuse(*_): raise PermissionError(1, "Operation not permitted")

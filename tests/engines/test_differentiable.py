@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from anonymize_faces.engines.comfy.differentiable import differentiable
+from anonymize_faces.engines.differentiable import differentiable
 
 
 class Keeping(torch.autograd.Function):
