@@ -1,7 +1,7 @@
 """`python -m anonymize_faces.demo.strength`: how many people are found again at which strength of a prefix.
 
 Draws the demo's people on a real ComfyUI server with Anonymize Faces at each strength, prints a table and writes the
-plot of the README.
+plot of docs/figures.md.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def falls(rates: Rates) -> bool:
 
 
 def table(rates: Rates) -> str:
-    """The rates as lines of a README's table."""
+    """The rates as lines of the table in docs/figures.md."""
     head = "| strength | " + " | ".join(f"{strength:g}" for strength in STRENGTHS) + " |"
     rows = [f"| {name} | " + " | ".join(f"{rate:.2f}" for rate in row) + " |" for name, row in rates.items()]
     return "\n".join([head, "|---" * (1 + len(STRENGTHS)) + "|", *rows])

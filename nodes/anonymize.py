@@ -53,8 +53,8 @@ class AnonymizeFaces(io.ComfyNode):
                     max=1.0,
                     step=0.05,
                     optional=True,  # So that it stays behind the prefix, as in every workflow that was saved.
-                    tooltip="1 protects fully. Below 1 the conditioning moves back towards the plain one, and faces"
-                    " with it; 0 is no protection.",
+                    tooltip="1 is all the protection that the prefix gives. Below 1 the conditioning moves back towards"
+                    " the plain one, and faces with it; 0 is no protection.",
                 ),
                 PrefixSocket.Input(
                     "learned_prefix",

@@ -22,8 +22,8 @@ class IdentityList(io.ComfyNode):
             node_id="IdentityList",
             display_name="Identity List",
             category="anonymize",
-            description="The people that a prefix is learned on, one a line: a name the model knows, a colon, and the"
-            " looks that may stay.",
+            description="The people that a prefix learns from (not a list of who is protected), one a line: a name the"
+            " model knows, a colon, and the looks that may stay.",
             inputs=[
                 io.String.Input(
                     "text",

@@ -206,9 +206,9 @@ def test_between_plain_and_protected_every_word_moves_on_a_straight_line(clip, f
     assert distances[0] > distances[1] > distances[2] > 0
 
 
-def test_the_readme_lists_every_encoder_that_a_prefix_can_enter():
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    table = readme.partition("## What is supported")[2].partition("## Figures")[0]
+def test_the_documentation_lists_every_encoder_that_a_prefix_can_enter():
+    page = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+    table = page.partition("## What is supported")[2]
     for key in ENCODERS:
         assert f"`{key}`" in table
         assert any(key in family.widths for family in FAMILIES.values()), f"{key} is not tested"
