@@ -299,8 +299,13 @@ class ComfyDenoiser:
         """
         if self._is_paged():
             return False
-        if self._kept_by_picture is None:
-            self._kept_by_picture = self.count_kept()
+        try:
+            if self._kept_by_picture is None:
+                self._kept_by_picture = self.count_kept()
+        except Exception as error:
+            if not self.out_of_memory(error):
+                raise
+            return False
         free = comfy.model_management.get_free_memory(self._model.load_device)
         return self._kept_by_picture * batch_size <= ROOM * free
 

@@ -21,7 +21,7 @@ from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
 
 EXTENSION = Path(anonymize_faces.__file__).resolve().parent
 ENFORCE = {"ANONYMIZE_FACES_ENFORCE": "studio.safetensors"}
-PARTS = ("nodes", "prefix", "trainer", "evaluation", "faces", "demo", "web", "locales")
+PARTS = ("nodes", "prefix", "engines", "runs", "trainer", "evaluation", "faces", "demo", "web", "locales")
 
 
 def copy_of_the_extension(folder: Path) -> Path:
@@ -58,7 +58,7 @@ ALONE = ("--disable-all-custom-nodes", "--whitelist-custom-nodes", "copy-of-face
 
 def test_an_extension_that_cannot_start_refuses_every_prompt_and_leaves_the_rest_of_the_host_running(tmp_path):
     broken = copy_of_the_extension(tmp_path / "custom_nodes" / "copy-of-faces")
-    (broken / "nodes" / "guards.py").write_text("import a_module_that_nobody_has\n")
+    (broken / "nodes" / "enforcement" / "guards.py").write_text("import a_module_that_nobody_has\n")
     (broken / "enforce.ini").write_text("[enforcement]\nprefix = studio.safetensors\n")
     with server_with(tmp_path, *ALONE) as server:
         pictures = {
