@@ -18,8 +18,8 @@ from anonymize_faces.prefix import Prefix, load_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer, ServerProgress, WorkflowInterrupted
 
 PEOPLE = "Ada Example: a woman with brown hair\nBen Sample: a man with a beard"
-BEFORE_STEPS = 2 + 4 + 2
-"""Portraits of two people; the red circle, the empty prompt, two descriptions; steps in the text encoder's space."""
+BEFORE_STEPS = 2 + 4 + 1 + 2
+"""Portraits of two people; the red circle, the empty prompt, two descriptions; a long prompt; steps of the warm-up."""
 
 STOP = "/anonymize_faces/stop"
 

@@ -266,7 +266,7 @@ def test_whatever_one_file_does_the_others_are_listed_and_used(server, client):
     assert all("cannot be used as a prefix" in told[f"{name}.safetensors"] for name in unread)
     assert all("Rename it" in told[f"{name}.safetensors"] for name in misnamed)
     (options,) = (
-        server.object_info()[node]["input"]["required"][widget][1]["options"]
+        server.object_info()[node]["input"]["optional"][widget][1]["options"]
         for node, widget in [("AnonymizeFaces", "prefix")]
     )
     assert set(options) == set(told)
