@@ -109,15 +109,15 @@ def _protected_class(plain: Any, prefix: Prefix) -> Any:
             super().__setattr__(name, witness.guarded(name, value))
 
         def __copy__(self) -> Any:
-            return protect_pipeline(prefix, _unprotected(self, plain))
+            return protect_pipeline(_unprotected(self, plain), prefix)
 
         def __deepcopy__(self, memo: Any) -> Any:
-            return protect_pipeline(prefix, copy.deepcopy(_unprotected(self, plain), memo))
+            return protect_pipeline(copy.deepcopy(_unprotected(self, plain), memo), prefix)
 
         def __reduce_ex__(self, protocol: Any) -> Any:
             pipeline = _unprotected(self, plain)
             _require_picklable(pipeline, protocol)
-            return protect_pipeline, (prefix, pipeline)
+            return protect_pipeline, (pipeline, prefix)
 
         def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
             raise PrefixMismatchError(
