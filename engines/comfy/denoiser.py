@@ -219,6 +219,9 @@ class ComfyDenoiser:
 
     def predict(self, noised: Tensor, t: Tensor, conditioning: Sequence[Any]) -> Tensor:
         """See `Denoiser`. Inside `gradients` only. Items whose arguments have different shapes run apart."""
+        return self._predict(noised, t, conditioning)
+
+    def _predict(self, noised: Tensor, t: Tensor, conditioning: Sequence[Any]) -> Tensor:
         device = self._model.load_device
         noised, sigmas = noised.to(device), self._sigmas(t).to(device)
         waiting = dict(enumerate(self._arguments(entry, noised[:1]) for entry in conditioning))
@@ -312,12 +315,12 @@ class ComfyDenoiser:
     def count_kept(self) -> int:
         """Bytes that the backward pass of one picture needs kept; inside `gradients` only. Keeps nothing itself."""
         with torch.no_grad():
-            conditioning = self.encode([""])
+            conditioning = self._read([""], None, self.layers[0])
         for entry in conditioning:
             entry[0] = entry[0].detach().requires_grad_()
         self._counting = Counting(self._model.model.diffusion_model)
         try:
-            self.predict(torch.zeros(1, *self.latent_shape), torch.tensor([0.5]), conditioning)
+            self._predict(torch.zeros(1, *self.latent_shape), torch.tensor([0.5]), conditioning)
             return self._counting.bytes
         finally:
             self._counting = None
