@@ -53,7 +53,7 @@ def reported(page: Any, kind: str) -> str:
 
 def hostile_prefix() -> Prefix:
     record = PrefixRecord(
-        family="sd1", fingerprint="0" * 16, identities=3, steps=9, date=HOSTILE, name=HOSTILE, notes=HOSTILE,
+        family="sd1", fingerprint="0" * 16, identities=3, steps=9, date=HOSTILE[:100], name=HOSTILE, notes=HOSTILE,
         scores={HOSTILE: 1.0},
     )  # fmt: skip
     return Prefix({"l": torch.ones(4, DEMO_WIDTH)}, record)
