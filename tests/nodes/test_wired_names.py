@@ -68,6 +68,7 @@ def test_every_node_that_takes_the_name_of_a_file_by_wire_looks_at_the_folder(ho
 
     monkeypatch.setattr(folder, "prefix_folders", lambda: [tmp_path])
     one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
+    (tmp_path / "link.pt").symlink_to(tmp_path / "elsewhere")
 
     def told() -> tuple[str, ...]:
         return (
@@ -83,7 +84,7 @@ def test_every_node_that_takes_the_name_of_a_file_by_wire_looks_at_the_folder(ho
         lambda: save_prefix(make_prefix(3), one, overwrite=True),
         lambda: save_prefix(make_prefix(4), two),
         one.unlink,
-        lambda: (tmp_path / "link.pt").symlink_to(tmp_path / "gone.pt"),
+        lambda: (tmp_path / "elsewhere").write_bytes(b"what the link leads to"),
     ):
         change()
         seen.append(told())
