@@ -87,7 +87,7 @@ def theirs(denoiser: Any, pictures: Pictures, settings: TrainingSettings, most: 
     from ..trainer.step import make_step
 
     denoiser.layers = denoiser.layers[:1]  # Theirs reads one layer of the text encoder.
-    settings = replace(settings, steps=10**9, batch_size=1, learning_rate=1e-3, warmup=0.0, general_weight=1.0)
+    settings = replace(settings, steps=10**9, batch_size=1, warmup=0.0, general_weight=1.0)
     pool = TargetPool(denoiser, pictures, NOISINGS, settings.seed)
     micro_batches = MicroBatches(denoiser, 1)
     generator = torch.Generator().manual_seed(settings.seed)
@@ -96,6 +96,8 @@ def theirs(denoiser: Any, pictures: Pictures, settings: TrainingSettings, most: 
         for key, table in denoiser.token_embeddings("").items()
     }
     state = new_state(vectors, settings)
+    for group in state.optimizer.param_groups:
+        group |= {"peak": 1e-3, "eps": 1e-8}
     for step in range(most):
         make_step(denoiser, state, pool.batch(slots_of_step(pool, 1, settings.seed, step)), settings, micro_batches)
         state.rate = 1.0  # Their rate is constant.

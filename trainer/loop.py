@@ -39,7 +39,7 @@ from .warm_start import can_start, start_of, warm_start
 DRAWN_AT_ONCE = 2
 """Pictures are drawn this many batches at a time: without gradients they need less memory."""
 
-RECIPE = 3
+RECIPE = 4
 """Raised when the same arguments no longer give the same prefix, so that no run of an older version is gone on with."""
 
 

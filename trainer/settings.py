@@ -22,7 +22,8 @@ class TrainingSettings:
         vectors: number of vectors m of the prefix (docs/METHODS.md 1.1).
         steps: optimizer steps.
         batch_size: pictures a step; one half name people, the other half do not.
-        learning_rate: peak rate of Adam.
+        learning_rate: peak rate of Adam for embeddings spread like those of SD1's CLIP; others have theirs multiplied
+            by their spread, see `state.scale_free_adam`.
         seed: everything random follows from it.
         init: words whose token embeddings the vectors start from; none: random vectors that are spread like the
             encoder's token embeddings.
@@ -47,7 +48,7 @@ class TrainingSettings:
     vectors: int = 10
     steps: int = 1000
     batch_size: int = 8
-    learning_rate: float = 3e-3
+    learning_rate: float = 1.4e-3
     seed: int = 0
     init: str = ""
     portraits_per_identity: int = 4

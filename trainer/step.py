@@ -20,6 +20,10 @@ from .state import Losses, RunState
 MOST_SKIPPED = 8
 """A run ends when so many steps in a row had to be skipped."""
 
+GROWTH_STEPS, LARGEST_SCALE = 100, 2.0**24
+"""Steps in a row without an overflow after which the multiplier of the loss doubles, and the largest that it becomes:
+small gradients of half precision would vanish otherwise."""
+
 RECOVERY = 50
 """Steps after which a learning rate that was lowered for skipped ones doubles again."""
 
@@ -48,7 +52,7 @@ def make_step(
     vectors and optimizer as they are, and lowers the rate (a gradient alone: the multiplier).
     """
     for group in state.optimizer.param_groups:
-        group["lr"] = settings.learning_rate * rate_factor(state.step, settings.steps, settings.warmup) * state.rate
+        group["lr"] = group["peak"] * rate_factor(state.step, settings.steps, settings.warmup) * state.rate
     vectors = tuple(state.vectors.values())
     (whole,) = team.summed([torch.tensor(float(len(batch.prompts)))])
 
@@ -85,6 +89,9 @@ def make_step(
         state.optimizer.zero_grad(set_to_none=True)
         state.history.append(Losses(*(sums / counts).tolist()))
         state.skipped_in_a_row = 0
+        unbroken = state.history[-GROWTH_STEPS:]
+        if len(state.history) % GROWTH_STEPS == 0 and not any(map(_is_skipped, unbroken)):
+            state.loss_scale = min(2 * state.loss_scale, LARGEST_SCALE)
     else:
         state.history.append(Losses(math.nan, math.nan))
         state.skipped += 1

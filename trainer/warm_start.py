@@ -24,7 +24,7 @@ from .data.plain_text import PlainText
 from .objective import beyond
 from .parallel.team import ALONE, Team, share
 from .settings import TrainingSettings
-from .state import RunState
+from .state import RunState, scale_free_adam
 
 PAIRS_OF_A_KIND = 12
 """Pairs that name somebody, and as many others, in a step."""
@@ -50,8 +50,7 @@ Lesson = tuple[Pair, Layer]
 
 def start_of(vectors: dict[str, Tensor]) -> RunState:
     """The state before the first step: the vectors themselves, with an optimizer of its own."""
-    groups = [{"params": [vector], "peak": RATE * float(vector.detach().std())} for vector in vectors.values()]
-    return RunState(vectors, torch.optim.Adam(groups))
+    return RunState(vectors, scale_free_adam(vectors, RATE))
 
 
 def can_start(denoiser: Denoiser, pairs: Sequence[Pair], settings: TrainingSettings, plain: PlainText) -> bool:

@@ -25,7 +25,7 @@ PAIRS = (
     Pair("", "", False),
 )
 SETTINGS = TrainingSettings(
-    general_weight=1.0, text_steps=0, steps=50, batch_size=2, learning_rate=1e-3, noisings_per_picture=8
+    general_weight=1.0, text_steps=0, steps=50, batch_size=2, learning_rate=2.8e-4, noisings_per_picture=8
 )
 
 
@@ -55,10 +55,11 @@ def test_the_vectors_follow_the_trajectory_of_the_authors_loop() -> None:
     neutral = {pair.student: pair.teacher for pair in PAIRS}
     vectors = start_vectors(denoiser, SETTINGS)
     start = vectors["l"].detach().clone()
-    optimizer = torch.optim.Adam(vectors.values())
+    (own,) = state.optimizer.param_groups
+    optimizer = torch.optim.Adam(vectors.values(), eps=own["eps"])
     sampling = model.get_model_object("model_sampling")
     for step, batch in enumerate(batches):
-        optimizer.param_groups[0]["lr"] = SETTINGS.learning_rate * rate_factor(step, SETTINGS.steps, SETTINGS.warmup)
+        optimizer.param_groups[0]["lr"] = own["peak"] * rate_factor(step, SETTINGS.steps, SETTINGS.warmup)
         sigmas = [torch.tensor([float(sampling.percent_to_sigma(1.0 - t))]) for t in batch.t.tolist()]
         items = [
             Item(noised, sigma, prompt, neutral[prompt])

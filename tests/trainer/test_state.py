@@ -1,0 +1,77 @@
+"""The same recipe serves text encoders of every scale, and number formats of every range."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from anonymize_faces.engines.comfy.text_encoders import embedding_table
+from anonymize_faces.engines.micro_batches import MicroBatches
+from anonymize_faces.tests.support.learning_checks import BATCH, NOISINGS, PAIRS, learning
+from anonymize_faces.trainer import step
+from anonymize_faces.trainer.data.pictures import Pictures
+from anonymize_faces.trainer.data.plain_text import PlainText
+from anonymize_faces.trainer.data.targets import TargetPool, slots_of_step
+from anonymize_faces.trainer.loop import start_vectors
+from anonymize_faces.trainer.state import ELEMENTS, new_state
+from anonymize_faces.trainer.step import make_step
+from anonymize_faces.trainer.warm_start import start_of, warm_start
+
+Make = Callable[..., Any]
+SETTINGS = learning(seed=1)
+STEPS = 12
+
+
+def scale(clip: Any, factor: float) -> None:
+    """Multiplies the embeddings of a CLIP's words, and divides what comes in their place where it is read."""
+    encoder = clip.cond_stage_model.clip_l.transformer
+    embedding_table(clip.cond_stage_model.clip_l).weight.data.mul_(factor)
+    read = encoder.forward
+
+    def forward(*args: Any, embeds: Any = None, **options: Any) -> Any:
+        return read(*args, embeds=embeds / factor, **options)
+
+    encoder.forward = forward
+
+
+def learned(denoiser: Any) -> torch.Tensor:
+    """The vectors after a short warm start and a few steps."""
+    latents = torch.randn(len(PAIRS), *denoiser.latent_shape, generator=torch.Generator().manual_seed(3))
+    micro_batches = MicroBatches(denoiser, BATCH)
+    with denoiser.gradients(BATCH):
+        pool = TargetPool(denoiser, Pictures(latents, PAIRS), NOISINGS, seed=0)
+        state = new_state(start_vectors(denoiser, SETTINGS), SETTINGS)
+        text = dataclasses.replace(SETTINGS, text_steps=3)
+        warm_start(denoiser, start_of(state.vectors), PAIRS, text, micro_batches, PlainText(denoiser))
+        for number in range(STEPS):
+            make_step(denoiser, state, pool.batch(slots_of_step(pool, BATCH, 0, number)), SETTINGS, micro_batches)
+    return state.vectors["l"].detach()
+
+
+@pytest.mark.parametrize(("factor", "tolerance"), [(64.0, 0.0), (70.0, 1e-3)])
+def test_the_same_is_learned_whatever_the_scale_of_the_embeddings(
+    make_checkpoint: Make, make_denoiser: Make, factor: float, tolerance: float
+) -> None:
+    usual = learned(make_denoiser(make_checkpoint()))
+    other = make_checkpoint()
+    scale(other.clip, factor)
+    scaled = learned(make_denoiser(other)) / factor
+    start = start_vectors(make_denoiser(make_checkpoint()), SETTINGS)["l"].detach()
+    assert float((usual - start).norm()) > 0.1 * float(start.norm())
+    assert float((scaled - usual).norm()) <= tolerance * float((usual - start).norm())
+
+
+def test_the_multiplier_of_the_loss_grows_while_nothing_overflows(
+    make_checkpoint: Make, make_denoiser: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = learned(make_denoiser(make_checkpoint()))
+    states = []
+    monkeypatch.setattr(step, "GROWTH_STEPS", 4)
+    monkeypatch.setattr(step, "LARGEST_SCALE", 4 * ELEMENTS)
+    monkeypatch.setattr(step, "_watch", states.append)
+    assert torch.equal(learned(make_denoiser(make_checkpoint())), usual)
+    assert states[-1].step == STEPS and states[-1].loss_scale == 4 * ELEMENTS
