@@ -38,7 +38,8 @@ def measure(count: int) -> dict[str, float]:
     from ..demo.loader import load_demo_model
     from ..engines.comfy.denoiser import ComfyDenoiser, Drawing
     from ..trainer.data.identities import Identity
-    from ..trainer.loop import Progress, learn_prefix
+    from ..trainer.loop import learn_prefix
+    from ..trainer.progress import Callbacks, Progress
     from ..trainer.settings import TrainingSettings
 
     people = [Identity(f"Person {number:03d}", "a person with brown hair") for number in range(count)]
@@ -57,7 +58,7 @@ def measure(count: int) -> dict[str, float]:
         # The first, short run makes torch and the host load whatever they load at first use.
         learn_prefix(denoiser, people[:8], GENERAL, warm, runs=Path(folder))
         started = time.perf_counter()
-        learn_prefix(denoiser, people, GENERAL, settings, report, runs=Path(folder))
+        learn_prefix(denoiser, people, GENERAL, settings, Callbacks(report), runs=Path(folder))
     step = median(later - earlier for earlier, later in itertools.pairwise(moments))
     return {"setup": moments[0] - step - started, "step": step, "memory": peak[0]}
 

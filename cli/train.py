@@ -17,7 +17,7 @@ from .settings_file import with_file
 from .show import facts
 
 if TYPE_CHECKING:
-    from ..trainer.loop import Learned, Progress
+    from ..trainer.progress import Learned, Progress
 
 NAME = "train"
 SUMMARY = "learns a prefix on a model"
@@ -92,6 +92,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     from ..trainer.data.prompts import general_prompts
     from ..trainer.loop import learn_prefix
     from ..trainer.parallel.accelerate_team import team_of_this_process
+    from ..trainer.progress import Callbacks
     from ..trainer.report import describe
 
     identities = parse_identities(text_of_file(options.identities))
@@ -107,7 +108,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             identities,
             prompts,
             settings,
-            lambda progress: show(progress_report, progress),
+            Callbacks(report=lambda progress: show(progress_report, progress)),
             runs=_runs(options),
             team=team,
         )

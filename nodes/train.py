@@ -22,7 +22,7 @@ from .server.current_run import RUNNING, followed
 if TYPE_CHECKING:
     from ..engines.denoiser import Vectors
     from ..trainer.data.identities import Identity
-    from ..trainer.loop import Progress
+    from ..trainer.progress import Progress
 
 DEFAULTS = TrainingSettings()
 WIDEST = 1600
@@ -256,24 +256,25 @@ class TrainAnonymizationPrefix(io.ComfyNode):
         # The trainer is loaded here, so that the host's start does not wait for it.
         from ..engines.comfy.denoiser import ComfyDenoiser
         from ..trainer.data.prompts import general_prompts as prompts_to_keep
-        from ..trainer.loop import learn_prefix
+        from ..trainer.loop import PrefixTraining
         from ..trainer.plot import plot_losses
         from ..trainer.preview import BeforeAfter
+        from ..trainer.progress import Callbacks
         from ..trainer.report import describe
-        from ..trainer.validation import hold_out
 
         chosen = TrainingSettings(**settings)
         computing = Computing(precision, gradient_checkpointing)
         denoiser = ComfyDenoiser(model, clip, vae, (width, height), Drawing(drawing_steps, drawing_cfg), computing)
         prompts = prompts_to_keep(general_prompts, identities)
         check = comfy.model_management.throw_exception_if_processing_interrupted
-        held_out = hold_out(identities, prompts, chosen.held_out, chosen.seed).validated
-        before_after = BeforeAfter(denoiser, held_out or identities, chosen.seed, check)
         bar = comfy.utils.ProgressBar(1)
         pictures: list[torch.Tensor] = []
         context = get_executing_context()
 
         with followed((cls.hidden.extra_pnginfo or {}).get("workflow")) as telemetry:
+            training = PrefixTraining(denoiser, identities, prompts, chosen, runs=work_folder("runs"))
+            held_out = training.held_out.validated
+            before_after = BeforeAfter(denoiser, held_out or identities, chosen.seed, check)
 
             def report(progress: Progress) -> None:
                 if progress.steps:
@@ -287,17 +288,7 @@ class TrainAnonymizationPrefix(io.ComfyNode):
                 telemetry.picture(PreviewPicture(_jpeg(pictures[0]), before_after.people, bool(held_out)))
 
             try:
-                learned = learn_prefix(
-                    denoiser,
-                    identities,
-                    prompts,
-                    chosen,
-                    report,
-                    check=check,
-                    runs=work_folder("runs"),
-                    stop=RUNNING.asked,
-                    show=show,
-                )
+                learned = training.learn(Callbacks(report, check, RUNNING.asked, show))
             finally:
                 RUNNING.end()
             telemetry.score(learned.best)

@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..engines.denoiser import Denoiser, Vectors
+from ..engines.denoiser import Denoiser
 from ..engines.micro_batches import MicroBatches
 from ..prefix.errors import TrainingError
 from ..prefix.value import Prefix, PrefixRecord
@@ -23,17 +22,18 @@ from ..runs.seeds import generator as seeded
 from ..runs.tensor_store import TensorStore
 from .data.identities import Identity
 from .data.long_prompts import choosing, long_general_prompts
-from .data.pictures import Pictures, draw_pictures, general_pairs, identity_pairs, spoken_pairs
+from .data.pictures import Pair, Pictures, draw_pictures, general_pairs, identity_pairs, spoken_pairs
 from .data.plain_text import PlainText
 from .data.prompts import GENERAL_PROMPTS
 from .data.targets import TargetPool, slots_of_step
 from .parallel.shared_work import compute, in_turn, mask, shared
 from .parallel.team import ALONE, Team, share
 from .preview import PreviewBudget
+from .progress import NO_CALLBACKS, Callbacks, Learned, Progress
 from .settings import TrainingSettings
-from .state import Losses, RunState, Score, new_state, restore, state_to_file
+from .state import RunState, new_state, restore, state_to_file
 from .step import MOST_SKIPPED, make_step
-from .validation import Validation, hold_out, steps_between, validation_pictures
+from .validation import HeldOut, Validation, hold_out, steps_between, validation_pictures
 from .warm_start import can_start, start_of, warm_start
 
 DRAWN_AT_ONCE = 2
@@ -43,225 +43,249 @@ RECIPE = 4
 """Raised when the same arguments no longer give the same prefix, so that no run of an older version is gone on with."""
 
 
-class Stage(NamedTuple):
-    """What a run is at: "drawing" pictures to learn from, "text_warm_up" or "learning"; and how far."""
-
-    name: str
-    done: int
-    of: int
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is.
-
-    Attributes:
-        pictures, text_steps, steps: done so far, in this order: pictures drawn, steps of the warm start, steps.
-        of: how many there are of each.
-        losses: of the last step.
-        score: the best so far.
-        history: the losses of all steps so far, of earlier processes too; it goes on growing.
-    """
-
-    pictures: int
-    text_steps: int
-    steps: int
-    of: tuple[int, int, int]
-    losses: Losses | None = None
-    score: Score | None = None
-    history: Sequence[Losses] = ()
-
-    @property
-    def done(self) -> int:
-        """All of them together."""
-        return self.pictures + self.text_steps + self.steps
-
-    @property
-    def stage(self) -> Stage:
-        """What the run is at."""
-        pictures, text_steps, steps = self.of
-        if self.steps:
-            return Stage("learning", self.steps, steps)
-        if self.text_steps:
-            return Stage("text_warm_up", self.text_steps, text_steps)
-        return Stage("drawing", self.pictures, pictures)
-
-
-@dataclass(frozen=True)
-class Learned:
-    """A learned prefix, and how it was learned.
-
-    Attributes:
-        prefix: the best there was; its record holds the figures of `best`.
-        history: the losses of every step.
-        scores: of all snapshots that were examined, in order.
-        best: the prefix's own.
-        validated: how many people validation asked about whom the prefix did not learn from; 0 if it asked about
-            others.
-        drawing_seconds, learning_seconds: what it took; the former in this process, the latter in all.
-        stopped: why it ended before its last step, a sentence; empty if it did not.
-        notes: what else happened, sentences.
-    """
-
-    prefix: Prefix
-    history: tuple[Losses, ...]
-    scores: tuple[Score, ...]
-    best: Score
-    validated: int
-    drawing_seconds: float
-    learning_seconds: float
-    stopped: str = ""
-    notes: tuple[str, ...] = ()
-
-
 def learn_prefix(
     denoiser: Denoiser,
     identities: Sequence[Identity],
     prompts: Sequence[str],
     settings: TrainingSettings,
-    report: Callable[[Progress], None] = lambda progress: None,
+    callbacks: Callbacks = NO_CALLBACKS,
     *,
-    check: Callable[[], None] = lambda: None,
     runs: Path | None = None,
-    stop: Callable[[], bool] = lambda: False,
-    show: Callable[[Vectors], None] = lambda vectors: None,
     team: Team = ALONE,
 ) -> Learned:
-    """Learns a prefix by Anonymization Prompt Learning (docs/METHODS.md 1): nothing but its vectors is trained.
+    """Learns a prefix; see `PrefixTraining` and its `learn`."""
+    return PrefixTraining(denoiser, identities, prompts, settings, runs=runs, team=team).learn(callbacks)
+
+
+class PrefixTraining:
+    """Anonymization Prompt Learning (docs/METHODS.md 1) of one prefix: nothing but its vectors is trained.
 
     The same model, arguments and machine give the same prefix, however often the run was broken off and gone on with.
 
     Args:
         identities: the people to learn from, at least one.
         prompts: general prompts that the prefix is to leave alone, at least one.
-        report: called after every batch of pictures and every step; may raise to break off the run.
-        check: called more often than that; may raise likewise.
         runs: the folder of unfinished runs, where one that was broken off is gone on with; None to keep nothing.
-        stop: asked after every step whether to end, with the best prefix so far.
-        show: called outside `Denoiser.gradients` with the vectors, now and then and with the best ones at the end.
-        team: the processes that learn this prefix together, each of which calls this with the same arguments; the batch
+        team: the processes that learn this prefix together, each of which does this with the same arguments; the batch
             is that of all together. They share the folder of unfinished runs, which the first of them writes to.
 
+    Attributes:
+        held_out: who and what is learned from, and who and what validation asks about.
+
     Raises:
-        TrainingError: nobody to learn from, a team without a folder or larger than a batch, no memory for a single
-            picture, or losses that are never finite. Whatever `report`, `check` or `show` raise comes through.
+        TrainingError: nobody to learn from, or a team without a folder or larger than a batch.
     """
-    if not identities or not prompts:
-        raise TrainingError("There is nobody to learn from: add at least one identity and one general prompt.")
-    if team.count > 1 and (runs is None or settings.batch_size < team.count):
-        raise TrainingError(
-            f"{team.count} processes need a folder of runs that all of them see, and a batch of at least"
-            f" {team.count} pictures: set --runs and --batch-size."
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        identities: Sequence[Identity],
+        prompts: Sequence[str],
+        settings: TrainingSettings,
+        *,
+        runs: Path | None = None,
+        team: Team = ALONE,
+    ) -> None:
+        if not identities or not prompts:
+            raise TrainingError("There is nobody to learn from: add at least one identity and one general prompt.")
+        if team.count > 1 and (runs is None or settings.batch_size < team.count):
+            raise TrainingError(
+                f"{team.count} processes need a folder of runs that all of them see, and a batch of at least"
+                f" {team.count} pictures: set --runs and --batch-size."
+            )
+        self.held_out = hold_out(identities, prompts, settings.held_out, settings.seed)
+        self._denoiser = denoiser
+        self._settings = settings
+        self._runs = runs
+        self._team = team
+
+    def learn(self, callbacks: Callbacks = NO_CALLBACKS) -> Learned:
+        """Draws, warms up, learns, and gives the best prefix there was.
+
+        Raises:
+            TrainingError: no memory for a single picture, or losses that are never finite.
+        """
+        started = time.monotonic()
+        pairs = training_pairs(self.held_out, self._settings)
+        settings = dataclasses.asdict(self._settings)
+        key = run_key(recipe=RECIPE, model=self._denoiser.digest, settings=settings, pairs=pairs.drawn)
+        with in_turn(self._team, lambda: RunFolder(self._runs, key, owner=self._team.rank == 0)) as folder:
+            pictures = self._draw(pairs, folder, callbacks)
+            drawing_seconds = time.monotonic() - started
+            run = _Learning(self._denoiser, self._settings, pairs, pictures, folder, callbacks, self._team)
+            state = run.warm_up()
+            stopped = run.make_steps(state, PreviewBudget(started, drawing_seconds / len(pairs.drawn)))
+            prefix = run.finish(state, len(self.held_out.identities))
+        return Learned(
+            prefix=prefix,
+            history=tuple(state.history),
+            scores=tuple(state.scores),
+            best=state.best_score,
+            validated=len(self.held_out.validated),
+            drawing_seconds=drawing_seconds,
+            learning_seconds=state.seconds,
+            stopped=stopped,
+            notes=(*state.sentences, *([folder.trouble] if folder.trouble else [])),
         )
-    started = time.monotonic()
-    first = team.rank == 0
-    held_out = hold_out(identities, prompts, settings.held_out, settings.seed)
+
+    def _draw(self, pairs: TrainingPairs, folder: RunFolder, callbacks: Callbacks) -> Pictures:
+        """The pictures of all pairs; those that a run of before has drawn are not drawn again."""
+        settings, team = self._settings, self._team
+        latents = _tensor_store(self._denoiser, folder, team, "pictures", len(pairs.drawn), "drawn", precious=True)
+        micro_batches = MicroBatches(self._denoiser, DRAWN_AT_ONCE * settings.batch_size, callbacks.check)
+
+        def report(drawn: int) -> None:
+            folder.save("drawn", {"known": mask(latents)}, {})
+            callbacks.report(Progress(drawn, 0, 0, (len(pairs.drawn), settings.text_steps, settings.steps)))
+
+        return draw_pictures(self._denoiser, pairs.drawn, settings.seed, micro_batches, latents, report, team)
+
+
+@dataclass(frozen=True)
+class TrainingPairs:
+    """The pairs of prompts of a run.
+
+    Attributes:
+        lessons: those that are learned from.
+        questions: those that validation asks about.
+        spoken: those that the warm start learns from: the lessons, and some that no picture is drawn for.
+    """
+
+    lessons: tuple[Pair, ...]
+    questions: tuple[Pair, ...]
+    spoken: tuple[Pair, ...]
+
+    @property
+    def drawn(self) -> tuple[Pair, ...]:
+        """Those that a picture is drawn for: lessons, then questions."""
+        return self.lessons + self.questions
+
+
+def training_pairs(held_out: HeldOut, settings: TrainingSettings) -> TrainingPairs:
+    """The pairs of these people and prompts; they follow from the settings' seed."""
     choices = seeded(settings.seed, "choices")
     lessons = identity_pairs(held_out.identities, settings.portraits_per_identity, choices, settings.vary_names)
     lessons += general_pairs((*held_out.prompts, *long_general_prompts(held_out.prompts, choosing(choices))))
     spoken = lessons + spoken_pairs(held_out.identities, GENERAL_PROMPTS, choices)
     questions = identity_pairs(held_out.validated, 1, choices, long_every=2) + general_pairs(held_out.validated_prompts)
-    pairs = lessons + questions
-    key = run_key(recipe=RECIPE, model=denoiser.digest, settings=dataclasses.asdict(settings), pairs=pairs)
-    drawing, asking, learning = (MicroBatches(denoiser, n * settings.batch_size, check) for n in (DRAWN_AT_ONCE, 1, 1))
-    reading = MicroBatches(denoiser, 1, check)
-    whole = (len(pairs), settings.text_steps, settings.steps)
-    stopped = ""
-    with in_turn(team, lambda: RunFolder(runs, key, owner=first)) as folder:
+    return TrainingPairs(lessons, questions, spoken)
 
-        def rows(name: str, count: int, saved: str, **options: bool) -> TensorStore:
-            known = known_of(folder, saved) if first else ()
-            shape = denoiser.latent_shape
-            return shared(team, in_turn(team, lambda: folder.tensor_store(name, count, shape, known, **options)))
 
-        latents = rows("pictures", len(pairs), "drawn", precious=True)
+class _Learning:
+    """A run from the moment that its pictures are drawn.
 
-        def slots_of(step: int, count: int = 1) -> list[int]:
-            return slots_of_step(pool, settings.batch_size, settings.seed, step, count)
+    Args:
+        pictures: of all `pairs.drawn`.
+        folder: where the run is kept.
+    """
 
-        def asked_to_stop() -> bool:
-            return bool(team.agreed(torch.tensor(float(stop()))))
-
-        def report_pictures(drawn: int) -> None:
-            folder.save("drawn", {"known": mask(latents)}, {})
-            report(Progress(drawn, 0, 0, whole))
-
-        def save_warm_start() -> None:
-            folder.save("warm-start", *state_to_file(warming))
-
-        def report_text(made: int) -> None:
-            if made % settings.snapshot_every == 0:
-                save_warm_start()
-            report(Progress(len(pairs), made, 0, whole))
-
-        pictures = draw_pictures(denoiser, pairs, settings.seed, drawing, latents, report_pictures, team)
-        drawn = time.monotonic()
-        preview_budget = PreviewBudget(started, (drawn - started) / len(pairs))
-        slots = len(lessons) * settings.noisings_per_picture
-        answers = rows("targets", slots, "snapshot")
-        taught = Pictures(latents, lessons)
-        plain = PlainText(denoiser, folder.tensor_cache())
-        pool = TargetPool(
-            denoiser, taught, settings.noisings_per_picture, settings.seed, answers, asking, settings.overshoot, plain
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        settings: TrainingSettings,
+        pairs: TrainingPairs,
+        pictures: Pictures,
+        folder: RunFolder,
+        callbacks: Callbacks,
+        team: Team,
+    ) -> None:
+        self._began = time.monotonic()
+        self._denoiser = denoiser
+        self._settings = settings
+        self._spoken = pairs.spoken
+        self._folder = folder
+        self._callbacks = callbacks
+        self._team = team
+        self._micro_batches = MicroBatches(denoiser, settings.batch_size, callbacks.check)
+        self._of = (len(pairs.drawn), settings.text_steps, settings.steps)
+        slots = len(pairs.lessons) * settings.noisings_per_picture
+        self._answers = _tensor_store(denoiser, folder, team, "targets", slots, "snapshot")
+        asking = MicroBatches(denoiser, settings.batch_size, callbacks.check)
+        self._plain = PlainText(denoiser, folder.tensor_cache())
+        self._pool = TargetPool(
+            denoiser,
+            Pictures(pictures.latents, pairs.lessons),
+            settings.noisings_per_picture,
+            settings.seed,
+            self._answers,
+            asking,
+            settings.overshoot,
+            self._plain,
         )
-        asked = validation_pictures(lessons, questions)
-        validation = Validation(denoiser, pictures, asked, settings.seed, asking, settings.overshoot, team)
-        between = steps_between(len(validation), settings.batch_size)
-        with denoiser.gradients(settings.batch_size):
-            state = new_state(start_vectors(denoiser, settings), settings)
+        asked = validation_pictures(pairs.lessons, pairs.questions)
+        self._validation = Validation(denoiser, pictures, asked, settings.seed, asking, settings.overshoot, team)
+        self._between = steps_between(len(self._validation), settings.batch_size)
+
+    def warm_up(self) -> RunState:
+        """The state that steps are made from: that of the run that was broken off, or the vectors after the warm start.
+
+        What the teacher is told in the steps to come is encoded on the way, where the text encoder is in memory.
+        """
+        settings = self._settings
+        with self._denoiser.gradients(settings.batch_size):
+            state = new_state(start_vectors(self._denoiser, settings), settings)
             warming = start_of(state.vectors)
-            saved, begun = folder.load("snapshot"), folder.load("warm-start")
-            team.wait()
+            warming.micro_batch = settings.batch_size
+            saved, begun = self._folder.load("snapshot"), self._folder.load("warm-start")
+            self._team.wait()
             if saved is not None and restore(state, *saved):
                 state.note(f"The run was broken off and went on from step {state.step}.")
-                learning.size = state.portion
-            elif can_start(denoiser, spoken, settings, plain):
+                self._micro_batches.size = state.micro_batch
+            elif can_start(self._denoiser, self._spoken, settings, self._plain):
                 if begun is not None and restore(warming, *begun):
                     state.note(f"The run was broken off and went on from step {warming.step} of the warm start.")
-                    learning.size = warming.portion
-                with saved_if_broken_off(save_warm_start):
-                    warm_start(denoiser, warming, spoken, settings, learning, plain, report_text, team)
-                save(folder, state, answers)
-            if team.count == 1:
-                pool.read(slots_of(state.step, settings.steps - state.step), reading)
-        before, prepared = state.seconds, state.step
+                    self._micro_batches.size = warming.micro_batch
+                self._warm_start(warming)
+                self._save(state)
+            if self._team.count == 1:
+                reading = MicroBatches(self._denoiser, settings.batch_size, self._callbacks.check)
+                self._pool.read(self._slots(state.step, settings.steps - state.step), reading)
+        return state
+
+    def make_steps(self, state: RunState, preview_budget: PreviewBudget) -> str:
+        """Makes the steps that are left, and validates now and then. Why it ended before the last one, or nothing."""
+        before, prepared, stopped = state.seconds, state.step, ""
         while True:
-            with denoiser.gradients(learning.size), saved_if_broken_off(lambda: save(folder, state, answers)):
-                while not (stopped or validation_is_due(state, between, settings.steps)):
-                    if team.count > 1 and state.step == prepared:
-                        prepared = min(state.step + settings.snapshot_every, settings.steps)
-                        ahead = slots_of(state.step, prepared - state.step)
-                        compute(team, answers, ahead, pool.prepare)
-                    batch = pool.batch(share(team, slots_of(state.step)))
-                    make_step(denoiser, state, batch, settings, learning, team)
-                    state.seconds = before + time.monotonic() - drawn
-                    stopped = reason_to_stop(state, asked_to_stop)
-                    if state.step % settings.snapshot_every == 0 or validation_is_due(state, between, settings.steps):
-                        save(folder, state, answers)
-                    losses, score = state.history[-1], state.best_score
-                    report(Progress(*whole[:2], state.step, whole, losses, score, state.history))
-                state.add_score(validation.score(state.vectors, state.step))
-            save(folder, state, answers)
-            if stopped or state.step >= settings.steps:
-                break
-            if first:
-                preview_budget.show(show, state.vectors)
+            with self._denoiser.gradients(self._micro_batches.size), saved_if_broken_off(lambda: self._save(state)):
+                while not (stopped or self._validation_is_due(state)):
+                    if self._team.count > 1 and state.step == prepared:
+                        prepared = self._prepare_targets(state.step)
+                    batch = self._pool.batch(share(self._team, self._slots(state.step)))
+                    make_step(self._denoiser, state, batch, self._settings, self._micro_batches, self._team)
+                    state.seconds = before + time.monotonic() - self._began
+                    stopped = reason_to_stop(state, self._asked_to_stop)
+                    if state.step % self._settings.snapshot_every == 0 or self._validation_is_due(state):
+                        self._save(state)
+                    self._report(state)
+                state.add_score(self._validation.score(state.vectors, state.step))
+            self._save(state)
+            if stopped or state.step >= self._settings.steps:
+                return stopped
+            if self._team.rank == 0:
+                preview_budget.show(self._callbacks.show, state.vectors)
+
+    def finish(self, state: RunState, identities: int) -> Prefix:
+        """The best prefix, learned on so many identities; the run's folder is removed.
+
+        Raises:
+            TrainingError: there is none.
+        """
         if state.best is None or state.skipped == state.step:
-            folder.remove()
+            self._folder.remove()
             raise TrainingError(
                 "The loss is not a finite number at any step: lower the learning rate, or run the model"
                 " in a wider number format (start ComfyUI with --force-fp32)."
             )
-        if first:
-            show(state.best)
+        if self._team.rank == 0:
+            self._callbacks.show(state.best)
         record = PrefixRecord(
-            family=denoiser.family,
-            fingerprint=denoiser.fingerprint,
-            settings=dataclasses.asdict(settings),
-            identities=len(held_out.identities),
+            family=self._denoiser.family,
+            fingerprint=self._denoiser.fingerprint,
+            settings=dataclasses.asdict(self._settings),
+            identities=identities,
             steps=state.step,
             date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            layers=denoiser.record_layers,
+            layers=self._denoiser.record_layers,
             scores={
                 "identity_signal_left": state.best_score.identities,
                 "general_prompts_moved": state.best_score.general,
@@ -269,18 +293,69 @@ def learn_prefix(
             },
         )
         prefix = Prefix(state.best, record)
-        folder.remove()
-        return Learned(
-            prefix=prefix,
-            history=tuple(state.history),
-            scores=tuple(state.scores),
-            best=state.best_score,
-            validated=len(held_out.validated),
-            drawing_seconds=drawn - started,
-            learning_seconds=state.seconds,
-            stopped=stopped,
-            notes=(*state.sentences, *([folder.trouble] if folder.trouble else [])),
-        )
+        self._folder.remove()
+        return prefix
+
+    def _warm_start(self, warming: RunState) -> None:
+        """Makes the steps of the warm start that are left; saved now and then, and where it is broken off."""
+
+        def save() -> None:
+            self._folder.save("warm-start", *state_to_file(warming))
+
+        def report(made: int) -> None:
+            if made % self._settings.snapshot_every == 0:
+                save()
+            self._callbacks.report(Progress(self._of[0], made, 0, self._of))
+
+        with saved_if_broken_off(save):
+            warm_start(
+                self._denoiser,
+                warming,
+                self._spoken,
+                self._settings,
+                self._micro_batches,
+                self._plain,
+                report,
+                self._team,
+            )
+
+    def _prepare_targets(self, step: int) -> int:
+        """Has the team compute the targets of the steps from this one on; the step that they reach to."""
+        until = min(step + self._settings.snapshot_every, self._settings.steps)
+        compute(self._team, self._answers, self._slots(step, until - step), self._pool.prepare)
+        return until
+
+    def _slots(self, step: int, count: int = 1) -> list[int]:
+        """The slots of the pool that some steps from this one on learn from."""
+        return slots_of_step(self._pool, self._settings.batch_size, self._settings.seed, step, count)
+
+    def _asked_to_stop(self) -> bool:
+        return bool(self._team.agreed(torch.tensor(float(self._callbacks.stop()))))
+
+    def _validation_is_due(self, state: RunState) -> bool:
+        """Whether the vectors are to be examined before the next step is made."""
+        if state.step >= self._settings.steps:
+            return True
+        validated = state.scores[-1].step if state.scores else 0
+        return state.step % self._between == 0 and state.step > validated
+
+    def _report(self, state: RunState) -> None:
+        losses, score = state.history[-1], state.best_score
+        self._callbacks.report(Progress(*self._of[:2], state.step, self._of, losses, score, state.history))
+
+    def _save(self, state: RunState) -> None:
+        """Saves the run, with word of which of the teacher's answers are kept."""
+        tensors, table = state_to_file(state)
+        self._folder.save("snapshot", {**tensors, "known": mask(self._answers)}, table)
+
+
+def _tensor_store(
+    denoiser: Denoiser, folder: RunFolder, team: Team, name: str, count: int, saved: str, **options: bool
+) -> TensorStore:
+    """Latents in the run's folder that the whole team shares; those are known that were whole when `saved` was."""
+    known = known_of(folder, saved) if team.rank == 0 else ()
+    shape = denoiser.latent_shape
+    return shared(team, in_turn(team, lambda: folder.tensor_store(name, count, shape, known, **options)))
 
 
 def start_vectors(denoiser: Denoiser, settings: TrainingSettings) -> dict[str, Tensor]:
@@ -298,25 +373,11 @@ def start_vectors(denoiser: Denoiser, settings: TrainingSettings) -> dict[str, T
     return vectors
 
 
-def validation_is_due(state: RunState, between: int, steps: int) -> bool:
-    """Whether the vectors are to be examined before the next step is made."""
-    if state.step >= steps:
-        return True
-    validated = state.scores[-1].step if state.scores else 0
-    return state.step % between == 0 and state.step > validated
-
-
 def reason_to_stop(state: RunState, stop: Callable[[], bool]) -> str:
     """Why the run is to end before its last step, a sentence; empty if it is not."""
     if state.skipped_in_a_row >= MOST_SKIPPED:
         return f"It ended at step {state.step}, because the loss was not finite for {MOST_SKIPPED} steps in a row."
     return f"You stopped it at step {state.step}." if stop() else ""
-
-
-def save(folder: RunFolder, state: RunState, answers: TensorStore) -> None:
-    """Saves the run, with word of which of the teacher's answers are kept."""
-    tensors, table = state_to_file(state)
-    folder.save("snapshot", {**tensors, "known": mask(answers)}, table)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .chart import BLUE, RED, Axis, Curve, draw_chart
-from .loop import Losses
+from .state import Losses
 
 SMOOTHING = 40
 """A curve is the running mean over one such part of the run."""

@@ -48,7 +48,7 @@ class RunState:
         history: their losses; NaN for skipped ones.
         rate: what the scheduled learning rate is multiplied with; lowered where the loss was bad.
         loss_scale: power of two that the loss is multiplied with before the backward pass; see `step`.
-        portion: pictures that a backward pass takes at once.
+        micro_batch: pictures that a backward pass takes at once.
         skipped: steps skipped in all, and
         skipped_in_a_row: just now.
         scores: of the snapshots so far, in order.
@@ -63,7 +63,7 @@ class RunState:
     history: list[Losses] = field(default_factory=list)
     rate: float = 1.0
     loss_scale: float = 1.0
-    portion: int = 1
+    micro_batch: int = 1
     skipped: int = 0
     skipped_in_a_row: int = 0
     scores: list[Score] = field(default_factory=list)
@@ -108,7 +108,7 @@ EPSILON = 1e-8
 ELEMENTS = 4096.0
 """About as many as a small picture has: the loss is a mean over a picture's elements."""
 
-_NUMBERS = ("step", "rate", "loss_scale", "portion", "skipped", "skipped_in_a_row", "notes", "seconds")
+_NUMBERS = ("step", "rate", "loss_scale", "micro_batch", "skipped", "skipped_in_a_row", "notes", "seconds")
 
 
 def new_state(vectors: dict[str, Tensor], settings: TrainingSettings) -> RunState:
@@ -118,7 +118,7 @@ def new_state(vectors: dict[str, Tensor], settings: TrainingSettings) -> RunStat
         vectors: spread like the token embeddings of their encoders.
     """
     optimizer = scale_free_adam(vectors, settings.learning_rate / CLIP_SPREAD)
-    return RunState(vectors, optimizer, loss_scale=ELEMENTS, portion=settings.batch_size)
+    return RunState(vectors, optimizer, loss_scale=ELEMENTS, micro_batch=settings.batch_size)
 
 
 def scale_free_adam(vectors: Mapping[str, Tensor], rate: float) -> torch.optim.Adam:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .loop import Progress
+    from .progress import Progress
     from .state import Losses, Score
 
 MOST_POINTS = 160

@@ -114,7 +114,7 @@ def warm_start(
             state.optimizer.step()
             state.optimizer.zero_grad(set_to_none=True)
         state.step += 1
-        state.portion = micro_batches.size
+        state.micro_batch = micro_batches.size
         report(state.step)
 
 

@@ -11,8 +11,9 @@ import torch
 
 from anonymize_faces.prefix import TrainingError
 from anonymize_faces.trainer.data.identities import parse_identities
-from anonymize_faces.trainer.loop import Learned, Progress, learn_prefix, start_vectors
+from anonymize_faces.trainer.loop import learn_prefix, start_vectors
 from anonymize_faces.trainer.plot import plot_losses
+from anonymize_faces.trainer.progress import Callbacks, Learned, Progress
 from anonymize_faces.trainer.report import describe
 from anonymize_faces.trainer.settings import TrainingSettings
 
@@ -27,7 +28,7 @@ class StoppedError(Exception):
 
 
 def learn(denoiser: Any, settings: TrainingSettings = SHORT, **kwargs: Any) -> Learned:
-    return learn_prefix(denoiser, PEOPLE, GENERAL, settings, **kwargs)
+    return learn_prefix(denoiser, PEOPLE, GENERAL, settings, Callbacks(**kwargs))
 
 
 def test_the_losses_fall_in_every_parameterization(checkpoint: Any, make_denoiser: Make) -> None:

@@ -15,7 +15,8 @@ import torch
 
 from anonymize_faces.runs.run_folder import RunFolder
 from anonymize_faces.trainer.data.identities import parse_identities
-from anonymize_faces.trainer.loop import DRAWN_AT_ONCE, Learned, Progress, learn_prefix
+from anonymize_faces.trainer.loop import DRAWN_AT_ONCE, learn_prefix
+from anonymize_faces.trainer.progress import Callbacks, Learned, Progress
 from anonymize_faces.trainer.settings import TrainingSettings
 
 Make = Callable[..., Any]
@@ -37,7 +38,7 @@ def denoiser(make_checkpoint: Make, make_denoiser: Make) -> Any:
 
 def learn(denoiser: Any, runs: Path | None, settings: TrainingSettings = SETTINGS, **options: Any) -> Learned:
     with torch.inference_mode():
-        return learn_prefix(denoiser, PEOPLE, GENERAL, settings, runs=runs, **options)
+        return learn_prefix(denoiser, PEOPLE, GENERAL, settings, Callbacks(**options), runs=runs)
 
 
 def same(one: Learned, two: Learned) -> bool:
@@ -240,7 +241,7 @@ def test_what_belongs_to_another_run_is_never_used(
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        learn_prefix(denoiser, people, prompts, settings, watch, runs=killed)
+        learn_prefix(denoiser, people, prompts, settings, Callbacks(watch), runs=killed)
     assert [progress.steps for progress in seen if progress.steps] == [1, 2]
     assert seen[0].pictures == DRAWN_AT_ONCE * SETTINGS.batch_size
 

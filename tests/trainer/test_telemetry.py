@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from anonymize_faces.trainer.loop import Progress
+from anonymize_faces.trainer.progress import Progress
 from anonymize_faces.trainer.state import Losses, Score
 from anonymize_faces.trainer.telemetry import MOST_POINTS, RATE_SECONDS, PreviewPicture, Run, SampledCurve, Telemetry
 

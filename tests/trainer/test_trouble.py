@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ from torch import Tensor
 
 from anonymize_faces.prefix import TrainingError
 from anonymize_faces.trainer.data.identities import parse_identities
-from anonymize_faces.trainer.loop import Learned, learn_prefix
+from anonymize_faces.trainer.loop import learn_prefix
 from anonymize_faces.trainer.objective import distances
+from anonymize_faces.trainer.progress import Callbacks, Learned, Progress
 from anonymize_faces.trainer.report import describe
 from anonymize_faces.trainer.settings import TrainingSettings
 from anonymize_faces.trainer.step import MOST_SKIPPED
@@ -43,7 +45,7 @@ def denoiser(make_checkpoint: Make, make_denoiser: Make) -> Any:
 
 def learn(denoiser: Any, settings: TrainingSettings = SETTINGS, **options: Any) -> Learned:
     with torch.inference_mode():
-        return learn_prefix(denoiser, PEOPLE, GENERAL, settings, **options)
+        return learn_prefix(denoiser, PEOPLE, GENERAL, settings, Callbacks(**options))
 
 
 def on_predict(denoiser: Any, change: Callable[[int, Tensor, Tensor], Tensor]) -> None:
@@ -82,6 +84,50 @@ def test_when_memory_runs_out_the_batch_is_taken_in_parts_and_the_prefix_is_the_
     assert set(taken) <= {1, 2} and sum(taken) == SETTINGS.steps * SETTINGS.batch_size
     torch.testing.assert_close(vectors(learned), vectors(expected), rtol=1e-3, atol=1e-4)
     assert f"took its batch in parts of {min(room, 2)}" in describe(learned)
+
+
+@pytest.mark.parametrize("text_steps", [0, 3])
+def test_a_run_that_goes_on_takes_parts_as_small_as_it_took_before(
+    text_steps: int, denoiser: Any, tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(SETTINGS, text_steps=text_steps)
+    taken: list[int] = []
+
+    def lack(call: int, noised: Tensor, predicted: Tensor) -> Tensor:
+        taken.append(len(noised))
+        if len(noised) > 2:
+            raise MemoryError
+        return predicted
+
+    def cancel(progress: Progress) -> None:
+        if progress.steps == 2:
+            raise KeyboardInterrupt
+
+    on_predict(denoiser, lack)
+    with pytest.raises(KeyboardInterrupt):
+        learn_prefix(denoiser, PEOPLE, GENERAL, settings, Callbacks(cancel), runs=tmp_path)
+    taken.clear()
+    learn_prefix(denoiser, PEOPLE, GENERAL, settings, runs=tmp_path)
+    assert taken == [2] * (2 * (SETTINGS.steps - 2))
+
+
+def test_a_run_broken_off_before_its_first_step_takes_whole_batches(denoiser: Any, tmp_path: Path) -> None:
+    settings = dataclasses.replace(SETTINGS, text_steps=3)
+    taken: list[int] = []
+
+    def count(call: int, noised: Tensor, predicted: Tensor) -> Tensor:
+        taken.append(len(noised))
+        return predicted
+
+    def cancel() -> None:
+        if (next(tmp_path.iterdir()) / "targets.safetensors").exists():
+            raise KeyboardInterrupt
+
+    on_predict(denoiser, count)
+    with pytest.raises(KeyboardInterrupt):
+        learn_prefix(denoiser, PEOPLE, GENERAL, settings, Callbacks(check=cancel), runs=tmp_path)
+    learn_prefix(denoiser, PEOPLE, GENERAL, settings, runs=tmp_path)
+    assert taken == [SETTINGS.batch_size] * SETTINGS.steps
 
 
 def test_drawing_and_teaching_need_less_at_once_when_memory_runs_out(denoiser: Any) -> None:

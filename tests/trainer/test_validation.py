@@ -15,8 +15,9 @@ from anonymize_faces.engines.micro_batches import MicroBatches
 from anonymize_faces.trainer.data.identities import Identity
 from anonymize_faces.trainer.data.list_text import sameness
 from anonymize_faces.trainer.data.pictures import Pair, Pictures
-from anonymize_faces.trainer.loop import Learned, learn_prefix
+from anonymize_faces.trainer.loop import learn_prefix
 from anonymize_faces.trainer.preview import PREVIEW_SHARE, PreviewBudget
+from anonymize_faces.trainer.progress import Callbacks, Learned
 from anonymize_faces.trainer.report import describe
 from anonymize_faces.trainer.settings import TrainingSettings
 from anonymize_faces.trainer.state import Score
@@ -38,7 +39,7 @@ def denoiser(make_checkpoint: Make, make_denoiser: Make) -> Any:
 
 def learn(denoiser: Any, people: Any = PEOPLE, settings: TrainingSettings = SETTINGS, **options: Any) -> Learned:
     with torch.inference_mode():
-        return learn_prefix(denoiser, people, GENERAL, settings, **options)
+        return learn_prefix(denoiser, people, GENERAL, settings, Callbacks(**options))
 
 
 def test_a_share_of_the_people_and_of_the_prompts_is_held_out_and_none_is_lost() -> None:

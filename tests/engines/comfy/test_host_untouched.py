@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from anonymize_faces.trainer.data.identities import parse_identities
-from anonymize_faces.trainer.loop import Learned, learn_prefix
+from anonymize_faces.trainer.loop import learn_prefix
+from anonymize_faces.trainer.progress import Learned
 from anonymize_faces.trainer.settings import TrainingSettings
 
 Make = Callable[..., Any]

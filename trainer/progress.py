@@ -1,0 +1,102 @@
+"""Says how far a run is, what it tells and asks on the way, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..engines.denoiser import Vectors
+from ..prefix.value import Prefix
+from .state import Losses, Score
+
+
+class Stage(NamedTuple):
+    """What a run is at: "drawing" pictures to learn from, "text_warm_up" or "learning"; and how far."""
+
+    name: str
+    done: int
+    of: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        pictures, text_steps, steps: done so far, in this order: pictures drawn, steps of the warm start, steps.
+        of: how many there are of each.
+        losses: of the last step.
+        score: the best so far.
+        history: the losses of all steps so far, of earlier processes too; it goes on growing.
+    """
+
+    pictures: int
+    text_steps: int
+    steps: int
+    of: tuple[int, int, int]
+    losses: Losses | None = None
+    score: Score | None = None
+    history: Sequence[Losses] = ()
+
+    @property
+    def done(self) -> int:
+        """All of them together."""
+        return self.pictures + self.text_steps + self.steps
+
+    @property
+    def stage(self) -> Stage:
+        """What the run is at."""
+        pictures, text_steps, steps = self.of
+        if self.steps:
+            return Stage("learning", self.steps, steps)
+        if self.text_steps:
+            return Stage("text_warm_up", self.text_steps, text_steps)
+        return Stage("drawing", self.pictures, pictures)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A learned prefix, and how it was learned.
+
+    Attributes:
+        prefix: the best there was; its record holds the figures of `best`.
+        history: the losses of every step.
+        scores: of all snapshots that were examined, in order.
+        best: the prefix's own.
+        validated: how many people validation asked about whom the prefix did not learn from; 0 if it asked about
+            others.
+        drawing_seconds, learning_seconds: what it took; the former in this process, the latter in all.
+        stopped: why it ended before its last step, a sentence; empty if it did not.
+        notes: what else happened, sentences.
+    """
+
+    prefix: Prefix
+    history: tuple[Losses, ...]
+    scores: tuple[Score, ...]
+    best: Score
+    validated: int
+    drawing_seconds: float
+    learning_seconds: float
+    stopped: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """What a run calls while it goes on. What they raise breaks it off, and comes through.
+
+    Attributes:
+        report: called after every batch of pictures and every step.
+        check: called more often than that.
+        stop: asked after every step whether to end, with the best prefix so far.
+        show: called outside `Denoiser.gradients` with the vectors, now and then and with the best ones at the end.
+    """
+
+    report: Callable[[Progress], None] = lambda progress: None
+    check: Callable[[], None] = lambda: None
+    stop: Callable[[], bool] = lambda: False
+    show: Callable[[Vectors], None] = lambda vectors: None
+
+
+NO_CALLBACKS = Callbacks()
