@@ -72,6 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--runs", type=path_of, metavar="FOLDER", help=f"unfinished runs (default: {RUNS}, beside the output)"
     )
+    data.add_argument(
+        "--plan", action="store_true", default=None, help="tell what learning would take, after one dry step; then end"
+    )
     add_model(parser)
     add_drawing(parser)
     add_settings(parser)
@@ -90,7 +93,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     from ..trainer.data.identities import parse_identities
     from ..trainer.data.list_text import text_of_file
     from ..trainer.data.prompts import general_prompts
-    from ..trainer.loop import learn_prefix
+    from ..trainer.loop import PrefixTraining, learn_prefix
     from ..trainer.parallel.accelerate_team import team_of_this_process
     from ..trainer.progress import Callbacks
     from ..trainer.report import describe
@@ -102,13 +105,19 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     team = team_of_this_process()
     console = console.of_member(team.rank)
     denoiser = load_denoiser(options, console, getattr(team, "device", None))
+    if options.plan:
+        plan = PrefixTraining(denoiser, identities, prompts, settings, runs=_runs(options), team=team).plan()
+        return {"plan": plan.table, "report": plan.words}
     with console.progress_report() as progress_report:
         learned = learn_prefix(
             denoiser,
             identities,
             prompts,
             settings,
-            Callbacks(report=lambda progress: show(progress_report, progress)),
+            Callbacks(
+                report=lambda progress: show(progress_report, progress),
+                plan=lambda plan: console.say(plan.words),
+            ),
             runs=_runs(options),
             team=team,
         )

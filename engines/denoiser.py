@@ -50,6 +50,8 @@ class Denoiser(Protocol):
     """Shape of one latent."""
     layers: tuple[Layer, ...]
     """The layers that a prefix is learned at; pictures are drawn at the first."""
+    evaluations_a_picture: int
+    """How often `sample` asks the denoiser for one picture."""
     record_layers: Mapping[str, Sequence[int]]
     """The same for the prefix's record, by encoder; empty where each encoder is read at its usual layer alone."""
 
@@ -90,6 +92,9 @@ class Denoiser(Protocol):
 
         Differentiable in the conditioning.
         """
+
+    def count_kept(self) -> int:
+        """Bytes that the backward pass of one picture needs kept as things stand; inside `gradients`. Keeps nothing."""
 
     def sample(self, prompts: Sequence[str], seeds: Sequence[int], vectors: Vectors | None = None) -> Tensor:
         """Draws one latent for each prompt and seed with the model's usual sampler, `[B, *latent_shape]`.

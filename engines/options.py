@@ -30,6 +30,11 @@ class Drawing:
     sampler: str = "euler"
     scheduler: str = "simple"
 
+    @property
+    def evaluations(self) -> int:
+        """How often the denoiser is asked for one picture: twice a step where guidance compares two prompts."""
+        return self.steps * (1 if self.cfg == 1 else 2)
+
 
 @dataclass(frozen=True)
 class Computing:

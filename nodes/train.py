@@ -288,7 +288,7 @@ class TrainAnonymizationPrefix(io.ComfyNode):
                 telemetry.picture(PreviewPicture(_jpeg(pictures[0]), before_after.people, bool(held_out)))
 
             try:
-                learned = training.learn(Callbacks(report, check, RUNNING.asked, show))
+                learned = training.learn(Callbacks(report, check, RUNNING.asked, show, telemetry.plan))
             finally:
                 RUNNING.end()
             telemetry.score(learned.best)

@@ -28,6 +28,7 @@ from .data.prompts import GENERAL_PROMPTS
 from .data.targets import TargetPool, slots_of_step
 from .parallel.shared_work import compute, in_turn, mask, shared
 from .parallel.team import ALONE, Team, share
+from .plan import Plan, dry_step, plan_of
 from .preview import PreviewBudget
 from .progress import NO_CALLBACKS, Callbacks, Learned, Progress
 from .settings import TrainingSettings
@@ -107,6 +108,7 @@ class PrefixTraining:
         """
         started = time.monotonic()
         pairs = training_pairs(self.held_out, self._settings)
+        callbacks.plan(self.plan(callbacks))
         settings = dataclasses.asdict(self._settings)
         key = run_key(recipe=RECIPE, model=self._denoiser.digest, settings=settings, pairs=pairs.drawn)
         with in_turn(self._team, lambda: RunFolder(self._runs, key, owner=self._team.rank == 0)) as folder:
@@ -127,6 +129,28 @@ class PrefixTraining:
             stopped=stopped,
             notes=(*state.sentences, *([folder.trouble] if folder.trouble else [])),
         )
+
+    def plan(self, callbacks: Callbacks = NO_CALLBACKS) -> Plan:
+        """What learning is going to take. Makes a dry step, and nothing that lasts.
+
+        Raises:
+            TrainingError: there is not enough memory for a single picture.
+        """
+        pairs = training_pairs(self.held_out, self._settings)
+        longest = max((pair.student for pair in pairs.lessons), key=len)
+        micro_batches = MicroBatches(self._denoiser, 1, callbacks.check)
+        with self._denoiser.gradients(self._settings.batch_size):
+            vectors = start_vectors(self._denoiser, self._settings)
+            measured = dry_step(self._denoiser, longest, vectors, micro_batches)
+            return plan_of(
+                self._denoiser,
+                len(self.held_out.identities),
+                pairs.lessons,
+                pairs.questions,
+                self._settings,
+                measured,
+                self._denoiser.count_kept(),
+            )
 
     def _draw(self, pairs: TrainingPairs, folder: RunFolder, callbacks: Callbacks) -> Pictures:
         """The pictures of all pairs; those that a run of before has drawn are not drawn again."""

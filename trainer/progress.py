@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ..engines.denoiser import Vectors
 from ..prefix.value import Prefix
+from .plan import Plan
 from .state import Losses, Score
 
 
@@ -91,12 +92,14 @@ class Callbacks:
         check: called more often than that.
         stop: asked after every step whether to end, with the best prefix so far.
         show: called outside `Denoiser.gradients` with the vectors, now and then and with the best ones at the end.
+        plan: called with what the run is going to take, before anything is drawn.
     """
 
     report: Callable[[Progress], None] = lambda progress: None
     check: Callable[[], None] = lambda: None
     stop: Callable[[], bool] = lambda: False
     show: Callable[[Vectors], None] = lambda vectors: None
+    plan: Callable[[Plan], None] = lambda plan: None
 
 
 NO_CALLBACKS = Callbacks()

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .progress import Progress
+    from .plan import Plan
+    from .progress import Progress, Stage
     from .state import Losses, Score
 
 MOST_POINTS = 160
@@ -118,12 +119,18 @@ class TimeLeft:
 
     def seconds(self, whole: int) -> float | None:
         """Until the whole is done; None while nothing tells."""
+        each = self.seconds_each()
+        if each is None:
+            return None
+        last, done = self._marks[-1]
+        return max(0.0, each * (whole - done) - (self._clock() - last))
+
+    def seconds_each(self) -> float | None:
+        """That one of it takes; None while nothing tells."""
         if len(self._marks) < 2:
             return None
         (began, first), (last, done) = self._marks[0], self._marks[-1]
-        if done <= first:
-            return None
-        return max(0.0, (last - began) / (done - first) * (whole - done) - (self._clock() - last))
+        return None if done <= first else (last - began) / (done - first)
 
 
 class Telemetry:
@@ -149,6 +156,8 @@ class Telemetry:
         self._picture: PreviewPicture | None = None
         self._curve = SampledCurve()
         self._left = TimeLeft(clock)
+        self._plan: Plan | None = None
+        self._drew = 1.0
 
     def begin(self, run: Run) -> None:
         """A run begins; what was known of the one before is forgotten."""
@@ -157,6 +166,13 @@ class Telemetry:
             self._state, self._message, self._done, self._of = "preparing", "", 0, 0
             self._score, self._picture, self._curve = None, None, SampledCurve()
             self._left = TimeLeft(self._clock)
+            self._plan, self._drew = None, 1.0
+            self.version += 1
+
+    def plan(self, plan: Plan) -> None:
+        """The run is going to take so much."""
+        with self._lock:
+            self._plan = plan
             self.version += 1
 
     def note(self, progress: Progress) -> None:
@@ -167,6 +183,7 @@ class Telemetry:
                 self._state, self._left = stage.name, TimeLeft(self._clock)
             self._done, self._of = stage.done, stage.of
             self._left.mark(stage.done)
+            self._drew = self._drawing_time(stage) or self._drew
             self._curve.extend(progress.history)
             self._score = progress.score or self._score
             self.version += 1
@@ -202,7 +219,7 @@ class Telemetry:
             return {"version": self.version, "run": None if self._run is None else self._table(self._run)}
 
     def _table(self, run: Run) -> dict[str, Any]:
-        left = self._left.seconds(self._of) if self._state in RUNNING else None
+        left = self._seconds_left()
         shown = self._picture
         return {
             "prompt_id": run.prompt_id,
@@ -213,10 +230,34 @@ class Telemetry:
             "done": self._done,
             "of": self._of,
             "seconds_left": None if left is None else round(left, 1),
+            "plan": self._plan and self._plan.table,
             "curve": self._curve.table(),
             "score": self._score and dict(zip(SCORE, self._score, strict=True)),
             "picture": shown and {"number": self._pictures, "people": shown.people, "held_out": shown.held_out},
         }
+
+    def _seconds_left(self) -> float | None:
+        """Of the whole run: of its stage by how fast it went lately, of those to come by the plan."""
+        if self._state not in RUNNING:
+            return None
+        left = self._left.seconds(self._of)
+        if self._plan is None:
+            return left
+        drawing, warming, learning = self._plan.seconds
+        planned = (drawing * self._drew, warming, learning * self._drew)
+        begun = RUNNING.index(self._state)  # Of the stages, one less is behind.
+        if left is None:
+            now = planned[begun - 1] * (1 - self._done / self._of) if begun and self._of else 0.0
+        else:
+            now = left
+        return now + sum(planned[begun:])
+
+    def _drawing_time(self, stage: Stage) -> float | None:
+        """How long drawing takes against what was planned for it, which was measured on one picture alone."""
+        if stage.name != "drawing" or self._plan is None or not self._plan.seconds[0]:
+            return None
+        seconds = self._left.seconds_each()
+        return None if seconds is None else seconds * stage.of / self._plan.seconds[0]
 
 
 def _mean(total: float, count: float) -> float | None:

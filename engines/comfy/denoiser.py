@@ -102,6 +102,7 @@ class ComfyDenoiser:
         self.family = type(model.model.model_config).__name__
         self.fingerprint = fingerprint(weights_of(clip.cond_stage_model))
         self.latent_shape = _latent_shape(model, vae, size)
+        self.evaluations_a_picture = drawing.evaluations
         self.layers, self.record_layers = layers_to_learn(clip, self._encoders)
         self.digest = digest_of(
             *(_what_it_computes(patcher) for patcher in (model, clip.patcher)),
@@ -313,7 +314,7 @@ class ComfyDenoiser:
         return self._kept_by_picture * batch_size <= ROOM * free
 
     def count_kept(self) -> int:
-        """Bytes that the backward pass of one picture needs kept; inside `gradients` only. Keeps nothing itself."""
+        """See `Denoiser`."""
         with torch.no_grad():
             conditioning = self._read([""], None, self.layers[0])
         for entry in conditioning:

@@ -25,7 +25,7 @@ from ..checkpointing import checkpointed
 from ..comfy.learned_layers import candidates, recorded
 from ..denoiser import Layer, TextStates, Vectors
 from ..gradient_flow import gradient_through, require_gradient
-from ..kept_memory import weighs_much
+from ..kept_memory import Counting, weighs_much
 from ..micro_batches import says_out_of_memory
 from ..options import AS_THE_HOST, AS_USUAL, PRECISIONS, TOKENIZED_KEPT, VOCABULARY_SAMPLE, Computing, Drawing
 from ..recomputation import recomputed
@@ -73,6 +73,7 @@ class DiffusersDenoiser:
         self._encodes_twice = weighs_much(self._encoders)
         self._saves_memory = computing.checkpointing == "on"
         self._checkpoints: ExitStack | None = None
+        self.evaluations_a_picture = drawing.evaluations
         self.family = self._encoder.family.name
         self.latent_shape = _latent_shape(pipeline, self._network, self.family, size)
         cells = self.latent_shape[1] * self.latent_shape[2] // 4  # Of both families with patches.
@@ -186,6 +187,15 @@ class DiffusersDenoiser:
             require_gradient([predicted], [entry.states], DENOISER)
             outputs.update(zip(together, predicted.float(), strict=True))
         return torch.stack([outputs[index] for index in range(len(conditioning))])
+
+    def count_kept(self) -> int:
+        """See `Denoiser`."""
+        with torch.no_grad():
+            (entry,) = self.encode([""])
+        watched = entry._replace(states=entry.states.detach().requires_grad_())
+        with Counting(self._network) as counting:
+            self.predict(torch.zeros(1, *self.latent_shape), torch.tensor([0.5]), [watched])
+        return counting.bytes
 
     @torch.no_grad()
     def sample(self, prompts: Sequence[str], seeds: Sequence[int], vectors: Vectors | None = None) -> Tensor:

@@ -166,7 +166,11 @@ def test_the_teacher_is_not_asked_again_for_what_was_saved(denoiser: Any, whole:
         encoded.append((*prompts, vectors is None)) or encode(prompts, vectors, layers)
     )
     steps = []
-    learn(denoiser, killed, report=lambda progress: steps.append((progress.steps, len(encoded))))
+
+    def report(progress: Progress) -> None:
+        steps.append((progress.steps, len(encoded)))
+
+    learn(denoiser, killed, report=report, plan=lambda plan: encoded.clear())
     # Sixteen slots of either kind were dealt out within the first twelve steps, so the last two ask for none.
     asked = [plain for *_, plain in encoded[: steps[-1][1]]]
     assert [made for made, _ in steps] == [13, 14] and not any(asked)

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from anonymize_faces.trainer.plan import Evaluations, Plan
 from anonymize_faces.trainer.progress import Progress
 from anonymize_faces.trainer.state import Losses, Score
 from anonymize_faces.trainer.telemetry import MOST_POINTS, RATE_SECONDS, PreviewPicture, Run, SampledCurve, Telemetry
@@ -37,6 +38,32 @@ def telemetry(clock: Clock) -> Telemetry:
 def at_step(step: int, score: Score | None = None) -> Progress:
     history = [Losses(1 / (n + 1), 0.5) for n in range(step)]
     return Progress(10, 20, step, WHOLE, history[-1] if history else None, score, history)
+
+
+PLAN = Plan(5, 10, Evaluations(1, 2, 3, 4), (100.0, 50.0, 400.0), 7, 8)
+
+
+def test_the_time_left_is_that_of_the_whole_run_once_there_is_a_plan(telemetry, clock):
+    def left() -> float:
+        return telemetry.snapshot()["run"]["seconds_left"]
+
+    telemetry.plan(PLAN)
+    assert left() == 550
+    assert telemetry.snapshot()["run"]["plan"] == {
+        "people": 5, "pictures": 10, "evaluations": 10, "seconds": 550.0, "kept_bytes": 7, "disk_bytes": 8
+    }  # fmt: skip
+    telemetry.note(Progress(2, 0, 0, WHOLE))
+    assert left() == 80 + 450
+    clock.now += 5
+    telemetry.note(Progress(4, 0, 0, WHOLE))
+    # Drawing takes a quarter of what was planned for it; so will learning.
+    assert left() == pytest.approx(6 * 2.5 + 50 + 100)
+    telemetry.note(Progress(10, 4, 0, WHOLE))
+    assert left() == pytest.approx(40 + 100)
+    telemetry.note(at_step(20))
+    assert left() == pytest.approx(80)
+    telemetry.begin(Run())
+    assert left() is None and telemetry.snapshot()["run"]["plan"] is None
 
 
 def test_before_any_run_there_is_none():

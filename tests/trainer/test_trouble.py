@@ -54,7 +54,7 @@ def on_predict(denoiser: Any, change: Callable[[int, Tensor, Tensor], Tensor]) -
 
     def changed(noised: Tensor, t: Tensor, conditioning: Any) -> Tensor:
         predicted = predict(noised, t, conditioning)
-        if not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() or not noised.any():  # The plan's dry step has no noise.
             return predicted
         calls[0] += 1
         return change(calls[0], noised, predicted)
@@ -120,7 +120,7 @@ def test_a_run_broken_off_before_its_first_step_takes_whole_batches(denoiser: An
         return predicted
 
     def cancel() -> None:
-        if (next(tmp_path.iterdir()) / "targets.safetensors").exists():
+        if (next(tmp_path.iterdir(), tmp_path) / "targets.safetensors").exists():
             raise KeyboardInterrupt
 
     on_predict(denoiser, count)

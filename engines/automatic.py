@@ -1,0 +1,77 @@
+"""Tells how pictures of a family of models are usually drawn: their size, the sampler's steps, the guidance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .options import Drawing
+
+AUTOMATIC = 0
+"""A width, a height, a number of steps or a guidance of this is chosen by the model's family."""
+
+
+@dataclass(frozen=True)
+class UsualDrawing:
+    """How people draw with models of a family.
+
+    Attributes:
+        side: width and height in pixels.
+        steps: of the sampler.
+        cfg: classifier-free guidance; 1 where guidance is distilled into the model, which then takes it as a number.
+    """
+
+    side: int
+    steps: int
+    cfg: float
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """The size that was asked for, or the usual one; one side that is `AUTOMATIC` alone is as long as the other."""
+        return width or height or self.side, height or width or self.side
+
+    def drawing(self, steps: int, cfg: float, sampler: str, scheduler: str) -> Drawing:
+        """The steps and the guidance that were asked for, or the usual ones."""
+        return Drawing(steps or self.steps, cfg or self.cfg, sampler, scheduler)
+
+
+UNKNOWN = UsualDrawing(1024, 20, 4.0)
+"""For families that are not told of here: newer than SDXL, most likely with guidance of their own."""
+
+SD1 = UsualDrawing(512, 20, 7.0)
+SD2 = UsualDrawing(768, 20, 7.0)
+SDXL = UsualDrawing(1024, 20, 7.0)
+SD3 = UsualDrawing(1024, 28, 4.5)
+FLUX = UsualDrawing(1024, 20, 1.0)
+FEW_STEPS = UsualDrawing(1024, 4, 1.0)
+Z_IMAGE = UsualDrawing(1024, 9, 1.0)
+
+BY_NAME = {
+    "sd1": SD1,
+    "sd2": SD2,
+    "sdxl": SDXL,
+    "sd3": SD3,
+    "flux": FLUX,
+    "SD15": SD1,
+    "SD20": SD2,
+    "SDXL": SDXL,
+    "SD3": SD3,
+    "FluxSchnell": FEW_STEPS,
+    "Flux2": FLUX,
+    "Flux": FLUX,
+    "ZImage": Z_IMAGE,
+    "Lumina2": UsualDrawing(1024, 30, 4.0),
+    "Chroma": UsualDrawing(1024, 26, 4.0),
+    "PixArtAlpha": UsualDrawing(1024, 20, 4.5),
+    "AuraFlow": UsualDrawing(1024, 25, 3.5),
+    "HunyuanDiT": UsualDrawing(1024, 25, 6.0),
+    "HiDream": UsualDrawing(1024, 28, 5.0),
+    "QwenImage": UsualDrawing(1024, 20, 4.0),
+    "Omnigen2": UsualDrawing(1024, 20, 5.0),
+}
+"""By the names that prefixes' records and ComfyUI's configurations give to families, as their authors advise, or as
+ComfyUI's own examples have it. Z-Image as its distilled version, which is the one that is used most."""
+
+
+def usual_drawing(names: Iterable[str]) -> UsualDrawing:
+    """How a model is usually drawn with, by the first of its names, from its own to those it was derived from."""
+    return next((BY_NAME[name] for name in names if name in BY_NAME), UNKNOWN)

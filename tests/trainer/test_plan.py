@@ -1,0 +1,105 @@
+"""What a run takes is told before it begins, and whether memory suffices is tried before anything is drawn."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from anonymize_faces.prefix.errors import TrainingError
+from anonymize_faces.tests.support.learning_checks import learning
+from anonymize_faces.trainer.data.identities import Identity
+from anonymize_faces.trainer.loop import PrefixTraining
+from anonymize_faces.trainer.plan import Evaluations, Measured, Plan, duration, gigabytes
+from anonymize_faces.trainer.progress import Callbacks
+
+Make = Callable[..., Any]
+PEOPLE = tuple(Identity(f"Ada {chr(65 + n)}lpha", "a woman with dark hair") for n in range(9))
+GENERAL = ("", "a red circle", "a dog")
+
+
+@pytest.fixture
+def denoiser(make_checkpoint: Make, make_denoiser: Make) -> Any:
+    return make_denoiser(make_checkpoint())
+
+
+@pytest.mark.parametrize("overshoot", [0.0, 0.2])
+def test_evaluations_are_those_that_are_made(denoiser: Any, overshoot: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = dataclasses.replace(
+        learning(), steps=25, batch_size=3, portraits_per_identity=1, held_out=0.25, overshoot=overshoot
+    )
+    made = Counter[str]()
+    predict, sample = denoiser.predict, denoiser.sample
+
+    def counted(noised: torch.Tensor, *arguments: Any) -> Any:
+        predicted = predict(noised, *arguments)
+        made["learning" if predicted.requires_grad else "asking"] += len(noised)
+        return predicted
+
+    def drawn(prompts: Any, *arguments: Any) -> Any:
+        made["drawing"] += len(prompts)
+        return sample(prompts, *arguments)
+
+    training = PrefixTraining(denoiser, PEOPLE, GENERAL, settings)
+    plans: list[Plan] = []
+    plan = training.plan()
+    monkeypatch.setattr(denoiser, "predict", counted)
+    monkeypatch.setattr(denoiser, "sample", drawn)
+    training.learn(Callbacks(plan=plans.append))
+    # A dry step, twice: one prediction without and one with a gradient each.
+    assert plan.evaluations == plans[0].evaluations
+    assert plan.evaluations.learning == 3 * (made["learning"] - 2)
+    assert plan.evaluations.teaching + plan.evaluations.validation == made["asking"] - 2
+    assert plan.pictures == made["drawing"]
+    assert plan.evaluations.drawing == made["drawing"] * denoiser.evaluations_a_picture == 6 * plan.pictures
+    assert plan.kept_bytes > 0 and all(second > 0 for second in (plans[0].seconds[0], plans[0].seconds[2]))
+
+
+def test_a_picture_that_memory_lacks_for_is_told_before_anything_is_drawn(
+    denoiser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(denoiser, "sample", lambda *_: pytest.fail("something was drawn"))
+    monkeypatch.setattr(denoiser, "predict", fails)
+    with pytest.raises(TrainingError, match="not enough memory for a single picture"):
+        PrefixTraining(denoiser, PEOPLE, GENERAL, learning(), runs=tmp_path).learn()
+    assert not any(tmp_path.iterdir())
+
+
+def test_memory_that_lacks_for_once_is_saved_from_the_first_picture_on(
+    denoiser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict, calls = denoiser.predict, []
+
+    def lacks_once(*arguments: Any) -> Any:
+        calls.append(denoiser.saves_memory)
+        if len(calls) == 2:
+            raise MemoryError
+        return predict(*arguments)
+
+    monkeypatch.setattr(denoiser, "predict", lacks_once)
+    PrefixTraining(denoiser, PEOPLE, GENERAL, learning()).plan()
+    assert calls[:2] == [False, False] and all(calls[2:])
+
+
+def test_the_plan_is_told_in_words_and_numbers() -> None:
+    plan = Plan(48, 222, Evaluations(8_880, 1_000, 2_000, 120), (600.0, 30.0, 250.0), 5 * 2**30, 3 * 2**20)
+    assert plan.words == (
+        "48 people, 222 pictures to draw, 12,000 evaluations of the model, about 15 minutes, 5.0 GB of memory beside"
+        " the model, 3 MB of disk until it ends"
+    )
+    assert plan.table["evaluations"] == 12_000 and plan.table["seconds"] == 880
+    assert [duration(seconds) for seconds in (3, 61, 7200)] == [
+        "less than a minute",
+        "about 2 minutes",
+        "about 2.0 hours",
+    ]
+    assert gigabytes(1) == "1 MB"
+    assert Measured(1, 2, 3).learning == 3

@@ -1,0 +1,209 @@
+"""Tells what a run takes before anything is drawn: by counting, and by a dry step that tries the memory too."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..engines.denoiser import Denoiser, Vectors
+from ..engines.gradient_flow import gradient_through
+from ..engines.micro_batches import MicroBatches
+from .data.pictures import Pair
+from .settings import TrainingSettings
+from .validation import MOST_HELD_OUT, NOISES, steps_between, validation_pictures
+from .warm_start import PAIRS_OF_A_KIND
+
+BACKWARD = 2
+"""Forward passes that a backward pass counts as."""
+
+
+@dataclass(frozen=True)
+class Evaluations:
+    """How often a run asks the denoiser, in forward passes of one picture; a backward pass counts as two.
+
+    Attributes:
+        drawing: for the pictures to learn from.
+        teaching: for the teacher's answers, each of which is asked for once.
+        learning: for the student's, with their backward passes.
+        validation: for the snapshots that are examined.
+    """
+
+    drawing: int
+    teaching: int
+    learning: int
+    validation: int
+
+    @property
+    def whole(self) -> int:
+        """All of them."""
+        return self.drawing + self.teaching + self.learning + self.validation
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the dry step measured, in seconds for one picture.
+
+    Attributes:
+        predicting: an evaluation of the denoiser without gradient.
+        encoding: the text encoder with its backward pass.
+        learning: text encoder and denoiser with their backward passes.
+    """
+
+    predicting: float
+    encoding: float
+    learning: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run takes.
+
+    Attributes:
+        people: that are learned from.
+        pictures: that are drawn to learn from.
+        evaluations: of the denoiser, without those of previews, which take a share of the time.
+        seconds: of drawing, of the warm start and of learning, at most: batches make a graphics card faster.
+        kept_bytes: that a step's backward pass needs kept if nothing is computed twice.
+        disk_bytes: that unfinished work takes until the run ends.
+    """
+
+    people: int
+    pictures: int
+    evaluations: Evaluations
+    seconds: tuple[float, float, float]
+    kept_bytes: int
+    disk_bytes: int
+
+    @property
+    def table(self) -> dict[str, float]:
+        """The plan as JSON values."""
+        return {
+            "people": self.people,
+            "pictures": self.pictures,
+            "evaluations": self.evaluations.whole,
+            "seconds": round(sum(self.seconds), 1),
+            "kept_bytes": self.kept_bytes,
+            "disk_bytes": self.disk_bytes,
+        }
+
+    @property
+    def words(self) -> str:
+        """The plan in a line, for people."""
+        return (
+            f"{self.people} people, {self.pictures} pictures to draw, {self.evaluations.whole:,} evaluations of the"
+            f" model, {duration(sum(self.seconds))}, {gigabytes(self.kept_bytes)} of memory beside the model,"
+            f" {gigabytes(self.disk_bytes)} of disk until it ends"
+        )
+
+
+def plan_of(
+    denoiser: Denoiser,
+    people: int,
+    lessons: Sequence[Pair],
+    questions: Sequence[Pair],
+    settings: TrainingSettings,
+    measured: Measured,
+    kept_bytes: int,
+) -> Plan:
+    """What a run takes.
+
+    Args:
+        people: that are learned from.
+        lessons: pairs that are learned from.
+        questions: pairs that are drawn for validation alone.
+        kept_bytes: of one picture.
+    """
+    evaluations = count_evaluations(denoiser.evaluations_a_picture, lessons, questions, settings)
+    pictures = len(lessons) + len(questions)
+    learning = settings.steps * settings.batch_size * measured.learning
+    return Plan(
+        people=people,
+        pictures=pictures,
+        evaluations=evaluations,
+        seconds=(
+            evaluations.drawing * measured.predicting,
+            settings.text_steps * 2 * PAIRS_OF_A_KIND * measured.encoding,
+            learning + (evaluations.teaching + evaluations.validation) * measured.predicting,
+        ),
+        kept_bytes=kept_bytes * settings.batch_size,
+        disk_bytes=4
+        * torch.Size(denoiser.latent_shape).numel()
+        * (pictures + len(lessons) * settings.noisings_per_picture),
+    )
+
+
+def count_evaluations(
+    each: int, lessons: Sequence[Pair], questions: Sequence[Pair], settings: TrainingSettings
+) -> Evaluations:
+    """Counts them.
+
+    Args:
+        each: that drawing a picture takes.
+    """
+    shown = settings.steps * settings.batch_size
+    named = min(shown // 2, settings.noisings_per_picture * sum(pair.names_somebody for pair in lessons))
+    general = min(shown - shown // 2, settings.noisings_per_picture * sum(not pair.names_somebody for pair in lessons))
+    drawn = [*lessons, *questions]
+    asked = Counter(drawn[index].names_somebody for index in validation_pictures(lessons, questions))
+    examined = NOISES * sum(min(count, MOST_HELD_OUT) for count in asked.values())
+    times = -(-settings.steps // steps_between(examined, settings.batch_size))
+    return Evaluations(
+        drawing=each * len(drawn),
+        teaching=named * (2 if settings.overshoot else 1) + general,
+        learning=shown * (1 + BACKWARD),
+        validation=examined * (2 + times),
+    )
+
+
+def dry_step(denoiser: Denoiser, prompt: str, vectors: Vectors, micro_batches: MicroBatches) -> Measured:
+    """Makes the passes of a step for one picture of noise; inside `Denoiser.gradients`. Nothing is learned.
+
+    Where memory lacks, the denoiser goes over to a way that needs less.
+
+    Args:
+        prompt: the longest of the run.
+        vectors: a prefix, whose gradient is computed and thrown away.
+
+    Raises:
+        TrainingError: there is not enough memory for a single picture.
+    """
+    noise, half = torch.zeros(1, *denoiser.latent_shape), torch.tensor([0.5])
+    parameters = tuple(vectors.values())
+
+    def passes(_: Sequence[int]) -> Measured:
+        began = time.perf_counter()
+        with torch.no_grad():
+            told = denoiser.encode([prompt])
+            encoded = time.perf_counter()
+            denoiser.predict(noise, half, told).cpu()
+        predicted = time.perf_counter()
+        loss = denoiser.predict(noise, half, denoiser.encode([prompt], vectors)).square().mean()
+        with gradient_through("text encoder or the denoiser"):
+            gradients = torch.autograd.grad(loss, parameters)
+        [gradient.cpu() for gradient in gradients]
+        learned = time.perf_counter()
+        return Measured(predicted - encoded, (1 + BACKWARD) * (encoded - began), learned - predicted)
+
+    for _ in range(2):  # The first time also pays for what is done once, such as choosing kernels.
+        (measured,) = micro_batches.work(passes, [0])
+    denoiser.free_memory()
+    return measured
+
+
+def duration(seconds: float) -> str:
+    """A time for people, rounded up to minutes from one minute on."""
+    if seconds < 60:
+        return "less than a minute"
+    minutes = -(-int(seconds) // 60)
+    if minutes < 60:
+        return f"about {minutes} minute{'s' if minutes > 1 else ''}"
+    return f"about {minutes / 60:.1f} hours"
+
+
+def gigabytes(count: int) -> str:
+    """An amount of memory for people."""
+    return f"{count / 2**30:.1f} GB" if count >= 2**30 else f"{max(1, round(count / 2**20))} MB"
