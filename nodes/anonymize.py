@@ -63,7 +63,6 @@ class AnonymizeFaces(io.ComfyNode):
                     " used instead of the file.",
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
             outputs=[
                 io.Clip.Output(
                     display_name="CLIP", tooltip="The protected text encoder, for every node that encodes a prompt."
@@ -108,7 +107,7 @@ class AnonymizeFaces(io.ComfyNode):
         if is_protected(clip):
             said.append(REPLACED)
             logging.warning("Anonymize Faces: %s", REPLACED)
-        return io.NodeOutput(protected, ui=tell(cls, "\n".join(said)))
+        return io.NodeOutput(protected, ui=tell("\n".join(said)))
 
 
 NODES = [AnonymizeFaces]

@@ -203,7 +203,6 @@ class EvaluateAnonymization(io.ComfyNode):
                     " that the plain model draws in other noise stand for their faces.",
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
             outputs=[
                 io.String.Output(
                     display_name="report", tooltip="Verdict, table, and what the figures rest on, in plain words."
@@ -312,7 +311,7 @@ class EvaluateAnonymization(io.ComfyNode):
         first = next(iter(chosen.values()), None)
         prefix = ExecutionBlocker(NOBODY_TO_SAVE) if first is None else scored(first, evaluation)
         table = draw_table(evaluation)
-        shown = ui.PreviewImage(table, cls=cls).as_dict() | tell(cls, report).as_dict()
+        shown = ui.PreviewImage(table, cls=cls).as_dict() | tell(report).as_dict()
         return io.NodeOutput(report, table, to_json(evaluation), str(folder), prefix, ui=shown)
 
 

@@ -105,7 +105,6 @@ class SaveAnonymizationPrefix(io.ComfyNode):
                     " SDXL) goes to models/embeddings, for A1111, Forge, diffusers and 'embedding:name' in ComfyUI.",
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
             outputs=[],
         )
 
@@ -132,7 +131,7 @@ class SaveAnonymizationPrefix(io.ComfyNode):
             path = _save(prefix, embedding_folder() / file_path(name), _save_embedding, holds_textual_inversion)
         else:
             path = _save(prefix, save_folder() / file_path(name), _save_own, _holds)
-        return io.NodeOutput(ui=tell(cls, str(path)))
+        return io.NodeOutput(ui=tell(str(path)))
 
 
 def _save(

@@ -1,12 +1,10 @@
-"""Defines what the nodes share with the host: socket types, advanced widgets, notices on a node."""
+"""Defines what the nodes share with the host: socket types, advanced widgets, what a node says of its run."""
 
 from __future__ import annotations
 
 from typing import TypeVar
 
 from comfy_api.v0_0_2 import io, ui
-
-from ..prefix import as_markup
 
 PrefixSocket = io.Custom("ANONYMIZATION_PREFIX")
 """Carries a `prefix.Prefix`."""
@@ -24,18 +22,10 @@ def advanced(widget: Widget) -> Widget:
     return widget
 
 
-def tell(node: type[io.ComfyNode], text: str) -> ui.PreviewText:
-    """Shows a text on a running node and returns it as the node's `ui`, for those who read the history.
+def tell(text: str) -> ui.PreviewText:
+    """What a node says of its run, as its `ui`: web/results/report.js shows it on the node, others read the history.
 
-    The browser keeps what a node said last until it says something else, so a node that tells something at one run
-    should at the next. The text may hold anything that a file or a workflow brings: the browser, which takes what it
-    is sent for markup, shows it as it is.
-
-    Args:
-        node: the class that executes, with `io.Hidden.unique_id` in its schema.
-        text: one or more lines, not empty.
+    The node keeps room for it, which what the host itself would show while it runs does not. The text may hold anything
+    that a file or a workflow brings: it is shown as it is.
     """
-    from server import PromptServer  # What runs nodes without a server need not have it.
-
-    PromptServer.instance.send_progress_text(as_markup(text), node.hidden.unique_id)
     return ui.PreviewText(text)

@@ -45,7 +45,6 @@ class MeasureAnonymization(io.ComfyNode):
                     " each counts.",
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
             outputs=[
                 io.String.Output(
                     display_name="report", tooltip="The verdict in plain words, the figures behind it, each pair."
@@ -85,7 +84,7 @@ class MeasureAnonymization(io.ComfyNode):
         with hosted_recognizer(recognizer, show) as hosted:
             measured = measure(hosted, before, after, photos, show)
         report, plot = describe(measured), plot_measurement(measured, before, after)
-        shown = ui.PreviewImage(plot, cls=cls).as_dict() | tell(cls, report).as_dict()
+        shown = ui.PreviewImage(plot, cls=cls).as_dict() | tell(report).as_dict()
         return io.NodeOutput(report, plot, measured.similarity.mean, ui=shown)
 
 

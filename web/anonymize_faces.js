@@ -2,6 +2,7 @@
 
 import { showBrowser } from "./prefixes/browser.js";
 import { addPrefixInfo, followPrefixes } from "./prefixes/node.js";
+import { addReport } from "./results/report.js";
 import { app } from "./shared/host.js";
 import { loadText, t } from "./shared/text.js";
 import { addTrainingPanel } from "./training/node.js";
@@ -55,5 +56,6 @@ app.registerExtension({
   nodeCreated(node) {
     if (node.comfyClass === "TrainAnonymizationPrefix") addTrainingPanel(node);
     if (node.comfyClass === PROTECTOR) addPrefixInfo(node);
+    addReport(node);
   },
 });

@@ -36,6 +36,9 @@ READY = """() => {
 }"""
 """Whether the page can be used, and has loaded the workflow that it begins with: later that would replace ours."""
 
+TAB_BUTTON = ".anonymize-faces-tab-button, [data-testid=anonymize-faces-tab-button]"
+"""Opens and closes the tab of prefixes, in older frontends and in newer ones."""
+
 FIELD = "input[placeholder^='Search Nodes'], input[placeholder^='Add a node']"
 """Where a node is searched, in older frontends and in newer ones."""
 
@@ -45,6 +48,9 @@ CHOSEN = """title => {
     return Boolean(one?.innerText.trim().startsWith(title));
 }"""
 """Whether Enter would add the node: older frontends say which one it is at the field, newer ones in the list."""
+
+TOAST = ".p-toast-message, [data-testid=toast]"
+"""What the host says in passing, in older frontends and in newer ones."""
 
 SETTINGS = {
     "Comfy.TutorialCompleted": True,
@@ -96,13 +102,26 @@ class Workbench:
         self.page.keyboard.press("Escape")
         self.page.evaluate(
             """() => {
-                const { graph, canvas, extensionManager } = window.app;
+                const { graph, canvas } = window.app;
                 graph.clear();
                 canvas.ds.reset();
-                extensionManager.toast.removeAll();
             }"""
         )
+        self.hush()
         self.draw_nodes(vue=False)
+
+    def hush(self) -> None:
+        """Takes away what was said."""
+        self.page.evaluate(
+            """() => {
+                const { toast } = window.app.extensionManager;
+                (toast.removeAll ?? toast.dismissAll).call(toast);
+            }"""
+        )
+
+    def told(self, text: str = "") -> Locator:
+        """What the host says in passing and that has a text."""
+        return self.page.locator(TOAST).filter(has_text=text)
 
     def draw_nodes(self, *, vue: bool) -> None:
         """Switches between the classic rendering of nodes and "Nodes 2.0"."""
@@ -144,6 +163,46 @@ class Workbench:
         """The nodes of a type on the canvas, as the workflow file would have them."""
         nodes = self.page.evaluate("() => window.app.graph.serialize().nodes")
         return [node for node in nodes if node["type"] == kind]
+
+    def settle(self) -> None:
+        """Waits until every node has the place and the size that it keeps."""
+        self.page.evaluate(
+            """async () => {
+                const where = () => JSON.stringify(window.app.canvas.graph.nodes.map(({ id, pos, size }) => {
+                    const drawn = document.querySelector(`[data-node-id="${id}"]`)?.getBoundingClientRect();
+                    return [...pos, ...size, drawn?.width, drawn?.height].map(Math.round);
+                }));
+                let [before, times] = ["", 0];
+                while (times < 20) {
+                    await new Promise((done) => setTimeout(done, 50));
+                    await new Promise(requestAnimationFrame);
+                    times = where() === before ? times + 1 : 0;
+                    before = where();
+                }
+            }"""
+        )
+
+    def overlaps(self) -> list[str]:
+        """Pairs of nodes of the graph in sight, ends of a subgraph included, that lie on each other as drawn."""
+        return self.page.evaluate(
+            """() => {
+                const { graph, ds } = window.app.canvas;
+                const box = ({ id, pos, size, flags }) => {
+                    const drawn = document.querySelector(`[data-node-id="${id}"]`)?.getBoundingClientRect();
+                    const [width, height] = flags?.collapsed ? [size[0], 0] : size;
+                    const right = pos[0] + Math.max(width, (drawn?.width ?? 0) / ds.scale);
+                    const bottom = pos[1] + Math.max(height, (drawn?.height ?? 0) / ds.scale - 30);
+                    return [pos[0], pos[1] - 30, right, bottom];
+                };
+                const meet = (a, b) => a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
+                const all = [...graph.nodes, graph.inputNode, graph.outputNode].filter(Boolean);
+                const name = (node) => `${node.title ?? "end"} (${node.id}) [${box(node).map(Math.round)}]`;
+                return all.flatMap((one, index) => {
+                    const met = all.slice(index + 1).filter((two) => meet(box(one), box(two)));
+                    return met.map((two) => `${name(one)} on ${name(two)}`);
+                });
+            }"""
+        )
 
     def look_at(self, kind: str) -> None:
         """Moves the canvas so that the first node of a type is in the middle, and all of it in sight."""

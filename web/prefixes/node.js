@@ -1,7 +1,8 @@
 // Shows on the node, before the queue comes to it, whether a prefix fits.
 
 import { element, island } from "../shared/dom.js";
-import { addElement, api, app, chain, fitHeight, toast } from "../shared/host.js";
+import { onReport } from "../results/report.js";
+import { addElement, api, app, chain, toast } from "../shared/host.js";
 import { t } from "../shared/text.js";
 import { loaderOf, PROTECTOR } from "../workflow/clip_source.js";
 import { library } from "./library.js";
@@ -9,9 +10,12 @@ import { learnedOn, scored } from "./words.js";
 
 /** @typedef {import("../shared/host.js").LGraphNode} LGraphNode */
 
-const LEAST_HEIGHT = 76;
+/** Pixels for what there is to say, kept whatever that is: nothing else has to move for it. */
+const HEIGHT = 104;
+/** Pixels in which most of that takes one line. */
+const WIDTH = 330;
 const STYLES = `
-:host { display: flex; flex-direction: column; gap: 2px; min-height: ${LEAST_HEIGHT}px; overflow: auto; padding: 2px; }
+:host { display: flex; flex-direction: column; gap: 2px; height: ${HEIGHT}px; min-height: ${HEIGHT}px; overflow: auto; padding: 2px; }
 .quiet { color: var(--quiet); }
 .alarm { color: var(--alarm); font-weight: 600; }
 `;
@@ -65,7 +69,9 @@ function once(key, question) {
 export function addPrefixInfo(node) {
   const { outer, inner } = island("prefix", STYLES);
   const lines = element("div", { role: "status" });
-  inner.append(lines);
+  const report = element("div", { class: "quiet report" });
+  inner.append(lines, report);
+  node.size[0] = Math.max(node.size[0], WIDTH);
   let key = "";
   let warning = "";
 
@@ -73,9 +79,6 @@ export function addPrefixInfo(node) {
   const show = (said) => {
     warning = said.filter(([kind]) => kind === "alarm").map(([, text]) => text).join(" ");
     lines.replaceChildren(...said.map(([kind, text]) => element("div", { class: kind }, text)));
-    fitHeight(node);
-    // The first time it is not in the page yet.
-    requestAnimationFrame(() => fitHeight(node));
   };
   const refresh = async () => {
     const state = stateOf(node);
@@ -85,10 +88,13 @@ export function addPrefixInfo(node) {
     const said = await describe(state);
     if (key === asked) show(said);
   };
-  addElement(node, "prefix_info", outer, () => Math.max(LEAST_HEIGHT, lines.offsetHeight + 4)).beforeQueued = () => {
+  addElement(node, "prefix_info", outer, () => HEIGHT).beforeQueued = () => {
     if (warning && node.mode === 0) toast("warn", node.title, warning);
   };
   /** @type {any} */ (node).anonymizeFacesRefresh = () => refresh();
+  onReport(node, (text) => {
+    report.textContent = text;
+  });
   for (const event of ["onAdded", "onConnectionsChange", "onConfigure"]) chain(node, event, () => queueMicrotask(refresh));
   for (const choice of node.widgets ?? []) {
     if (choice.name === "prefix" || choice.name === "strength") chain(choice, "callback", () => refresh());

@@ -8,6 +8,12 @@ import { app } from "../shared/host.js";
 const GAP = 50;
 const SLOT_HEIGHT = 20;
 const TITLE_HEIGHT = 30;
+/** By how much a node may be higher in "Nodes 2.0" than its size says before it has been drawn there. */
+const VUE_SLACK = 40;
+/** Nodes that keep their sizes for so many looks keep them. */
+const STEADY = 5;
+const MOST_TRIES = 20;
+const TRY_MILLISECONDS = 50;
 
 /**
  * Right of a node, at the height of one of its outputs.
@@ -60,6 +66,18 @@ export function takeRoomBack(graph, left, room) {
   if (room > 0) shift(graph, left + room, -room);
 }
 
+/** Waits until the host has measured new nodes, which it does in "Nodes 2.0", for a second at most. */
+export async function sizesAreSteady() {
+  if (!window.LiteGraph.vueNodesMode) return;
+  const sizes = () => app.canvas.graph?.nodes.map((node) => [...node.size]).join() ?? "";
+  let before = "";
+  for (let [tries, steady] = [0, 0]; tries < MOST_TRIES && steady < STEADY; tries += 1) {
+    await new Promise((done) => setTimeout(done, TRY_MILLISECONDS));
+    steady = sizes() === before ? steady + 1 : 0;
+    before = sizes();
+  }
+}
+
 /**
  * What still lies there begins left of the room: go below it.
  * @param {LGraph} graph
@@ -69,7 +87,7 @@ function lowerUntilFree(graph, node) {
   for (let tries = 0; tries < graph.nodes.length; tries += 1) {
     const below = graph.nodes.find((other) => other !== node && overlap(node, other));
     if (!below) break;
-    move(node, node.pos[0], below.pos[1] + below.size[1] + TITLE_HEIGHT + GAP / 2);
+    move(node, node.pos[0], below.pos[1] + heightOf(below) + TITLE_HEIGHT + GAP / 2);
   }
   return 0;
 }
@@ -79,17 +97,28 @@ function lowerUntilFree(graph, node) {
  * @param {LGraphNode} other
  */
 function overlap(one, other) {
-  const height = other.flags?.collapsed ? 0 : other.size[1];
   return (
     one.pos[0] < other.pos[0] + other.size[0] + GAP / 2 &&
     other.pos[0] < one.pos[0] + one.size[0] + GAP / 2 &&
-    one.pos[1] - TITLE_HEIGHT < other.pos[1] + height &&
-    other.pos[1] - TITLE_HEIGHT < one.pos[1] + one.size[1]
+    one.pos[1] - TITLE_HEIGHT < other.pos[1] + heightOf(other) &&
+    other.pos[1] - TITLE_HEIGHT < one.pos[1] + heightOf(one)
   );
 }
 
 /**
- * Moves nodes, groups and reroutes that begin right of an edge; a group that goes across it grows.
+ * Pixels below the title, as the node is drawn.
+ * @param {LGraphNode} node
+ */
+function heightOf(node) {
+  if (node.flags?.collapsed) return 0;
+  if (!window.LiteGraph.vueNodesMode) return node.size[1];
+  const drawn = document.querySelector(`[data-node-id="${node.id}"]`);
+  if (!drawn || node.graph !== app.canvas.graph) return node.size[1] + VUE_SLACK;
+  return Math.max(node.size[1], drawn.getBoundingClientRect().height / app.canvas.ds.scale - TITLE_HEIGHT);
+}
+
+/**
+ * Moves nodes, the ends of a subgraph, groups and reroutes that begin right of an edge; a group that goes across it grows.
  * @param {LGraph} graph
  * @param {number} edge
  * @param {number} by
@@ -98,6 +127,10 @@ function overlap(one, other) {
 function shift(graph, edge, by, but) {
   for (const node of graph.nodes) {
     if (node !== but && node.pos[0] >= edge) move(node, node.pos[0] + by, node.pos[1]);
+  }
+  // The ends of a subgraph; the workflow itself has none.
+  for (const end of [/** @type {any} */ (graph).inputNode, /** @type {any} */ (graph).outputNode]) {
+    if (end && end.pos[0] >= edge) end.pos = [end.pos[0] + by, end.pos[1]];
   }
   for (const group of graph.groups ?? []) {
     if (group.pos[0] >= edge) group.pos = [group.pos[0] + by, group.pos[1]];

@@ -1,9 +1,9 @@
 // Puts Anonymize Faces wherever a text encoder reaches a prompt, takes it out again, and tells what it cannot protect.
 
-import { app, toast } from "../shared/host.js";
+import { app, fitHeight, toast } from "../shared/host.js";
 import { t } from "../shared/text.js";
 import { ACTIVE, above, clipInputs, graphs, isReroute, protection, PROTECTOR, strengthOf, waysInto } from "./clip_source.js";
-import { makeRoom, placeAfter, takeRoomBack } from "./layout.js";
+import { makeRoom, placeAfter, sizesAreSteady, takeRoomBack } from "./layout.js";
 import { readersOfText } from "./own_encoders.js";
 
 /** @typedef {import("../shared/host.js").LGraph} LGraph */
@@ -18,7 +18,7 @@ const OPTIONAL_SHAPE = 7;
 /** Puts Anonymize Faces after every text encoder that reaches a prompt, as one step to undo, and tells what that misses. */
 export async function protectWorkflow() {
   let changed = 0;
-  asOneStep(() => {
+  await asOneStep(() => {
     for (const node of all().filter((found) => found.type === PROTECTOR)) changed += Number(wake(node));
     for (const outlet of outlets()) {
       insert(outlet);
@@ -34,9 +34,9 @@ export async function protectWorkflow() {
 }
 
 /** Takes every Anonymize Faces out again and connects what it was between, as one step to undo. */
-export function unprotectWorkflow() {
+export async function unprotectWorkflow() {
   let removed = 0;
-  asOneStep(() => {
+  await asOneStep(() => {
     for (const graph of graphs()) {
       for (const node of graph.nodes.filter((found) => found.type === PROTECTOR)) {
         remove(graph, node);
@@ -48,10 +48,13 @@ export function unprotectWorkflow() {
 }
 
 /** @param {() => void} change */
-function asOneStep(change) {
+async function asOneStep(change) {
   app.canvas.emitBeforeChange();
   try {
     change();
+    // Queueing would do it, and the host would take that for a change of the artist's.
+    for (const graph of graphs()) graph.updateExecutionOrder();
+    await sizesAreSteady();
   } finally {
     app.canvas.emitAfterChange();
     app.canvas.setDirty(true, true);
@@ -184,6 +187,7 @@ function insert(outlet) {
   if (!node || !graph) throw new Error(`There is no node ${PROTECTOR}.`);
   placeAfter(node, outlet.node, outlet.slot);
   graph.add(node);
+  fitHeight(node);
   node.properties.anonymizeFacesRoom = makeRoom(graph, node, outlet.node);
   outlet.node.connect(outlet.slot, node, 0);
   for (const reader of outlet.readers) node.connect(0, reader.node, reader.slot);

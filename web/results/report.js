@@ -1,0 +1,64 @@
+// Shows on a node what its last run said, in room that the node keeps for it.
+
+import { element, island } from "../shared/dom.js";
+import { addElement, app, chain } from "../shared/host.js";
+import { t } from "../shared/text.js";
+
+/** @typedef {import("../shared/host.js").LGraphNode} LGraphNode */
+
+/** Pixels that reports take, by the type of node; what is longer can be scrolled. @type {Record<string, number>} */
+const HEIGHTS = { SaveAnonymizationPrefix: 44, MeasureAnonymization: 150, EvaluateAnonymization: 220 };
+const STYLES = `
+:host { display: flex; padding: 2px; }
+.report { flex: 1; overflow: auto; padding: 4px 6px; border-radius: 6px; background: var(--field); white-space: pre-wrap;
+  overflow-wrap: anywhere; user-select: text; }
+.report.quiet { color: var(--quiet); font-style: italic; }
+`;
+
+/**
+ * Puts room for a report on a node that was just made, if nodes of its type report.
+ * @param {LGraphNode} node
+ */
+export function addReport(node) {
+  const height = HEIGHTS[node.comfyClass ?? ""];
+  if (height === undefined) return;
+  const { outer, inner } = island("report", STYLES);
+  const place = element("div", { class: "report", role: "status", tabindex: "0" });
+  inner.append(place);
+  outer.style.height = outer.style.minHeight = `${height}px`;
+  outer.addEventListener("keydown", (event) => event.stopPropagation());
+  addElement(node, "report", outer, () => height);
+  onReport(node, (text) => {
+    place.textContent = text || t("report.none");
+    place.classList.toggle("quiet", !text);
+  });
+}
+
+/**
+ * Calls with what a node's last run said, now and whenever it says something; empty while there is none.
+ * @param {LGraphNode} node
+ * @param {(text: string) => void} take
+ */
+export function onReport(node, take) {
+  take("");
+  chain(node, "onExecuted", (output) => take(textOf(output)));
+  // Undoing, or going back to an open workflow, makes its nodes anew.
+  for (const event of ["onAdded", "onConfigure"]) chain(node, event, () => queueMicrotask(() => take(textOf(outputOf(node)))));
+}
+
+/**
+ * What the host keeps of a node's last run.
+ * @param {LGraphNode} node
+ * @returns {any}
+ */
+export function outputOf(node) {
+  const { graph } = node;
+  if (!graph) return null;
+  const inside = graph !== (app.rootGraph ?? app.graph);
+  return app.nodeOutputs?.[inside ? `${graph.id}:${node.id}` : String(node.id)] ?? null;
+}
+
+/** @param {any} output */
+function textOf(output) {
+  return [output?.text ?? []].flat().join("\n");
+}
