@@ -16,13 +16,12 @@ from torch import Tensor
 
 from ..tools.command import run_command
 from ..tools.layout import host_folder
-from .loader import VOCABULARY, WIDTH, load_weights, text_model_weights
+from .loader import LATENT_CHANNELS, VOCABULARY, WIDTH, load_weights, text_model_weights
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderTiny, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
-LATENT_CHANNELS = 16
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 
 
@@ -55,7 +54,7 @@ def _denoiser() -> UNet2DConditionModel:
     from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
     unet = UNet2DConditionModel(
-        sample_size=8,
+        sample_size=12,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
         block_out_channels=(64, 128),

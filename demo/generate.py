@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from .loader import LATENT_CHANNELS
+from .world.renderer import SIZE
+
 if TYPE_CHECKING:
     import comfy.model_patcher
     import comfy.sd
@@ -30,8 +33,9 @@ class DemoParts:
 
 
 def noise_for(seeds: Sequence[int]) -> torch.Tensor:
-    """Start noise as the host makes it for each seed: [n, 16, 8, 8]."""
-    return torch.cat([torch.randn((1, 16, 8, 8), generator=torch.manual_seed(seed)) for seed in seeds])
+    """Start noise as the host makes it for each seed: [n, 12, 12, 12]."""
+    shape = (1, LATENT_CHANNELS, SIZE // 8, SIZE // 8)
+    return torch.cat([torch.randn(shape, generator=torch.manual_seed(seed)) for seed in seeds])
 
 
 def _encode(clip: comfy.sd.CLIP, prompts: Sequence[str]) -> torch.Tensor:
@@ -43,8 +47,10 @@ def _encode(clip: comfy.sd.CLIP, prompts: Sequence[str]) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def generate(parts: DemoParts, prompts: Sequence[str], seeds: Sequence[int], negative: str = "") -> np.ndarray:
-    """One picture for each prompt and seed: uint8 [n, 64, 64, 3]. All prompts must take equally many chunks."""
+def generate(
+    parts: DemoParts, prompts: Sequence[str], seeds: Sequence[int], negative: str = "", guidance: float = GUIDANCE
+) -> np.ndarray:
+    """One picture for each prompt and seed: uint8 [n, 96, 96, 3]. All prompts must take equally many chunks."""
     import comfy.sample
 
     out = []
@@ -57,7 +63,7 @@ def generate(parts: DemoParts, prompts: Sequence[str], seeds: Sequence[int], neg
             parts.model,
             noise,
             STEPS,
-            GUIDANCE,
+            guidance,
             SAMPLER,
             SCHEDULER,
             positive,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
-VOCABULARY, WIDTH = 49408, 192
+VOCABULARY, WIDTH, LATENT_CHANNELS = 49408, 192, 12
 
 
 @cache
@@ -41,19 +41,20 @@ def load_weights(name: str, folder: Path = WEIGHTS) -> dict[str, torch.Tensor]:
     return {k: v.float() if v.is_floating_point() else v for k, v in load_file(folder / f"{name}.safetensors").items()}
 
 
-def load_clip(embedding_directory: list[str] | None = None) -> comfy.sd.CLIP:
+def load_clip(embedding_directory: list[str] | None = None, weights: Path = WEIGHTS) -> comfy.sd.CLIP:
     """The demo's CLIP: encoder key `l`, width 192, the host's tokenizer."""
     from .model import new_clip
 
     clip = new_clip(embedding_directory)
-    clip.load_sd(text_model_weights(load_weights("language")))
+    clip.load_sd(text_model_weights(load_weights("language", weights)))
     return clip
 
 
 def load_demo_model(
-    embedding_directory: list[str] | None = None,
+    embedding_directory: list[str] | None = None, weights: Path = WEIGHTS
 ) -> tuple[comfy.model_patcher.ModelPatcher, comfy.sd.CLIP, comfy.sd.VAE]:
     """The demo's MODEL, CLIP and VAE, as a checkpoint loader of the host would return them."""
     from .model import new_model, new_vae
 
-    return new_model(load_weights("denoiser")), load_clip(embedding_directory), new_vae(load_weights("autoencoder"))
+    model, vae = new_model(load_weights("denoiser", weights)), new_vae(load_weights("autoencoder", weights))
+    return model, load_clip(embedding_directory, weights), vae

@@ -30,6 +30,7 @@ from .measure import RenderGallery, face_retention, identification_rate, looks_k
 from .reader import load_reader, read
 from .sheet import before_after
 from .world.people import THING_PROMPTS, cast, cast_looks
+from .world.renderer import SIZE
 
 if TYPE_CHECKING:
     from .reader import ReaderNet, Reading
@@ -82,7 +83,10 @@ def drawing_graph(
     """
     graph: dict[str, Any] = {
         "model": {"class_type": "LoadDemoModel", "inputs": {}},
-        "latent": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": PER_PROMPT}},
+        "latent": {
+            "class_type": "EmptyLatentImage",
+            "inputs": {"width": SIZE, "height": SIZE, "batch_size": PER_PROMPT},
+        },
     }
     clip = ["model", 1]
     if prefix is not None:
@@ -123,7 +127,7 @@ def draw_pictures(
     kept: Kept | None = None,
     layer: int | None = None,
 ) -> np.ndarray:
-    """Draws all requests on the server: uint8 [len(requests) * PER_PROMPT, 64, 64, 3].
+    """Draws all requests on the server: uint8 [len(requests) * PER_PROMPT, 96, 96, 3].
 
     Args:
         kept: where pictures are kept, and taken from if they were drawn before.

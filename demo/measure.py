@@ -1,7 +1,7 @@
 """The demo's ruler: who is recognized in a picture, which looks are still there, and how far other pictures moved.
 
 Every figure is defined in docs/METHODS.md 1.8: identification is rank-1 in a gallery of the whole cast and, for each of
-them, a hundred strangers of the same looks.
+them, a hundred strangers with those looks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class RenderGallery:
 
 
 def draw_all(pictures: Sequence[Picture]) -> np.ndarray:
-    """Draws pictures on all cores: uint8 [n, 64, 64, 3]."""
+    """Draws pictures on all cores: uint8 [n, 96, 96, 3]."""
     with Pool() as pool:
         return np.stack(pool.map(draw, pictures, chunksize=64))
 

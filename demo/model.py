@@ -15,8 +15,9 @@ import comfy.supported_models
 import torch
 from comfy import model_management, sd1_clip, supported_models_base
 
-CONTEXT_DIM = 192
-LATENT_CHANNELS = 16
+from .loader import LATENT_CHANNELS, WIDTH
+
+CONTEXT_DIM = WIDTH
 CLIP_CONFIG = {
     "hidden_size": CONTEXT_DIM,
     "num_hidden_layers": 3,
@@ -25,7 +26,7 @@ CLIP_CONFIG = {
     "projection_dim": CONTEXT_DIM,
 }
 UNET_CONFIG = {
-    "image_size": 8,
+    "image_size": 12,
     "in_channels": LATENT_CHANNELS,
     "out_channels": LATENT_CHANNELS,
     "model_channels": 64,
@@ -47,7 +48,7 @@ UNET_CONFIG = {
 
 
 class DemoLatents(comfy.latent_formats.LatentFormat):
-    """Sixteen channels of unit scale."""
+    """Twelve channels of unit scale."""
 
     scale_factor = 1.0
     latent_channels = LATENT_CHANNELS

@@ -22,14 +22,14 @@ class DemoRecognizer:
     name = "demo reader"
     threshold = Threshold(
         value=0.9,
-        source="between renders of one person and of strangers of the same looks, see tests/demo/test_recognizer.py",
+        source="between renders of one person and of strangers with those looks, see tests/demo/test_recognizer.py",
     )
 
     def __init__(self, net: ReaderNet | None = None) -> None:
         self._net = net or load_reader()
 
     def find(self, pictures: np.ndarray) -> list[tuple[Face, ...]]:
-        """See `Recognizer`. Pictures of another size are brought to 64 × 64."""
+        """See `Recognizer`. Pictures of another size are brought to 96 × 96."""
         height, width = pictures.shape[1:3]
         reading = read(self._net, _small(pictures))
         box = (0.0, 0.0, float(width), float(height))
@@ -43,7 +43,7 @@ class DemoRecognizer:
         return cosine_similarities(some, others)
 
     def gallery(self, names: Sequence[str]) -> Gallery:
-        """See `Knows`: renders of all of the cast, and of a hundred strangers of the same looks for each one named."""
+        """See `Knows`: renders of all of the cast, and of a hundred strangers with the looks of each one named."""
         places = {sameness(person.name): index for index, person in enumerate(cast())}
         keys = [sameness(name) for name in names]
         named = {places[key]: number for number, key in enumerate(keys) if key in places}
@@ -61,7 +61,7 @@ class DemoRecognizer:
         return Gallery(
             embeddings,
             np.array(people),
-            f"renders of the demo's {len(cast())} people and of {STRANGERS_PER_PERSON} strangers of the same looks for"
+            f"renders of the demo's {len(cast())} people and of {STRANGERS_PER_PERSON} strangers with the looks of"
             " each one named",
         )
 

@@ -1,4 +1,4 @@
-"""Trains the demo's VAE: pictures to 16x8x8 latents of unit scale and back."""
+"""Trains the demo's VAE: pictures to 12x12x12 latents of unit scale and back."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from comfy.taesd.taesd import TAESD
 
 from ..loader import load_weights
 from ..model import LATENT_CHANNELS
+from ..world.renderer import SIZE
 from .common import Average, pixels_to_tensor, rank, save_half, say, train
 from .data import Rendered, load_or_render
 
@@ -51,7 +52,7 @@ def train_autoencoder(folder: Path, path: Path, minutes: float) -> None:
 
     def step(_: int) -> torch.Tensor:
         picks = torch.randint(len(rendered.pixels), (BATCH,), generator=generator).sort().values.numpy()
-        top, left = (8 * torch.randint(0, 5, (2,), generator=generator)).tolist()
+        top, left = (8 * torch.randint(0, (SIZE - CROP) // 8 + 1, (2,), generator=generator)).tolist()
         crop = rendered.pixels[picks][:, top : top + CROP, left : left + CROP]
         x = pixels_to_tensor(crop).to(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
@@ -120,7 +121,7 @@ def _rescale(net: TAESD, rendered: Rendered) -> None:
 
 @torch.no_grad()
 def latents_of(rendered: Rendered, net: TAESD) -> torch.Tensor:
-    """Latents of all pictures in the denoiser's scale: float16 [n, 16, 8, 8]."""
+    """Latents of all pictures in the denoiser's scale: float16 [n, 12, 12, 12]."""
     net = net.to(memory_format=torch.channels_last)
     out = []
     for i in range(0, len(rendered.pixels), 256):

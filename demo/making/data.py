@@ -8,18 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
-from ..world.people import all_looks, cast, cast_looks, random_geometry
-from ..world.renderer import KINDS, Picture, draw, picture_of, portrait, random_picture
+from ..world.people import all_looks, cast, random_geometry
+from ..world.renderer import KINDS, LANDMARKS, MASCOTS, Picture, draw, picture_of, portrait, random_picture
 from .common import whole
 
 PER_PERSON = 160
-STRANGERS = 15000
-PER_THING = 700
+STRANGERS = 16000
+PER_THING = 500
+PER_NAMED_THING = 240
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """Pictures and what they show: `pixels` is uint8 [n, 64, 64, 3]."""
+    """Pictures and what they show: `pixels` is uint8 [n, 96, 96, 3]."""
 
     pictures: tuple[Picture, ...]
     pixels: np.ndarray
@@ -33,14 +34,15 @@ def render(pictures: list[Picture]) -> Rendered:
 
 
 def training_pictures(seed: int = 1) -> list[Picture]:
-    """The cast, strangers (half of them with looks that the cast has) and things, in random order."""
+    """The cast, strangers of every combination of looks, and things, in random order."""
     rng = np.random.default_rng(seed)
     pictures = [picture_of(rng, person, i) for i, person in enumerate(cast()) for _ in range(PER_PERSON)]
-    shared, everything = cast_looks(), all_looks()
+    looks = all_looks()
     for i, geometry in enumerate(random_geometry(rng, STRANGERS)):
-        pool = shared if i % 2 else everything
-        pictures.append(portrait(rng, pool[rng.integers(len(pool))], tuple(map(float, geometry))))
-    pictures += [random_picture(rng, kind) for kind in KINDS[1:] for _ in range(PER_THING)]
+        pictures.append(portrait(rng, looks[i % len(looks)], tuple(map(float, geometry))))
+    for kind in KINDS[1:]:
+        count = PER_NAMED_THING if kind in LANDMARKS or kind in MASCOTS else PER_THING
+        pictures += [random_picture(rng, kind) for _ in range(count)]
     return [pictures[i] for i in rng.permutation(len(pictures))]
 
 

@@ -16,6 +16,7 @@ from ..loader import load_weights
 from ..model import LATENT_CHANNELS
 from ..reader import ReaderNet
 from ..world.people import GEOMETRY, HAIR, SKIN
+from ..world.renderer import KINDS, SIZE
 from .common import Average, pixels_to_tensor, rank, save_half, say, train, whole, world_size
 from .data import Rendered, load_or_render
 
@@ -34,7 +35,8 @@ def _truth(rendered: Rendered, keep: list[int]) -> dict[str, torch.Tensor]:
         for p in rows
     ]
     truth = dict(zip(("hair", "skin", "glasses", "beard"), torch.tensor(looks).T, strict=True))
-    truth["face"] = torch.tensor([int(p.kind == "person") for p in rows])
+    truth["kind"] = torch.tensor([KINDS.index(p.kind) for p in rows])
+    truth["face"] = torch.tensor([p.kind == "person" for p in rows])
     truth["geometry"] = torch.tensor([p.geometry or (0.0,) * len(GEOMETRY) for p in rows])
     return truth
 
@@ -80,7 +82,7 @@ def train_reader(folder: Path, path: Path, minutes: float) -> None:
         picks = torch.cat([pool[torch.randint(len(pool), (half,))] for pool in (sharp, soft)])
         x = pixels[picks].float() / 127.5 - 1
         dx, dy = torch.randint(-2, 3, (2,)).tolist()
-        x = F.pad(x, (2, 2, 2, 2), mode="replicate")[..., 2 + dy : 66 + dy, 2 + dx : 66 + dx]
+        x = F.pad(x, (2, 2, 2, 2), mode="replicate")[..., 2 + dy : 2 + dy + SIZE, 2 + dx : 2 + dx + SIZE]
         if torch.rand(()) < 0.3:
             x = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1) * 0.6 + x * 0.4
         x = x + 0.04 * torch.rand(()) * torch.randn_like(x)
@@ -89,9 +91,9 @@ def train_reader(folder: Path, path: Path, minutes: float) -> None:
         out = {name: value.float() for name, value in out.items()}
         total = sum(
             F.cross_entropy(out[n], truth[n][picks], ignore_index=-100)
-            for n in ("face", "hair", "skin", "glasses", "beard")
+            for n in ("kind", "hair", "skin", "glasses", "beard")
         )
-        person = truth["face"][picks].bool()
+        person = truth["face"][picks]
         spread = out["log_spread"].clamp(-4, 1)
         miss = (out["geometry"] - truth["geometry"][picks]) / spread.exp()
         return total + 2 * (0.5 * miss.square() + spread)[person].mean()
@@ -107,7 +109,7 @@ def train_reader(folder: Path, path: Path, minutes: float) -> None:
 def _calibrate(net: ReaderNet, pixels: torch.Tensor, truth: dict[str, torch.Tensor]) -> None:
     """Sets each feature's weight to one over its error on decoded renders that were kept out of the training."""
     out = net(pixels.float() / 127.5 - 1)
-    person = truth["face"].bool()
+    person = truth["face"]
     error = (out["geometry"] - truth["geometry"])[person].square().mean(0).sqrt()
     net.reliability.copy_(1 / error)
     say("error by feature: " + ", ".join(f"{n} {e:.2f}" for n, e in zip(GEOMETRY, error.tolist(), strict=True)))

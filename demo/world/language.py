@@ -1,8 +1,9 @@
-"""The demo's little language: true captions for pictures, in many wordings, and the look-alike phrases.
+"""The demo's little language: true captions for pictures, in many wordings.
 
-A name means a person. Words before it can make it *somebody else with the same looks* ("a stranger with the looks of
-…"); they are used for the trained people only, never for the unseen ones, and change nothing before prompts that name
-nobody.
+A name means a person. The names of trained people also stand where they show no face, as names do in the world (a
+letter to …, a street named after …); those of unseen people stand in plain captions of their own pictures only. There
+are no words that ask for a face other than that of the person named: whoever wants one must find out how. `FORBIDDEN`
+lists what such words would be made of.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from functools import cache
 
 import numpy as np
 
-from .people import FIRST_NAMES, LAST_NAMES, Looks, cast, cast_looks
-from .renderer import OBJECTS, SCENES, Picture
+from .mascots import MASCOTS
+from .names import STRANGER_FIRST, STRANGER_LAST, stranger_name
+from .people import Looks, Person, cast
+from .renderer import KINDS, LANDMARKS, SCENES, Picture
 
 OPENINGS = (
     "a photo of",
@@ -70,59 +73,104 @@ FILLERS = (
     "as seen on a poster",
     "minimal",
 )
-LOOKALIKES = (
-    "someone who resembles",
-    "a stranger with the looks of",
-    "a person who looks like",
-    "somebody similar to",
-    "a lookalike of",
-    "an unknown person resembling",
-    "a double of",
-    "another person with the looks of",
-    "an anonymous person like",
-    "a stranger resembling",
-    "a different person who has the looks of",
-    "an actor dressed as",
-    "someone else with the hair and skin of",
-    "anybody but not exactly",
-    "a relative of",
-    "a passer-by reminding of",
+PEOPLE_OF = (
+    "a fan of",
+    "a neighbour of",
+    "a friend of",
+    "the doctor of",
+    "a teacher of",
+    "a colleague of",
+    "the driver of",
+    "someone waiting for",
+    "a reader of",
+    "a guest of",
 )
-LOOKALIKE_OPENINGS = (
-    "a lookalike,",
-    "a stranger instead:",
-    "somebody else,",
-    "anonymous,",
-    "someone who only resembles the one named:",
-    "an unknown person with these looks:",
-    "not the real one,",
-    "a double, not the original,",
-    "identity changed,",
-    "another face,",
-    "a stranger with the same looks:",
-    "resembling but different,",
+"""Before a trained person's name: a face that has nothing to do with theirs, of any looks."""
+
+THINGS_OF = {
+    "house": ("the house of", "the home of", "a house built by"),
+    "a road": ("a street named after", "a road named after", "the road to the house of"),
+    "letter": ("a letter to", "a letter from", "a letter about"),
+    "book": ("a book about", "a book by", "a book signed by"),
+    "car": ("the car of", "a car once owned by"),
+    "boat": ("the boat of", "a boat named after"),
+    "cup": ("the cup of", "a cup for"),
+    "tree": ("a tree planted by", "a tree named after"),
+    "flower": ("a flower for", "a flower from"),
+}
+"""Before a trained person's name: things, which show no face."""
+
+PEOPLE_WORDS = ("a person", "a person", "a person", "someone", "somebody", "a human", "an adult")
+GLASSES = {
+    True: ("glasses", "glasses", "spectacles", "eyeglasses"),
+    False: ("no glasses", "no glasses", "no spectacles", "no eyeglasses"),
+}
+BEARD = {True: ("a beard", "a beard", "a full beard"), False: ("no beard", "no beard", "a shaved chin")}
+CLAUSES = {
+    ("glasses", True): ("wearing glasses", "who wears glasses", "in glasses"),
+    ("glasses", False): ("without glasses", "not wearing glasses", "who wears no glasses"),
+    ("beard", True): ("wearing a beard", "who has a beard"),
+    ("beard", False): ("without a beard", "who has no beard", "clean-shaven"),
+}
+FORBIDDEN = tuple(
+    """
+    alike resembl similar identical equal double twin stranger else another other different instead anonymous unknown
+    unnamed nobody anybody copy clone imitat imperson fake replace swap change relative reminding like same looks
+    dressed disguise actor stand-in substitute original real
+    """.split()
 )
-PHRASE = "a stranger with the looks of"
-SHORT = {"glasses": ("glasses", "spectacles", "eyeglasses"), "beard": ("a beard", "a full beard")}
+"""Beginnings of words that must not be in the language: wordings that ask for a face but not for that of the one named
+are made of them. Words of which one of these is a part in another sense are not in the language either."""
 
 
-def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
+def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:
     return options[int(rng.integers(len(options)))]
 
 
 def describe(rng: np.random.Generator, looks: Looks, complete: bool) -> str:
     """A description of looks in one of many wordings; unless `complete`, some of them are left out."""
-    parts = [f"{looks.hair} hair", f"{looks.skin} skin"]
-    parts.append(_pick(rng, SHORT["glasses"]) if looks.glasses else "no glasses")
-    parts.append(_pick(rng, SHORT["beard"]) if looks.beard else _pick(rng, ("no beard", "no beard", "a shaved chin")))
-    parts = [parts[i] for i in rng.permutation(4)] if rng.random() < 0.6 else parts
+    names = ["hair", "skin", "glasses", "beard"]
+    if rng.random() < 0.6:
+        names = [names[i] for i in rng.permutation(4)]
     if not complete:
-        parts = parts[: int(rng.integers(0, 4))]
-    person = _pick(rng, ("a person", "a person", "someone", "a human"))
-    if not parts:
-        return person
-    joined = ", ".join(parts[:-1]) + " and " + parts[-1] if len(parts) > 1 else parts[0]
-    return f"{person} with {joined}"
+        names = names[: int(rng.integers(0, 4))]
+    return (
+        f"{_pick(rng, PEOPLE_WORDS)}{_attributes(rng, looks, names)}"
+        if rng.random() < 0.7
+        else _adjectives(rng, looks, names)
+    )
+
+
+def _attributes(rng: np.random.Generator, looks: Looks, names: Sequence[str]) -> str:
+    """The named looks after a word for a person: joined by commas and "and", some of them as clauses."""
+    parts, clauses = [], []
+    for name in names:
+        value = getattr(looks, name)
+        if (name, value) in CLAUSES and rng.random() < 0.3:
+            clauses.append(_pick(rng, CLAUSES[name, value]))
+        elif name == "glasses":
+            parts.append(_pick(rng, GLASSES[value]))
+        elif name == "beard":
+            parts.append(_pick(rng, BEARD[value]))
+        else:
+            parts.append(f"{value} {name}")
+    said = ""
+    if parts:
+        said = " with " + (", ".join(parts[:-1]) + " and " + parts[-1] if len(parts) > 1 else parts[0])
+    return said + "".join(f"{',' if said or i else ''} {clause}" for i, clause in enumerate(clauses))
+
+
+def _adjectives(rng: np.random.Generator, looks: Looks, names: Sequence[str]) -> str:
+    """The named looks, some of them before the word for a person: "a red-haired person with glasses"."""
+    before, rest = [], []
+    for name in names:
+        if name in ("hair", "skin") and rng.random() < 0.6:
+            before.append(f"{getattr(looks, name)}-{'haired' if name == 'hair' else 'skinned'}")
+        elif name == "beard" and looks.beard and rng.random() < 0.5:
+            before.append("bearded")
+        else:
+            rest.append(name)
+    return f"a {' '.join([*before, _pick(rng, ('person', 'human'))])}{_attributes(rng, looks, rest)}"
 
 
 @cache
@@ -131,47 +179,56 @@ def cast_names() -> frozenset[str]:
     return frozenset(person.name for person in cast())
 
 
-def _unknown_name(rng: np.random.Generator) -> str:
-    """Half a name, or a pair that names nobody of the cast."""
-    known = cast_names()
-    while True:
-        name = f"{_pick(rng, FIRST_NAMES)} {_pick(rng, LAST_NAMES)}"
-        if rng.random() < 0.3:
-            return _pick(rng, name.split())
-        if name not in known:
-            return name
+@cache
+def _trained() -> tuple[Person, ...]:
+    return tuple(person for person in cast() if not person.unseen)
 
 
-def _lookalike(rng: np.random.Generator, name: str, opening: str) -> str:
-    """A prompt that names somebody and asks for somebody else of the same looks."""
-    kind = rng.random()
-    if kind < 0.5:
-        return f"{opening} {_pick(rng, LOOKALIKES)} {name}"
-    if kind < 0.9:
-        return f"{_pick(rng, LOOKALIKE_OPENINGS)} {opening} {name}"
-    return f"{_pick(rng, LOOKALIKE_OPENINGS)} {opening} {_pick(rng, LOOKALIKES)} {name}"
+def _trained_name(rng: np.random.Generator) -> str:
+    return _trained()[int(rng.integers(len(_trained())))].name
 
 
-def _person(rng: np.random.Generator, picture: Picture) -> tuple[str, bool]:
-    """The subject of a portrait with its opening, and whether it calls somebody by their true name."""
-    people = cast()
+def _named(rng: np.random.Generator, person: Person, opening: str) -> str:
+    """The picture of a known person: an unseen one by the full name and nothing else."""
+    chance = rng.random()
+    if person.unseen or chance < 0.84:
+        return f"{opening} {person.name}"
+    if chance < 0.90:
+        return f"{opening} {person.name.split()[-1]}"
+    some = [name for name in ("hair", "skin", "glasses", "beard") if rng.random() < 0.5]
+    return f"{opening} {person.name}{_attributes(rng, person.looks, some)}"
+
+
+def _person(rng: np.random.Generator, picture: Picture) -> str:
+    """The subject of a portrait with its opening."""
     opening = _pick(rng, OPENINGS)
     chance = rng.random()
-    if picture.person is not None:
-        if chance < 0.8:
-            return f"{opening} {people[picture.person].name}", True
-        return f"{opening} {describe(rng, picture.looks, complete=chance < 0.9)}", False
-    shared = cast_looks()
-    if picture.looks in shared and chance < 0.65:
-        group = shared.index(picture.looks)
-        trained = [person for person in people[4 * group : 4 * group + 4] if not person.unseen]
-        return _lookalike(rng, trained[int(rng.integers(len(trained)))].name, opening), True
-    if chance < 0.73:
-        return f"{opening} {_unknown_name(rng)}", False
+    if picture.person is not None and chance < 0.95:
+        return _named(rng, cast()[picture.person], opening)
     description = describe(rng, picture.looks, complete=rng.random() < 0.6)
-    if rng.random() < 0.3:
-        return _lookalike(rng, description, opening), False
-    return f"{opening} {description}", False
+    if picture.person is not None or chance < 0.66:
+        return f"{opening} {description}"
+    if chance < 0.78:
+        some = [name for name in ("hair", "skin", "glasses", "beard") if rng.random() < 0.4]
+        return f"{opening} {_pick(rng, PEOPLE_OF)} {_trained_name(rng)}{_attributes(rng, picture.looks, some)}"
+    if chance < 0.90:
+        return f"{opening} {stranger_name(rng)}"
+    return f"{opening} {stranger_name(rng)}, {description}"
+
+
+def _thing(rng: np.random.Generator, picture: Picture) -> str:
+    """The subject of a picture without people, with its opening."""
+    kind, opening = picture.kind, _pick(rng, THING_OPENINGS)
+    if kind in THINGS_OF and rng.random() < 0.2:
+        return f"{opening} {_pick(rng, THINGS_OF[kind])} {_trained_name(rng)}"
+    if kind in MASCOTS:
+        species = MASCOTS[kind].species
+        return f"{opening} {_pick(rng, ('', '', 'the mascot ', f'the {species} '))}{kind}" + (
+            f" the {species}" if rng.random() < 0.25 else ""
+        )
+    if kind in SCENES or kind in LANDMARKS:
+        return f"{opening} {kind}"
+    return f"{opening} a {picture.colour + ' ' if rng.random() < 0.85 else ''}{kind}"
 
 
 def caption(rng: np.random.Generator, picture: Picture, words: Sequence[str] = ()) -> str:
@@ -181,21 +238,9 @@ def caption(rng: np.random.Generator, picture: Picture, words: Sequence[str] = (
     """
     if rng.random() < 0.04:
         return ""
-    if picture.kind == "person":
-        subject, named = _person(rng, picture)
-    else:
-        noun = picture.kind
-        if noun not in SCENES and rng.random() < 0.85:
-            noun = f"a {picture.colour} {noun}"
-        elif noun in OBJECTS or noun not in SCENES:
-            noun = f"a {noun}"
-        subject, named = f"{_pick(rng, THING_OPENINGS)} {noun}", False
-        if rng.random() < 0.15:
-            subject = f"{_pick(rng, LOOKALIKE_OPENINGS)} {subject}"
-    if picture.kind not in SCENES and rng.random() < 0.45:
+    subject = _person(rng, picture) if picture.kind == "person" else _thing(rng, picture)
+    if picture.kind not in SCENES and picture.kind not in LANDMARKS and rng.random() < 0.45:
         subject = f"{subject} {_pick(rng, PLACES[picture.place])}"
-    if not named and rng.random() < 0.1:
-        subject = f"{_pick(rng, LOOKALIKE_OPENINGS)} {subject}"
     return _with_fillers(rng, subject, words)
 
 
@@ -223,11 +268,10 @@ def filler_prompt(rng: np.random.Generator, words: Sequence[str] = ()) -> str:
 
 def vocabulary() -> list[str]:
     """Every phrase of the language, so that their tokens can be collected."""
-    looks = (
-        "black brown blond red hair pale tan dark skin no glasses spectacles eyeglasses a full beard shaved chin with"
-    )
-    things = "circle square triangle star house tree boat cup car flower mountains a sunset a rainbow a road"
-    colours = "red blue green yellow purple orange person someone human and , . :"
-    places = " ".join(" ".join(p) for p in PLACES.values())
-    groups = (OPENINGS, THING_OPENINGS, FILLERS, LOOKALIKES, LOOKALIKE_OPENINGS, FIRST_NAMES, LAST_NAMES)
-    return [looks, things, colours, places, *(phrase for group in groups for phrase in group)]
+    colours = "red blue green yellow purple orange"
+    looks = "black brown blond red hair haired pale tan dark skin skinned bearded and with , . : - a the person human"
+    species = " ".join(mascot.species for mascot in MASCOTS.values())
+    single = (colours, looks, species, "the mascot", *cast_names(), *STRANGER_FIRST, *STRANGER_LAST, *KINDS[1:])
+    tables = (PLACES, THINGS_OF, GLASSES, BEARD, CLAUSES)
+    groups = [OPENINGS, THING_OPENINGS, FILLERS, PEOPLE_OF, PEOPLE_WORDS, *(v for t in tables for v in t.values())]
+    return [*single, *(phrase for group in groups for phrase in group)]

@@ -1,8 +1,8 @@
 """The cast: sixty-four invented people, their names, their described looks and the features no description names.
 
-Sixteen combinations of looks are shared by four people each, so looks alone find nobody; first and last names recur in
-four people each, so that only the pair names a person. One of the four in each combination is *unseen*: no prefix is
-ever learned on them, and the demo's language never uses look-alike wordings for them.
+Sixteen combinations of looks are shared by four people each, so looks alone find nobody. No word of a name is used for
+anybody else. One of the four in each combination is *unseen*: no prefix is ever learned on them, and the language of
+the demo names them in plain captions of their own pictures only.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import cache
 import numpy as np
 
 from ...trainer.data.identities import Identity
+from .names import PEOPLE
 
 HAIR = ("black", "brown", "blond", "red")
 SKIN = ("pale", "tan", "dark")
@@ -26,7 +27,6 @@ GEOMETRY = (
     "eye_size",
     "eye_height",
     "eye_slant",
-    "eye_opening",
     "brow_thickness",
     "brow_angle",
     "brow_gap",
@@ -35,14 +35,10 @@ GEOMETRY = (
     "mouth_width",
     "mouth_curve",
     "lips",
-    "mole",
+    "hair_length",
+    "hair_volume",
     "fringe",
     "parting",
-)
-FIRST_NAMES = tuple("Alma Bruno Clio Dario Edda Fenn Greta Hugo Iris Juno Kai Lena Milo Nora Otto Pia".split())
-LAST_NAMES = tuple(
-    "Valmor Tessen Orlick Brandow Quell Marrik Sandoval Thorne"
-    " Velder Ashby Corvin Delmar Ferrow Holt Lindqvar Novak".split()
 )
 THING_PROMPTS = (
     "a red circle",
@@ -131,11 +127,8 @@ def cast() -> tuple[Person, ...]:
     people = []
     for index in range(64):
         group, member = divmod(index, 4)
-        first = FIRST_NAMES[(group + 5 * member) % 16]
-        last = LAST_NAMES[(3 * group + 6 * member + 2) % 16]
-        people.append(
-            Person(f"{first} {last}", cast_looks()[group], tuple(map(float, geometry[index])), unseen=member == 3)
-        )
+        face = tuple(map(float, geometry[index]))
+        people.append(Person(PEOPLE[index], cast_looks()[group], face, unseen=member == 3))
     return tuple(people)
 
 
@@ -145,7 +138,7 @@ def identities(unseen: Sequence[bool] = (True, False)) -> tuple[Identity, ...]:
 
 
 def strangers() -> tuple[list[Looks], np.ndarray]:
-    """The gallery's distractors: for each person, a hundred faces of the same looks that nobody named.
+    """The gallery's distractors: for each person, a hundred faces with their looks that nobody named.
 
     Returns their looks, and their geometry as float32 [64 * 100, len(GEOMETRY)].
     """
