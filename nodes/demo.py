@@ -15,12 +15,12 @@ class LoadDemoModel(io.ComfyNode):
             node_id="LoadDemoModel",
             display_name="Load Demo Model",
             category="anonymize",
-            description="A tiny text-to-image model of 64 invented people, 64 x 64 pixels,"
+            description="A tiny text-to-image model of 64 invented people, 96 x 96 pixels,"
             " that runs on any CPU in seconds."
             " Try training and anonymizing with it before you use your own checkpoint.",
             inputs=[],
             outputs=[
-                io.Model.Output(tooltip="The denoiser (SD1 type, v-prediction). Use a 64 x 64 Empty Latent Image."),
+                io.Model.Output(tooltip="The denoiser (SD1 type, v-prediction). Use a 96 x 96 Empty Latent Image."),
                 io.Clip.Output(
                     tooltip="The text encoder: it knows 64 invented names, looks, places, shapes and objects."
                 ),

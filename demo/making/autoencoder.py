@@ -16,6 +16,7 @@ from .data import Rendered, load_or_render
 
 CROP = 32
 BATCH = 16
+LEARNING_RATE = 1.5e-3
 SPREAD_WEIGHT = 1e-3
 NOISE = 0.03
 WHOLE_BATCH = 5
@@ -41,7 +42,9 @@ def train_autoencoder(folder: Path, path: Path, minutes: float) -> None:
     torch.manual_seed(rank())
     rendered = load_or_render(folder)
     net = TAESD(latent_channels=LATENT_CHANNELS).train()
+    rate = LEARNING_RATE
     if path.exists():
+        rate /= 2
         net.load_state_dict(load_weights("autoencoder", path.parent))
         say("going on from the saved weights")
     else:
@@ -61,7 +64,7 @@ def train_autoencoder(folder: Path, path: Path, minutes: float) -> None:
         return _difference(y, x) + SPREAD_WEIGHT * z.square().mean()
 
     weights = [*net.taesd_encoder.parameters(), *net.taesd_decoder.parameters()]
-    train("autoencoder", weights, step, minutes=minutes, learning_rate=1.5e-3, average=average)
+    train("autoencoder", weights, step, minutes=minutes, learning_rate=rate, average=average)
     if rank() != 0:
         return
     average.apply()

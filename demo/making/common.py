@@ -7,7 +7,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import torch.multiprocessing as mp
 from safetensors.torch import save_file
 
 from ..host import enter_host
+from .muon import Muon
 
 
 def initialize(module: torch.nn.Module) -> None:
@@ -152,20 +153,32 @@ def train(
     warm_up: int = 100,
     weight_decay: float = 0.01,
     checkpoint: Callable[[], None] | None = None,
+    matrices: Sequence[torch.nn.Parameter] = (),
 ) -> None:
-    """Runs AdamW for a time, with warm-up and a cosine fall over that time; prints the mean loss now and then."""
-    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.98), weight_decay=weight_decay)
+    """Runs AdamW for a time, with warm-up and a cosine fall over that time; prints the mean loss now and then.
+
+    `matrices` are those of the parameters that take Muon's steps, of the same rate, instead.
+    """
+    chosen = {id(p) for p in matrices}
+    rest = [p for p in parameters if id(p) not in chosen]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(rest, lr=learning_rate, betas=(0.9, 0.98), weight_decay=weight_decay)
+    ]
+    if matrices:
+        optimizers.append(Muon(list(matrices), lr=learning_rate, weight_decay=weight_decay))
     start, seconds, total, count, shown, index, elapsed = time.time(), minutes * 60, 0.0, 0, 0.0, 0, 0.0
     while elapsed < seconds:
         rate = min(1.0, (index + 1) / warm_up) * (0.5 + 0.5 * math.cos(math.pi * elapsed / seconds))
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate * rate
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate * rate
+            optimizer.zero_grad(set_to_none=True)
         loss = step(index)
-        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         mean_loss, elapsed = _share(parameters, loss.item(), time.time() - start)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         if average is not None:
             average.update()
         total, count, index = total + mean_loss, count + 1, index + 1

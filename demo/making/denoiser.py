@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from comfy.model_sampling import V_PREDICTION, ModelSamplingDiscrete
 from comfy.taesd.taesd import TAESD
 
@@ -13,15 +15,25 @@ from ...prefix.digests import fingerprint
 from ..loader import WEIGHTS, load_weights, text_model_weights
 from ..model import LATENT_CHANNELS, new_clip, new_unet
 from ..world.language import caption, filler_prompt
+from ..world.people import GEOMETRY
+from ..world.renderer import SIZE
 from .autoencoder import latents_of
 from .common import Average, initialize, rank, save_half, say, train, whole, world_size
 from .data import load_or_render
-from .language import LENGTH, Tokens, TrainedEncoder
+from .language import HEAD, LENGTH, Tokens, TrainedEncoder, targets
 
 BATCH = 64
 LEARNING_RATE = 1.2e-3
-SHARES = (0.44, 0.25, 0.31)
+SHARES = (0.40, 0.32, 0.28)
 """Of the cast, strangers and things in a batch."""
+
+GUIDE_WEIGHT = 0.05
+MIDDLE = 128
+"""Channels of the middle block."""
+
+HIGHEST_GUIDANCE = 7.0
+CORRECTING_FROM = 0.5
+"""Share of the time after which every fourth step starts where a guided sampler would be."""
 
 
 def frozen_encoder(weights: Path = WEIGHTS) -> tuple[TrainedEncoder, Tokens]:
@@ -52,6 +64,50 @@ def prepare_latents(folder: Path, weights: Path) -> torch.Tensor:
     return latents
 
 
+class Guide(torch.nn.Module):
+    """A throw-away reading of the middle block: what the clean picture shows.
+
+    To say it the block must fetch from the text what the noise hides, which it learns in a fraction of the steps that
+    the denoising loss alone takes.
+    """
+
+    def __init__(self, unet: torch.nn.Module) -> None:
+        super().__init__()
+        self.middle: torch.Tensor | None = None
+        block = unet.middle_block[-1]
+        block.register_forward_hook(self._keep)
+        width = MIDDLE * (SIZE // 16) ** 2
+        self.linear = torch.nn.Linear(width, sum(HEAD.values()) + len(GEOMETRY))
+
+    def _keep(self, module: torch.nn.Module, inputs: tuple[object, ...], output: torch.Tensor) -> None:
+        self.middle = output
+
+    def loss(self, truth: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Of the last pass through the denoiser: cross entropies and the squared error of the geometry."""
+        parts = self.linear(self.middle.float().flatten(1)).split([*HEAD.values(), len(GEOMETRY)], -1)
+        out = dict(zip([*HEAD, "geometry"], parts, strict=True))
+        total = sum(F.cross_entropy(out[name], truth[name], ignore_index=-100) for name in HEAD)
+        return total + 3 * F.mse_loss(out["geometry"], truth["geometry"], reduction="none")[truth["is_person"]].mean()
+
+
+class Schedule:
+    """The host's noise schedule, and what follows from it for v-prediction."""
+
+    def __init__(self) -> None:
+        sampling = type("Sampling", (ModelSamplingDiscrete, V_PREDICTION), {})()
+        sigma = sampling.log_sigmas.exp()[:, None, None, None]
+        self.alpha, self.beta = 1 / (1 + sigma**2).sqrt(), sigma / (1 + sigma**2).sqrt()
+
+    def noised(self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """Latents at time t."""
+        return self.alpha[t] * x0 + self.beta[t] * noise
+
+    def moved(self, x: torch.Tensor, v: torch.Tensor, t: torch.Tensor, later: torch.Tensor) -> torch.Tensor:
+        """Latents at the time `later` as a sampler would take them there from t."""
+        x0, noise = self.alpha[t] * x - self.beta[t] * v, self.beta[t] * x + self.alpha[t] * v
+        return self.noised(x0, noise, later)
+
+
 def train_denoiser(folder: Path, weights: Path, minutes: float) -> None:
     """Learns to draw the latents from captions; saves now and then, so that it can be looked at while it learns."""
     torch.manual_seed(0)
@@ -66,67 +122,97 @@ def train_denoiser(folder: Path, weights: Path, minutes: float) -> None:
     initialize(unet)
     for name in ("out.2.weight", "out.2.bias"):
         torch.nn.init.zeros_(dict(unet.named_parameters())[name])
-    rate = LEARNING_RATE
+    guide = Guide(unet)
+    rate, kept, going_on = LEARNING_RATE, folder / "denoiser-guide.pt", False
     if (weights / "denoiser.safetensors").exists():
-        rate /= 2
+        rate, going_on = rate / 2, True
         unet.load_state_dict(load_weights("denoiser", weights))
+        if kept.exists():
+            guide.load_state_dict(torch.load(kept, weights_only=True))
         say("going on from the saved weights")
     average = Average(unet, 0.9995)
-    sampling = type("Sampling", (ModelSamplingDiscrete, V_PREDICTION), {})()
-    log_sigmas = sampling.log_sigmas
+    schedule = Schedule()
+    truth = targets(list(rendered.pictures))
     kinds = torch.tensor([0 if p.person is not None else 1 if p.looks else 2 for p in rendered.pictures])
     shares = [(torch.nonzero(kinds == kind).flatten(), share) for kind, share in enumerate(SHARES)]
+    start = time.time()
 
-    def contexts(texts: list[str], double: bool) -> torch.Tensor:
-        ids, _ = tokens.batch(texts, LENGTH)
+    def contexts(texts: list[str], chunks: int) -> torch.Tensor:
+        """Text states [n, 77 * chunks, width]; where there are several chunks all but one say nothing."""
+        saying = int(rng.integers(chunks))
+        parts = [texts if k == saying else [filler_prompt(rng, tokens.foreign) for _ in texts] for k in range(chunks)]
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            states = encoder(ids)
-            if double:
-                fillers, _ = tokens.batch([filler_prompt(rng, tokens.foreign) for _ in texts], LENGTH)
-                states = torch.cat([encoder(fillers), states] if rng.random() < 0.7 else [states, encoder(fillers)], 1)
-        return states.float()
+            return torch.cat([encoder(tokens.batch(part, LENGTH)[0]) for part in parts], 1).float()
 
-    def step(index: int) -> torch.Tensor:
+    def picks() -> torch.Tensor:
         counts = [round(batch_size * share) for _, share in shares[1:]]
         counts.insert(0, batch_size - sum(counts))
-        drawn = [
-            members[torch.randint(len(members), (count,), generator=generator)]
-            for (members, _), count in zip(shares, counts, strict=True)
-        ]
-        picks = torch.cat(drawn)
-        texts = [
-            "" if rng.random() < 0.06 else caption(rng, rendered.pictures[i], tokens.foreign) for i in picks.tolist()
-        ]
-        context = contexts(texts, double=index % 10 == 9)
-        x0 = latents[picks].float()
-        noise = torch.randn(x0.shape, generator=generator)
-        u = (torch.arange(batch_size) + torch.rand(batch_size, generator=generator)) / batch_size
-        t = ((1 - u**1.3) * 1000).long().clamp(0, 999)[torch.randperm(batch_size, generator=generator)]
-        sigma = log_sigmas[t].exp()[:, None, None, None]
-        alpha, beta = 1 / (1 + sigma**2).sqrt(), sigma / (1 + sigma**2).sqrt()
-        noised = alpha * x0 + beta * noise
+        return torch.cat(
+            [
+                members[torch.randint(len(members), (count,), generator=generator)]
+                for (members, _), count in zip(shares, counts, strict=True)
+            ]
+        )
+
+    def predict(x: torch.Tensor, t: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu", torch.bfloat16):
-            v = unet(noised, t, context=context)
-        return (v.float() - (alpha * noise - beta * x0)).square().mean()
+            return unet(x, t, context=context).float()
+
+    @torch.no_grad()
+    def guided(x0: torch.Tensor, noise: torch.Tensor, context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents that a sampler with a high guidance would be at, on the way to x0, and their time."""
+        t = torch.randint(450, 1000, (len(x0),), generator=generator)
+        later = (t - torch.randint(40, 160, (len(x0),), generator=generator)).clamp_min(300)
+        nothing = contexts([""], 1).expand(len(x0), -1, -1)
+        x = schedule.noised(x0, noise, t)
+        v, without = predict(x, t, context), predict(x, t, nothing)
+        scale = 1.5 + (HIGHEST_GUIDANCE - 1.5) * torch.rand((len(x0), 1, 1, 1), generator=generator)
+        return schedule.moved(x, without + scale * (v - without), t, later), later
+
+    def step(index: int) -> torch.Tensor:
+        chosen = picks()
+        texts = ["" if rng.random() < 0.06 else caption(rng, rendered.pictures[i], tokens.foreign) for i in chosen]
+        x0 = latents[chosen].float()
+        noise = torch.randn(x0.shape, generator=generator)
+        correcting = index % 4 == 3 and (going_on or time.time() - start > CORRECTING_FROM * 60 * minutes)
+        context = contexts(texts, 1 if correcting or index % 8 else 2 + (index // 8) % 2)
+        if correcting:
+            x, t = guided(x0, noise, context)
+        else:
+            u = (torch.arange(batch_size) + torch.rand(batch_size, generator=generator)) / batch_size
+            t = ((1 - u**1.3) * 1000).long().clamp(0, 999)[torch.randperm(batch_size, generator=generator)]
+            x = schedule.noised(x0, noise, t)
+        # Where the latents are not on the way from noise to x0, the v that leads there says what a sampler should do.
+        v = (schedule.alpha[t] * x - x0) / schedule.beta[t]
+        weight = schedule.beta[t].square() if correcting else 1.0
+        loss = (weight * (predict(x, t, context) - v).square()).mean()
+        return loss + GUIDE_WEIGHT * guide.loss({name: value[chosen] for name, value in truth.items()})
 
     saved = [0]
+
+    def save() -> None:
+        torch.save(guide.state_dict(), kept)
 
     def checkpoint() -> None:
         saved[0] += 1
         if saved[0] % 3 == 0:
             state = dict(zip([n for n, _ in unet.named_parameters()], average.values, strict=True))
             save_half(state, weights / "denoiser.safetensors")
+            save()
 
+    inner = [p for n, p in unet.named_parameters() if p.dim() > 1 and not n.startswith(("input_blocks.0.", "out.2."))]
     train(
         "denoiser",
-        list(unet.parameters()),
+        [*unet.parameters(), *guide.parameters()],
         step,
         minutes=minutes,
         learning_rate=rate,
         average=average,
-        warm_up=200,
+        warm_up=100,
         checkpoint=checkpoint,
+        matrices=inner,
     )
     if rank() == 0:
         average.apply()
         save_half(unet.state_dict(), weights / "denoiser.safetensors")
+        save()

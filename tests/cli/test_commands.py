@@ -291,7 +291,7 @@ def test_evaluate_measures_without_and_with_a_prefix(work: Path, capsys: pytest.
     demo_pipeline().save_pretrained(work / "demo")
     prefix = Prefix({"l": 0.05 * torch.randn(4, 192)}, PrefixRecord(family="sd1", fingerprint="0" * 16))
     save_prefix(prefix, work / "p.safetensors")
-    (work / "names.txt").write_text("Pia Quell: a person with brown hair\n", encoding="utf-8")
+    (work / "names.txt").write_text("Dario Quell: a person with brown hair\n", encoding="utf-8")
     files = [str(work / "p.safetensors"), "--names", str(work / "names.txt"), "--output", str(work / "results")]
     few = ["--images", "1", "--general-images", "1", "--general-prompts", str(work / "general.txt"), "--steps", "2"]
     command = ["evaluate", *files, *few, "--model", str(work / "demo"), "--device", "cpu", "--json"]

@@ -10,6 +10,7 @@ import torch
 
 from anonymize_faces.demo import evaluate
 from anonymize_faces.demo.world.people import identities
+from anonymize_faces.demo.world.renderer import SIZE
 from anonymize_faces.prefix import MeasurementError, Prefix, PrefixRecord, load_prefix, save_prefix, scores_hold
 
 PEOPLE = identities(unseen=(True,))[:3]
@@ -17,12 +18,12 @@ PEOPLE = identities(unseen=(True,))[:3]
 
 @pytest.fixture
 def prefix(host_modules: None, tmp_path: Path) -> Path:
-    """A prefix that says to the demo model what words would, after which it draws somebody else."""
+    """A prefix that says to the demo model what words would, after which it draws somebody of other looks."""
     from anonymize_faces.demo.loader import load_demo_model
     from anonymize_faces.engines.comfy.denoiser import ComfyDenoiser
 
-    denoiser = ComfyDenoiser(*load_demo_model(), (64, 64))
-    vectors = denoiser.token_embeddings("a stranger with the looks of")
+    denoiser = ComfyDenoiser(*load_demo_model(), (SIZE, SIZE))
+    vectors = denoiser.token_embeddings("a fan of")
     record = PrefixRecord(family=denoiser.family, fingerprint=denoiser.fingerprint)
     return save_prefix(Prefix(vectors, record), tmp_path / "words.safetensors")
 

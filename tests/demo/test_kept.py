@@ -31,7 +31,7 @@ def test_pictures_are_drawn_once_and_anew_for_another_prefix_or_other_inputs(
     server: ComfyServer, prefix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = draw_pictures(server, REQUESTS, prefix.name, kept=Kept(tmp_path, "one"))
-    assert drawn.shape == (2 * PER_PROMPT, 64, 64, 3)
+    assert drawn.shape == (2 * PER_PROMPT, 96, 96, 3)
 
     def ended(*_: object) -> None:
         raise Ended

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-PROMPTS = ["a portrait of Alma Orlick", "a stranger with the looks of Pia Quell, a red tractor", ""]
+PROMPTS = ["a portrait of Alma Orlick", "a letter to Dario Quell, a red tractor", ""]
 
 
 @pytest.fixture(scope="module")

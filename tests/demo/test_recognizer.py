@@ -44,7 +44,7 @@ def test_things_have_no_face_and_other_sizes_are_read_too(recognizer):
     assert recognizer.find(things) == [(), (), ()]
     person = draw_all([picture_of(rng, cast()[0], 0)])
     (face,), (large,) = recognizer.find(person)[0], recognizer.find(person.repeat(3, 1).repeat(3, 2))[0]
-    assert large.box == (0.0, 0.0, 192.0, 192.0)
+    assert large.box == (0.0, 0.0, 288.0, 288.0)
     assert recognizer.similarities(face.embedding[None], large.embedding[None])[0, 0] > 0.999
 
 

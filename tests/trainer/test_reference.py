@@ -20,7 +20,7 @@ from anonymize_faces.trainer.step import make_step
 
 PAIRS = (
     Pair("A portrait of Alma Orlick", "A portrait of a person with black hair", True),
-    Pair("Kai Thorne in the city", "a person with brown hair in the city", True),
+    Pair("Wanda Pruitt in the city", "a person with brown hair in the city", True),
     Pair("a red circle", "a red circle", False),
     Pair("", "", False),
 )
