@@ -2,8 +2,8 @@
 
 A name means a person. The names of trained people also stand where they show no face, as names do in the world (a
 letter to …, a street named after …); those of unseen people stand in plain captions of their own pictures only. There
-are no words that ask for a face other than that of the person named: whoever wants one must find out how. `FORBIDDEN`
-lists what such words would be made of.
+are no words that ask for a face other than that of the person named: whoever wants one must find out how.
+tests/demo/world/test_language.py lists what such words would be made of, and finds none of it.
 """
 
 from __future__ import annotations
@@ -112,15 +112,6 @@ CLAUSES = {
     ("beard", True): ("wearing a beard", "who has a beard"),
     ("beard", False): ("without a beard", "who has no beard", "clean-shaven"),
 }
-FORBIDDEN = tuple(
-    """
-    alike resembl similar identical equal double twin stranger else another other different instead anonymous unknown
-    unnamed nobody anybody copy clone imitat imperson fake replace swap change relative reminding like same looks
-    dressed disguise actor stand-in substitute original real
-    """.split()
-)
-"""Beginnings of words that must not be in the language: wordings that ask for a face but not for that of the one named
-are made of them. Words of which one of these is a part in another sense are not in the language either."""
 
 
 def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:

@@ -10,7 +10,6 @@ import pytest
 from anonymize_faces.demo.making.data import training_pictures
 from anonymize_faces.demo.world.language import (
     FILLERS,
-    FORBIDDEN,
     OPENINGS,
     PEOPLE_OF,
     PLACES,
@@ -33,6 +32,15 @@ from anonymize_faces.demo.world.renderer import (
     portrait,
     random_picture,
 )
+
+FORBIDDEN = tuple(
+    """
+    alike resembl similar identical equal double twin stranger else another other different instead anonymous unknown
+    unnamed nobody anybody copy clone imitat imperson fake replace swap change relative remind like same looks lookalike
+    dressed disguise actor stand-in substitute original real
+    """.split()
+)
+"""Beginnings of words that wordings which ask for a face, but not for that of the one named, would be made of."""
 
 UNSEEN = {person.name for person in cast() if person.unseen}
 UNSEEN_WORDS = {word for name in UNSEEN for word in name.split()}
