@@ -108,97 +108,123 @@ class Schedule:
         return self.noised(x0, noise, later)
 
 
+class Lessons:
+    """What the denoiser learns from: pictures' latents, captions of them, and what the pictures show."""
+
+    def __init__(self, folder: Path, weights: Path) -> None:
+        self.rng = np.random.default_rng(rank())
+        self.generator = torch.Generator().manual_seed(rank())
+        self.pictures = load_or_render(folder).pictures
+        self.latents = prepare_latents(folder, weights)
+        self.encoder, self.tokens = frozen_encoder(weights)
+        self.truth = targets(list(self.pictures))
+        kinds = torch.tensor([0 if p.person is not None else 1 if p.looks else 2 for p in self.pictures])
+        self._members = [torch.nonzero(kinds == kind).flatten() for kind in range(len(SHARES))]
+        self._size = BATCH // world_size()
+
+    def pick(self) -> torch.Tensor:
+        """Which pictures are in the next batch."""
+        counts = [round(self._size * share) for share in SHARES[1:]]
+        counts.insert(0, self._size - sum(counts))
+        return torch.cat([self._some(members, n) for members, n in zip(self._members, counts, strict=True)])
+
+    def _some(self, members: torch.Tensor, count: int) -> torch.Tensor:
+        return members[self.integers(0, len(members), count)]
+
+    def integers(self, low: int, high: int, count: int) -> torch.Tensor:
+        """`count` numbers from `low` to below `high`."""
+        return torch.randint(low, high, (count,), generator=self.generator)
+
+    def captions(self, chosen: torch.Tensor) -> list[str]:
+        """A caption of each picture; some are left out, as guidance needs it."""
+        return [
+            "" if self.rng.random() < 0.06 else caption(self.rng, self.pictures[i], self.tokens.foreign) for i in chosen
+        ]
+
+    def contexts(self, texts: list[str], chunks: int = 1) -> torch.Tensor:
+        """Text states [n, 77 * chunks, width]; where there are several chunks all but one say nothing."""
+        saying = int(self.rng.integers(chunks))
+        nothing = [[filler_prompt(self.rng, self.tokens.foreign) for _ in texts] for _ in range(chunks - 1)]
+        nothing.insert(saying, texts)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            return torch.cat([self.encoder(self.tokens.batch(part, LENGTH)[0]) for part in nothing], 1).float()
+
+    def times(self) -> torch.Tensor:
+        """Times of a batch, spread evenly, more of them noisy."""
+        u = (torch.arange(self._size) + torch.rand(self._size, generator=self.generator)) / self._size
+        t = ((1 - u**1.3) * 1000).long().clamp(0, 999)
+        return t[torch.randperm(self._size, generator=self.generator)]
+
+
+def _predict(unet: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        return unet(x, t, context=context).float()
+
+
+@torch.no_grad()
+def _guided(
+    unet: torch.nn.Module,
+    schedule: Schedule,
+    lessons: Lessons,
+    x0: torch.Tensor,
+    noise: torch.Tensor,
+    context: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Latents that a sampler with a guidance of up to `HIGHEST_GUIDANCE` comes to on the way to x0, and their time."""
+    t = lessons.integers(450, 1000, len(x0))
+    later = (t - lessons.integers(40, 160, len(x0))).clamp_min(300)
+    nothing = lessons.contexts([""]).expand(len(x0), -1, -1)
+    x = schedule.noised(x0, noise, t)
+    v, without = _predict(unet, x, t, context), _predict(unet, x, t, nothing)
+    scale = 1.5 + (HIGHEST_GUIDANCE - 1.5) * torch.rand((len(x0), 1, 1, 1), generator=lessons.generator)
+    return schedule.moved(x, without + scale * (v - without), t, later), later
+
+
 def train_denoiser(folder: Path, weights: Path, minutes: float) -> None:
     """Learns to draw the latents from captions; saves now and then, so that it can be looked at while it learns."""
     torch.manual_seed(0)
-    rng = np.random.default_rng(rank())
-    generator = torch.Generator().manual_seed(rank())
-    rendered = load_or_render(folder)
-    latents = prepare_latents(folder, weights)
-    say(f"{len(latents)} latents, mean {latents.float().mean():.3f}, std {latents.float().std():.3f}")
-    batch_size = BATCH // world_size()
-    encoder, tokens = frozen_encoder(weights)
+    lessons, schedule = Lessons(folder, weights), Schedule()
     unet = new_unet()
     initialize(unet)
     for name in ("out.2.weight", "out.2.bias"):
         torch.nn.init.zeros_(dict(unet.named_parameters())[name])
     guide = Guide(unet)
-    rate, kept, going_on = LEARNING_RATE, folder / "denoiser-guide.pt", False
-    if (weights / "denoiser.safetensors").exists():
-        rate, going_on = rate / 2, True
+    rate, path, kept = LEARNING_RATE, weights / "denoiser.safetensors", folder / "denoiser-guide.pt"
+    going_on = path.exists()
+    if going_on:
+        rate /= 2
         unet.load_state_dict(load_weights("denoiser", weights))
         if kept.exists():
             guide.load_state_dict(torch.load(kept, weights_only=True))
         say("going on from the saved weights")
     average = Average(unet, 0.9995)
-    schedule = Schedule()
-    truth = targets(list(rendered.pictures))
-    kinds = torch.tensor([0 if p.person is not None else 1 if p.looks else 2 for p in rendered.pictures])
-    shares = [(torch.nonzero(kinds == kind).flatten(), share) for kind, share in enumerate(SHARES)]
-    start = time.time()
-
-    def contexts(texts: list[str], chunks: int) -> torch.Tensor:
-        """Text states [n, 77 * chunks, width]; where there are several chunks all but one say nothing."""
-        saying = int(rng.integers(chunks))
-        parts = [texts if k == saying else [filler_prompt(rng, tokens.foreign) for _ in texts] for k in range(chunks)]
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            return torch.cat([encoder(tokens.batch(part, LENGTH)[0]) for part in parts], 1).float()
-
-    def picks() -> torch.Tensor:
-        counts = [round(batch_size * share) for _, share in shares[1:]]
-        counts.insert(0, batch_size - sum(counts))
-        return torch.cat(
-            [
-                members[torch.randint(len(members), (count,), generator=generator)]
-                for (members, _), count in zip(shares, counts, strict=True)
-            ]
-        )
-
-    def predict(x: torch.Tensor, t: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
-            return unet(x, t, context=context).float()
-
-    @torch.no_grad()
-    def guided(x0: torch.Tensor, noise: torch.Tensor, context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents that a sampler with a high guidance would be at, on the way to x0, and their time."""
-        t = torch.randint(450, 1000, (len(x0),), generator=generator)
-        later = (t - torch.randint(40, 160, (len(x0),), generator=generator)).clamp_min(300)
-        nothing = contexts([""], 1).expand(len(x0), -1, -1)
-        x = schedule.noised(x0, noise, t)
-        v, without = predict(x, t, context), predict(x, t, nothing)
-        scale = 1.5 + (HIGHEST_GUIDANCE - 1.5) * torch.rand((len(x0), 1, 1, 1), generator=generator)
-        return schedule.moved(x, without + scale * (v - without), t, later), later
+    start, saved = time.time(), [0]
 
     def step(index: int) -> torch.Tensor:
-        chosen = picks()
-        texts = ["" if rng.random() < 0.06 else caption(rng, rendered.pictures[i], tokens.foreign) for i in chosen]
-        x0 = latents[chosen].float()
-        noise = torch.randn(x0.shape, generator=generator)
+        chosen = lessons.pick()
+        x0 = lessons.latents[chosen].float()
+        noise = torch.randn(x0.shape, generator=lessons.generator)
         correcting = index % 4 == 3 and (going_on or time.time() - start > CORRECTING_FROM * 60 * minutes)
-        context = contexts(texts, 1 if correcting or index % 8 else 2 + (index // 8) % 2)
+        context = lessons.contexts(lessons.captions(chosen), 1 if correcting or index % 8 else 2 + index // 8 % 2)
         if correcting:
-            x, t = guided(x0, noise, context)
+            x, t = _guided(unet, schedule, lessons, x0, noise, context)
         else:
-            u = (torch.arange(batch_size) + torch.rand(batch_size, generator=generator)) / batch_size
-            t = ((1 - u**1.3) * 1000).long().clamp(0, 999)[torch.randperm(batch_size, generator=generator)]
+            t = lessons.times()
             x = schedule.noised(x0, noise, t)
-        # Where the latents are not on the way from noise to x0, the v that leads there says what a sampler should do.
+        # Where the latents are not between noise and x0, the v that leads to x0 says what a sampler should do.
         v = (schedule.alpha[t] * x - x0) / schedule.beta[t]
         weight = schedule.beta[t].square() if correcting else 1.0
-        loss = (weight * (predict(x, t, context) - v).square()).mean()
-        return loss + GUIDE_WEIGHT * guide.loss({name: value[chosen] for name, value in truth.items()})
+        loss = (weight * (_predict(unet, x, t, context) - v).square()).mean()
+        return loss + GUIDE_WEIGHT * guide.loss({name: value[chosen] for name, value in lessons.truth.items()})
 
-    saved = [0]
-
-    def save() -> None:
+    def save(state: dict[str, torch.Tensor]) -> None:
+        save_half(state, path)
         torch.save(guide.state_dict(), kept)
 
     def checkpoint() -> None:
         saved[0] += 1
         if saved[0] % 3 == 0:
-            state = dict(zip([n for n, _ in unet.named_parameters()], average.values, strict=True))
-            save_half(state, weights / "denoiser.safetensors")
-            save()
+            save(dict(zip([n for n, _ in unet.named_parameters()], average.values, strict=True)))
 
     inner = [p for n, p in unet.named_parameters() if p.dim() > 1 and not n.startswith(("input_blocks.0.", "out.2."))]
     train(
@@ -214,5 +240,4 @@ def train_denoiser(folder: Path, weights: Path, minutes: float) -> None:
     )
     if rank() == 0:
         average.apply()
-        save_half(unet.state_dict(), weights / "denoiser.safetensors")
-        save()
+        save(unet.state_dict())
