@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ..tools.command import run_command
 from ..tools.layout import host_folder
-from .loader import LATENT_CHANNELS, VOCABULARY, WIDTH, load_weights, text_model_weights
+from .loader import load_weights, text_model_weights
+from .sizes import LATENT_CHANNELS, VOCABULARY, WIDTH
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderTiny, StableDiffusionPipeline, UNet2DConditionModel

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from .loader import LATENT_CHANNELS
+from .sizes import DOWNSCALE, LATENT_CHANNELS
 from .world.renderer import SIZE
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class DemoParts:
 
 def noise_for(seeds: Sequence[int]) -> torch.Tensor:
     """Start noise as the host makes it for each seed: [n, 12, 12, 12]."""
-    shape = (1, LATENT_CHANNELS, SIZE // 8, SIZE // 8)
+    shape = (1, LATENT_CHANNELS, SIZE // DOWNSCALE, SIZE // DOWNSCALE)
     return torch.cat([torch.randn(shape, generator=torch.manual_seed(seed)) for seed in seeds])
 
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .sizes import VOCABULARY, WIDTH
+
 if TYPE_CHECKING:
     import comfy.model_patcher
     import comfy.sd
     import torch
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
-VOCABULARY, WIDTH, LATENT_CHANNELS = 49408, 192, 12
 
 
 @cache

@@ -15,7 +15,7 @@ import comfy.supported_models
 import torch
 from comfy import model_management, sd1_clip, supported_models_base
 
-from .loader import LATENT_CHANNELS, WIDTH
+from .sizes import LATENT_CHANNELS, WIDTH
 
 CONTEXT_DIM = WIDTH
 CLIP_CONFIG = {

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from comfy.taesd.taesd import TAESD
 
 from ..loader import load_weights
-from ..model import LATENT_CHANNELS
+from ..sizes import LATENT_CHANNELS
 from ..world.renderer import SIZE
 from .common import Average, pixels_to_tensor, rank, save_half, say, train
 from .data import Rendered, load_or_render

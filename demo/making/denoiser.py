@@ -13,7 +13,8 @@ from comfy.taesd.taesd import TAESD
 
 from ...prefix.digests import fingerprint
 from ..loader import WEIGHTS, load_weights, text_model_weights
-from ..model import LATENT_CHANNELS, new_clip, new_unet
+from ..model import new_clip, new_unet
+from ..sizes import LATENT_CHANNELS
 from ..world.language import caption, filler_prompt
 from ..world.people import GEOMETRY
 from ..world.renderer import SIZE

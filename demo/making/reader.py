@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from comfy.taesd.taesd import TAESD
 
 from ..loader import load_weights
-from ..model import LATENT_CHANNELS
 from ..reader import ReaderNet
+from ..sizes import LATENT_CHANNELS
 from ..world.people import GEOMETRY, HAIR, SKIN
 from ..world.renderer import KINDS, SIZE
 from .common import Average, pixels_to_tensor, rank, save_half, say, train, whole, world_size
