@@ -13,8 +13,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from ..demo.main_job import PER_PROMPT, Request, draw_pictures, status
+from ..demo.main_job import draw_pictures, status
 from ..demo.measure import identification_rate, make_gallery
+from ..demo.prompts import PER_PROMPT, Request
 from ..demo.reader import load_reader, read
 from ..demo.strength import newest_prefix
 from ..demo.world.people import cast

@@ -16,24 +16,22 @@ from pathlib import Path
 
 import numpy as np
 
-from ..demo.main_job import PER_PROMPT, Request, draw_pictures, learn, status
+from ..demo.main_job import draw_pictures, learn, status
 from ..demo.measure import face_retention, identification_rate, make_gallery
+from ..demo.prompts import PER_PROMPT, STYLE, Request
 from ..demo.reader import load_reader, read
 from ..demo.world.people import cast
 from ..tools.comfy_server import ComfyServer
 
 FIRST_SEED = 333_000
 LAYERS = (-1, -2)
-WORDS = "highly detailed, in soft light, best quality, sharp focus, award winning, studio quality, clean lines, " * 4
-"""88 tokens of a CLIP: more than a chunk, also beside a prefix. Nothing that the trainer says has these words."""
-
 KINDS: dict[tuple[int, str], Callable[[str], str]] = {
     (1, "first"): lambda name: f"A close-up portrait of {name}",
-    (2, "first"): lambda name: f"a portrait of {name}, {WORDS}",
-    (2, "second"): lambda name: f"{WORDS}a portrait of {name}",
-    (3, "first"): lambda name: f"a portrait of {name}, {WORDS}{WORDS}",
-    (3, "second"): lambda name: f"{WORDS}a portrait of {name}, {WORDS}",
-    (3, "third"): lambda name: f"{WORDS}{WORDS}a portrait of {name}",
+    (2, "first"): lambda name: f"a portrait of {name}, {STYLE}",
+    (2, "second"): lambda name: f"{STYLE}a portrait of {name}",
+    (3, "first"): lambda name: f"a portrait of {name}, {STYLE}{STYLE}",
+    (3, "second"): lambda name: f"{STYLE}a portrait of {name}, {STYLE}",
+    (3, "third"): lambda name: f"{STYLE}{STYLE}a portrait of {name}",
 }
 """By the number of chunks, and the chunk that the name stands in."""
 

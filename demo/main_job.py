@@ -13,7 +13,6 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,19 +25,17 @@ from ..tools.layout import ROOT
 from ..tools.workflow import load_workflow, workflow_to_prompt
 from .generate import GUIDANCE, SAMPLER, SCHEDULER, STEPS
 from .kept import Kept, digest_of_graph, digest_of_inputs
-from .measure import RenderGallery, face_retention, identification_rate, looks_kept, make_gallery, preservation
-from .reader import load_reader, read
-from .sheet import before_after
-from .world.people import THING_PROMPTS, cast, cast_looks
+from .measure import RenderGallery, make_gallery
+from .prompts import PER_PROMPT, Request, things
+from .reader import load_reader
+from .report import GUIDANCES, draw_all, figures, picture_of_pairs, print_table, report_of
 from .world.renderer import SIZE
 
 if TYPE_CHECKING:
-    from .reader import ReaderNet, Reading
+    from .reader import ReaderNet
 
 
 WORKFLOW = ROOT / "example_workflows" / "Train on the demo model.json"
-PER_PROMPT = 4
-FIRST_SEED = 777_000
 
 
 class Status:
@@ -60,21 +57,12 @@ class Status:
 status = Status()
 
 
-@dataclass(frozen=True)
-class Request:
-    """One prompt and the seed of its noise; each gives `PER_PROMPT` pictures."""
-
-    prompt: str
-    seed: int
-
-
-def name_prompt(index: int) -> Request:
-    """The evaluation's prompt for one of the cast."""
-    return Request(f"A close-up portrait of {cast()[index].name}", FIRST_SEED + index)
-
-
 def drawing_graph(
-    requests: Sequence[Request], prefix: str | None, strength: float = 1.0, layer: int | None = None
+    requests: Sequence[Request],
+    prefix: str | None,
+    strength: float = 1.0,
+    layer: int | None = None,
+    guidance: float = GUIDANCE,
 ) -> dict[str, Any]:
     """A workflow that draws all requests with the demo model, through Anonymize Faces if a prefix file is named.
 
@@ -108,7 +96,7 @@ def drawing_graph(
                 "latent_image": ["latent", 0],
                 "seed": request.seed,
                 "steps": STEPS,
-                "cfg": GUIDANCE,
+                "cfg": guidance,
                 "sampler_name": SAMPLER,
                 "scheduler": SCHEDULER,
                 "denoise": 1.0,
@@ -126,6 +114,7 @@ def draw_pictures(
     strength: float = 1.0,
     kept: Kept | None = None,
     layer: int | None = None,
+    guidance: float = GUIDANCE,
 ) -> np.ndarray:
     """Draws all requests on the server: uint8 [len(requests) * PER_PROMPT, 96, 96, 3].
 
@@ -135,7 +124,7 @@ def draw_pictures(
     pictures = []
     for start in range(0, len(requests), 16):
         some = requests[start : start + 16]
-        graph = drawing_graph(some, prefix, strength, layer)
+        graph = drawing_graph(some, prefix, strength, layer, guidance)
         key = digest_of_graph(graph, None if prefix is None else server.prefix_folder / prefix) if kept else ""
         drawn = kept.pictures(key, len(some) * PER_PROMPT) if kept else None
         if drawn is None:
@@ -186,83 +175,31 @@ def learn(server: ComfyServer, seed: int | None = None) -> tuple[str, float, int
 
 
 def measure(
-    server: ComfyServer, prefix: str, net: ReaderNet, gallery: RenderGallery, kept: Kept | None = None
+    server: ComfyServer,
+    prefix: str,
+    net: ReaderNet,
+    gallery: RenderGallery,
+    kept: Kept | None = None,
+    seed: int | None = None,
 ) -> tuple[dict[str, Any], Image.Image]:
-    """Draws everything without and with the prefix and reads it: the report, and the picture of pairs."""
-    people = cast()
-    who = [i for i in range(len(people)) for _ in range(PER_PROMPT)]
-    names = [name_prompt(i) for i in range(len(people))]
-    status("drawing people without the prefix")
-    plain = draw_pictures(server, names, None, kept=kept)
-    status("drawing people with the prefix")
-    prefixed = draw_pictures(server, names, prefix, kept=kept)
-    status("drawing described people")
-    described = [
-        Request(f"a portrait of {look.describe()}", FIRST_SEED + 100 + i) for i, look in enumerate(cast_looks())
-    ]
-    attributes, attributes_prefixed = (draw_pictures(server, described, choice, kept=kept) for choice in (None, prefix))
-    attribute_looks = [look for look in cast_looks() for _ in range(PER_PROMPT)]
-    status("drawing things")
-    things = [Request(prompt, FIRST_SEED + 200 + i) for i, prompt in enumerate(THING_PROMPTS)]
-    others = [Request(request.prompt, request.seed + 10_000) for request in things]
-    things_plain, things_prefixed = (
-        draw_pictures(server, things, None, kept=kept),
-        draw_pictures(server, things, prefix, kept=kept),
-    )
+    """Draws everything without and with the prefix at each guidance: the report, and the picture of pairs."""
+    by_guidance, counts, picture = {}, {}, None
 
-    def part(pixels: np.ndarray, unseen: bool | None) -> tuple[Reading, list[int]]:
-        keep = [k for k, i in enumerate(who) if unseen is None or people[i].unseen is unseen]
-        return read(net, pixels[keep]), [who[k] for k in keep]
+    def draw(requests: Sequence[Request], prefixed: bool, guidance: float) -> np.ndarray:
+        status(f"drawing {'with' if prefixed else 'without'} the prefix at guidance {guidance:g}")
+        return draw_pictures(server, requests, prefix if prefixed else None, kept=kept, guidance=guidance)
 
-    def figures(unseen: bool) -> dict[str, float]:
-        reading, chosen = part(prefixed, unseen)
-        return {
-            "identification_rate": identification_rate(reading, chosen, gallery),
-            "attribute_retention": looks_kept(reading, [people[i].looks for i in chosen]),
-        }
-
-    report = {
-        "base": {
-            "identification_rate": identification_rate(*part(plain, None), gallery),
-            "attribute_accuracy": looks_kept(read(net, attributes), attribute_looks),
-        },
-        "trained": figures(unseen=False),
-        "unseen": figures(unseen=True),
-        "preservation": preservation(things_plain, things_prefixed, draw_pictures(server, others, None, kept=kept)),
-        "face_retention": face_retention(part(prefixed, None)[0]),
-    }
-    shown = [next(i for i in range(4 * g, 4 * g + 4) if people[i].unseen == bool(g % 2)) for g in range(0, 16)]
-    pairs = [(people[i].name, people[i].unseen, plain[4 * i], prefixed[4 * i]) for i in shown]
-    others_shown = [("described, not named", attributes[4 * k], attributes_prefixed[4 * k]) for k in range(1, 16, 5)]
-    others_shown += [(r.prompt, things_plain[4 * k], things_prefixed[4 * k]) for k, r in enumerate(things[:13])]
-    return report, before_after(pairs, others_shown)
+    for guidance in GUIDANCES:
+        drawn = draw_all(draw, guidance)
+        by_guidance[guidance], counts = figures(drawn, draw(things(other_noise=True), False, guidance), net, gallery)
+        picture = picture or picture_of_pairs(drawn)
+    return report_of(by_guidance, counts, train_seed(server) if seed is None else seed), picture
 
 
-LIMITS = {
-    "base.identification_rate": (">=", 0.80),
-    "base.attribute_accuracy": (">=", 0.90),
-    "trained.identification_rate": ("<=", 0.08),
-    "trained.attribute_retention": (">=", 0.90),
-    "unseen.identification_rate": ("<=", 0.15),
-    "unseen.attribute_retention": (">=", 0.90),
-    "preservation": ("<=", 0.20),
-    "face_retention": (">=", 0.95),
-}
-
-
-def print_table(report: dict[str, Any]) -> bool:
-    """Prints each figure beside what is asked; True if all hold."""
-    holds = True
-    print(f"\n{'figure':<30} {'measured':>9}   asked")
-    for name, (sign, limit) in LIMITS.items():
-        value: Any = report
-        for key in name.split("."):
-            value = value[key]
-        good = value >= limit if sign == ">=" else value <= limit
-        holds &= good
-        print(f"{name:<30} {value:>9.3f}   {sign} {limit:.2f} {'' if good else '  NOT REACHED'}")
-    print(f"{'training_seconds':<30} {report['training_seconds']:>9.0f}\n{'steps':<30} {report['steps']:>9d}")
-    return holds
+def train_seed(server: ComfyServer) -> int:
+    """The seed of the shipped workflow."""
+    graph = train_graph(server)
+    return int(graph[train_node(graph)]["inputs"]["seed"])
 
 
 def main() -> None:
@@ -288,7 +225,7 @@ def main() -> None:
             prefix, seconds, steps = learn(server, arguments.seed)
             kept.keep_learned(server.prefix_folder, prefix, seconds, steps)
             print(f"\nLearned {prefix} in {seconds:.0f} s; drawing people without and with it", flush=True)
-        report, picture = measure(server, prefix, net, make_gallery(net), kept)
+        report, picture = measure(server, prefix, net, make_gallery(net), kept, arguments.seed)
     report |= {"training_seconds": seconds, "steps": steps}
     (output / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     picture.save(output / "before_after.png")

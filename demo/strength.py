@@ -18,8 +18,9 @@ from ..tools.comfy_server import ComfyServer
 from ..tools.command import run_command
 from ..tools.layout import ROOT
 from ..trainer.chart import BLUE, RED, Axis, Curve, draw_chart
-from .main_job import PER_PROMPT, draw_pictures, name_prompt, status
+from .main_job import draw_pictures, status
 from .measure import RenderGallery, identification_rate, make_gallery
+from .prompts import PER_PROMPT, name_prompt
 from .reader import ReaderNet, load_reader, read
 from .world.people import cast
 

@@ -115,7 +115,7 @@ def _rescale(net: TAESD, rendered: Rendered) -> None:
     z = torch.cat(
         [
             net.encode(pixels_to_tensor(rendered.pixels[i : i + 256]))
-            for i in range(0, min(2048, len(rendered.pixels)), 256)
+            for i in range(0, min(512, len(rendered.pixels)), 256)
         ]
     )
     net.vae_shift.copy_((net.vae_shift - z.mean()) / z.std())

@@ -12,10 +12,10 @@ from ..world.people import all_looks, cast, random_geometry
 from ..world.renderer import KINDS, LANDMARKS, MASCOTS, Picture, draw, picture_of, portrait, random_picture
 from .common import whole
 
-PER_PERSON = 160
-STRANGERS = 16000
-PER_THING = 500
-PER_NAMED_THING = 240
+PER_PERSON = 110
+STRANGERS = 10000
+PER_THING = 260
+PER_NAMED_THING = 130
 
 
 @dataclass(frozen=True)

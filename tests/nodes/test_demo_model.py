@@ -7,8 +7,9 @@ import io
 import numpy as np
 from PIL import Image
 
-from anonymize_faces.demo.main_job import Request, draw_pictures, drawing_graph, train_graph, train_node
+from anonymize_faces.demo.main_job import draw_pictures, drawing_graph, train_graph, train_node
 from anonymize_faces.demo.measure import RenderGallery, face_retention, identification_rate, looks_kept
+from anonymize_faces.demo.prompts import Request
 from anonymize_faces.demo.reader import ReaderNet, read
 from anonymize_faces.demo.world.people import cast
 from anonymize_faces.tools.comfy_server import ComfyServer

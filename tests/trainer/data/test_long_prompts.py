@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from anonymize_faces.benchmarks.layers_and_long_prompts import WORDS
+from anonymize_faces.demo.prompts import STYLE
 from anonymize_faces.demo.world.language import FILLERS
 from anonymize_faces.engines.micro_batches import MicroBatches
 from anonymize_faces.trainer.data.identities import Identity
@@ -81,7 +81,7 @@ def test_what_is_said_to_the_encoder_alone_has_chunks_of_style_with_and_without_
 
 
 def test_the_lessons_have_none_of_the_words_that_the_benchmark_and_the_demos_language_fill_prompts_with() -> None:
-    fillers = {*FILLERS, *WORDS.strip(", ").split(", ")}
+    fillers = {*FILLERS, *STYLE.strip(", ").split(", ")}
     assert not [style for style in STYLES for filler in fillers if filler in style or style in filler]
 
 

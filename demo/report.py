@@ -1,0 +1,183 @@
+"""Reads what the demo drew into the figures of its report, at one guidance and at the worst of several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .generate import GUIDANCE
+from .measure import (
+    LOOKS,
+    RenderGallery,
+    face_retention,
+    identification_rate,
+    interval,
+    kinds_right,
+    looks_kept,
+    preservation,
+)
+from .prompts import PER_PROMPT, Request, described, long_names, named_things, names, things
+from .reader import read
+from .sheet import before_after
+from .world.people import all_looks, cast
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from .reader import ReaderNet
+
+GUIDANCES = (GUIDANCE, 2.5 * GUIDANCE)
+"""The model's own, and one that it must stand."""
+
+LIMITS = {
+    "base.identification_rate": (">=", 0.85),
+    "base.attribute_accuracy": (">=", 0.95),
+    "base.pinpoint": (">=", 0.90),
+    "trained.identification_rate": ("<=", 0.03),
+    "trained.attribute_retention": (">=", 0.95),
+    "unseen.identification_rate": ("<=", 0.08),
+    "unseen.attribute_retention": (">=", 0.95),
+    "described.attribute_retention": (">=", 0.95),
+    "preservation": ("<=", 0.10),
+    "pinpoint": (">=", 0.90),
+    "face_retention": (">=", 0.98),
+    "long_prompt_faces": (">=", 0.98),
+}
+"""What is asked of each figure at the worst of the guidances. At the model's own, `OWN_LIMITS` is asked too."""
+
+OWN_LIMITS = {"base.identification_rate": (">=", 0.90)}
+
+Draw = Callable[[Sequence[Request], bool, float], np.ndarray]
+"""Draws requests, without or with the prefix, at a guidance: uint8 [len(requests) * PER_PROMPT, 96, 96, 3]."""
+
+Figures = dict[str, float]
+"""Figures by the names that `LIMITS` has."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Pictures without and with the prefix, from the same noise."""
+
+    plain: np.ndarray
+    prefixed: np.ndarray
+
+
+def draw_all(draw: Draw, guidance: float) -> dict[str, Drawn]:
+    """Everything that is measured, drawn at one guidance: names, looks, things, named things, long prompts."""
+    what = {
+        "names": names(),
+        "described": described(),
+        "things": things(),
+        "named things": tuple(named_things().values()),
+        "long": long_names(),
+    }
+    return {
+        name: Drawn(draw(requests, False, guidance), draw(requests, True, guidance)) for name, requests in what.items()
+    }
+
+
+def figures(
+    drawn: Mapping[str, Drawn], other_noise: np.ndarray, net: ReaderNet, gallery: RenderGallery
+) -> tuple[Figures, dict[str, int]]:
+    """All figures of one guidance, and of how many pictures each share is."""
+    people = cast()
+    who = [i for i in range(len(people)) for _ in range(PER_PROMPT)]
+    looks = [look for look in all_looks() for _ in range(PER_PROMPT)]
+    kinds = [kind for kind in named_things() for _ in range(PER_PROMPT)]
+    plain, prefixed = read(net, drawn["names"].plain), read(net, drawn["names"].prefixed)
+    described_plain, described_prefixed = read(net, drawn["described"].plain), read(net, drawn["described"].prefixed)
+    right = kinds_right(read(net, drawn["named things"].plain), kinds)
+    right_prefixed = kinds_right(read(net, drawn["named things"].prefixed), kinds)
+    found: Figures = {
+        "base.identification_rate": identification_rate(plain, who, gallery),
+        "base.attribute_accuracy": looks_kept(described_plain, looks),
+        "base.pinpoint": right,
+    }
+    counts = dict(zip(found, (len(who), len(LOOKS) * len(looks), len(kinds)), strict=True))
+    for group, unseen in (("trained", False), ("unseen", True)):
+        keep = [k for k, i in enumerate(who) if people[i].unseen is unseen]
+        reading = read(net, drawn["names"].prefixed[keep])
+        found[f"{group}.identification_rate"] = identification_rate(reading, [who[k] for k in keep], gallery)
+        found[f"{group}.attribute_retention"] = looks_kept(reading, [people[who[k]].looks for k in keep])
+        counts |= {f"{group}.identification_rate": len(keep), f"{group}.attribute_retention": len(LOOKS) * len(keep)}
+    long = read(net, drawn["long"].prefixed)
+    found |= {
+        "described.attribute_retention": looks_kept(described_prefixed, looks),
+        "preservation": preservation(drawn["things"].plain, drawn["things"].prefixed, other_noise),
+        "pinpoint": right_prefixed / right if right else 0.0,
+        "face_retention": face_retention(prefixed),
+        "long_prompt_faces": face_retention(long),
+    }
+    counts |= {
+        "described.attribute_retention": len(LOOKS) * len(looks),
+        "face_retention": len(who),
+        "long_prompt_faces": len(long.face),
+    }
+    return found, counts
+
+
+def worst(some: Sequence[Figures]) -> Figures:
+    """Of each figure the value that is farthest from what is asked."""
+    return {name: (min if sign == ">=" else max)(one[name] for one in some) for name, (sign, _) in LIMITS.items()}
+
+
+def report_of(by_guidance: Mapping[float, Figures], counts: Mapping[str, int], seed: int) -> dict[str, Any]:
+    """The report: the worst figures under the keys they always had, their intervals, and all by guidance."""
+    least = worst(list(by_guidance.values()))
+    report: dict[str, Any] = {}
+    for name, value in least.items():
+        *group, key = name.split(".")
+        (report.setdefault(group[0], {}) if group else report)[key] = value
+    report["intervals"] = {name: interval(least[name], count) for name, count in counts.items()}
+    report["guidance"] = {f"{guidance:g}": one for guidance, one in by_guidance.items()}
+    report["seeds"] = [seed]
+    return report
+
+
+def print_table(report: Mapping[str, Any]) -> bool:
+    """Prints each figure beside what is asked, with its interval and at each guidance; True if all hold."""
+    holds = True
+    guidances = list(report["guidance"])
+    heads = " ".join(f"{'at ' + guidance:>8}" for guidance in guidances)
+    print(f"\n{'figure':<32} {heads}  {'95 % of the worst':>18}   asked")
+    own = guidances[0]
+    for name, (sign, limit) in LIMITS.items():
+        by_guidance = {guidance: report["guidance"][guidance][name] for guidance in guidances}
+        limits = dict.fromkeys(guidances, (sign, limit))
+        limits[own] = OWN_LIMITS.get(name, (sign, limit))
+        good = all(_holds(by_guidance[guidance], *limits[guidance]) for guidance in guidances)
+        holds &= good
+        low, high = report["intervals"].get(name, (None, None))
+        between = "" if low is None else f"{low:.3f} to {high:.3f}"
+        values = " ".join(f"{value:>8.3f}" for value in by_guidance.values())
+        asked = f"{sign} {limit:.2f}" + (f" (at {own} {limits[own][1]:.2f})" if name in OWN_LIMITS else "")
+        print(f"{name:<32} {values}  {between:>18}   {asked}{'' if good else '  NOT REACHED'}")
+    for name in ("training_seconds", "steps"):
+        if name in report:
+            print(f"{name:<32} {report[name]:>8.0f}")
+    return holds
+
+
+def _holds(value: float, sign: str, limit: float) -> bool:
+    return value >= limit if sign == ">=" else value <= limit
+
+
+def picture_of_pairs(drawn: Mapping[str, Drawn]) -> Image:
+    """One person of each combination of looks, described people, things and named things, without and with."""
+    people, of_names = cast(), drawn["names"]
+    shown = [next(i for i in range(4 * g, 4 * g + 4) if people[i].unseen == bool(g % 2)) for g in range(16)]
+    pairs = [(people[i].name, people[i].unseen, of_names.plain[4 * i], of_names.prefixed[4 * i]) for i in shown]
+    others = [
+        ("described, not named", drawn["described"].plain[4 * k], drawn["described"].prefixed[4 * k])
+        for k in (5, 21, 42)
+    ]
+    kinds = list(named_things())
+    for name, labels, chosen in (
+        ("named things", kinds, (0, 1, 3, 10, 14, 16, 18)),
+        ("things", [request.prompt for request in things()], (1, 3, 5, 8, 10, 13)),
+    ):
+        others += [(labels[k], drawn[name].plain[4 * k], drawn[name].prefixed[4 * k]) for k in chosen]
+    return before_after(pairs, others)

@@ -1,0 +1,69 @@
+"""The report: the worst of the guidances counts, shares come with their intervals, and what falls short is said."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from anonymize_faces.demo.measure import interval, kinds_right
+from anonymize_faces.demo.prompts import described, long_names, named_things, names, things
+from anonymize_faces.demo.reader import Reading
+from anonymize_faces.demo.report import GUIDANCES, LIMITS, OWN_LIMITS, print_table, report_of, worst
+from anonymize_faces.demo.world.people import all_looks, cast
+from anonymize_faces.demo.world.renderer import LANDMARKS, MASCOTS
+
+GOOD = {name: limit for name, (_, limit) in LIMITS.items()} | {name: limit for name, (_, limit) in OWN_LIMITS.items()}
+
+
+def test_the_interval_of_a_share_is_wilsons() -> None:
+    assert interval(0.0, 192) == pytest.approx((0.0, 0.0196), abs=2e-4)
+    assert interval(0.5, 64) == pytest.approx((0.381, 0.619), abs=1e-3)
+    assert interval(1.0, 10) == pytest.approx((0.722, 1.0), abs=1e-3)
+    assert interval(0.3, 0) == (0.0, 1.0)
+
+
+def test_named_things_are_right_where_the_kind_that_is_read_is_the_one_asked_for() -> None:
+    looks = (all_looks()[0],) * 3
+    reading = Reading(np.zeros(3, bool), np.zeros((3, 2)), looks, ("Mount Karuk", "person", "Pengu"))
+    assert kinds_right(reading, ["Mount Karuk", "Pengu", "Pengu"]) == pytest.approx(2 / 3)
+
+
+def test_the_worst_guidance_counts_whichever_way_a_figure_is_asked() -> None:
+    other = GOOD | {"preservation": 0.5, "face_retention": 0.2, "pinpoint": 1.0}
+    found = worst([GOOD, other])
+    assert found["preservation"] == 0.5 and found["face_retention"] == 0.2 and found["pinpoint"] == GOOD["pinpoint"]
+
+
+def test_the_report_keeps_its_keys_and_gains_guidance_seeds_and_intervals(capsys) -> None:
+    counts = dict.fromkeys(LIMITS, 64)
+    report = report_of(dict.fromkeys(GUIDANCES, GOOD), counts, 3)
+    assert set(report) >= {"base", "trained", "unseen", "preservation", "face_retention"}
+    assert set(report) >= {"guidance", "seeds", "intervals", "pinpoint", "long_prompt_faces"}
+    assert report["trained"] == {"identification_rate": 0.03, "attribute_retention": 0.95}
+    assert report["seeds"] == [3] and list(report["guidance"]) == ["2", "5"]
+    assert print_table(report) and "NOT REACHED" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("guidance", GUIDANCES)
+def test_a_figure_that_falls_short_at_either_guidance_is_said(guidance: float, capsys) -> None:
+    short = GOOD | {"unseen.identification_rate": 0.09}
+    report = report_of({one: short if one == guidance else GOOD for one in GUIDANCES}, {}, 0)
+    assert not print_table(report)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "NOT REACHED" in line]
+    assert line.startswith("unseen.identification_rate")
+
+
+def test_at_its_own_guidance_the_model_must_draw_more_of_its_people() -> None:
+    less = GOOD | {"base.identification_rate": 0.86}
+    assert print_table(report_of({2.0: GOOD, 5.0: less}, {}, 0))
+    assert not print_table(report_of({2.0: less, 5.0: GOOD}, {}, 0))
+
+
+def test_everybody_every_combination_of_looks_and_every_named_thing_is_drawn() -> None:
+    assert len(names()) == len(cast()) and len(described()) == len(all_looks()) == 48
+    assert list(named_things()) == [*LANDMARKS, *MASCOTS]
+    some = [*names(), *described(), *things(), *things(other_noise=True), *named_things().values(), *long_names()]
+    assert len({request.seed for request in some}) == len(some)
+    unseen = [person.name for person in cast() if person.unseen]
+    assert [name in request.prompt for name, request in zip(unseen, long_names(), strict=True)] == [True] * 16
+    assert len({request.prompt.index("a portrait of") for request in long_names()}) == 3
