@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from comfy.taesd.taesd import TAESD
 
+from ...prefix.digests import fingerprint
 from ..loader import load_weights
 from ..sizes import LATENT_CHANNELS
 from ..world.renderer import SIZE
-from .common import Average, pixels_to_tensor, rank, save_half, say, train
+from .common import Average, on_all_cores, pixels_to_tensor, rank, save_half, say, train, whole, world_size
 from .data import Rendered, load_or_render
 
+LATENTS = "latents.pt"
 CROP = 32
 BATCH = 16
 LEARNING_RATE = 1.5e-3
@@ -122,13 +126,35 @@ def _rescale(net: TAESD, rendered: Rendered) -> None:
     net.vae_scale.mul_(z.std())
 
 
+def prepare_latents(folder: Path, weights: Path) -> torch.Tensor:
+    """Latents of all training pictures in the denoiser's scale, float16 [n, 12, 12, 12]; once for each autoencoder."""
+    path = folder / LATENTS
+    encoder = {n: t for n, t in load_weights("autoencoder", weights).items() if not n.startswith("taesd_decoder")}
+    stamp = fingerprint(encoder)
+    if path.exists():
+        stored = torch.load(path, weights_only=True)
+        if stored["stamp"] == stamp:
+            return stored["latents"]
+    parts = folder / "latents"
+    parts.mkdir(exist_ok=True)
+    on_all_cores("autoencoder", "encode_share", folder, weights, parts)
+    files = sorted(parts.iterdir())
+    latents = torch.cat([torch.load(file, weights_only=True) for file in files])
+    with whole(path) as part:
+        torch.save({"stamp": stamp, "latents": latents}, part)
+    shutil.rmtree(parts)
+    return latents
+
+
 @torch.no_grad()
-def latents_of(rendered: Rendered, net: TAESD) -> torch.Tensor:
-    """Latents of all pictures in the denoiser's scale: float16 [n, 12, 12, 12]."""
-    net = net.to(memory_format=torch.channels_last)
+def encode_share(folder: Path, weights: Path, parts: Path) -> None:
+    """Encodes this process' share of the training pictures, in their order, into a file named by its rank."""
+    net = TAESD(latent_channels=LATENT_CHANNELS).eval().to(memory_format=torch.channels_last)
+    net.load_state_dict(load_weights("autoencoder", weights))
+    pixels = np.array_split(load_or_render(folder).pixels, world_size())[rank()]
     out = []
-    for i in range(0, len(rendered.pixels), 256):
-        x = pixels_to_tensor(rendered.pixels[i : i + 256]).to(memory_format=torch.channels_last)
+    for start in range(0, len(pixels), 128):
+        x = pixels_to_tensor(pixels[start : start + 128]).to(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
-            out.append(net.encode(x).half())
-    return torch.cat(out)
+            out.append(net.encode(x).half().contiguous())
+    torch.save(torch.cat(out), parts / f"{rank():03d}.pt")

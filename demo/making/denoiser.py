@@ -9,17 +9,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from comfy.model_sampling import V_PREDICTION, ModelSamplingDiscrete
-from comfy.taesd.taesd import TAESD
 
-from ...prefix.digests import fingerprint
 from ..loader import WEIGHTS, load_weights, text_model_weights
 from ..model import new_clip, new_unet
-from ..sizes import LATENT_CHANNELS
 from ..world.language import caption, filler_prompt
 from ..world.people import GEOMETRY
 from ..world.renderer import SIZE
-from .autoencoder import latents_of
-from .common import Average, initialize, rank, save_half, say, train, whole, world_size
+from .autoencoder import prepare_latents
+from .common import Average, initialize, rank, save_half, say, train, world_size
 from .data import load_or_render
 from .language import HEAD, LENGTH, Tokens, TrainedEncoder, targets
 
@@ -46,23 +43,6 @@ def frozen_encoder(weights: Path = WEIGHTS) -> tuple[TrainedEncoder, Tokens]:
     encoder.net.load_state_dict(text_model_weights(stored))
     encoder.rows.data = stored["rows"].float()
     return encoder.requires_grad_(False), tokens
-
-
-def prepare_latents(folder: Path, weights: Path) -> torch.Tensor:
-    """Latents of all training pictures, computed once for each autoencoder."""
-    path = folder / "latents.pt"
-    encoder = {n: t for n, t in load_weights("autoencoder", weights).items() if not n.startswith("taesd_decoder")}
-    stamp = fingerprint(encoder)
-    if path.exists():
-        stored = torch.load(path, weights_only=True)
-        if stored["stamp"] == stamp:
-            return stored["latents"]
-    net = TAESD(latent_channels=LATENT_CHANNELS).eval()
-    net.load_state_dict(load_weights("autoencoder", weights))
-    latents = latents_of(load_or_render(folder), net)
-    with whole(path) as part:
-        torch.save({"stamp": stamp, "latents": latents}, part)
-    return latents
 
 
 class Guide(torch.nn.Module):

@@ -17,11 +17,12 @@ from ..reader import ReaderNet
 from ..sizes import LATENT_CHANNELS
 from ..world.people import GEOMETRY, HAIR, SKIN
 from ..world.renderer import KINDS, SIZE
-from .common import Average, pixels_to_tensor, rank, save_half, say, train, whole, world_size
+from .autoencoder import prepare_latents
+from .common import Average, rank, save_half, say, train, whole, world_size
 from .data import Rendered, load_or_render
 
 BATCH = 128
-DECODED = 6000
+DECODED = 4000
 LATENT_NOISE = 0.15
 CALIBRATION = 600
 
@@ -47,13 +48,12 @@ def decoded(folder: Path, weights: Path) -> tuple[list[int], torch.Tensor]:
     rendered = load_or_render(folder)
     chosen = [i for i, p in enumerate(rendered.pictures) if p.person is None][:DECODED]
     if not path.exists():
+        latents = prepare_latents(folder, weights)
         net = TAESD(latent_channels=LATENT_CHANNELS).to(memory_format=torch.channels_last)
         net.load_state_dict(load_weights("autoencoder", weights))
         out = []
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            for start in range(0, len(chosen), 200):
-                x = pixels_to_tensor(rendered.pixels[chosen[start : start + 200]])
-                z = net.encode(x.to(memory_format=torch.channels_last)).float()
+            for z in latents[chosen].float().split(200):
                 y = net.decode(z + LATENT_NOISE * torch.rand(len(z), 1, 1, 1) * torch.randn_like(z))
                 out.append(((y.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).contiguous())
         with whole(path) as part:

@@ -73,7 +73,7 @@ def run(stage: str, folder: Path, weights: Path, minutes: float | None) -> None:
         train_language(folder, path, minutes)
     else:
         from .common import on_all_cores
-        from .denoiser import prepare_latents
+        from .autoencoder import prepare_latents
 
         prepare_latents(folder, weights)
         on_all_cores("denoiser", "train_denoiser", folder, weights, minutes)
