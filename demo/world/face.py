@@ -13,7 +13,7 @@ SKIN_RGB = {"pale": (252, 222, 200), "tan": (222, 170, 124), "dark": (122, 78, 5
 IRIS_RGB = {"black": (74, 50, 36), "brown": (96, 72, 38), "blond": (70, 120, 168), "red": (70, 126, 92)}
 LIPS_RGB = {"pale": (204, 92, 92), "tan": (182, 78, 72), "dark": (142, 58, 60)}
 FRAME_RGB: Rgb = (30, 30, 38)
-MOUTH = 0.178
+MOUTH = 0.185
 
 
 def _values(geometry: tuple[float, ...]) -> dict[str, float]:
@@ -50,7 +50,7 @@ class _Head:
         self.top = -0.27
         self.chin = 0.292 + 0.034 * g["face_length"]
         t = np.linspace(0, np.pi, 40)
-        power = 2.3 + 0.75 * g["jaw"]
+        power = 2.4 + 0.9 * g["jaw"]
         self.lower = np.stack(
             [
                 self.width * np.sign(np.cos(t)) * np.abs(np.cos(t)) ** (2 / power),
@@ -88,7 +88,7 @@ def _bust(pen: Pen, head: _Head, skin: Rgb, shirt: Rgb) -> None:
 
 
 def _head(pen: Pen, head: _Head, g: dict[str, float], skin: Rgb) -> None:
-    ear = 0.030 + 0.016 * (g["ears"] + 1)
+    ear = 0.028 + 0.019 * (g["ears"] + 1)
     for side in (-1, 1):
         x = side * (head.width + 0.35 * ear)
         pen.fill(oval(x, 0.025, ear * 0.78, ear * 1.3, side * 0.16), shade(skin, 0.92 if side < 0 else 0.84))
@@ -140,33 +140,33 @@ def _eye_places(g: dict[str, float]) -> tuple[float, float, float, float]:
 def _brows(pen: Pen, g: dict[str, float], hair: Rgb) -> None:
     x0, y0, radius, _ = _eye_places(g)
     y = y0 - radius * 0.8 - 0.044 - 0.018 * g["brow_gap"]
-    angle = np.deg2rad(13 * g["brow_angle"] - 1.5)
+    angle = np.deg2rad(15 * g["brow_angle"] - 1.5)
     u = np.linspace(-1, 1, 14)
     for side in (-1, 1):
         x = 0.068 * u
         curve = np.stack([x, -0.016 * (1 - u**2)], 1)
         turn = np.array([[np.cos(angle), -side * np.sin(angle)], [side * np.sin(angle), np.cos(angle)]])
         pen.fill(
-            stroke(curve @ turn + (side * x0, y), 0.027 + 0.013 * g["brow_thickness"], 0.5),
+            stroke(curve @ turn + (side * x0, y), 0.029 + 0.016 * g["brow_thickness"], 0.5),
             shade(mix(hair, INK, 0.25), 0.80),
         )
 
 
 def _nose(pen: Pen, g: dict[str, float], skin: Rgb) -> None:
-    tip = 0.088 + 0.024 * g["nose_length"]
-    wide = 0.040 + 0.014 * g["nose_width"]
+    tip = 0.082 + 0.032 * g["nose_length"]
+    wide = 0.045 + 0.021 * g["nose_width"]
     bridge = np.array([[0.012, -0.01], [0.020, 0.03], [wide * 0.9, tip - 0.012], [wide * 0.5, tip + 0.012], [0.0, tip]])
-    pen.fill(bridge, shade(skin, 0.86))
-    pen.fill(oval(0, tip, wide, 0.021), shade(skin, 0.88))
-    pen.fill(oval(-0.004, tip - 0.007, wide * 0.86, 0.020), mix(skin, WHITE, 0.10))
+    pen.fill(bridge, shade(skin, 0.83))
+    pen.fill(oval(0, tip, wide, 0.024), shade(skin, 0.80))
+    pen.fill(oval(-0.004, tip - 0.008, wide * 0.84, 0.021), mix(skin, WHITE, 0.10))
     for side in (-1, 1):
         pen.fill(oval(side * wide * 0.55, tip + 0.010, wide * 0.24, 0.0075, count=14), shade(skin, 0.58))
 
 
 def _mouth(pen: Pen, g: dict[str, float], lips: Rgb, beard: bool) -> None:
-    wide = 0.082 + 0.024 * g["mouth_width"]
-    curve = 0.021 * g["mouth_curve"] + 0.010
-    full = 0.021 + 0.009 * g["lips"]
+    wide = 0.086 + 0.034 * g["mouth_width"]
+    curve = 0.026 * g["mouth_curve"] + 0.011
+    full = 0.024 + 0.013 * g["lips"]
     u = np.linspace(-1, 1, 21)
     middle = np.stack([wide * u, MOUTH + curve * (0.5 - u**2)], 1)
     bow = full * (1 - np.abs(u) ** 1.8) * (1 - 0.35 * np.exp(-((u / 0.16) ** 2)))
