@@ -72,8 +72,8 @@ def run(stage: str, folder: Path, weights: Path, minutes: float | None) -> None:
 
         train_language(folder, path, minutes)
     else:
-        from .common import on_all_cores
         from .autoencoder import prepare_latents
+        from .common import on_all_cores
 
         prepare_latents(folder, weights)
         on_all_cores("denoiser", "train_denoiser", folder, weights, minutes)
