@@ -41,6 +41,11 @@ def _initialize(net: TAESD) -> None:
     torch.nn.init.zeros_(net.vae_shift)
 
 
+def _inner(weights: list[torch.nn.Parameter]) -> list[torch.nn.Parameter]:
+    """The kernels between the net's own channels, which take Muon's steps."""
+    return [weight for weight in weights if weight.shape[:2] == (64, 64)]
+
+
 def train_autoencoder(folder: Path, path: Path, minutes: float) -> None:
     """Learns to draw again what it saw, on crops: nothing in the host's TAESD looks further."""
     torch.manual_seed(rank())
@@ -68,7 +73,7 @@ def train_autoencoder(folder: Path, path: Path, minutes: float) -> None:
         return _difference(y, x) + SPREAD_WEIGHT * z.square().mean()
 
     weights = [*net.taesd_encoder.parameters(), *net.taesd_decoder.parameters()]
-    train("autoencoder", weights, step, minutes=minutes, learning_rate=rate, average=average)
+    train("autoencoder", weights, step, minutes=minutes, learning_rate=rate, average=average, matrices=_inner(weights))
     if rank() != 0:
         return
     average.apply()
@@ -101,7 +106,8 @@ def refine_decoder(rendered: Rendered, path: Path, minutes: float) -> None:
             y = net.decode(z + DECODER_NOISE * torch.rand(()) * torch.randn_like(z)).float()
         return _difference(y, x)
 
-    train("decoder", list(decoder.parameters()), step, minutes=minutes, learning_rate=1e-3, average=average)
+    weights = list(decoder.parameters())
+    train("decoder", weights, step, minutes=minutes, learning_rate=1e-3, average=average, matrices=_inner(weights))
     average.apply()
     save_half(net.state_dict(), path, coarse="taesd_encoder")
 

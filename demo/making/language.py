@@ -198,7 +198,17 @@ def train_language(folder: Path, path: Path, minutes: float, seed: int = 0) -> N
     def report() -> None:
         print("  " + check(encoder, head, tokens), flush=True)
 
-    train("language", parameters, step, minutes=minutes, learning_rate=2e-3, average=average, checkpoint=report)
+    matrices = [p for n, p in encoder.net.named_parameters() if p.dim() > 1 and "layers" in n]
+    train(
+        "language",
+        parameters,
+        step,
+        minutes=minutes,
+        learning_rate=2e-3,
+        average=average,
+        checkpoint=report,
+        matrices=matrices,
+    )
     average.apply()
     report()
     weights = {
