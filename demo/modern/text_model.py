@@ -24,7 +24,9 @@ from .gguf import read_gguf
 
 LAYERS = 14
 WIDTH = 576
-KEY = "smollm2_135m"
+KEY = "qwen3_4b"
+"""Where Z-Image, whose template and denoiser these are, keeps its language model."""
+
 TEMPLATE = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 PAD = 2
 _SPECIAL = 3

@@ -67,7 +67,6 @@ _STREAMS = (
     "qwen3_8b",  # Flux 2 Klein 9B
     "qwen3vl_4b",  # Krea 2, Mage-Flow
     "qwen3vl_8b",  # Ideogram 4, Boogu, JoyImage
-    "smollm2_135m",  # the second demo model
 )
 
 ENCODER_LAYOUTS: Mapping[str, ClipChunks | Stream] = {
