@@ -202,17 +202,12 @@ def train_seed(server: ComfyServer) -> int:
     return int(graph[train_node(graph)]["inputs"]["seed"])
 
 
-def main() -> None:
-    """Runs the whole job."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=ROOT / "build" / "demo", help="where report and picture go")
-    parser.add_argument("--seed", type=int, help="learn with another seed than the workflow's")
-    arguments = parser.parse_args()
-    output = arguments.output
+def run(output: Path, seed: int | None = None) -> dict[str, Any]:
+    """Learns with a seed, the workflow's if none is given, measures, and writes report and picture: the report."""
     output.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
     net = load_reader()
-    kept = Kept(output / "kept", digest_of_inputs(seed=arguments.seed))
+    inputs = digest_of_inputs(seed=seed)
+    kept = Kept(output / "kept", inputs)
     print("Starting a real ComfyUI server with the extension", flush=True)
     with ComfyServer(output / "server", report=status) as server:
         if found := kept.learned(server.prefix_folder):
@@ -222,16 +217,26 @@ def main() -> None:
             for old in server.prefix_folder.glob("*.safetensors"):
                 old.unlink()
             print(f"Learning a prefix on 48 of 64 invented people ({WORKFLOW.name})", flush=True)
-            prefix, seconds, steps = learn(server, arguments.seed)
+            prefix, seconds, steps = learn(server, seed)
             kept.keep_learned(server.prefix_folder, prefix, seconds, steps)
             print(f"\nLearned {prefix} in {seconds:.0f} s; drawing people without and with it", flush=True)
-        report, picture = measure(server, prefix, net, make_gallery(net), kept, arguments.seed)
-    report |= {"training_seconds": seconds, "steps": steps}
+        report, picture = measure(server, prefix, net, make_gallery(net), kept, seed)
+    report |= {"training_seconds": seconds, "steps": steps, "inputs": inputs}
     (output / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     picture.save(output / "before_after.png")
     kept.done()
-    holds = print_table(report)
-    print(f"\n{output / 'before_after.png'}\n{output / 'report.json'}")
+    return report
+
+
+def main() -> None:
+    """Runs the whole job."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=ROOT / "build" / "demo", help="where report and picture go")
+    parser.add_argument("--seed", type=int, help="learn with another seed than the workflow's")
+    arguments = parser.parse_args()
+    started = time.monotonic()
+    holds = print_table(run(arguments.output, arguments.seed))
+    print(f"\n{arguments.output / 'before_after.png'}\n{arguments.output / 'report.json'}")
     print(f"{(time.monotonic() - started) / 60:.1f} minutes in all")
     if not holds:
         raise SystemExit("A figure falls short of what is asked: see the table.")

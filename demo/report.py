@@ -132,9 +132,36 @@ def report_of(by_guidance: Mapping[float, Figures], counts: Mapping[str, int], s
         *group, key = name.split(".")
         (report.setdefault(group[0], {}) if group else report)[key] = value
     report["intervals"] = {name: interval(least[name], count) for name, count in counts.items()}
+    report["pictures"] = dict(counts)
     report["guidance"] = {f"{guidance:g}": one for guidance, one in by_guidance.items()}
     report["seeds"] = [seed]
     return report
+
+
+def worst_of_seeds(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One report of several seeds: at each guidance the worst figure of all of them, and its interval."""
+    found = {
+        float(guidance): worst([report["guidance"][guidance] for report in reports])
+        for guidance in reports[0]["guidance"]
+    }
+    report = report_of(found, reports[0]["pictures"], 0)
+    report["seeds"] = [seed for one in reports for seed in one["seeds"]]
+    slowest = max(reports, key=lambda one: one["training_seconds"])
+    return report | {name: slowest[name] for name in ("training_seconds", "steps")}
+
+
+def markdown_table(report: Mapping[str, Any]) -> str:
+    """The figures as a table: at each guidance, the interval of the worst, and what is asked."""
+    guidances = list(report["guidance"])
+    head = (
+        "| Figure | " + " | ".join(f"guidance {guidance}" for guidance in guidances) + " | 95 % of the worst | Asked |"
+    )
+    rows = [head, "|---" * (3 + len(guidances)) + "|"]
+    for name, (sign, limit) in LIMITS.items():
+        values = " | ".join(f"{report['guidance'][guidance][name]:.3f}" for guidance in guidances)
+        between = " to ".join(f"{end:.3f}" for end in report["intervals"].get(name, ()))
+        rows.append(f"| {name} | {values} | {between} | {'at least' if sign == '>=' else 'at most'} {limit:.2f} |")
+    return "\n".join(rows)
 
 
 def print_table(report: Mapping[str, Any]) -> bool:

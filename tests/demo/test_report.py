@@ -5,10 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from anonymize_faces.demo.figures import BEGIN, END, with_table
 from anonymize_faces.demo.measure import interval, kinds_right
 from anonymize_faces.demo.prompts import described, long_names, named_things, names, things
 from anonymize_faces.demo.reader import Reading
-from anonymize_faces.demo.report import GUIDANCES, LIMITS, OWN_LIMITS, print_table, report_of, worst
+from anonymize_faces.demo.report import (
+    GUIDANCES,
+    LIMITS,
+    OWN_LIMITS,
+    markdown_table,
+    print_table,
+    report_of,
+    worst,
+    worst_of_seeds,
+)
 from anonymize_faces.demo.world.people import all_looks, cast
 from anonymize_faces.demo.world.renderer import LANDMARKS, MASCOTS
 
@@ -51,6 +61,27 @@ def test_a_figure_that_falls_short_at_either_guidance_is_said(guidance: float, c
     assert not print_table(report)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "NOT REACHED" in line]
     assert line.startswith("unseen.identification_rate")
+
+
+def test_the_worst_of_seeds_is_the_worst_at_each_guidance() -> None:
+    counts = dict.fromkeys(LIMITS, 64) | {"unseen.identification_rate": 64}
+    reports = [
+        report_of({2.0: GOOD | {"unseen.identification_rate": low}, 5.0: GOOD | {"preservation": moved}}, counts, seed)
+        | {"training_seconds": 100 + seed, "steps": 150}
+        for seed, (low, moved) in enumerate(((0.01, 0.3), (0.2, 0.1), (0.05, 0.2)))
+    ]
+    report = worst_of_seeds(reports)
+    assert report["seeds"] == [0, 1, 2] and report["training_seconds"] == 102
+    assert report["guidance"]["2"]["unseen.identification_rate"] == report["unseen"]["identification_rate"] == 0.2
+    assert report["guidance"]["5"]["preservation"] == report["preservation"] == 0.3
+    assert "| unseen.identification_rate | 0.200 | 0.080 | 0.120 to 0.314 | at most 0.08 |" in markdown_table(report)
+
+
+def test_the_table_stands_between_its_marks_and_nothing_else_is_touched() -> None:
+    page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+    assert with_table(page, "new") == page.replace("old", "new")
+    with pytest.raises(SystemExit, match="no place"):
+        with_table("before", "new")
 
 
 def test_at_its_own_guidance_the_model_must_draw_more_of_its_people() -> None:
