@@ -153,10 +153,8 @@ def worst_of_seeds(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def markdown_table(report: Mapping[str, Any]) -> str:
     """The figures as a table: at each guidance, the interval of the worst, and what is asked."""
     guidances = list(report["guidance"])
-    head = (
-        "| Figure | " + " | ".join(f"guidance {guidance}" for guidance in guidances) + " | 95 % of the worst | Asked |"
-    )
-    rows = [head, "|---" * (3 + len(guidances)) + "|"]
+    heads = ["Figure", *(f"guidance {guidance}" for guidance in guidances), "95 % of the worst", "Asked"]
+    rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, (sign, limit) in LIMITS.items():
         values = " | ".join(f"{report['guidance'][guidance][name]:.3f}" for guidance in guidances)
         between = " to ".join(f"{end:.3f}" for end in report["intervals"].get(name, ()))

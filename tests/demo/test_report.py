@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from anonymize_faces.demo.figures import BEGIN, END, with_table
+from anonymize_faces.demo.figures import BEGIN, END, done, with_table
+from anonymize_faces.demo.kept import digest_of_inputs
 from anonymize_faces.demo.measure import interval, kinds_right
 from anonymize_faces.demo.prompts import described, long_names, named_things, names, things
 from anonymize_faces.demo.reader import Reading
@@ -82,6 +86,15 @@ def test_the_table_stands_between_its_marks_and_nothing_else_is_touched() -> Non
     assert with_table(page, "new") == page.replace("old", "new")
     with pytest.raises(SystemExit, match="no place"):
         with_table("before", "new")
+
+
+def test_a_seed_that_is_done_is_not_done_again_unless_something_changed(tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    assert done(file, 1) is None
+    file.write_text(json.dumps({"inputs": digest_of_inputs(seed=1)}))
+    assert done(file, 1) is not None and done(file, 2) is None
+    file.write_text("[1")
+    assert done(file, 1) is None
 
 
 def test_at_its_own_guidance_the_model_must_draw_more_of_its_people() -> None:
