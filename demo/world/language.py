@@ -210,7 +210,7 @@ def _person(rng: np.random.Generator, picture: Picture) -> str:
 def _thing(rng: np.random.Generator, picture: Picture) -> str:
     """The subject of a picture without people, with its opening."""
     kind, opening = picture.kind, _pick(rng, THING_OPENINGS)
-    if kind in THINGS_OF and rng.random() < 0.2:
+    if kind in THINGS_OF and rng.random() < 0.4:
         return f"{opening} {_pick(rng, THINGS_OF[kind])} {_trained_name(rng)}"
     if kind in MASCOTS:
         species = MASCOTS[kind].species
