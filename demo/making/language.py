@@ -88,13 +88,19 @@ class TrainedEncoder(torch.nn.Module):
         assert any(p is embeddings.position_embedding.weight for p in rest)
         return [self.rows, *rest]
 
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """Last states [n, length, width]: what the host computes, whose sums in place would block autograd."""
+    def forward(self, ids: torch.Tensor, prefix: torch.Tensor | None = None) -> torch.Tensor:
+        """Last states [n, length, width]: what the host computes, whose sums in place would block autograd.
+
+        Args:
+            prefix: vectors [1, m, width] that stand behind the start token.
+        """
         text = self.net.text_model
         place = self.place[ids]
         x = torch.where((place >= 0)[..., None], self.rows[place.clamp_min(0)], self.frozen[ids])
-        x = x + text.embeddings.position_embedding.weight[: ids.shape[1]]
-        mask = torch.full((ids.shape[1], ids.shape[1]), float("-inf")).triu_(1)
+        if prefix is not None:
+            x = torch.cat([x[:, :1], prefix.expand(len(x), -1, -1), x[:, 1:]], 1)
+        x = x + text.embeddings.position_embedding.weight[: x.shape[1]]
+        mask = torch.full((x.shape[1], x.shape[1]), float("-inf")).triu_(1)
         for layer in text.encoder.layers:
             x = x + layer.self_attn(layer.layer_norm1(x), mask, attention_pytorch)
             x = x + layer.mlp(layer.layer_norm2(x))
