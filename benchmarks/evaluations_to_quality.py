@@ -128,7 +128,9 @@ def ours(
     state = new_state(start_vectors(denoiser, settings), settings)
     choices = generator(settings.seed, "choices")
     spoken = (*pictures.pairs, *spoken_pairs(identities, GENERAL_PROMPTS, choices))
-    warm_start(denoiser, start_of(state.vectors), spoken, settings, micro_batches, plain)
+    warming = start_of(state.vectors)
+    warm_start(denoiser, warming, spoken, settings, micro_batches, plain)
+    pool.layers = warming.layers
     yield 0, state.vectors
     named, asked, made = set(pool.slots(True).tolist()), set(), 0
     for step in range(settings.steps):

@@ -40,7 +40,7 @@ from .warm_start import can_start, start_of, warm_start
 DRAWN_AT_ONCE = 2
 """Pictures are drawn this many batches at a time: without gradients they need less memory."""
 
-RECIPE = 4
+RECIPE = 5
 """Raised when the same arguments no longer give the same prefix, so that no run of an older version is gone on with."""
 
 
@@ -260,7 +260,9 @@ class _Learning:
                     state.note(f"The run was broken off and went on from step {warming.step} of the warm start.")
                     self._micro_batches.size = warming.micro_batch
                 self._warm_start(warming)
+                state.take_over(warming)
                 self._save(state)
+            self._pool.layers = self._validation.layers = state.layers or self._denoiser.layers
             if self._team.count == 1:
                 reading = MicroBatches(self._denoiser, settings.batch_size, self._callbacks.check)
                 self._pool.read(self._slots(state.step, settings.steps - state.step), reading)
@@ -309,7 +311,7 @@ class _Learning:
             identities=identities,
             steps=state.step,
             date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            layers=self._denoiser.record_layers,
+            layers=self._denoiser.record_layers(self._pool.layers),
             scores={
                 "identity_signal_left": state.best_score.identities,
                 "general_prompts_moved": state.best_score.general,

@@ -105,7 +105,12 @@ class Validation:
         micro_batches: how many predictions are made at once.
         overshoot: of the goal.
         team: among whom the predictions are dealt out.
+
+    Attributes:
+        layers: those that are asked about, all of the denoiser's at first; settled before the first score.
     """
+
+    layers: Sequence[Layer]
 
     def __init__(
         self,
@@ -119,6 +124,7 @@ class Validation:
     ) -> None:
         self._team = team
         self._denoiser = denoiser
+        self.layers = denoiser.layers
         self._micro_batches = micro_batches
         by_kind = {
             kind: [index for index in chosen if pictures.pairs[index].names_somebody is kind] for kind in (True, False)
@@ -155,7 +161,7 @@ class Validation:
 
     def _layer(self, index: int) -> Layer:
         """The layer that a question's prompts are read at: each picture is seen at every one in turn."""
-        return self._denoiser.layers[sum(divmod(index, NOISES)) % len(self._denoiser.layers)]
+        return self.layers[sum(divmod(index, NOISES)) % len(self.layers)]
 
     def _predict(self, prompts: Sequence[str], vectors: Vectors | None = None) -> Tensor:
         def ask(indices: Sequence[int]) -> Tensor:

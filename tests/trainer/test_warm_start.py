@@ -17,7 +17,8 @@ from anonymize_faces.trainer.data.plain_text import PlainText
 from anonymize_faces.trainer.loop import start_vectors
 from anonymize_faces.trainer.objective import beyond
 from anonymize_faces.trainer.settings import TrainingSettings
-from anonymize_faces.trainer.warm_start import can_start, start_of, text_distance, warm_start
+from anonymize_faces.trainer.text_distance import text_distance
+from anonymize_faces.trainer.warm_start import can_start, start_of, warm_start
 
 Make = Callable[..., Any]
 PAIRS = (

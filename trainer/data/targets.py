@@ -63,7 +63,12 @@ class TargetPool:
         micro_batches: how many the teacher is asked at once.
         overshoot: see `objective.beyond`.
         plain: what prompts say without a prefix.
+
+    Attributes:
+        layers: those that are learned at, all of the denoiser's at first; settled before anything is asked for.
     """
+
+    layers: Sequence[Layer]
 
     def __init__(
         self,
@@ -84,6 +89,7 @@ class TargetPool:
         self._noisings = noisings
         self._seed = seed
         self._overshoot = overshoot
+        self.layers = denoiser.layers
         self._times = stratified_times(count, seeded(seed, "times"))
         self._plain = plain or PlainText(denoiser)
         kinds = torch.tensor([pair.names_somebody for pair in pictures.pairs]).repeat_interleave(noisings)
@@ -138,8 +144,7 @@ class TargetPool:
         return self._pictures.pairs[slot // self._noisings]
 
     def _layer(self, slot: int) -> Layer:
-        layers = self._denoiser.layers
-        return layers[sum(divmod(slot, self._noisings)) % len(layers)]
+        return self.layers[sum(divmod(slot, self._noisings)) % len(self.layers)]
 
     def _overshoots(self, pair: Pair) -> bool:
         return pair.names_somebody and self._overshoot > 0
