@@ -50,6 +50,8 @@ class Denoiser(Protocol):
     """Shape of one latent."""
     layers: tuple[Layer, ...]
     """The layers that a prefix is to be learned at; pictures are drawn at the first."""
+    unconditional_share: float
+    """See `Drawing.unconditional_share`, at the guidance that pictures are drawn with."""
     evaluations_a_picture: int
     """How often `sample` asks the denoiser for one picture."""
 

@@ -31,6 +31,15 @@ class Drawing:
     scheduler: str = "simple"
 
     @property
+    def unconditional_share(self) -> float:
+        """The negative prompt's share of the squared error of a guided prediction, if both predictions err alike.
+
+        The prediction is `g · conditional − (g − 1) · unconditional` (Ho and Salimans, arXiv 2207.12598).
+        """
+        conditional, unconditional = self.cfg**2, (self.cfg - 1) ** 2
+        return unconditional / (conditional + unconditional)
+
+    @property
     def evaluations(self) -> int:
         """How often the denoiser is asked for one picture: twice a step where guidance compares two prompts."""
         return self.steps * (1 if self.cfg == 1 else 2)

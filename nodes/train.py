@@ -273,7 +273,7 @@ class TrainAnonymizationPrefix(io.ComfyNode):
 
         with followed((cls.hidden.extra_pnginfo or {}).get("workflow")) as telemetry:
             training = PrefixTraining(denoiser, identities, prompts, chosen, runs=work_folder("runs"))
-            held_out = training.held_out.validated
+            held_out = training.held_out.people
             before_after = BeforeAfter(denoiser, held_out or identities, chosen.seed, check)
 
             def report(progress: Progress) -> None:
@@ -291,7 +291,7 @@ class TrainAnonymizationPrefix(io.ComfyNode):
                 learned = training.learn(Callbacks(report, check, RUNNING.asked, show, telemetry.plan))
             finally:
                 RUNNING.end()
-            telemetry.score(learned.best)
+            telemetry.score(learned.figures)
             telemetry.end("stopped" if learned.stopped else "finished", learned.stopped)
         return io.NodeOutput(
             learned.prefix, plot_losses(learned.history), describe(learned), ui=ui.PreviewImage(pictures[0], cls=cls)

@@ -162,7 +162,8 @@ def _loss(
         if student is None or teacher is None or named is None:
             continue
         if pair.names_somebody:
-            losses.append(text_distance(student, beyond(teacher.states, named.states, overshoot), teacher))
+            goal = beyond(teacher.states, named.states, overshoot * pair.described)
+            losses.append(text_distance(student, goal, teacher))
         else:
             losses.append(GENERAL_WEIGHT * text_distance(student, teacher.states, teacher, HELD_WEIGHT))
     return torch.stack(losses).sum() if losses else None

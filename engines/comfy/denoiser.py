@@ -103,6 +103,7 @@ class ComfyDenoiser:
         self.fingerprint = fingerprint(weights_of(clip.cond_stage_model))
         self.latent_shape = _latent_shape(model, vae, size)
         self.evaluations_a_picture = drawing.evaluations
+        self.unconditional_share = drawing.unconditional_share
         self._readings, self._usual = layers_to_learn(clip, self._encoders)
         self.layers = tuple(self._readings)
         self.digest = digest_of(

@@ -102,7 +102,7 @@ def test_files_of_prefixes_and_learned_ones_stand_side_by_side(server):
 @pytest.mark.parametrize(
     ("inputs", "words"),
     [
-        ({"prefix_2": "no such file.safetensors"}, "no prefix file"),
+        ({"prefix_2": "no such file.safetensors"}, "no prefix file|Value not in list"),
         ({"prompts": "a portrait"}, "names nobody: write {name}"),
         ({"recognizer": "facenet", "identities": None}, "connect an Identity List"),
         ({"prefix_1": "evaluate/1.safetensors", "prefix_2": "evaluate/1.safetensors"}, "are the same prefix"),

@@ -23,11 +23,22 @@ from .variations import SHARE, varied_prompts
 
 @dataclass(frozen=True)
 class Pair:
-    """What is said to the student (with the prefix) and to the teacher (without) about one picture."""
+    """What is said to the student (with the prefix) and to the teacher (without) about one picture.
+
+    Attributes:
+        names_somebody: whether the student's prompt does.
+        described: whether the teacher's tells their looks; "a person" tells none, and nothing lies past it.
+    """
 
     student: str
     teacher: str
     names_somebody: bool
+    described: bool = True
+
+    @property
+    def overshoots(self) -> bool:
+        """Whether the goal lies past the teacher's prediction where the settings want that; see `objective.beyond`."""
+        return self.names_somebody and self.described
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +73,7 @@ def identity_pairs(
                 student, teacher = (make(identity, opening, context) for make in (name_prompt, neutral_prompt))
             if len(pairs) % long_every == long_every - 1:
                 student, teacher = long_prompts((student, teacher), choose)
-            pairs.append(Pair(student, teacher, names_somebody=True))
+            pairs.append(Pair(student, teacher, True, identity.described))
     return tuple(pairs)
 
 
@@ -81,7 +92,11 @@ def spoken_pairs(
     """
     choose = choosing(generator)
     named = [
-        Pair(*chunk_prompts((name_prompt(identity, "", ""), neutral_prompt(identity, "", "")), choose), True)
+        Pair(
+            *chunk_prompts((name_prompt(identity, "", ""), neutral_prompt(identity, "", "")), choose),
+            True,
+            identity.described,
+        )
         for identity in identities
     ]
     styled = [chunk_prompts([subject], choose)[0] for prompt in prompts for subject in (prompt, "")]

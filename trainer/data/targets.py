@@ -16,6 +16,7 @@ from ...runs.tensor_store import TensorStore
 from ..objective import beyond
 from .pictures import Pair, Pictures
 from .plain_text import PlainText, Spoken
+from .prompts import NEGATIVES
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +94,7 @@ class TargetPool:
         self._times = stratified_times(count, seeded(seed, "times"))
         self._plain = plain or PlainText(denoiser)
         kinds = torch.tensor([pair.names_somebody for pair in pictures.pairs]).repeat_interleave(noisings)
+        self._negatives = negatives_of(kinds, denoiser.unconditional_share, seed)
         self._slots = {kind: torch.nonzero(kinds == kind).flatten() for kind in (True, False)}
 
     def slots(self, names_somebody: bool) -> Tensor:
@@ -141,13 +143,13 @@ class TargetPool:
         )
 
     def _pair(self, slot: int) -> Pair:
-        return self._pictures.pairs[slot // self._noisings]
+        return self._negatives.get(slot) or self._pictures.pairs[slot // self._noisings]
 
     def _layer(self, slot: int) -> Layer:
         return self.layers[sum(divmod(slot, self._noisings)) % len(self.layers)]
 
     def _overshoots(self, pair: Pair) -> bool:
-        return pair.names_somebody and self._overshoot > 0
+        return pair.overshoots and self._overshoot > 0
 
     def _noised(self, slots: Sequence[int]) -> tuple[Tensor, Tensor]:
         latents = torch.stack([self._pictures.latents[slot // self._noisings] for slot in slots])
@@ -173,6 +175,22 @@ class TargetPool:
 
     def _noise(self, slot: int, shape: torch.Size) -> Tensor:
         return torch.randn(shape, generator=seeded(self._seed, "noise", slot))
+
+
+def negatives_of(names_somebody: Tensor, share: float, seed: int) -> dict[int, Pair]:
+    """The slots at which a picture is seen with a negative prompt in place of its own, half of them the empty one.
+
+    Guidance asks for the negative prompt at each picture that it draws, and multiplies what a prefix does there.
+
+    Args:
+        names_somebody: which slots do, `[n]` bool; only of the others some are chosen.
+        share: of those others.
+    """
+    generator = seeded(seed, "negatives")
+    drawn, which = torch.rand(2, len(names_somebody), generator=generator)
+    chosen = torch.nonzero(~names_somebody & (drawn < share)).flatten().tolist()
+    pairs = [Pair(prompt, prompt, names_somebody=False) for prompt in NEGATIVES]
+    return {slot: pairs[max(0, int((2 * float(which[slot]) - 1) * len(pairs)))] for slot in chosen}
 
 
 def deal(slots: Tensor, count: int, seed: int, purpose: str, start: int) -> list[int]:
