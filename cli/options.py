@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from ..engines.options import AS_THE_HOST, AS_USUAL, PRECISIONS, Computing, Drawing
+from ..engines.automatic import UsualDrawing
+from ..engines.options import AS_THE_HOST, PRECISIONS, Computing, Drawing
 from ..runs.settings import add_option, all_described
 from ..trainer.paths import path_of
 from ..trainer.settings import TrainingSettings
@@ -59,8 +60,12 @@ def add_size(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 def add_drawing(parser: argparse.ArgumentParser) -> None:
     """Adds the options that say how pictures are drawn."""
     drawing = add_size(parser)
-    add_option(drawing, Drawing, "steps", "--drawing-steps")
-    add_option(drawing, Drawing, "cfg", "--drawing-cfg")
+    drawing.add_argument(
+        "--drawing-steps", type=int, metavar="N", help="sampler steps for each picture (default: the model's usual)"
+    )
+    drawing.add_argument(
+        "--drawing-cfg", type=float, metavar="X", help="guidance for the pictures (default: the model's usual one)"
+    )
 
 
 def settings_of(options: argparse.Namespace) -> TrainingSettings:
@@ -74,11 +79,9 @@ def settings_of(options: argparse.Namespace) -> TrainingSettings:
     return TrainingSettings(**chosen)
 
 
-def drawing_of(options: argparse.Namespace) -> Drawing:
+def drawing_of(options: argparse.Namespace, usual: UsualDrawing) -> Drawing:
     """How pictures are drawn; sampler and scheduler are the pipeline's own."""
-    steps = AS_USUAL.steps if options.drawing_steps is None else options.drawing_steps
-    cfg = AS_USUAL.cfg if options.drawing_cfg is None else options.drawing_cfg
-    return Drawing(steps, cfg, sampler="", scheduler="")
+    return usual.drawing(Drawing(options.drawing_steps or 0, options.drawing_cfg or 0.0, sampler="", scheduler=""))
 
 
 def computing_of(options: argparse.Namespace) -> Computing:

@@ -24,6 +24,7 @@ from .results import Evaluation, scored
 from .settings import CLIP_MODEL, QUALITIES, EvaluationSettings
 
 DEFAULTS = EvaluationSettings()
+USUAL = "the model's usual"
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,12 @@ class Asked:
     settings: EvaluationSettings
 
 
-def add_arguments(parser: argparse.ArgumentParser, output: Path, steps: int = 20, guidance: float = 7.0) -> None:
+def add_arguments(parser: argparse.ArgumentParser, output: Path, steps: int = 0, guidance: float = 0.0) -> None:
     """The arguments that every engine's evaluation has; `steps` and `guidance` are for the engine to heed.
 
     Args:
         output: the default folder for results.
-        steps, guidance: defaults of the sampler.
+        steps, guidance: defaults of the sampler; 0 is the model's usual one.
     """
     add = parser.add_argument
     add("prefixes", nargs="*", type=path_of, metavar="PREFIX", help="prefix files; none measures the plain model alone")
@@ -60,8 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser, output: Path, steps: int = 20
         ("batch_size", ""),
     ):
         add_option(parser, EvaluationSettings, name, flag, getattr(DEFAULTS, name))
-    add("--steps", type=int, default=steps, help="of the sampler (%(default)s)")
-    add("--guidance", type=float, default=guidance, help="of the sampler (%(default)s)")
+    add("--steps", type=int, default=steps, help=f"of the sampler ({steps or USUAL})")
+    add("--guidance", type=float, default=guidance, help=f"of the sampler ({guidance or USUAL})")
     add("--references", type=path_of, help="folder with photos of the people: 'Name.jpg', 'Name 2.jpg', …")
     add("--quality", choices=QUALITIES, help="measure these too; needs torchmetrics and weights")
     add("--real", type=path_of, help="folder with real pictures for FID and KID (else: the plain model's)")

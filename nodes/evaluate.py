@@ -15,13 +15,23 @@ from comfy_api.v0_0_2 import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
+from ..engines.automatic import usual_drawing_of
 from ..engines.options import AS_USUAL, Drawing
 from ..evaluation.settings import CAPTIONS, CLIP_MODEL, QUALITIES, EvaluationSettings
 from ..prefix import MeasurementError, Prefix, load_prefix
 from ..trainer.data.prompts import lines_of
 from .folder import content_hash, fault_of, find_file, prefix_files, work_folder
 from .inputs import checked, quoted
-from .interface import IdentitiesSocket, PrefixSocket, advanced, seed_widget, size_widgets, tell, widget
+from .interface import (
+    IdentitiesSocket,
+    PrefixSocket,
+    advanced,
+    drawing_widgets,
+    seed_widget,
+    size_widgets,
+    tell,
+    widget,
+)
 from .recognizers import CHOICES, DEMO_READER, hosted_quality, hosted_recognizer
 
 if TYPE_CHECKING:
@@ -79,8 +89,7 @@ class EvaluateAnonymization(io.ComfyNode):
                 ),
                 widget(EvaluationSettings, "images_per_name"),
                 widget(EvaluationSettings, "images_per_prompt"),
-                widget(Drawing, "steps"),
-                widget(Drawing, "cfg"),
+                *drawing_widgets(("steps", "cfg"), "Sampler steps for each picture.", "Guidance, as in KSampler."),
                 seed_widget(EvaluationSettings),
                 *size_widgets("Width of the pictures.", "Height of the pictures."),
                 widget(EvaluationSettings, "batch_size"),
@@ -221,8 +230,9 @@ class EvaluateAnonymization(io.ComfyNode):
         )
         people = _people(identities, recognizer)
         chosen = dict(_chosen(prefixes))
-        drawing = Drawing(steps, cfg, sampler_name, scheduler)
-        denoiser = ComfyDenoiser(model, clip, vae, (width, height), drawing)
+        usual = usual_drawing_of(model)
+        size, drawing = usual.size(width, height), usual.drawing(Drawing(steps, cfg, sampler_name, scheduler))
+        denoiser = ComfyDenoiser(model, clip, vae, size, drawing)
         bar = comfy.utils.ProgressBar(1)
 
         def show(done: int, total: int) -> None:

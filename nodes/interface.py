@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from comfy_api.v0_0_2 import io, ui
 
+from ..engines.automatic import AUTOMATIC
 from ..runs.settings import described
 
 PrefixSocket = io.Custom("ANONYMIZATION_PREFIX")
@@ -58,8 +59,25 @@ def seed_widget(settings: type) -> io.WidgetInput:
 
 def size_widgets(width: str, height: str) -> tuple[io.WidgetInput, io.WidgetInput]:
     """The widgets of a picture's size, with what each is, in pixels."""
-    size = {"default": 512, "min": 16, "max": 4096, "step": 8}
-    return io.Int.Input("width", tooltip=width, **size), io.Int.Input("height", tooltip=height, **size)
+    size = {"default": AUTOMATIC, "min": AUTOMATIC, "max": 4096, "step": 8}
+    return tuple(
+        io.Int.Input(name, tooltip=automatic(help), **size) for name, help in (("width", width), ("height", height))
+    )
+
+
+def drawing_widgets(names: tuple[str, str], steps: str, cfg: str) -> tuple[io.WidgetInput, io.WidgetInput]:
+    """The widgets of the sampler's steps and of guidance, with their names and what each is."""
+    of_steps = {"default": AUTOMATIC, "min": AUTOMATIC, "max": 1000}
+    of_cfg = {"default": float(AUTOMATIC), "min": float(AUTOMATIC), "max": 100.0, "step": 0.1}
+    return (
+        io.Int.Input(names[0], tooltip=automatic(steps), **of_steps),
+        io.Float.Input(names[1], tooltip=automatic(cfg), **of_cfg),
+    )
+
+
+def automatic(help: str) -> str:
+    """The help of a widget whose 0 leaves the choice to the model's family; see `engines.automatic`."""
+    return f"{help} 0: what the model is used to."
 
 
 def tell(text: str) -> ui.PreviewText:

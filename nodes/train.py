@@ -11,12 +11,13 @@ import torch
 from comfy_api.v0_0_2 import io, ui
 from comfy_execution.utils import get_executing_context
 
+from ..engines.automatic import drawn_with, usual_drawing_of
 from ..engines.options import AS_THE_HOST, Computing, Drawing
 from ..trainer.settings import TrainingSettings
 from ..trainer.telemetry import PreviewPicture
 from .folder import work_folder
 from .inputs import checked
-from .interface import IdentitiesSocket, PrefixSocket, advanced, seed_widget, size_widgets, widget
+from .interface import IdentitiesSocket, PrefixSocket, advanced, drawing_widgets, seed_widget, size_widgets, widget
 from .server.current_run import RUNNING, followed
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ..trainer.data.identities import Identity
     from ..trainer.progress import Progress
 
-SIZE = "{} of the pictures to learn from, as the model is used to (SD1 512, SDXL 1024)."
+SIZE = "{} of the pictures to learn from."
 WIDEST = 1600
 """Pixels of the pictures that are shown while learning."""
 
@@ -61,25 +62,13 @@ class TrainAnonymizationPrefix(io.ComfyNode):
                     for name in ("init", "portraits_per_identity", "noisings_per_picture")
                 ),
                 *map(advanced, size_widgets(SIZE.format("Width"), SIZE.format("Height"))),
-                advanced(
-                    widget(
-                        Drawing,
-                        "steps",
-                        "drawing_steps",
-                        max=200,
-                        tooltip="Sampler steps for each picture to learn from.",
-                    )
-                ),
-                advanced(
-                    widget(
-                        Drawing,
-                        "cfg",
-                        "drawing_cfg",
-                        min=1.0,
-                        max=30.0,
-                        tooltip="Guidance for the pictures to learn from, as you would set it in KSampler for this"
-                        " model (1 for Flux).",
-                    )
+                *map(
+                    advanced,
+                    drawing_widgets(
+                        ("drawing_steps", "drawing_cfg"),
+                        "Sampler steps for each picture to learn from.",
+                        "Guidance for the pictures to learn from, as in KSampler.",
+                    ),
                 ),
                 # From here on optional, in the order in which versions brought them: so saved workflows have them.
                 widget(TrainingSettings, "held_out", optional=True),
@@ -127,7 +116,9 @@ class TrainAnonymizationPrefix(io.ComfyNode):
 
         chosen = TrainingSettings(**settings)
         computing = Computing(precision, gradient_checkpointing)
-        denoiser = ComfyDenoiser(model, clip, vae, (width, height), Drawing(drawing_steps, drawing_cfg), computing)
+        usual = usual_drawing_of(model)
+        size, drawing = usual.size(width, height), usual.drawing(Drawing(drawing_steps, drawing_cfg))
+        denoiser = ComfyDenoiser(model, clip, vae, size, drawing, computing)
         prompts = prompts_to_keep(general_prompts, identities)
         check = comfy.model_management.throw_exception_if_processing_interrupted
         bar = comfy.utils.ProgressBar(1)
@@ -156,9 +147,9 @@ class TrainAnonymizationPrefix(io.ComfyNode):
                 RUNNING.end()
             telemetry.score(learned.figures)
             telemetry.end("stopped" if learned.stopped else "finished", learned.stopped)
-        return io.NodeOutput(
-            learned.prefix, plot_losses(learned.history), describe(learned), ui=ui.PreviewImage(pictures[0], cls=cls)
-        )
+        report = f"{describe(learned)}\n{drawn_with(size, drawing)}"
+        shown = ui.PreviewImage(pictures[0], cls=cls)
+        return io.NodeOutput(learned.prefix, plot_losses(learned.history), report, ui=shown)
 
 
 def _jpeg(pictures: torch.Tensor) -> bytes:
