@@ -11,6 +11,7 @@ from pathlib import Path
 from ..faces.recognizer import Place, Recognizer, Report
 from ..prefix import SUFFIX, MeasurementError, Prefix, load_prefix, save_prefix
 from ..prefix.errors import shown
+from ..runs.settings import add_option
 from ..trainer.data.identities import Identity, parse_identities
 from ..trainer.data.list_text import text_of_file
 from ..trainer.data.prompts import lines_of
@@ -51,11 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser, output: Path, steps: int = 20
     add("--names", type=path_of, help="text file with one 'Name: description' a line")
     add("--prompt", action="append", help=f"what to draw of each person ({DEFAULTS.prompts[0]}); may be given again")
     add("--general-prompts", type=path_of, help="text file with prompts that name nobody, one a line (a built-in list)")
-    add("--images", type=int, default=DEFAULTS.images_per_name, help="for each person and prompt (%(default)s)")
-    add("--general-images", type=int, default=DEFAULTS.images_per_prompt, help="for each general prompt (%(default)s)")
-    add("--strangers", type=int, default=DEFAULTS.strangers, help="strangers drawn for each person (%(default)s)")
-    add("--seed", type=int, default=DEFAULTS.seed, help="all noises follow from it (%(default)s)")
-    add("--batch-size", type=int, default=DEFAULTS.batch_size, help="pictures drawn at once (%(default)s)")
+    for name, flag in (
+        ("images_per_name", "--images"),
+        ("images_per_prompt", "--general-images"),
+        ("strangers", ""),
+        ("seed", ""),
+        ("batch_size", ""),
+    ):
+        add_option(parser, EvaluationSettings, name, flag, getattr(DEFAULTS, name))
     add("--steps", type=int, default=steps, help="of the sampler (%(default)s)")
     add("--guidance", type=float, default=guidance, help="of the sampler (%(default)s)")
     add("--references", type=path_of, help="folder with photos of the people: 'Name.jpg', 'Name 2.jpg', …")

@@ -147,7 +147,7 @@ def test_an_interrupted_run_goes_on(
         ({"settings.toml": 'name = "a\\u0000b"'}, 1, "cannot be written"),
         ({"settings.toml": 'init = "a\\u0000b"'}, 1, "cannot be written"),
         ({"settings.toml": f'init = "{"n" * 10_001}"'}, 1, "longer than 10000 characters"),
-        ({"settings.toml": "warmup = nan"}, 1, "finite"),
+        ({"settings.toml": "warmup = nan"}, 1, "between 0 and 1"),
         ({"settings.toml": f"seed = {2**64}"}, 1, "64 bits"),
     ],
 )

@@ -233,8 +233,8 @@ def test_what_would_mislead_is_refused_before_anything_is_drawn(prefixes, people
     [
         ({"prompts": ()}, "at least one prompt"),
         ({"prompts": ("a portrait of {nam}",)}, "names nobody: write {name}"),
-        ({"images_per_name": 0}, "images_per_name is 0: choose 1 or more"),
-        ({"strangers": -1}, "choose 0 or more"),
+        ({"images_per_name": 0}, "'images_per_name' is 0: set it to 1 or more"),
+        ({"strangers": -1}, "set it to 0 or more"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, words) -> None:
