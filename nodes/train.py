@@ -293,9 +293,9 @@ class TrainAnonymizationPrefix(io.ComfyNode):
                 RUNNING.end()
             telemetry.score(learned.best)
             telemetry.end("stopped" if learned.stopped else "finished", learned.stopped)
-        return io.NodeOutput(
-            learned.prefix, plot_losses(learned.history), describe(learned), ui=ui.PreviewImage(pictures[0], cls=cls)
-        )
+        # Not as "images", which the host would show on the node once more, below the panel.
+        shown = {"before_after": ui.PreviewImage(pictures[0], cls=cls).as_dict()["images"]}
+        return io.NodeOutput(learned.prefix, plot_losses(learned.history), describe(learned), ui=shown)
 
 
 def _jpeg(pictures: torch.Tensor) -> bytes:
