@@ -148,7 +148,8 @@ class TrainAnonymizationPrefix(io.ComfyNode):
             telemetry.score(learned.figures)
             telemetry.end("stopped" if learned.stopped else "finished", learned.stopped)
         report = f"{describe(learned)}\n{drawn_with(size, drawing)}"
-        shown = ui.PreviewImage(pictures[0], cls=cls)
+        # Not as "images", which the host would show on the node once more, below the panel.
+        shown = {"before_after": ui.PreviewImage(pictures[0], cls=cls).as_dict()["images"]}
         return io.NodeOutput(learned.prefix, plot_losses(learned.history), report, ui=shown)
 
 

@@ -16,6 +16,7 @@ second, for `feed.LEASE_SECONDS` from the last request to watch. The first route
         "done": 12, "of": 150,                                   pictures, warm-up steps or steps, as the state tells
         "seconds_left": 31.5 or null,                            of what it is at
         "curve": {"steps": […], "identities": […], "general": […]},  mean losses up to these steps; null where none
+        "scores": [[60, 0.12, 0.03], …],                         step and figures of each that was the best so far
         "score": null or {"step": 60, "identity_signal_left": 0.12, "general_prompts_moved": 0.03},
         "picture": null or {"number": 2, "people": ["…"], "held_out": true}}}
 """

@@ -66,7 +66,7 @@ def test_the_node_says_what_a_prefix_was_learned_on_and_what_it_scored(
 ) -> None:
     connect(either_workbench, "seen/of_sd1.safetensors", "hollow_SD1.safetensors")
     said(either_workbench, "Learned on SD1: 48 people, 1500 steps, 10 vectors")
-    said(either_workbench, "Identity signal left: 12% · Other prompts moved: 3%")
+    said(either_workbench, "Recognizability left: 12% · Side effects on other prompts: 3%")
     said(either_workbench, "It fits this checkpoint (SD1)")
 
 

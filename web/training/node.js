@@ -1,28 +1,35 @@
 // Puts the panel on the node that learns, and tells it of that node's runs.
 
-import { addElement, app, chain, fitHeight } from "../shared/host.js";
+import { addElement, app, chain } from "../shared/host.js";
 import { TrainingPanel } from "./panel.js";
-import { training } from "./store.js";
+import { goesOn, training } from "./store.js";
 
 /** @typedef {import("../shared/host.js").LGraphNode} LGraphNode */
 /** @typedef {import("./store.js").Run} Run */
+
+/** Pixels in which four people have room. */
+const WIDTH = 420;
 
 /**
  * Puts the panel on a node that was just made.
  * @param {LGraphNode} node
  */
 export function addTrainingPanel(node) {
-  let wanted = 0;
-  const panel = new TrainingPanel(() => {
-    const height = panelHeight();
-    if (height === wanted) return;
-    wanted = height;
-    panel.element.style.minHeight = `${height}px`;
-    fitHeight(node);
+  const panel = new TrainingPanel();
+  const height = () => TrainingPanel.height(node.size[0]);
+  /** @type {Run | null} */
+  let last = null;
+  node.size[0] = Math.max(node.size[0], WIDTH);
+  addElement(node, "training", panel.element, () => {
+    panel.element.style.minHeight = `${height()}px`;
+    return height();
   });
-  const panelHeight = () => Math.ceil(panel.height(node.size[0]));
-  addElement(node, "training", panel.element, panelHeight);
-  const update = () => panel.show(runOf(node, training.run));
+  const update = () => {
+    const run = runOf(node, training.run);
+    // A run of another node ends nothing of what this one shows; only that it goes on could be no longer true.
+    if (run !== null || goesOn(last)) last = run;
+    panel.show(last);
+  };
   chain(node, "onAdded", () => {
     training.addEventListener("change", update);
     training.join(panel);
@@ -31,9 +38,6 @@ export function addTrainingPanel(node) {
   chain(node, "onRemoved", () => {
     training.removeEventListener("change", update);
     training.leave(panel);
-  });
-  chain(node, "onExecuted", (output) => {
-    panel.pictureElsewhere = Boolean(output?.images?.length);
   });
 }
 

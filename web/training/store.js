@@ -4,13 +4,6 @@ import { api } from "../shared/host.js";
 import { ask } from "../shared/server.js";
 
 /**
- * @typedef {object} Curve
- * @property {number[]} steps
- * @property {(number | null)[]} identities
- * @property {(number | null)[]} general
- */
-
-/**
  * A run as nodes/server/training_routes.py describes it.
  * @typedef {object} Run
  * @property {string | null} prompt_id
@@ -21,7 +14,7 @@ import { ask } from "../shared/server.js";
  * @property {number} done
  * @property {number} of
  * @property {number | null} seconds_left
- * @property {Curve} curve
+ * @property {[step: number, recognizability: number, effects: number][]} scores
  * @property {{ step: number, identity_signal_left: number, general_prompts_moved: number } | null} score
  * @property {{ number: number, people: string[], held_out: boolean } | null} picture
  */
