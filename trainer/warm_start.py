@@ -19,7 +19,7 @@ from ..engines.gradient_flow import gradient_through
 from ..engines.micro_batches import MicroBatches
 from ..runs.seeds import generator as seeded
 from ..runs.seeds import rate_factor
-from .data.pictures import Pair
+from .data.pictures import NEGATIVE_PAIRS, Pair
 from .data.plain_text import PlainText
 from .learnable_layers import learnable, left_out_note, signal_left, spread_over
 from .objective import beyond
@@ -83,7 +83,9 @@ def warm_start(
         report: called after every step with the number of steps made; may raise to break off.
         team: among whom a step's pairs are dealt out.
     """
-    kinds = [[pair for pair in pairs if pair.names_somebody is kind] for kind in (True, False)]
+    named, general = ([pair for pair in pairs if pair.names_somebody is kind] for kind in (True, False))
+    negatives = round(PAIRS_OF_A_KIND * denoiser.unconditional_share)
+    sources = [named] * PAIRS_OF_A_KIND + [general] * (PAIRS_OF_A_KIND - negatives) + [NEGATIVE_PAIRS] * negatives
     parameters = tuple(state.vectors.values())
 
     @cache
@@ -98,7 +100,7 @@ def warm_start(
             return
         at = state.layers or denoiser.layers
         choices = seeded(settings.seed, "warm start", state.step)
-        drawn = [_draw(kind, choices, comparable) for kind in kinds for _ in range(PAIRS_OF_A_KIND)]
+        drawn = [_draw(source, choices, comparable) for source in sources]
         # Layers take turns, so that each kind of prompt is read at every one.
         layers = [at[(place + state.step) % len(at)] for place in range(len(drawn))]
         chosen = list(zip(drawn, layers, strict=True))

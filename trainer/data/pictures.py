@@ -17,7 +17,7 @@ from ..parallel.team import ALONE, Team
 from .identities import Identity
 from .long_prompts import EVERY as LONG_EVERY
 from .long_prompts import choosing, chunk_prompts, long_prompts
-from .prompts import CONTEXTS, OPENINGS, name_prompt, neutral_prompt
+from .prompts import CONTEXTS, NEGATIVES, OPENINGS, name_prompt, neutral_prompt
 from .variations import SHARE, varied_prompts
 
 
@@ -80,6 +80,12 @@ def identity_pairs(
 def general_pairs(prompts: Sequence[str]) -> tuple[Pair, ...]:
     """One pair for each prompt that names nobody: teacher and student are told the same (docs/METHODS.md 1.2 b)."""
     return tuple(Pair(prompt, prompt, names_somebody=False) for prompt in prompts)
+
+
+_OF_ARTISTS = general_pairs([prompt for prompt in NEGATIVES if prompt])
+NEGATIVE_PAIRS = (*general_pairs([""]) * len(_OF_ARTISTS), *_OF_ARTISTS)
+"""Negative prompts as lessons, half of them the empty one. Guidance asks for one at each picture, and multiplies what a
+prefix does there; see `Drawing.unconditional_share`."""
 
 
 def spoken_pairs(

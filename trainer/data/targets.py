@@ -14,9 +14,8 @@ from ...runs.seeds import generator as seeded
 from ...runs.seeds import stratified_times
 from ...runs.tensor_store import TensorStore
 from ..objective import beyond
-from .pictures import Pair, Pictures
+from .pictures import NEGATIVE_PAIRS, Pair, Pictures
 from .plain_text import PlainText, Spoken
-from .prompts import NEGATIVES
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,9 +177,7 @@ class TargetPool:
 
 
 def negatives_of(names_somebody: Tensor, share: float, seed: int) -> dict[int, Pair]:
-    """The slots at which a picture is seen with a negative prompt in place of its own, half of them the empty one.
-
-    Guidance asks for the negative prompt at each picture that it draws, and multiplies what a prefix does there.
+    """The slots at which a picture is seen with a negative prompt in place of its own, see `NEGATIVE_PAIRS`.
 
     Args:
         names_somebody: which slots do, `[n]` bool; only of the others some are chosen.
@@ -189,8 +186,7 @@ def negatives_of(names_somebody: Tensor, share: float, seed: int) -> dict[int, P
     generator = seeded(seed, "negatives")
     drawn, which = torch.rand(2, len(names_somebody), generator=generator)
     chosen = torch.nonzero(~names_somebody & (drawn < share)).flatten().tolist()
-    pairs = [Pair(prompt, prompt, names_somebody=False) for prompt in NEGATIVES]
-    return {slot: pairs[max(0, int((2 * float(which[slot]) - 1) * len(pairs)))] for slot in chosen}
+    return {slot: NEGATIVE_PAIRS[int(float(which[slot]) * len(NEGATIVE_PAIRS))] for slot in chosen}
 
 
 def deal(slots: Tensor, count: int, seed: int, purpose: str, start: int) -> list[int]:
