@@ -111,7 +111,7 @@ export class TrainingPanel {
     this.#progress.value = run?.done ?? 0;
     this.#progress.setAttribute("aria-label", this.#state.textContent ?? "");
     this.#fillFigures(run?.score ?? null);
-    setText(this.#message, run?.message ?? "");
+    setText(this.#message, run?.message || (on ? planned(run?.plan) : ""));
     this.#fillPicture(run?.picture ?? null);
     drawChart(this.#chart, run);
     setText(this.#stop, t(this.#stopping ? "training.stopping" : "training.stop"));
@@ -199,4 +199,16 @@ export class TrainingPanel {
  */
 function setText(place, text) {
   if (place.textContent !== text) place.textContent = text;
+}
+
+/**
+ * What the run takes, in a line.
+ * @param {import("./store.js").Plan | null | undefined} plan
+ */
+function planned(plan) {
+  if (!plan) return "";
+  const { people, pictures, evaluations } = plan;
+  const number = (/** @type {number} */ value) => value.toLocaleString();
+  const memory = (plan.kept_bytes / 2 ** 30).toFixed(1);
+  return t("training.plan", { people, pictures: number(pictures), evaluations: number(evaluations), memory });
 }

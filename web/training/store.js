@@ -4,6 +4,11 @@ import { api } from "../shared/host.js";
 import { ask } from "../shared/server.js";
 
 /**
+ * What a run takes, as trainer/plan.py has it.
+ * @typedef {{ people: number, pictures: number, evaluations: number, seconds: number, kept_bytes: number, disk_bytes: number }} Plan
+ */
+
+/**
  * A run as nodes/server/training_routes.py describes it.
  * @typedef {object} Run
  * @property {string | null} prompt_id
@@ -14,6 +19,7 @@ import { ask } from "../shared/server.js";
  * @property {number} done
  * @property {number} of
  * @property {number | null} seconds_left
+ * @property {Plan | null} plan
  * @property {[step: number, recognizability: number, effects: number][]} scores
  * @property {{ step: number, identity_signal_left: number, general_prompts_moved: number } | null} score
  * @property {{ number: number, people: string[], held_out: boolean } | null} picture
