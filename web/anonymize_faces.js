@@ -5,6 +5,7 @@ import { addPrefixInfo, followPrefixes } from "./prefixes/node.js";
 import { addReport } from "./results/report.js";
 import { foldAdvanced } from "./shared/advanced.js";
 import { app } from "./shared/host.js";
+import { settings } from "./shared/settings.js";
 import { loadText, t } from "./shared/text.js";
 import { addTrainingPanel } from "./training/node.js";
 import { training } from "./training/store.js";
@@ -26,6 +27,7 @@ app.registerExtension({
     { id: PROTECT, icon: "pi pi-shield", label: () => t("protect.command"), function: protectWorkflow },
     { id: UNPROTECT, icon: "pi pi-eye", label: () => t("protect.reverse"), function: unprotectWorkflow },
   ],
+  settings: settings(),
   menuCommands: [{ path: ["Edit"], commands: [PROTECT, UNPROTECT] }],
 
   init() {

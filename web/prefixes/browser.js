@@ -17,7 +17,9 @@ h2 { font-size: 14px; margin: 0; flex: 1; }
 input[type=search] { margin: 0 10px 8px; padding: 5px 8px; color: inherit; font: inherit; background: var(--field);
   border: 1px solid var(--line); border-radius: 6px; }
 .alarm { color: var(--alarm); padding: 0 10px 8px; overflow-wrap: anywhere; }
-.alarm:empty { display: none; }
+.alarm:empty, .answers:empty { display: none; }
+.answers { padding: 0 10px 8px; max-height: 40%; overflow: auto; flex: none; overflow-wrap: anywhere; }
+.answers .alarm { padding: 0; }
 .list { flex: 1; overflow: auto; padding: 0 10px 10px; }
 .empty { color: var(--quiet); padding: 20px 10px; text-align: center; }
 details { border: 1px solid var(--line); border-radius: 8px; margin-bottom: 6px; }
@@ -42,6 +44,7 @@ export function showBrowser(place) {
   const { outer, inner } = island("library", STYLES);
   const list = element("div", { class: "list" });
   const alarm = element("div", { class: "alarm", role: "alert" });
+  const answers = element("div", { class: "answers", role: "alert" });
   const picker = element("input", { type: "file", accept: SUFFIXES, multiple: true, hidden: true, onchange: () => take(picker.files) });
   const filter = element("input", { type: "search", placeholder: t("library.search"), "aria-label": t("library.search"), oninput: () => draw() });
   /** @type {PrefixEntry[]} */
@@ -68,9 +71,14 @@ export function showBrowser(place) {
   };
   /** @param {FileList | null | undefined} files */
   const take = async (files) => {
-    await attempt(async () => {
-      for (const file of files ?? []) await library.take(file);
-    });
+    answers.replaceChildren();
+    for (const file of files ?? []) {
+      const said = await library.take(file).then(
+        (entry) => element("div", {}, t("library.taken", { name: entry.name })),
+        (error) => element("div", { class: "alarm" }, `${file.name}: ${error.message}`),
+      );
+      answers.append(said);
+    }
     picker.value = "";
   };
   /** @param {DragEvent} event */
@@ -94,6 +102,7 @@ export function showBrowser(place) {
     ),
     filter,
     alarm,
+    answers,
     list,
     picker,
     element("div", { class: "drop", "aria-hidden": "true" }, t("library.drop")),

@@ -5,6 +5,7 @@ import { onReport } from "../results/report.js";
 import { addElement, api, app, chain, toast } from "../shared/host.js";
 import { t } from "../shared/text.js";
 import { loaderOf, PROTECTOR } from "../workflow/clip_source.js";
+import { hints } from "./choice.js";
 import { library } from "./library.js";
 import { learnedOn, scored } from "./words.js";
 
@@ -22,9 +23,6 @@ const STYLES = `
 
 /** What a list without files shows in their place has no suffix. */
 const NAMES_A_FILE = /\.\w+$/;
-
-/** Families by what loaders of text encoders alone are set to, and by loaders of one family. @type {Record<string, string>} */
-const FAMILIES = { sdxl: "SDXL", sd3: "SD3", flux: "Flux", LoadDemoModel: "DemoModel", TripleCLIPLoader: "SD3" };
 
 /** Keeps all nodes up to date with what is chosen, connected and there; call once. */
 export function followPrefixes() {
@@ -124,8 +122,7 @@ function stateOf(node) {
     strength: Number(value(node, "strength") ?? 1),
     learned: node.inputs?.find((input) => input.name === "learned_prefix")?.link != null,
     connected: loader !== null,
-    checkpoint: String(value(loader, "ckpt_name") ?? ""),
-    family: FAMILIES[String(value(loader, "type") ?? loader?.type)] ?? "",
+    ...hints(loader),
   };
 }
 
@@ -137,9 +134,13 @@ async function describe(state) {
   /** @type {[string, string][]} */
   const said = state.strength === 0 ? [["alarm", t("prefix.off")]] : [];
   if (state.learned) return [...said, ["quiet", t("prefix.connected")]];
-  if (!NAMES_A_FILE.test(state.prefix)) return [...said, ["alarm", t("prefix.none")]];
   try {
     const family = state.family || (state.checkpoint && (await once(`c ${state.checkpoint}`, () => library.familyOf(state.checkpoint))));
+    if (!NAMES_A_FILE.test(state.prefix)) {
+      const entries = family ? await once(`l ${family}`, () => library.list(family)) : [];
+      const none = family && !entries.some((/** @type {any} */ entry) => entry.fits);
+      return [...said, ["alarm", none ? t("prefix.noneFor", { family }) : t("prefix.none")]];
+    }
     const entry = await once(`p ${state.prefix} ${family}`, () => library.details(state.prefix, family || ""));
     if (entry.fault) return [...said, ["alarm", entry.fault]];
     said.push(["", learnedOn(entry)], ["quiet", scored(entry)]);
