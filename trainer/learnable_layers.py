@@ -3,8 +3,8 @@
 People read some checkpoints at several layers ("clip skip"), and a prefix is learned at each. But there are text
 encoders in which too little happens before a layer for any prefix to part a name from its person there (the demo
 model's has three layers, and at the last but one no ten vectors do it). Such a layer would take its share of the steps
-away from the others, and the prefix's record would promise what does not hold. So halfway through the warm start each
-is judged, and whoever reads a prompt at one that was left out is refused.
+away from the others, and the prefix's record would promise what does not hold. So after a quarter of the warm start
+each is judged, and whoever reads a prompt at one that was left out is refused.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .parallel.team import ALONE, Team, share
 from .text_distance import text_distance
 
 MOST_LEFT = 0.5
-"""Of what names say, in the text encoder's space, the share that a prefix may leave at a layer halfway through."""
+"""Of what names say, in the text encoder's space, the share that a prefix may leave at a layer by then."""
 
 TIMES_THE_BEST = 2.0
 """A layer that leaves less than so many times what the best one leaves stays: there learning is slow at all of them."""

@@ -36,6 +36,9 @@ RATE = 0.67
 
 WARM_UP = 0.05
 
+JUDGED_AFTER = 0.25
+"""Share of the steps after which layers at which no prefix can be learned are left out."""
+
 GENERAL_WEIGHT = 2.0
 """Of prompts that name nobody, against those that do."""
 
@@ -72,8 +75,8 @@ def warm_start(
 ) -> None:
     """Moves the state's vectors to `settings.text_steps` in place; inside `Denoiser.gradients`, if one `can_start`.
 
-    Halfway through, layers at which no prefix can be learned are left out: see `learnable_layers`. From there on
-    `state.layers` are the others.
+    After a quarter of the steps, layers at which no prefix can be learned are left out: see `learnable_layers`. From
+    there on `state.layers` are the others.
 
     Args:
         state: see `start_of`; one that was broken off goes on where it was.
@@ -94,7 +97,7 @@ def warm_start(
         return None not in denoiser.text_states(prompts, plain.of(prompts))
 
     while True:
-        if not state.layers and 2 * state.step >= settings.text_steps:
+        if not state.layers and state.step >= JUDGED_AFTER * settings.text_steps:
             state.layers = list(_judged(denoiser, state, pairs, plain, team))
         if state.step >= settings.text_steps:
             return
