@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+import websocket
 
 from anonymize_faces.prefix import load_prefix
 from anonymize_faces.tests.browser.workbench import PATIENCE, Workbench, load
@@ -120,6 +121,25 @@ def test_a_run_is_cancelled_from_the_node(either_workbench: Workbench, request: 
     panel(page).get_by_role("button", name="Cancel").click()
     wait_for(page, ".state", "Cancelled")
     assert not (either_workbench.server.prefix_folder / "broken off.safetensors").exists()
+
+
+def test_a_page_that_the_server_lost_is_found_again_and_gets_its_results(workbench: Workbench) -> None:
+    # Where a page connects anew before the server has done with its old connection, the host forgets the new one with
+    # the old one: nothing comes any more, and the page stays at the step that it showed last.
+    page = workbench.page
+    workbench.open(learning("lost", steps=80, batch_size=4, seed=89))
+    workbench.queue()
+    wait_for(page, ".state", r"Step \d+ of 80")
+    client = page.evaluate("() => window.app.api.clientId")
+    websocket.create_connection(f"{workbench.server.url.replace('http', 'ws')}/ws?clientId={client}").close()
+    wait_for(page, ".state", "Done: 80 steps")
+    shown = """() => {
+        const node = window.app.graph.nodes.find((found) => found.type === "PreviewImage");
+        return window.app.nodeOutputs[node.id]?.images?.length;
+    }"""
+    page.wait_for_function(shown)
+    page.wait_for_function("() => !document.title.includes('%')")
+    workbench.picture("found again")
 
 
 def test_the_panel_says_what_it_is_for_and_keeps_its_height(workbench: Workbench) -> None:
