@@ -63,8 +63,10 @@ def signal_left(
                 denoiser.text_states([prompts[index]], plain.of([prompts[index]], [layer]))
                 for prompts in (neutral, named)
             )
+            if teacher is None or name is None:
+                continue
             (student,) = denoiser.text_states([named[index]], denoiser.encode([named[index]], vectors, [layer]), length)
-            if None not in (teacher, name, student):
+            if student is not None:
                 sums[row, 0] += float(text_distance(student, teacher.states, teacher))
                 sums[row, 1] += float(text_distance(name, teacher.states, teacher))
     (sums,) = team.summed([sums])
