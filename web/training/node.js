@@ -1,6 +1,6 @@
 // Puts the panel on the node that learns, and tells it of that node's runs.
 
-import { addElement, app, chain } from "../shared/host.js";
+import { addElement, app, chain, fixHeight } from "../shared/host.js";
 import { TrainingPanel } from "./panel.js";
 import { goesOn, training } from "./store.js";
 
@@ -21,7 +21,7 @@ export function addTrainingPanel(node) {
   let last = null;
   node.size[0] = Math.max(node.size[0], WIDTH);
   addElement(node, "training", panel.element, () => {
-    panel.element.style.minHeight = `${height()}px`;
+    fixHeight(panel.element, height());
     return height();
   });
   const update = () => {
