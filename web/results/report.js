@@ -11,8 +11,8 @@ const HEIGHTS = { IdentityList: 52, SaveAnonymizationPrefix: 44, MeasureAnonymiz
 const STYLES = `
 :host { display: flex; padding: 2px; }
 .report { flex: 1; overflow: auto; padding: 4px 6px; border-radius: 6px; background: var(--field); white-space: pre-wrap;
-  overflow-wrap: anywhere; user-select: text; }
-.report.quiet { color: var(--quiet); font-style: italic; }
+  overflow-wrap: anywhere; user-select: text; font: 11px/1.4 ui-monospace, Menlo, Consolas, monospace; }
+.report.quiet { color: var(--quiet); font: inherit; font-style: italic; }
 `;
 
 /**
