@@ -22,7 +22,7 @@ class DemoRecognizer:
     name = "demo reader"
     threshold = Threshold(
         value=0.9,
-        source="between renders of one person and of strangers of the same looks, see tests/demo/test_recognizer.py",
+        source="between renders of one person and of strangers of the same looks",
     )
 
     def __init__(self, net: ReaderNet | None = None) -> None:

@@ -297,6 +297,25 @@ def test_protecting_chooses_the_newest_prefix_that_fits_or_the_one_that_is_set(
     workbench.page.evaluate(strength, 1)
 
 
+def test_a_prefix_of_the_tab_is_used_in_the_open_workflow(workbench: Workbench, files: Path) -> None:
+    page = workbench.page
+    for name in ("use first", "use second"):
+        save_prefix(make_prefix("sd1"), files / f"{name}.safetensors")
+    chosen(workbench)
+    page.locator(TAB_BUTTON).click()
+    tab = page.locator(".anonymize-faces-library")
+    for name in ("use first", "use second"):
+        card = tab.locator("details").filter(has_text=name)
+        card.locator("summary").press("Enter")
+        card.get_by_role("button", name="Use in this workflow").click()
+        chooses = """name => window.app.graph.nodes.find((node) => node.type === "AnonymizeFaces")
+            .widgets.find((widget) => widget.name === "prefix").value === `${name}.safetensors`"""
+        page.wait_for_function(chooses, arg=name)
+    assert len(workbench.nodes("AnonymizeFaces")) == 1
+    page.locator(TAB_BUTTON).click()
+    tab.wait_for(state="detached")
+
+
 def test_where_no_prefix_fits_protecting_says_so_and_nothing_is_loaded(workbench: Workbench, files: Path) -> None:
     (files / "seen" / "of_sdxl.safetensors").unlink()
     save_prefix(make_prefix("sd1"), files / "a first by alphabet.safetensors")

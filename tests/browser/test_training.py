@@ -95,7 +95,7 @@ def test_a_run_is_watched_outlives_a_reload_and_a_second_tab_and_is_kept(workben
     for tab in (page, second):
         wait_for(tab, ".state", r"Stopped and kept at step \d+ of 100000")
         wait_for(tab, ".message", "You stopped it at step")
-        assert panel(tab).get_by_role("button").first.is_disabled()
+        assert panel(tab).get_by_role("button").all_inner_texts() == ["Use in this workflow"]
         assert panel(tab).locator(".people").is_visible()
     second.close()
     page.wait_for_function("() => window.app.ui.lastQueueSize === 0")
@@ -140,6 +140,32 @@ def test_a_page_that_the_server_lost_is_found_again_and_gets_its_results(workben
     page.wait_for_function(shown)
     page.wait_for_function("() => !document.title.includes('%')")
     workbench.picture("found again")
+
+
+def test_what_was_learned_is_used_in_the_workflow_with_one_click(workbench: Workbench) -> None:
+    page = workbench.page
+    workbench.open(learning("used", seed=91))
+    page.evaluate(
+        """() => {
+            const { graph } = window.app;
+            const prompt = window.LiteGraph.createNode("CLIPTextEncode");
+            prompt.pos = [0, 1400];
+            graph.add(prompt);
+            graph.nodes.find((node) => node.type === "LoadDemoModel").connect(1, prompt, 0);
+        }"""
+    )
+    workbench.queue()
+    wait_for(page, ".state", "Done: 3 steps")
+    use = panel(page).get_by_role("button", name="Use in this workflow")
+    page.wait_for_function("() => window.app.ui.lastQueueSize === 0")
+    use.press("Enter")
+    page.wait_for_function("() => window.app.graph.nodes.some((node) => node.type === 'AnonymizeFaces')")
+    workbench.told("With the prefix used.safetensors.").first.wait_for()
+    (node,) = workbench.nodes("AnonymizeFaces")
+    assert node["widgets_values"][0] == "used.safetensors"
+    workbench.settle()
+    workbench.execute("Comfy.Undo")
+    page.wait_for_function("() => !window.app.graph.nodes.some((node) => node.type === 'AnonymizeFaces')")
 
 
 def test_the_panel_says_what_it_is_for_and_keeps_its_height(workbench: Workbench) -> None:

@@ -214,7 +214,7 @@ def test_what_is_done_is_told_up_to_all_of_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("prefixes", "people", "error", "words"),
     [
-        ({"a": make_prefix(1.0, width=5)}, PEOPLE, PrefixMismatchError, "5 wide"),
+        ({"a": make_prefix(1.0, width=5)}, PEOPLE, PrefixMismatchError, "have 5"),
         ({"a": make_prefix(1.0, family="sdxl")}, PEOPLE, PrefixMismatchError, "SDXL"),
         ({"a": make_prefix(1.0), "b": make_prefix(1.0)}, PEOPLE, MeasurementError, "'a' and 'b' are the same prefix"),
         ({"none": make_prefix(1.0)}, PEOPLE, MeasurementError, "rename it"),

@@ -3,6 +3,7 @@
 import { element, island } from "../shared/dom.js";
 import { app } from "../shared/host.js";
 import { locale, percent, t } from "../shared/text.js";
+import { useInWorkflow } from "../workflow/protect.js";
 import { library } from "./library.js";
 import { learnedOn, scored } from "./words.js";
 
@@ -142,6 +143,7 @@ function card(entry, attempt) {
     element(
       "div",
       { class: "buttons" },
+      element("button", { type: "button", title: t("library.useTip"), onclick: () => attempt(() => useInWorkflow(entry.name)), disabled: entry.fault !== null }, t("library.use")),
       element("button", { type: "button", onclick: rename }, t("library.rename")),
       element("button", { type: "button", onclick: save }, t("library.export")),
       element("button", { type: "button", onclick: remove }, t("library.delete")),

@@ -2,7 +2,7 @@
 
 import { element, island } from "../shared/dom.js";
 import { onReport } from "../results/report.js";
-import { addElement, api, app, chain, toast } from "../shared/host.js";
+import { addElement, api, app, chain, fixHeight, toast } from "../shared/host.js";
 import { t } from "../shared/text.js";
 import { loaderOf, PROTECTOR } from "../workflow/clip_source.js";
 import { hints } from "./choice.js";
@@ -16,7 +16,7 @@ const HEIGHT = 104;
 /** Pixels in which most of that takes one line. */
 const WIDTH = 330;
 const STYLES = `
-:host { display: flex; flex-direction: column; gap: 2px; height: ${HEIGHT}px; min-height: ${HEIGHT}px; overflow: auto; padding: 2px; }
+:host { display: flex; flex-direction: column; gap: 2px; overflow: auto; padding: 2px; }
 .quiet { color: var(--quiet); }
 .alarm { color: var(--alarm); font-weight: 600; }
 `;
@@ -69,6 +69,7 @@ export function addPrefixInfo(node) {
   const lines = element("div", { role: "status" });
   const report = element("div", { class: "quiet report" });
   inner.append(lines, report);
+  fixHeight(outer, HEIGHT);
   node.size[0] = Math.max(node.size[0], WIDTH);
   let key = "";
   let warning = "";

@@ -1,6 +1,10 @@
 // Puts the panel on the node that learns, and tells it of that node's runs.
 
-import { addElement, app, chain } from "../shared/host.js";
+import { library } from "../prefixes/library.js";
+import { outputOf } from "../results/report.js";
+import { addElement, app, chain, fixHeight } from "../shared/host.js";
+import { t } from "../shared/text.js";
+import { useInWorkflow } from "../workflow/protect.js";
 import { TrainingPanel } from "./panel.js";
 import { goesOn, training } from "./store.js";
 
@@ -15,13 +19,13 @@ const WIDTH = 420;
  * @param {LGraphNode} node
  */
 export function addTrainingPanel(node) {
-  const panel = new TrainingPanel();
+  const panel = new TrainingPanel(async () => useInWorkflow(await savedBy(node)));
   const height = () => TrainingPanel.height(node.size[0]);
   /** @type {Run | null} */
   let last = null;
   node.size[0] = Math.max(node.size[0], WIDTH);
   addElement(node, "training", panel.element, () => {
-    panel.element.style.minHeight = `${height()}px`;
+    fixHeight(panel.element, height());
     return height();
   });
   const update = () => {
@@ -39,6 +43,22 @@ export function addTrainingPanel(node) {
     training.removeEventListener("change", update);
     training.leave(panel);
   });
+}
+
+/**
+ * The file that a Save Anonymization Prefix behind a node has saved.
+ * @param {LGraphNode} node
+ * @returns {Promise<string>} its name
+ * @throws {Error} there is none
+ */
+async function savedBy(node) {
+  const links = node.outputs?.[0]?.links ?? [];
+  const targets = links.map((id) => node.graph?.getNodeById(node.graph.getLink(id)?.target_id ?? -1));
+  const saving = targets.find((target) => target?.type === "SaveAnonymizationPrefix");
+  const path = saving ? [outputOf(saving)?.text ?? []].flat().join("").replaceAll("\\", "/") : "";
+  const found = path ? (await library.list()).find((entry) => path.endsWith(`/${entry.name}`)) : undefined;
+  if (!found) throw new Error(t("training.unsaved"));
+  return found.name;
 }
 
 /**

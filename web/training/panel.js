@@ -66,11 +66,12 @@ export class TrainingPanel {
   #figure = element("figure", {}, this.#people, this.#rows, this.#image);
   #stop = element("button", { type: "button", onclick: () => this.#stopAndKeep() });
   #cancel = element("button", { type: "button", onclick: () => this.#breakOff() });
+  #use = element("button", { type: "button", onclick: () => this.#useSaved() });
   #body = element(
     "div",
     { class: "body" },
     this.#verdict,
-    element("div", { class: "buttons" }, this.#stop, this.#cancel),
+    element("div", { class: "buttons" }, this.#stop, this.#cancel, this.#use),
     element("div", { class: "row" }, this.#state, this.#left),
     this.#progress,
     element("div", { class: "row" }, this.#signal, this.#moved),
@@ -79,7 +80,9 @@ export class TrainingPanel {
     this.#chart,
   );
 
-  constructor() {
+  /** @param {() => Promise<void>} use protects the workflow with what the run has saved; throws why it cannot */
+  constructor(use) {
+    this.use = use;
     const { outer, inner } = island("training", STYLES);
     this.element = outer;
     inner.append(this.#body);
@@ -120,6 +123,11 @@ export class TrainingPanel {
     setText(this.#cancel, t("training.cancel"));
     this.#cancel.title = t("training.cancelTip");
     this.#cancel.disabled = !on;
+    const kept = run !== null && ["finished", "stopped"].includes(run.state);
+    setText(this.#use, t("library.use"));
+    this.#use.title = t("library.useTip");
+    this.#use.hidden = !kept;
+    this.#stop.hidden = this.#cancel.hidden = kept;
   }
 
   /**
@@ -177,6 +185,14 @@ export class TrainingPanel {
     } catch (error) {
       this.#stopping = false;
       this.show(this.#run && { ...this.#run, message: String(/** @type {Error} */ (error).message) });
+    }
+  }
+
+  async #useSaved() {
+    try {
+      await this.use();
+    } catch (error) {
+      setText(this.#message, /** @type {Error} */ (error).message);
     }
   }
 

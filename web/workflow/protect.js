@@ -19,10 +19,30 @@ const OPTIONAL_SHAPE = 7;
 
 /** Puts Anonymize Faces after every text encoder that reaches a prompt, as one step to undo, and tells what that misses. */
 export async function protectWorkflow() {
+  await protectWith(await chooseAll(outlets()));
+}
+
+/**
+ * Protects the workflow with one prefix: as `protectWorkflow`, and in the Anonymize Faces that are there already.
+ * @param {string} prefix the name of its file
+ */
+export async function useInWorkflow(prefix) {
+  // A file that was just saved is in no list yet.
+  await app.refreshComboInNodes();
+  const choices = outlets().map((outlet) => /** @type {[string, Choice]} */ ([keyOf(outlet), { prefix, fits: true, family: "" }]));
+  await protectWith(new Map(choices), prefix);
+}
+
+/**
+ * @param {Map<string, Choice>} choices by `keyOf`, for those that are put in
+ * @param {string} [prefix] for those that are there already; without one they keep theirs
+ */
+async function protectWith(choices, prefix) {
   let changed = 0;
-  const choices = await chooseAll(outlets());
   await asOneStep(() => {
-    for (const node of all().filter((found) => found.type === PROTECTOR)) changed += Number(wake(node));
+    for (const node of all().filter((found) => found.type === PROTECTOR)) {
+      changed += Number([wake(node), prefix !== undefined && set(node, "prefix", prefix)].includes(true));
+    }
     for (const outlet of outlets()) {
       insert(outlet, choices.get(keyOf(outlet)));
       changed += 1;
@@ -30,7 +50,8 @@ export async function protectWorkflow() {
   });
   const missed = [...unfit(choices), ...(await missing())];
   if (changed && (noticesWanted() || missed.length)) {
-    const chosen = [...new Set([...choices.values()].flatMap(({ fits, prefix }) => (fits ? [prefix] : [])))].join(", ");
+    const fitting = [...choices.values()].flatMap((choice) => (choice.fits ? [choice.prefix] : []));
+    const chosen = prefix ?? [...new Set(fitting)].join(", ");
     const detail = chosen ? t("protect.chosen", { prefix: chosen }) : t("protect.check");
     toast(missed.length ? "warn" : "success", t("protect.done", { count: changed }), detail);
   }
@@ -251,10 +272,14 @@ function insert(outlet, choice) {
  * @param {LGraphNode} node
  * @param {string} name of a setting
  * @param {unknown} value nothing leaves it as it is
+ * @returns {boolean} whether it was another
  */
 function set(node, name, value) {
   const widget = node.widgets?.find((found) => found.name === name);
-  if (widget && value) widget.value = /** @type {any} */ (value);
+  if (!widget || !value || widget.value === value) return false;
+  widget.value = /** @type {any} */ (value);
+  widget.callback?.(value, app.canvas, node);
+  return true;
 }
 
 /**
