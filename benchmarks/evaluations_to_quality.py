@@ -129,7 +129,9 @@ def ours(
     state = new_state(start_vectors(denoiser, settings), settings)
     choices = generator(settings.seed, "choices")
     spoken = (*pictures.pairs, *spoken_pairs(identities, GENERAL_PROMPTS, choices))
-    warm_start(denoiser, start_of(state.vectors), spoken, settings, micro_batches, plain)
+    warming = start_of(state.vectors)
+    warm_start(denoiser, warming, spoken, settings, micro_batches, plain)
+    pool.layers = warming.layers
     yield 0, state.vectors
     named, asked, made = set(pool.slots(True).tolist()), set(), 0
     for step in range(settings.steps):
@@ -168,6 +170,7 @@ def main() -> None:
     arguments = parser.parse_args()
     enter_host()
     from ..demo.loader import load_demo_model
+    from ..engines.automatic import usual_drawing_of
     from ..engines.comfy.denoiser import ComfyDenoiser, Drawing
     from ..engines.micro_batches import MicroBatches
     from ..runs.seeds import generator
@@ -187,16 +190,18 @@ def main() -> None:
         known = {name: widgets[name] for name in TrainingSettings.__dataclass_fields__ if name in widgets}
         for seed in range(arguments.seeds):
             settings = TrainingSettings(**known | {"seed": seed})
-            denoiser = ComfyDenoiser(
-                *load_demo_model(), (64, 64), Drawing(widgets["drawing_steps"], widgets["drawing_cfg"])
-            )
+            model, clip, vae = load_demo_model()
+            usual = usual_drawing_of(model)
+            size = usual.size(widgets["width"], widgets["height"])
+            drawing = usual.drawing(Drawing(widgets["drawing_steps"], widgets["drawing_cfg"]))
+            denoiser = ComfyDenoiser(model, clip, vae, size, drawing)
             choices = generator(seed, "choices")
             pairs = identity_pairs(identities, settings.portraits_per_identity, choices, settings.vary_names)
             prompts = general_prompts(widgets["general_prompts"], identities)
             pairs += general_pairs((*prompts, *long_general_prompts(prompts, choosing(choices))))
             rows = TensorStore(len(pairs), denoiser.latent_shape)
             pictures = draw_latents(denoiser, pairs, seed, MicroBatches(denoiser, 64), rows, lambda drawn: None)
-            print(f"seed {seed}: drawing took {2 * widgets['drawing_steps'] * len(pairs)} evaluations", flush=True)
+            print(f"seed {seed}: drawing took {drawing.evaluations * len(pairs)} evaluations", flush=True)
             ways: dict[str, Callable[[], Iterator[tuple[int, Vectors]]]] = {
                 "ours": lambda d=denoiser, p=pictures, s=settings: ours(d, p, s, identities),
                 "theirs": lambda d=denoiser, p=pictures, s=settings: theirs(d, p, s, arguments.most),

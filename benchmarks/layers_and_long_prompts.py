@@ -2,7 +2,8 @@
 
 People whom the prefix never met are drawn by a real server without and with it, from the same noise: how many are
 recognized, and in how many pictures there still is a face. The name stands in the first chunk or in a later one. What
-the plain model itself does not draw says nothing of the prefix, so its rates are printed beside.
+the plain model itself does not draw says nothing of the prefix, so its rates are printed beside. At clip skip 2, if the
+prefix was not learned there, the server is shown to refuse it.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from ..demo.measure import face_retention, identification_rate, make_gallery
 from ..demo.prompts import PER_PROMPT, STYLE, Request
 from ..demo.reader import load_reader, read
 from ..demo.world.people import cast
-from ..tools.comfy_server import ComfyServer
+from ..prefix import load_prefix
+from ..tools.comfy_server import ComfyServer, WorkflowFailed
 
 FIRST_SEED = 333_000
-LAYERS = (-1, -2)
+LAST, LAST_BUT_ONE = -1, -2
 KINDS: dict[tuple[int, str], Callable[[str], str]] = {
     (1, "first"): lambda name: f"A close-up portrait of {name}",
     (2, "first"): lambda name: f"a portrait of {name}, {STYLE}",
@@ -61,8 +63,12 @@ def main() -> None:
         else:
             prefix = "measured.safetensors"
             shutil.copyfile(arguments.prefix, server.prefix_folder / prefix)
+        learned = load_prefix(server.prefix_folder / prefix).record.layers.get("l", (LAST,))
+        layers = [layer for layer in (LAST, LAST_BUT_ONE) if layer in learned]
+        if LAST_BUT_ONE not in layers:
+            require_refusal(server, prefix, LAST_BUT_ONE)
         print(f"\n{'clip skip':<10} {'chunks':<7} {'name in':<8} {'recognized':>20} {'faces':>20}")
-        for layer in LAYERS:
+        for layer in layers:
             for (chunks, place), prompt in KINDS.items():
                 status(f"drawing people: clip skip {-layer}, {chunks} chunks")
                 requests = [Request(prompt(cast()[index].name), FIRST_SEED + index) for index in unseen]
@@ -82,7 +88,7 @@ def main() -> None:
                 )
                 print(f"{-layer:<10} {chunks:<7} {place:<8} {recognized:>20} {faces:>20}", flush=True)
     print()
-    for layer in LAYERS:
+    for layer in layers:
         for chunks in (1, 2, 3):
             found = [pair for (at, length, _), pair in rates.items() if (at, length) == (layer, chunks)]
             label = f"skip_{-layer}_chunks_{chunks}"
@@ -90,6 +96,19 @@ def main() -> None:
             faces = sum(protected.faces for _, protected in found) / max(1e-9, sum(plain.faces for plain, _ in found))
             print(f"RATE {label}_identification {identified:.3f}")
             print(f"RATE {label}_faces_of_plain {faces:.3f}")
+
+
+def require_refusal(server: ComfyServer, prefix: str, layer: int) -> None:
+    """Ends the benchmark if the server draws at a layer that the prefix was not learned at."""
+    status(f"drawing at clip skip {-layer}, where it was not learned")
+    try:
+        draw_pictures(server, [Request(KINDS[1, "first"](cast()[0].name), FIRST_SEED)], prefix, layer=layer)
+    except WorkflowFailed as error:
+        if "was learned at" not in error.exception_message:
+            raise
+        print(f"Clip skip {-layer} is refused: {error}")
+        return
+    raise SystemExit(f"A prefix that was not learned at clip skip {-layer} was drawn with there.")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from ..engines.automatic import usual_drawing
 from ..engines.options import PRECISIONS
 from ..prefix.errors import TrainingError, first_line
 from .console import Console
@@ -28,6 +29,7 @@ def load_denoiser(options: argparse.Namespace, console: Console, device: Any = N
 
     from ..engines.diffusers.denoiser import DiffusersDenoiser
     from ..engines.diffusers.loading import load_pipeline
+    from ..engines.diffusers.pipeline_families import pipeline_family
 
     if options.model is None:
         raise TrainingError("No model was named: name a folder of diffusers or a .safetensors file with --model.")
@@ -44,7 +46,8 @@ def load_denoiser(options: argparse.Namespace, console: Console, device: Any = N
         ) from error
     usual = _usual_side(pipeline)
     size = (options.width or usual, options.height or usual)
-    return DiffusersDenoiser(pipeline, size, drawing_of(options), computing)
+    drawing = drawing_of(options, usual_drawing([pipeline_family(pipeline).name]))
+    return DiffusersDenoiser(pipeline, size, drawing, computing)
 
 
 def _fastest() -> str:

@@ -15,6 +15,7 @@ import comfy.supported_models
 import torch
 from comfy import model_management, sd1_clip, supported_models_base
 
+from ..engines.automatic import UsualDrawing
 from .sizes import LATENT_CHANNELS, WIDTH
 
 CONTEXT_DIM = WIDTH
@@ -58,6 +59,7 @@ class DemoModel(comfy.supported_models.SD15):
     """The host's description of SD1, with the demo's sizes; it predicts v."""
 
     unet_extra_config: dict = {}
+    usual_drawing = UsualDrawing(64, 20, 2.0)
     latent_format = DemoLatents
 
     def model_type(self, state_dict: dict, prefix: str = "") -> comfy.model_base.ModelType:

@@ -22,7 +22,7 @@ class DemoRecognizer:
     name = "demo reader"
     threshold = Threshold(
         value=0.9,
-        source="between renders of one person and of strangers with those looks, see tests/demo/test_recognizer.py",
+        source="between renders of one person and of strangers with those looks",
     )
 
     def __init__(self, net: ReaderNet | None = None) -> None:

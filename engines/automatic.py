@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from .options import Drawing
 
@@ -29,9 +30,16 @@ class UsualDrawing:
         """The size that was asked for, or the usual one; one side that is `AUTOMATIC` alone is as long as the other."""
         return width or height or self.side, height or width or self.side
 
-    def drawing(self, steps: int, cfg: float, sampler: str, scheduler: str) -> Drawing:
+    def drawing(self, asked: Drawing) -> Drawing:
         """The steps and the guidance that were asked for, or the usual ones."""
-        return Drawing(steps or self.steps, cfg or self.cfg, sampler, scheduler)
+        return replace(asked, steps=asked.steps or self.steps, cfg=asked.cfg or self.cfg)
+
+
+def drawn_with(size: tuple[int, int], drawing: Drawing) -> str:
+    """How pictures were drawn, a sentence for people."""
+    return (
+        f"Pictures were drawn at {size[0]} × {size[1]} pixels, in {drawing.steps} steps, with guidance {drawing.cfg:g}."
+    )
 
 
 UNKNOWN = UsualDrawing(1024, 20, 4.0)
@@ -70,6 +78,17 @@ BY_NAME = {
 }
 """By the names that prefixes' records and ComfyUI's configurations give to families, as their authors advise, or as
 ComfyUI's own examples have it. Z-Image as its distilled version, which is the one that is used most."""
+
+
+def usual_drawing_of(model: Any) -> UsualDrawing:
+    """How a ComfyUI MODEL is usually drawn with; its configuration may bring `usual_drawing` of its own."""
+    if model is None:
+        return UNKNOWN
+    base = model.model
+    own = getattr(base.model_config, "usual_drawing", None)
+    usual = usual_drawing(kind.__name__ for kind in type(base.model_config).__mro__) if own is None else own
+    predicts_noise = base.model_type.name == "EPS"  # So do SD2's models for 512 pixels; those for 768 predict v.
+    return UsualDrawing(512, usual.steps, usual.cfg) if usual == SD2 and predicts_noise else usual
 
 
 def usual_drawing(names: Iterable[str]) -> UsualDrawing:

@@ -49,11 +49,14 @@ class Denoiser(Protocol):
     latent_shape: tuple[int, ...]
     """Shape of one latent."""
     layers: tuple[Layer, ...]
-    """The layers that a prefix is learned at; pictures are drawn at the first."""
+    """The layers that a prefix is to be learned at; pictures are drawn at the first."""
+    unconditional_share: float
+    """See `Drawing.unconditional_share`, at the guidance that pictures are drawn with."""
     evaluations_a_picture: int
     """How often `sample` asks the denoiser for one picture."""
-    record_layers: Mapping[str, Sequence[int]]
-    """The same for the prefix's record, by encoder; empty where each encoder is read at its usual layer alone."""
+
+    def record_layers(self, layers: Sequence[Layer]) -> Mapping[str, Sequence[int]]:
+        """Some of `layers` for the prefix's record, by encoder; empty where each is read at its usual layer alone."""
 
     def token_embeddings(self, text: str) -> dict[str, Tensor]:
         """The embeddings of the words of `text` for each encoder, `{encoder key: [n, d]}` float32 on the CPU.

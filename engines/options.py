@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from ..prefix.errors import TrainingError
+from ..runs.settings import require_in_range, setting
 
 PRECISIONS = {"model": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 CHECKPOINTING = ("auto", "on", "off")
@@ -25,10 +26,24 @@ More would be quicker by little, and lists that outlive a step lie scattered in 
 class Drawing:
     """How the host's sampler draws pictures; sampler and scheduler serve all families."""
 
-    steps: int = 20
-    cfg: float = 7.0
-    sampler: str = "euler"
-    scheduler: str = "simple"
+    steps: int = setting(20, "Sampler steps for each picture.", least=1, offered=(1, 1000))
+    cfg: float = setting(
+        7.0,
+        "Guidance, as you would set it in KSampler for this model (1 for Flux).",
+        offered=(0.0, 100.0),
+        step=0.1,
+    )
+    sampler: str = setting("euler", "As in KSampler. In ComfyUI 'ddim' is the same as 'euler'.", advanced=True)
+    scheduler: str = setting("simple", "As in KSampler.", advanced=True)
+
+    @property
+    def unconditional_share(self) -> float:
+        """The negative prompt's share of the squared error of a guided prediction, if both predictions err alike.
+
+        The prediction is `g · conditional − (g − 1) · unconditional` (Ho and Salimans, arXiv 2207.12598).
+        """
+        conditional, unconditional = self.cfg**2, (self.cfg - 1) ** 2
+        return unconditional / (conditional + unconditional)
 
     @property
     def evaluations(self) -> int:
@@ -46,13 +61,22 @@ class Computing:
             "auto": kept if the device has room for them and the model as a whole.
     """
 
-    precision: str = "model"
-    checkpointing: str = "auto"
+    precision: str = setting(
+        "model",
+        "Number format the model computes in while learning. 'model' is what ComfyUI runs it in. The prefix itself is"
+        " always learned in float32.",
+        choices=tuple(PRECISIONS),
+        advanced=True,
+    )
+    checkpointing: str = setting(
+        "auto",
+        "'on' needs much less memory and a third more time; 'auto' does so only if there is no room otherwise.",
+        choices=CHECKPOINTING,
+        advanced=True,
+    )
 
     def __post_init__(self) -> None:
-        for name, choices in (("precision", PRECISIONS), ("checkpointing", CHECKPOINTING)):
-            if getattr(self, name) not in choices:
-                raise TrainingError(f"There is no {name} '{getattr(self, name)}': choose one of {', '.join(choices)}.")
+        require_in_range(self, TrainingError)
 
 
 AS_USUAL = Drawing()

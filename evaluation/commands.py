@@ -11,6 +11,7 @@ from pathlib import Path
 from ..faces.recognizer import Place, Recognizer, Report
 from ..prefix import SUFFIX, MeasurementError, Prefix, load_prefix, save_prefix
 from ..prefix.errors import shown
+from ..runs.settings import add_option
 from ..trainer.data.identities import Identity, parse_identities
 from ..trainer.data.list_text import text_of_file
 from ..trainer.data.prompts import lines_of
@@ -23,6 +24,7 @@ from .results import Evaluation, scored
 from .settings import CLIP_MODEL, QUALITIES, EvaluationSettings
 
 DEFAULTS = EvaluationSettings()
+USUAL = "the model's usual"
 
 
 @dataclass(frozen=True)
@@ -39,25 +41,28 @@ class Asked:
     settings: EvaluationSettings
 
 
-def add_arguments(parser: argparse.ArgumentParser, output: Path, steps: int = 20, guidance: float = 7.0) -> None:
+def add_arguments(parser: argparse.ArgumentParser, output: Path, steps: int = 0, guidance: float = 0.0) -> None:
     """The arguments that every engine's evaluation has; `steps` and `guidance` are for the engine to heed.
 
     Args:
         output: the default folder for results.
-        steps, guidance: defaults of the sampler.
+        steps, guidance: defaults of the sampler; 0 is the model's usual one.
     """
     add = parser.add_argument
     add("prefixes", nargs="*", type=path_of, metavar="PREFIX", help="prefix files; none measures the plain model alone")
     add("--names", type=path_of, help="text file with one 'Name: description' a line")
     add("--prompt", action="append", help=f"what to draw of each person ({DEFAULTS.prompts[0]}); may be given again")
     add("--general-prompts", type=path_of, help="text file with prompts that name nobody, one a line (a built-in list)")
-    add("--images", type=int, default=DEFAULTS.images_per_name, help="for each person and prompt (%(default)s)")
-    add("--general-images", type=int, default=DEFAULTS.images_per_prompt, help="for each general prompt (%(default)s)")
-    add("--strangers", type=int, default=DEFAULTS.strangers, help="strangers drawn for each person (%(default)s)")
-    add("--seed", type=int, default=DEFAULTS.seed, help="all noises follow from it (%(default)s)")
-    add("--batch-size", type=int, default=DEFAULTS.batch_size, help="pictures drawn at once (%(default)s)")
-    add("--steps", type=int, default=steps, help="of the sampler (%(default)s)")
-    add("--guidance", type=float, default=guidance, help="of the sampler (%(default)s)")
+    for name, flag in (
+        ("images_per_name", "--images"),
+        ("images_per_prompt", "--general-images"),
+        ("strangers", ""),
+        ("seed", ""),
+        ("batch_size", ""),
+    ):
+        add_option(parser, EvaluationSettings, name, flag, getattr(DEFAULTS, name))
+    add("--steps", type=int, default=steps, help=f"of the sampler ({steps or USUAL})")
+    add("--guidance", type=float, default=guidance, help=f"of the sampler ({guidance or USUAL})")
     add("--references", type=path_of, help="folder with photos of the people: 'Name.jpg', 'Name 2.jpg', …")
     add("--quality", choices=QUALITIES, help="measure these too; needs torchmetrics and weights")
     add("--real", type=path_of, help="folder with real pictures for FID and KID (else: the plain model's)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..prefix.errors import MeasurementError
+from ..runs.settings import LARGEST_SEED, require_in_range, setting
 
 PROTOCOL_VERSION = 1
 """Raised when the same settings come to mean other pictures or other figures."""
@@ -46,12 +47,9 @@ class EvaluationSettings:
     Attributes:
         prompts: what is drawn of each person; `{name}` stands for the name.
         general_prompts: prompts that name nobody, for preservation, CLIP score, FID and KID; none leaves those out.
-        images_per_name: pictures for each person and prompt.
-        images_per_prompt: pictures for each general prompt.
-        strangers: pictures of somebody of the same described looks that the plain model draws for each person, as
-            distractors; for recognizers that bring none.
-        seed: all noises follow from it.
-        batch_size: pictures drawn at once; does not change them.
+
+    What the numbers do is in their help. A batch's size does not change the pictures; strangers are distractors, for
+    recognizers that bring none.
 
     Raises:
         MeasurementError: a prompt names nobody, or a number is out of range.
@@ -59,11 +57,24 @@ class EvaluationSettings:
 
     prompts: tuple[str, ...] = (f"A close-up portrait of {NAME}",)
     general_prompts: tuple[str, ...] = CAPTIONS
-    images_per_name: int = 4
-    images_per_prompt: int = 4
-    strangers: int = 0
-    seed: int = 0
-    batch_size: int = 4
+    images_per_name: int = setting(4, "Pictures for each person and prompt.", least=1, offered=(1, 1000))
+    images_per_prompt: int = setting(
+        4, "Pictures for each general prompt. 0 leaves these prompts out.", least=1, offered=(0, 1000)
+    )
+    strangers: int = setting(
+        0,
+        "Strangers of the same described looks that the plain model draws for each person, so that being found first is"
+        " harder. 100 is the strict figure. The demo reader brings its own.",
+        least=0,
+        offered=(0, 1000),
+        advanced=True,
+    )
+    seed: int = setting(
+        0, "All noises follow from it. The same seed and settings give the same figures.", offered=(0, LARGEST_SEED)
+    )
+    batch_size: int = setting(
+        4, "Pictures drawn at once. Halved by itself if memory runs out.", least=1, offered=(1, 256)
+    )
 
     def __post_init__(self) -> None:
         if not self.prompts:
@@ -71,6 +82,4 @@ class EvaluationSettings:
         for prompt in self.prompts:
             if NAME not in prompt:
                 raise MeasurementError(f"The prompt '{prompt}' names nobody: write {NAME} where the name belongs.")
-        for name, least in (("images_per_name", 1), ("images_per_prompt", 1), ("strangers", 0), ("batch_size", 1)):
-            if getattr(self, name) < least:
-                raise MeasurementError(f"{name} is {getattr(self, name)}: choose {least} or more.")
+        require_in_range(self, MeasurementError)

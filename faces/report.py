@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from .measurement import Against, FacePair, Measurement
 from .scoring import Spread
+
+MOST_NAMED = 6
+"""Pictures that a sentence names."""
 
 FEW = 20
 """Fewer compared faces than this are too few for a judgement on a prefix."""
@@ -26,14 +31,15 @@ def verdict(measurement: Measurement) -> str:
 
 
 def describe(measurement: Measurement) -> str:
-    """The verdict, the figures behind it, and each pair, a line each."""
+    """The verdict, the figures behind it, a line each, and the pictures that are to be looked at."""
     threshold, retention = measurement.threshold, measurement.retention
     lines = [
         verdict(measurement),
-        f"Recognized means a similarity of at least {threshold.value:.3f} ({threshold.source}).",
-        f"Faces were recognized by {measurement.recognizer}.",
         f"Identity similarity, plain to anonymized: {_figures(measurement.similarity)}.",
+        f"Recognized means a similarity of at least {threshold.value:.3f} ({threshold.source}).",
         f"Face retention: {_share(*retention)} of the plain pictures with a face still show one.",
+        f"Faces were recognized by {measurement.recognizer}.",
+        *_remarkable(measurement),
     ]
     lines += [f"No face was found in {_share(*empty)} of the {name} pictures." for name, empty in _empty(measurement)]
     lost = len(measurement.pairs) - len(measurement.compared)
@@ -43,7 +49,7 @@ def describe(measurement: Measurement) -> str:
         lines += _references(measurement.against)
     if 0 < len(measurement.compared) < FEW:
         lines.append(f"So few faces say little about a prefix: draw {FEW} or more to judge it.")
-    return "\n".join((*lines, *(_line(pair, threshold.value) for pair in measurement.pairs)))
+    return "\n".join(lines)
 
 
 def _references(against: Against) -> list[str]:
@@ -76,14 +82,25 @@ def _references(against: Against) -> list[str]:
     return lines
 
 
-def _line(pair: FacePair, threshold: float) -> str:
-    place = f"  Pair {pair.picture + 1}:"
-    if pair.similarity is None:
-        return f"{place} no face left in its place"
-    told = f"{place} {pair.similarity:.3f}"
-    if pair.reference_similarity is not None:
-        told += f", to the references {pair.reference_similarity:.3f}"
-    return told + (", recognized" if pair.recognized(threshold) else "")
+def _remarkable(measurement: Measurement) -> Iterator[str]:
+    """The pictures in which somebody is still recognized, the most alike first, and those in which no face is left."""
+    known = [pair for pair in measurement.compared if pair.recognized(measurement.threshold.value)]
+    known.sort(key=lambda pair: -(pair.similarity or 0.0))
+    if known:
+        yield f"Still recognized: {_listed([f'{_picture(pair)} ({pair.similarity:.3f})' for pair in known])}."
+    gone = [_picture(pair) for pair in measurement.pairs if pair.similarity is None]
+    if gone:
+        yield f"No face is left in its place: {_listed(gone)}."
+
+
+def _picture(pair: FacePair) -> str:
+    return f"picture {pair.picture + 1}"
+
+
+def _listed(pictures: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
+    more = len(pictures) - MOST_NAMED
+    return ", ".join(pictures[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _empty(measurement: Measurement) -> list[tuple[str, tuple[int, int]]]:

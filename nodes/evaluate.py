@@ -15,13 +15,23 @@ from comfy_api.v0_0_2 import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
+from ..engines.automatic import usual_drawing_of
 from ..engines.options import AS_USUAL, Drawing
 from ..evaluation.settings import CAPTIONS, CLIP_MODEL, QUALITIES, EvaluationSettings
 from ..prefix import MeasurementError, Prefix, load_prefix
 from ..trainer.data.prompts import lines_of
 from .folder import content_hash, fault_of, find_file, prefix_files, work_folder
 from .inputs import checked, quoted
-from .interface import IdentitiesSocket, PrefixSocket, advanced, tell
+from .interface import (
+    IdentitiesSocket,
+    PrefixSocket,
+    advanced,
+    drawing_widgets,
+    seed_widget,
+    size_widgets,
+    tell,
+    widget,
+)
 from .recognizers import CHOICES, DEMO_READER, hosted_quality, hosted_recognizer
 
 if TYPE_CHECKING:
@@ -77,48 +87,12 @@ class EvaluateAnonymization(io.ComfyNode):
                     tooltip="Prompts that name nobody, to see how far they move and what that costs in quality. Take"
                     " others than the prefix was learned on. Empty: a built-in list of captions.",
                 ),
-                io.Int.Input(
-                    "images_per_name",
-                    default=DEFAULTS.images_per_name,
-                    min=1,
-                    max=1000,
-                    tooltip="Pictures for each person and prompt.",
-                ),
-                io.Int.Input(
-                    "images_per_prompt",
-                    default=DEFAULTS.images_per_prompt,
-                    min=0,
-                    max=1000,
-                    tooltip="Pictures for each general prompt. 0 leaves these prompts out.",
-                ),
-                io.Int.Input(
-                    "steps", default=AS_USUAL.steps, min=1, max=1000, tooltip="Sampler steps for each picture."
-                ),
-                io.Float.Input(
-                    "cfg",
-                    default=AS_USUAL.cfg,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    tooltip="Guidance, as you would set it in KSampler for this model (1 for Flux).",
-                ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=False,
-                    tooltip="All noises follow from it. The same seed and settings give the same figures.",
-                ),
-                io.Int.Input("width", default=512, min=16, max=4096, step=8, tooltip="Width of the pictures."),
-                io.Int.Input("height", default=512, min=16, max=4096, step=8, tooltip="Height of the pictures."),
-                io.Int.Input(
-                    "batch_size",
-                    default=DEFAULTS.batch_size,
-                    min=1,
-                    max=256,
-                    tooltip="Pictures drawn at once. Halved by itself if memory runs out.",
-                ),
+                widget(EvaluationSettings, "images_per_name"),
+                widget(EvaluationSettings, "images_per_prompt"),
+                *drawing_widgets(("steps", "cfg"), "Sampler steps for each picture.", "Guidance, as in KSampler."),
+                seed_widget(EvaluationSettings),
+                *size_widgets("Width of the pictures.", "Height of the pictures."),
+                widget(EvaluationSettings, "batch_size"),
                 io.String.Input(
                     "filename_prefix",
                     default="evaluations/anonymization",
@@ -135,35 +109,9 @@ class EvaluateAnonymization(io.ComfyNode):
                     )
                     for place in PLACES
                 ),
-                advanced(
-                    io.Combo.Input(
-                        "sampler_name",
-                        options=comfy.samplers.KSampler.SAMPLERS,
-                        default=AS_USUAL.sampler,
-                        optional=True,
-                        tooltip="As in KSampler. In ComfyUI 'ddim' is the same as 'euler'.",
-                    )
-                ),
-                advanced(
-                    io.Combo.Input(
-                        "scheduler",
-                        options=comfy.samplers.KSampler.SCHEDULERS,
-                        default=AS_USUAL.scheduler,
-                        optional=True,
-                        tooltip="As in KSampler.",
-                    )
-                ),
-                advanced(
-                    io.Int.Input(
-                        "strangers",
-                        default=0,
-                        min=0,
-                        max=1000,
-                        optional=True,
-                        tooltip="Strangers of the same described looks that the plain model draws for each person, so"
-                        " that being found first is harder. 100 is the strict figure. The demo reader brings its own.",
-                    )
-                ),
+                widget(Drawing, "sampler", "sampler_name", options=comfy.samplers.KSampler.SAMPLERS, optional=True),
+                widget(Drawing, "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, optional=True),
+                widget(EvaluationSettings, "strangers", optional=True),
                 advanced(
                     io.Combo.Input(
                         "quality",
@@ -282,8 +230,9 @@ class EvaluateAnonymization(io.ComfyNode):
         )
         people = _people(identities, recognizer)
         chosen = dict(_chosen(prefixes))
-        drawing = Drawing(steps, cfg, sampler_name, scheduler)
-        denoiser = ComfyDenoiser(model, clip, vae, (width, height), drawing)
+        usual = usual_drawing_of(model)
+        size, drawing = usual.size(width, height), usual.drawing(Drawing(steps, cfg, sampler_name, scheduler))
+        denoiser = ComfyDenoiser(model, clip, vae, size, drawing)
         bar = comfy.utils.ProgressBar(1)
 
         def show(done: int, total: int) -> None:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from comfy_api.v0_0_2 import io
 
 from ..prefix.errors import IdentityError
-from ..trainer.data.identities import EXAMPLE, parse_identities
+from ..trainer.data.identities import EXAMPLE, Identity, parse_identities
 from .inputs import checked
-from .interface import IdentitiesSocket
+from .interface import IdentitiesSocket, tell
+
+FEW = 20
+"""People that a prefix should learn from at least."""
+
+MOST_NAMED = 5
+"""Names that a sentence lists."""
 
 
 class IdentityList(io.ComfyNode):
@@ -54,8 +61,21 @@ class IdentityList(io.ComfyNode):
     @classmethod
     @checked()
     def execute(cls, text: str) -> io.NodeOutput:
-        """Reads the list."""
-        return io.NodeOutput(parse_identities(text))
+        """Reads the list, and says what would make a better one."""
+        identities = parse_identities(text)
+        return io.NodeOutput(identities, ui=tell("\n".join(advice(identities))))
+
+
+def advice(identities: Sequence[Identity]) -> list[str]:
+    """What there is to say of a list of people before anything is learned from it, sentences."""
+    said = [f"{len(identities)} {'person' if len(identities) == 1 else 'people'}."]
+    bare = [identity.name for identity in identities if not identity.described]
+    if bare:
+        names = ", ".join(bare[:MOST_NAMED]) + (", …" if len(bare) > MOST_NAMED else "")
+        said.append(f"Without a description: {names}. Write the looks that may stay, else these change as well.")
+    if len(identities) < FEW:
+        said.append(f"Fewer than {FEW}: what is learned from few protects few others. Fifty of many looks do well.")
+    return said
 
 
 NODES = [IdentityList]

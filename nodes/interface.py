@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from comfy_api.v0_0_2 import io, ui
+
+from ..engines.automatic import AUTOMATIC
+from ..runs.settings import described
 
 PrefixSocket = io.Custom("ANONYMIZATION_PREFIX")
 """Carries a `prefix.Prefix`."""
@@ -13,6 +16,9 @@ IdentitiesSocket = io.Custom("IDENTITIES")
 """Carries a tuple of `trainer.data.identities.Identity`."""
 
 
+WIDGETS = {bool: io.Boolean.Input, int: io.Int.Input, float: io.Float.Input, str: io.String.Input}
+"""What shows a value, by its type."""
+
 Widget = TypeVar("Widget", bound=io.WidgetInput)
 
 
@@ -20,6 +26,58 @@ def advanced(widget: Widget) -> Widget:
     """The widget, shown only when the artist asks for advanced ones."""
     widget.extra_dict["advanced"] = True
     return widget
+
+
+def widget(settings: type, name: str, id: str = "", **other: Any) -> io.WidgetInput:
+    """The widget of a setting: its default, range, step and help are those of the field.
+
+    Args:
+        settings: a dataclass, whose fields are described as `runs.settings` says.
+        id: the widget's own name, where it is not the field's.
+        other: what the node has otherwise, or the host wants to know besides.
+    """
+    about = described(settings, name)
+    options: dict[str, Any] = {"default": about.default, "tooltip": about.help}
+    kind = type(about.default)
+    if kind in (int, float):
+        options["min"], options["max"] = map(kind, about.offered or (about.least, about.most))
+    if about.step is not None:
+        options["step"] = about.step
+    if about.rounded:
+        options["round"] = about.step
+    if about.choices:
+        options["options"] = list(about.choices)
+    options |= other
+    made = (io.Combo.Input if "options" in options else WIDGETS[kind])(id or name, **options)
+    return advanced(made) if about.advanced else made
+
+
+def seed_widget(settings: type) -> io.WidgetInput:
+    """The widget of the setting `seed`, which stays as it is from run to run."""
+    return widget(settings, "seed", control_after_generate=False)
+
+
+def size_widgets(width: str, height: str) -> tuple[io.WidgetInput, io.WidgetInput]:
+    """The widgets of a picture's size, with what each is, in pixels."""
+    size = {"default": AUTOMATIC, "min": AUTOMATIC, "max": 4096, "step": 8}
+    return tuple(
+        io.Int.Input(name, tooltip=automatic(help), **size) for name, help in (("width", width), ("height", height))
+    )
+
+
+def drawing_widgets(names: tuple[str, str], steps: str, cfg: str) -> tuple[io.WidgetInput, io.WidgetInput]:
+    """The widgets of the sampler's steps and of guidance, with their names and what each is."""
+    of_steps = {"default": AUTOMATIC, "min": AUTOMATIC, "max": 1000}
+    of_cfg = {"default": float(AUTOMATIC), "min": float(AUTOMATIC), "max": 100.0, "step": 0.1}
+    return (
+        io.Int.Input(names[0], tooltip=automatic(steps), **of_steps),
+        io.Float.Input(names[1], tooltip=automatic(cfg), **of_cfg),
+    )
+
+
+def automatic(help: str) -> str:
+    """The help of a widget whose 0 leaves the choice to the model's family; see `engines.automatic`."""
+    return f"{help} 0: what the model is used to."
 
 
 def tell(text: str) -> ui.PreviewText:

@@ -33,7 +33,7 @@ def stratified_times(count: int, generator: torch.Generator) -> Tensor:
 
     Fewer than 50 times lie in different strata.
     """
-    rounds = math.ceil(count / STRATA)
+    rounds = max(1, math.ceil(count / STRATA))
     strata = torch.cat([torch.randperm(STRATA, generator=generator) for _ in range(rounds)])[:count]
     within = torch.rand(count, generator=generator).clamp(1e-3, 1 - 1e-3)
     return (strata + within) / STRATA

@@ -29,6 +29,9 @@ LINK = re.compile(r"\]\((?!https?:|mailto:|data:)([^)#\s]*)(?:#([^)\s]+))?\)")
 PATH = re.compile(r"`((?:[\w-]+/)+(?:[\w-]+\.(?:py|js|json|toml|yml|md|mjs|txt))?)(?:: [\w.]+)?`")
 """A file or a folder of ours, as pages say it: `prefix/value.py`, `nodes/server/`."""
 
+WIDEST_CODE = 44
+"""Characters of a line that cannot be broken and needs no scrolling sideways."""
+
 NOT_OURS = ("models/", "user/", "custom_nodes/", "build/", "comfy/")
 """Beginnings of paths in a host, or of what is made."""
 
@@ -116,3 +119,13 @@ def test_the_map_names_every_room():
     text = texts()["docs/ARCHITECTURE.md"]
     within = {"scripts/webui"}  # What is in `scripts/`.
     assert sorted(room for room in rooms - within if f"`{room}/`" not in text) == []
+
+
+def test_no_code_of_a_help_page_is_wider_than_the_panel_that_the_host_shows_it_in():
+    lines = [
+        f"{page.name}: {line}"
+        for page in (ROOT / "web" / "docs").glob("*.md")
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if line.startswith("    ") and len(line.strip()) > WIDEST_CODE
+    ]
+    assert lines == []

@@ -32,15 +32,15 @@ from .plan import Plan, dry_step, plan_of
 from .preview import PreviewBudget
 from .progress import NO_CALLBACKS, Callbacks, Learned, Progress
 from .settings import TrainingSettings
-from .state import RunState, new_state, restore, state_to_file
+from .state import RunState, Score, new_state, restore, state_to_file
 from .step import MOST_SKIPPED, make_step
-from .validation import HeldOut, Validation, hold_out, steps_between, validation_pictures
+from .validation import PORTRAITS, HeldOut, Validation, hold_out, steps_between, validation_pictures
 from .warm_start import can_start, start_of, warm_start
 
 DRAWN_AT_ONCE = 2
 """Pictures are drawn this many batches at a time: without gradients they need less memory."""
 
-RECIPE = 4
+RECIPE = 6
 """Raised when the same arguments no longer give the same prefix, so that no run of an older version is gone on with."""
 
 
@@ -71,7 +71,7 @@ class PrefixTraining:
             is that of all together. They share the folder of unfinished runs, which the first of them writes to.
 
     Attributes:
-        held_out: who and what is learned from, and who and what validation asks about.
+        held_out: who and what is learned from, and who and what is asked about.
 
     Raises:
         TrainingError: nobody to learn from, or a team without a folder or larger than a batch.
@@ -117,13 +117,14 @@ class PrefixTraining:
             run = _Learning(self._denoiser, self._settings, pairs, pictures, folder, callbacks, self._team)
             state = run.warm_up()
             stopped = run.make_steps(state, PreviewBudget(started, drawing_seconds / len(pairs.drawn)))
-            prefix = run.finish(state, len(self.held_out.identities))
+            prefix, figures = run.finish(state, len(self.held_out.learned.people))
         return Learned(
             prefix=prefix,
             history=tuple(state.history),
             scores=tuple(state.scores),
             best=state.best_score,
-            validated=len(self.held_out.validated),
+            figures=figures,
+            examined=len(self.held_out.reporting.people or self.held_out.choosing.people),
             drawing_seconds=drawing_seconds,
             learning_seconds=state.seconds,
             stopped=stopped,
@@ -144,9 +145,10 @@ class PrefixTraining:
             measured = dry_step(self._denoiser, longest, vectors, micro_batches)
             return plan_of(
                 self._denoiser,
-                len(self.held_out.identities),
+                len(self.held_out.learned.people),
                 pairs.lessons,
                 pairs.questions,
+                pairs.reported,
                 self._settings,
                 measured,
                 self._denoiser.count_kept(),
@@ -171,28 +173,34 @@ class TrainingPairs:
 
     Attributes:
         lessons: those that are learned from.
-        questions: those that validation asks about.
+        questions: those that choose the best snapshot.
+        reported: those that the record's figures are about; none where there are too few for both.
         spoken: those that the warm start learns from: the lessons, and some that no picture is drawn for.
     """
 
     lessons: tuple[Pair, ...]
     questions: tuple[Pair, ...]
+    reported: tuple[Pair, ...]
     spoken: tuple[Pair, ...]
 
     @property
     def drawn(self) -> tuple[Pair, ...]:
-        """Those that a picture is drawn for: lessons, then questions."""
-        return self.lessons + self.questions
+        """Those that a picture is drawn for, in this order."""
+        return self.lessons + self.questions + self.reported
 
 
 def training_pairs(held_out: HeldOut, settings: TrainingSettings) -> TrainingPairs:
     """The pairs of these people and prompts; they follow from the settings' seed."""
     choices = seeded(settings.seed, "choices")
-    lessons = identity_pairs(held_out.identities, settings.portraits_per_identity, choices, settings.vary_names)
-    lessons += general_pairs((*held_out.prompts, *long_general_prompts(held_out.prompts, choosing(choices))))
-    spoken = lessons + spoken_pairs(held_out.identities, GENERAL_PROMPTS, choices)
-    questions = identity_pairs(held_out.validated, 1, choices, long_every=2) + general_pairs(held_out.validated_prompts)
-    return TrainingPairs(lessons, questions, spoken)
+    people, prompts = held_out.learned.people, held_out.learned.prompts
+    lessons = identity_pairs(people, settings.portraits_per_identity, choices, settings.vary_names)
+    lessons += general_pairs((*prompts, *long_general_prompts(prompts, choosing(choices))))
+    spoken = lessons + spoken_pairs(people, GENERAL_PROMPTS, choices)
+    questions, reported = (
+        identity_pairs(subjects.people, PORTRAITS, choices, long_every=PORTRAITS) + general_pairs(subjects.prompts)
+        for subjects in (held_out.choosing, held_out.reporting)
+    )
+    return TrainingPairs(lessons, questions, reported, spoken)
 
 
 class _Learning:
@@ -237,7 +245,11 @@ class _Learning:
             self._plain,
         )
         asked = validation_pictures(pairs.lessons, pairs.questions)
-        self._validation = Validation(denoiser, pictures, asked, settings.seed, asking, settings.overshoot, team)
+        others = range(len(pairs.lessons) + len(pairs.questions), len(pairs.drawn))
+        self._validation, self._report_on = (
+            Validation(denoiser, pictures, some, settings.seed, asking, settings.overshoot, team)
+            for some in (asked, others)
+        )
         self._between = steps_between(len(self._validation), settings.batch_size)
 
     def warm_up(self) -> RunState:
@@ -260,7 +272,10 @@ class _Learning:
                     state.note(f"The run was broken off and went on from step {warming.step} of the warm start.")
                     self._micro_batches.size = warming.micro_batch
                 self._warm_start(warming)
+                state.take_over(warming)
                 self._save(state)
+            for taught_at in (self._pool, self._validation, self._report_on):
+                taught_at.layers = state.layers or self._denoiser.layers
             if self._team.count == 1:
                 reading = MicroBatches(self._denoiser, settings.batch_size, self._callbacks.check)
                 self._pool.read(self._slots(state.step, settings.steps - state.step), reading)
@@ -288,8 +303,8 @@ class _Learning:
             if self._team.rank == 0:
                 preview_budget.show(self._callbacks.show, state.vectors)
 
-    def finish(self, state: RunState, identities: int) -> Prefix:
-        """The best prefix, learned on so many identities; the run's folder is removed.
+    def finish(self, state: RunState, identities: int) -> tuple[Prefix, Score]:
+        """The best prefix, learned on so many identities, and the figures of its record; the run's folder is removed.
 
         Raises:
             TrainingError: there is none.
@@ -300,6 +315,7 @@ class _Learning:
                 "The loss is not a finite number at any step: lower the learning rate, or run the model"
                 " in a wider number format (start ComfyUI with --force-fp32)."
             )
+        figures = self._figures(state)
         if self._team.rank == 0:
             self._callbacks.show(state.best)
         record = PrefixRecord(
@@ -309,16 +325,30 @@ class _Learning:
             identities=identities,
             steps=state.step,
             date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            layers=self._denoiser.record_layers,
+            layers=self._denoiser.record_layers(self._pool.layers),
             scores={
-                "identity_signal_left": state.best_score.identities,
-                "general_prompts_moved": state.best_score.general,
-                "best_step": state.best_score.step,
+                "identity_signal_left": figures.identities,
+                "general_prompts_moved": figures.general,
+                "best_step": figures.step,
             },
         )
         prefix = Prefix(state.best, record)
         self._folder.remove()
-        return prefix
+        return prefix, figures
+
+    def _figures(self, state: RunState) -> Score:
+        """The best prefix's, about people and prompts that chose nothing; without such, about those that chose it."""
+        best = state.best_score
+        asked = {kind for kind in (True, False) if self._report_on.asks(kind)}
+        if not asked:
+            return best
+        with self._denoiser.gradients(self._micro_batches.size):
+            found = self._report_on.score(state.best, best.step)
+        return Score(
+            best.step,
+            found.identities if True in asked else best.identities,
+            found.general if False in asked else best.general,
+        )
 
     def _warm_start(self, warming: RunState) -> None:
         """Makes the steps of the warm start that are left; saved now and then, and where it is broken off."""

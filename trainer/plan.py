@@ -14,7 +14,7 @@ from ..engines.gradient_flow import gradient_through
 from ..engines.micro_batches import MicroBatches
 from .data.pictures import Pair
 from .settings import TrainingSettings
-from .validation import MOST_HELD_OUT, NOISES, steps_between, validation_pictures
+from .validation import MOST_ASKED, NOISES, steps_between, validation_pictures
 from .warm_start import PAIRS_OF_A_KIND
 
 BACKWARD = 2
@@ -105,6 +105,7 @@ def plan_of(
     people: int,
     lessons: Sequence[Pair],
     questions: Sequence[Pair],
+    reported: Sequence[Pair],
     settings: TrainingSettings,
     measured: Measured,
     kept_bytes: int,
@@ -114,11 +115,12 @@ def plan_of(
     Args:
         people: that are learned from.
         lessons: pairs that are learned from.
-        questions: pairs that are drawn for validation alone.
+        questions: pairs that choose the best snapshot, and are not learned from.
+        reported: pairs that the record's figures are about.
         kept_bytes: of one picture.
     """
-    evaluations = count_evaluations(denoiser.evaluations_a_picture, lessons, questions, settings)
-    pictures = len(lessons) + len(questions)
+    evaluations = count_evaluations(denoiser.evaluations_a_picture, lessons, questions, reported, settings)
+    pictures = len(lessons) + len(questions) + len(reported)
     learning = settings.steps * settings.batch_size * measured.learning
     return Plan(
         people=people,
@@ -137,7 +139,11 @@ def plan_of(
 
 
 def count_evaluations(
-    each: int, lessons: Sequence[Pair], questions: Sequence[Pair], settings: TrainingSettings
+    each: int,
+    lessons: Sequence[Pair],
+    questions: Sequence[Pair],
+    reported: Sequence[Pair],
+    settings: TrainingSettings,
 ) -> Evaluations:
     """Counts them.
 
@@ -145,17 +151,19 @@ def count_evaluations(
         each: that drawing a picture takes.
     """
     shown = settings.steps * settings.batch_size
-    named = min(shown // 2, settings.noisings_per_picture * sum(pair.names_somebody for pair in lessons))
-    general = min(shown - shown // 2, settings.noisings_per_picture * sum(not pair.names_somebody for pair in lessons))
-    drawn = [*lessons, *questions]
+    people = [pair for pair in lessons if pair.names_somebody]
+    named = min(shown // 2, settings.noisings_per_picture * len(people))
+    past = sum(pair.overshoots for pair in people) / max(1, len(people)) if settings.overshoot else 0.0
+    general = min(shown - shown // 2, settings.noisings_per_picture * (len(lessons) - len(people)))
+    drawn = [*lessons, *questions, *reported]
     asked = Counter(drawn[index].names_somebody for index in validation_pictures(lessons, questions))
-    examined = NOISES * sum(min(count, MOST_HELD_OUT) for count in asked.values())
+    examined = NOISES * sum(min(count, MOST_ASKED) for count in asked.values())
     times = -(-settings.steps // steps_between(examined, settings.batch_size))
     return Evaluations(
         drawing=each * len(drawn),
-        teaching=named * (2 if settings.overshoot else 1) + general,
+        teaching=round(named * (1 + past)) + general,
         learning=shown * (1 + BACKWARD),
-        validation=examined * (2 + times),
+        validation=examined * (2 + times) + 3 * NOISES * len(reported),
     )
 
 

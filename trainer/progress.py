@@ -61,12 +61,12 @@ class Learned:
     """A learned prefix, and how it was learned.
 
     Attributes:
-        prefix: the best there was; its record holds the figures of `best`.
+        prefix: the best there was; its record holds `figures`.
         history: the losses of every step.
         scores: of all snapshots that were examined, in order.
-        best: the prefix's own.
-        validated: how many people validation asked about whom the prefix did not learn from; 0 if it asked about
-            others.
+        best: the one that the prefix was chosen by.
+        figures: those of the prefix's record: about people and prompts that chose nothing, if enough are held out.
+        examined: how many people the figures are about whom the prefix did not learn from; 0 if they are about others.
         drawing_seconds, learning_seconds: what it took; the former in this process, the latter in all.
         stopped: why it ended before its last step, a sentence; empty if it did not.
         notes: what else happened, sentences.
@@ -76,7 +76,8 @@ class Learned:
     history: tuple[Losses, ...]
     scores: tuple[Score, ...]
     best: Score
-    validated: int
+    figures: Score
+    examined: int
     drawing_seconds: float
     learning_seconds: float
     stopped: str = ""

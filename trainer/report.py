@@ -20,7 +20,7 @@ def describe(learned: Learned) -> str:
     lines = [
         f"Learned a prefix of {learned.prefix.length} vectors on {people} in {_count(record.steps, 'step', 'steps')}.",
         _identities(learned),
-        _general(learned.best.general),
+        _general(learned.figures.general),
         _ending(learned),
         f"Drawing the pictures took {learned.drawing_seconds:.0f} s, learning {learned.learning_seconds:.0f} s.",
         *learned.notes,
@@ -30,15 +30,15 @@ def describe(learned: Learned) -> str:
 
 
 def _identities(learned: Learned) -> str:
-    gone = 1 - learned.best.identities
+    gone = 1 - learned.figures.identities
     asked = (
-        f"{_count(learned.validated, 'person', 'people')} it did not learn from"
-        if learned.validated
+        f"{_count(learned.examined, 'person', 'people')} it did not learn from"
+        if learned.examined
         else "the people it learned from, in other noise (with fewer than 8 people none is held out)"
     )
     if gone <= 0:
         return f"None of the identity signal is gone, examined on {asked}: take more steps, or another learning rate."
-    advice = " Take more steps to remove more." if learned.best.identities > MUCH else ""
+    advice = " Take more steps to remove more." if learned.figures.identities > MUCH else ""
     return f"{_percent(gone)} of the identity signal is gone, examined on {asked}.{advice}"
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..engines.denoiser import Layer
 from .settings import TrainingSettings
 
 
@@ -55,6 +56,7 @@ class RunState:
         best: copies of the vectors with the lowest total score; None before the first.
         notes: what happened that the artist should hear of, sentences.
         seconds: spent learning.
+        layers: those of `Denoiser.layers` that are learned at; none before that is known. See `learnable_layers`.
     """
 
     vectors: dict[str, Tensor]
@@ -70,6 +72,7 @@ class RunState:
     best: dict[str, Tensor] | None = None
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    layers: list[Layer] = field(default_factory=list)
 
     @property
     def best_score(self) -> Score | None:
@@ -93,6 +96,12 @@ class RunState:
         steps = "1 step was" if self.skipped == 1 else f"{self.skipped} steps were"
         return (*self.notes, f"{steps} skipped, because the loss or its gradient was not finite.")
 
+    def take_over(self, warmed: RunState) -> None:
+        """Takes over what the warm start found out, beside the vectors, which are the same."""
+        self.layers = warmed.layers
+        for sentence in warmed.notes:
+            self.note(sentence)
+
     def note(self, sentence: str) -> None:
         """Adds a sentence for the artist, once."""
         if sentence not in self.notes:
@@ -108,7 +117,7 @@ EPSILON = 1e-8
 ELEMENTS = 4096.0
 """About as many as a small picture has: the loss is a mean over a picture's elements."""
 
-_NUMBERS = ("step", "rate", "loss_scale", "micro_batch", "skipped", "skipped_in_a_row", "notes", "seconds")
+_NUMBERS = ("step", "rate", "loss_scale", "micro_batch", "skipped", "skipped_in_a_row", "notes", "seconds", "layers")
 
 
 def new_state(vectors: dict[str, Tensor], settings: TrainingSettings) -> RunState:

@@ -152,6 +152,7 @@ class Telemetry:
         self._message = ""
         self._done = self._of = 0
         self._score: Score | None = None
+        self._scores: list[Score] = []
         self._pictures = 0
         self._picture: PreviewPicture | None = None
         self._curve = SampledCurve()
@@ -164,7 +165,7 @@ class Telemetry:
         with self._lock:
             self._run = run
             self._state, self._message, self._done, self._of = "preparing", "", 0, 0
-            self._score, self._picture, self._curve = None, None, SampledCurve()
+            self._score, self._scores, self._picture, self._curve = None, [], None, SampledCurve()
             self._left = TimeLeft(self._clock)
             self._plan, self._drew = None, 1.0
             self.version += 1
@@ -185,14 +186,19 @@ class Telemetry:
             self._left.mark(stage.done)
             self._drew = self._drawing_time(stage) or self._drew
             self._curve.extend(progress.history)
-            self._score = progress.score or self._score
+            self._take_score(progress.score)
             self.version += 1
 
     def score(self, score: Score) -> None:
         """The run's best prefix scored so much."""
         with self._lock:
-            self._score = score
+            self._take_score(score)
             self.version += 1
+
+    def _take_score(self, score: Score | None) -> None:
+        if score is not None and score != self._score:
+            self._score = score
+            self._scores = [*self._scores, score][-MOST_POINTS:]
 
     def picture(self, picture: PreviewPicture) -> None:
         """People were drawn."""
@@ -232,6 +238,7 @@ class Telemetry:
             "seconds_left": None if left is None else round(left, 1),
             "plan": self._plan and self._plan.table,
             "curve": self._curve.table(),
+            "scores": [[score.step, score.identities, score.general] for score in self._scores],
             "score": self._score and dict(zip(SCORE, self._score, strict=True)),
             "picture": shown and {"number": self._pictures, "people": shown.people, "held_out": shown.held_out},
         }

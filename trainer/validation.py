@@ -38,8 +38,17 @@ T = TypeVar("T")
 LEAST_TO_HOLD_OUT = 8
 """With fewer people, or general prompts, none is held out."""
 
-MOST_HELD_OUT = 6
-"""People, and general prompts, that validation asks about at most."""
+LEAST_ASKED = 3
+"""People, and general prompts, that a validation asks about at least, where any are held out."""
+
+MOST_HELD_OUT = 12
+"""People, and general prompts, that are held out at most."""
+
+PORTRAITS = 2
+"""Of each person, one of them from a long prompt."""
+
+MOST_ASKED = 12
+"""Pictures of people, and of other things, that a validation asks about at most."""
 
 NOISES = 4
 """Noises in which each picture of the validation is seen, at times spread over the schedule."""
@@ -53,13 +62,32 @@ LEAST_BETWEEN = 10
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """Who and what is learned from, and who and what validation asks about."""
+class Subjects:
+    """People and general prompts."""
 
-    identities: tuple[Identity, ...]
-    validated: tuple[Identity, ...]
+    people: tuple[Identity, ...]
     prompts: tuple[str, ...]
-    validated_prompts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Who and what is learned from, and who and what is asked about.
+
+    Attributes:
+        learned: that the prefix learns from.
+        choosing: that choose the best snapshot.
+        reporting: that the figures of the record are about; they choose nothing. None where few are held out: then
+            the figures are about those that chose.
+    """
+
+    learned: Subjects
+    choosing: Subjects
+    reporting: Subjects
+
+    @property
+    def people(self) -> tuple[Identity, ...]:
+        """All that are not learned from."""
+        return self.choosing.people + self.reporting.people
 
 
 def hold_out(identities: Sequence[Identity], prompts: Sequence[str], share: float, seed: int) -> HeldOut:
@@ -72,16 +100,17 @@ def hold_out(identities: Sequence[Identity], prompts: Sequence[str], share: floa
         share: 0 holds out none.
         seed: who it is follows from it.
     """
-    people, validated = _split(identities, [one.key for one in identities], share, seed, "held out people")
+    people, held_people = _split(identities, [one.key for one in identities], share, seed, "held out people")
     words = [prompt for prompt in prompts if prompt.strip()]
-    stay, validated_prompts = _split(words, [sameness(prompt) for prompt in words], share, seed, "held out prompts")
+    stay, held_prompts = _split(words, [sameness(prompt) for prompt in words], share, seed, "held out prompts")
     staying = set(stay)
     kept = tuple(prompt for prompt in prompts if prompt in staying or not prompt.strip())
-    return HeldOut(tuple(people), tuple(validated), kept, tuple(validated_prompts))
+    choosing, reporting = zip(_halves(held_people), _halves(held_prompts), strict=True)
+    return HeldOut(Subjects(tuple(people), kept), Subjects(*choosing), Subjects(*reporting))
 
 
 def validation_pictures(lessons: Sequence[Pair], questions: Sequence[Pair]) -> list[int]:
-    """The pictures, lessons before questions, that validation is about: questions, or lessons of a kind that has
+    """The pictures, lessons before questions, that choose the best snapshot: questions, or lessons of a kind that has
     none."""
     chosen = []
     for kind in (True, False):
@@ -100,12 +129,17 @@ class Validation:
 
     Args:
         pictures: all that were drawn.
-        chosen: those that validation asks about; of either kind at most `MOST_HELD_OUT` are taken.
+        chosen: those that validation asks about; of either kind at most `MOST_ASKED` are taken.
         seed: times and noises follow from it.
         micro_batches: how many predictions are made at once.
         overshoot: of the goal.
         team: among whom the predictions are dealt out.
+
+    Attributes:
+        layers: those that are asked about, all of the denoiser's at first; settled before the first score.
     """
+
+    layers: Sequence[Layer]
 
     def __init__(
         self,
@@ -119,12 +153,20 @@ class Validation:
     ) -> None:
         self._team = team
         self._denoiser = denoiser
+        self.layers = denoiser.layers
         self._micro_batches = micro_batches
         by_kind = {
             kind: [index for index in chosen if pictures.pairs[index].names_somebody is kind] for kind in (True, False)
         }
-        asked = [index for indices in by_kind.values() for index in _spread(indices, MOST_HELD_OUT)]
-        self._pairs = [pictures.pairs[index] for index in asked for _ in range(NOISES)]
+        asked = [index for indices in by_kind.values() for index in _spread(indices, MOST_ASKED)]
+        # Guidance asks for the negative prompt as well, with a weight of its own.
+        negative = Pair("", "", names_somebody=False)
+        without = round(NOISES * denoiser.unconditional_share)
+        self._pairs = [
+            negative if noise < without and not pictures.pairs[index].names_somebody else pictures.pairs[index]
+            for index in asked
+            for noise in range(NOISES)
+        ]
         self._latents = [pictures.latents[index] for index in asked]
         self._times = stratified_times(len(self._pairs), seeded(seed, "exam times"))
         self._seed = seed
@@ -136,14 +178,18 @@ class Validation:
     def __len__(self) -> int:
         return len(self._pairs)
 
+    def asks(self, names_somebody: bool) -> bool:
+        """Whether any question names somebody, or whether any does not."""
+        return bool((self._names == names_somebody).any())
+
     @torch.no_grad()
     def score(self, vectors: Vectors, step: int) -> Score:
         """The score of a prefix; must be called inside `Denoiser.gradients`. NaN if predictions are not finite."""
         if self._goal is None:
             teacher = self._predict([pair.teacher for pair in self._pairs])
             plain = self._predict([pair.student if pair.names_somebody else "" for pair in self._pairs])
-            names = self._names.reshape(-1, *[1] * (teacher.ndim - 1))
-            self._goal = torch.where(names, beyond(teacher, plain, self._overshoot), teacher)
+            past = torch.tensor([pair.overshoots for pair in self._pairs]).reshape(-1, *[1] * (teacher.ndim - 1))
+            self._goal = torch.where(past, beyond(teacher, plain, self._overshoot), teacher)
             self._full = self._sums(plain)
         left = self._sums(self._predict([pair.student for pair in self._pairs], vectors))
         return Score(step, *(_share(part, whole) for part, whole in zip(left, self._full, strict=True)))
@@ -155,7 +201,7 @@ class Validation:
 
     def _layer(self, index: int) -> Layer:
         """The layer that a question's prompts are read at: each picture is seen at every one in turn."""
-        return self._denoiser.layers[sum(divmod(index, NOISES)) % len(self._denoiser.layers)]
+        return self.layers[sum(divmod(index, NOISES)) % len(self.layers)]
 
     def _predict(self, prompts: Sequence[str], vectors: Vectors | None = None) -> Tensor:
         def ask(indices: Sequence[int]) -> Tensor:
@@ -184,12 +230,18 @@ def _split(items: Sequence[T], keys: Sequence[str], share: float, seed: int, pur
     different = list(dict.fromkeys(keys))
     if share <= 0 or len(different) < LEAST_TO_HOLD_OUT:
         return list(items), []
-    count = min(MOST_HELD_OUT, max(1, round(share * len(different))))
+    count = min(MOST_HELD_OUT, max(LEAST_ASKED, round(share * len(different))))
     order = torch.randperm(len(different), generator=seeded(seed, purpose))[:count]
     chosen = {different[index] for index in order.tolist()}
     first = {key: item for key, item in zip(reversed(keys), reversed(items), strict=True) if key in chosen}
     stay = [item for key, item in zip(keys, items, strict=True) if key not in chosen]
     return stay, [first[key] for key in different if key in chosen]
+
+
+def _halves(items: Sequence[T]) -> tuple[tuple[T, ...], tuple[T, ...]]:
+    """One half for either purpose; all for the first where a half would be too few."""
+    half = (len(items) + 1) // 2
+    return (tuple(items[:half]), tuple(items[half:])) if len(items) >= 2 * LEAST_ASKED else (tuple(items), ())
 
 
 def _spread(items: Sequence[int], most: int) -> list[int]:

@@ -14,17 +14,19 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from ..engines.denoiser import Denoiser, Layer, TextStates, Vectors
+from ..engines.denoiser import Denoiser, Layer, Vectors
 from ..engines.gradient_flow import gradient_through
 from ..engines.micro_batches import MicroBatches
 from ..runs.seeds import generator as seeded
 from ..runs.seeds import rate_factor
-from .data.pictures import Pair
+from .data.pictures import NEGATIVE_PAIRS, Pair
 from .data.plain_text import PlainText
+from .learnable_layers import learnable, left_out_note, signal_left, spread_over
 from .objective import beyond
 from .parallel.team import ALONE, Team, share
 from .settings import TrainingSettings
 from .state import RunState, scale_free_adam
+from .text_distance import HELD_WEIGHT, text_distance
 
 PAIRS_OF_A_KIND = 12
 """Pairs that name somebody, and as many others, in a step."""
@@ -34,8 +36,8 @@ RATE = 0.67
 
 WARM_UP = 0.05
 
-SHARED_WEIGHT = 0.5
-"""Of words that both prompts end in, against the padding after them."""
+JUDGED_AFTER = 0.25
+"""Share of the steps after which layers at which no prefix can be learned are left out."""
 
 GENERAL_WEIGHT = 2.0
 """Of prompts that name nobody, against those that do."""
@@ -73,6 +75,9 @@ def warm_start(
 ) -> None:
     """Moves the state's vectors to `settings.text_steps` in place; inside `Denoiser.gradients`, if one `can_start`.
 
+    After a quarter of the steps, layers at which no prefix can be learned are left out: see `learnable_layers`. From
+    there on `state.layers` are the others.
+
     Args:
         state: see `start_of`; one that was broken off goes on where it was.
         pairs: what the prefix is learned on, of both kinds.
@@ -81,7 +86,9 @@ def warm_start(
         report: called after every step with the number of steps made; may raise to break off.
         team: among whom a step's pairs are dealt out.
     """
-    kinds = [[pair for pair in pairs if pair.names_somebody is kind] for kind in (True, False)]
+    named, general = ([pair for pair in pairs if pair.names_somebody is kind] for kind in (True, False))
+    negatives = round(PAIRS_OF_A_KIND * denoiser.unconditional_share)
+    sources = [named] * PAIRS_OF_A_KIND + [general] * (PAIRS_OF_A_KIND - negatives) + [NEGATIVE_PAIRS] * negatives
     parameters = tuple(state.vectors.values())
 
     @cache
@@ -89,11 +96,16 @@ def warm_start(
         prompts = [pair.teacher, pair.student]
         return None not in denoiser.text_states(prompts, plain.of(prompts))
 
-    while state.step < settings.text_steps:
+    while True:
+        if not state.layers and state.step >= JUDGED_AFTER * settings.text_steps:
+            state.layers = list(_judged(denoiser, state, pairs, plain, team))
+        if state.step >= settings.text_steps:
+            return
+        at = state.layers or denoiser.layers
         choices = seeded(settings.seed, "warm start", state.step)
-        drawn = [_draw(kind, choices, comparable) for kind in kinds for _ in range(PAIRS_OF_A_KIND)]
+        drawn = [_draw(source, choices, comparable) for source in sources]
         # Layers take turns, so that each kind of prompt is read at every one.
-        layers = [denoiser.layers[(place + state.step) % len(denoiser.layers)] for place in range(len(drawn))]
+        layers = [at[(place + state.step) % len(at)] for place in range(len(drawn))]
         chosen = list(zip(drawn, layers, strict=True))
 
         def gradient_of(part: Sequence[Lesson], count: int = len(chosen)) -> tuple[Tensor, ...] | None:
@@ -118,6 +130,19 @@ def warm_start(
         report(state.step)
 
 
+def _judged(
+    denoiser: Denoiser, state: RunState, pairs: Sequence[Pair], plain: PlainText, team: Team
+) -> Sequence[Layer]:
+    """The layers to go on with."""
+    if len(denoiser.layers) == 1:
+        return denoiser.layers
+    left = signal_left(denoiser, state.vectors, spread_over(pairs), denoiser.layers, plain, team)
+    kept = learnable(left)
+    if note := left_out_note(left, kept):
+        state.note(note)
+    return kept
+
+
 def _draw(pairs: Sequence[Pair], generator: torch.Generator, comparable: Callable[[Pair], bool]) -> Pair:
     """One of the pairs, that takes one chunk if such are not rare."""
     for _ in range(TRIES):
@@ -125,23 +150,6 @@ def _draw(pairs: Sequence[Pair], generator: torch.Generator, comparable: Callabl
         if comparable(pair):
             break
     return pair
-
-
-def text_distance(student: TextStates, goal: Tensor, teacher: TextStates) -> Tensor:
-    """How far what a student's prompt says is from the goal, for the padding and for words that both prompts end in.
-
-    Args:
-        student: the prompt's states with the prefix, `[length, d]`.
-        goal: what the states after the end of both prompts are to be, `[length, d]`; rows before that are not read.
-        teacher: the states of the teacher's prompt.
-    """
-    stop = max(student.stop, teacher.stop)
-    distance = (student.states[stop:].float() - goal[stop:].float()).square().mean()
-    shared = _shared_words(student.words, teacher.words)
-    if shared:
-        ours, theirs = (side.states[side.stop - shared : side.stop].float() for side in (student, teacher))
-        distance = distance + SHARED_WEIGHT * (ours - theirs).square().mean()
-    return distance
 
 
 def _loss(
@@ -158,17 +166,9 @@ def _loss(
     for pair, student, teacher, named in zip(pairs, students, teachers, names, strict=True):
         if student is None or teacher is None or named is None:
             continue
-        goal = beyond(teacher.states, named.states, overshoot) if pair.names_somebody else teacher.states
-        weight = 1.0 if pair.names_somebody else GENERAL_WEIGHT
-        losses.append(weight * text_distance(student, goal, teacher))
+        if pair.names_somebody:
+            goal = beyond(teacher.states, named.states, overshoot * pair.described)
+            losses.append(text_distance(student, goal, teacher))
+        else:
+            losses.append(GENERAL_WEIGHT * text_distance(student, teacher.states, teacher, HELD_WEIGHT))
     return torch.stack(losses).sum() if losses else None
-
-
-def _shared_words(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many words both end in."""
-    count = 0
-    for ours, theirs in zip(reversed(one), reversed(other), strict=False):
-        if ours != theirs:
-            break
-        count += 1
-    return count

@@ -3,7 +3,9 @@
 import { showBrowser } from "./prefixes/browser.js";
 import { addPrefixInfo, followPrefixes } from "./prefixes/node.js";
 import { addReport } from "./results/report.js";
+import { foldAdvanced } from "./shared/advanced.js";
 import { app } from "./shared/host.js";
+import { settings } from "./shared/settings.js";
 import { loadText, t } from "./shared/text.js";
 import { addTrainingPanel } from "./training/node.js";
 import { training } from "./training/store.js";
@@ -12,6 +14,8 @@ import { protectWorkflow, unprotectWorkflow } from "./workflow/protect.js";
 
 const PROTECT = "AnonymizeFaces.Protect";
 const UNPROTECT = "AnonymizeFaces.Unprotect";
+/** Nodes of ours that have advanced settings. */
+const OURS = new Set(["TrainAnonymizationPrefix", "EvaluateAnonymization"]);
 
 // The host reads the commands' names while it registers them.
 await loadText();
@@ -23,6 +27,7 @@ app.registerExtension({
     { id: PROTECT, icon: "pi pi-shield", label: () => t("protect.command"), function: protectWorkflow },
     { id: UNPROTECT, icon: "pi pi-eye", label: () => t("protect.reverse"), function: unprotectWorkflow },
   ],
+  settings: settings(),
   menuCommands: [{ path: ["Edit"], commands: [PROTECT, UNPROTECT] }],
 
   init() {
@@ -54,6 +59,7 @@ app.registerExtension({
   ],
 
   nodeCreated(node) {
+    if (OURS.has(node.comfyClass ?? "")) foldAdvanced(node);
     if (node.comfyClass === "TrainAnonymizationPrefix") addTrainingPanel(node);
     if (node.comfyClass === PROTECTOR) addPrefixInfo(node);
     addReport(node);

@@ -37,7 +37,7 @@ from ..kept_memory import Counting, weighs_much
 from ..micro_batches import says_out_of_memory
 from ..options import AS_THE_HOST, AS_USUAL, PRECISIONS, TOKENIZED_KEPT, VOCABULARY_SAMPLE, Computing, Drawing
 from ..recomputation import recomputed
-from .learned_layers import layers_to_learn, read_at
+from .learned_layers import layers_to_learn, read_at, recorded
 from .text_encoders import embedding_table, rows_of, text_encoders, vectors_for
 
 OVERWRITES = "arguments don't support automatic differentiation"
@@ -103,7 +103,9 @@ class ComfyDenoiser:
         self.fingerprint = fingerprint(weights_of(clip.cond_stage_model))
         self.latent_shape = _latent_shape(model, vae, size)
         self.evaluations_a_picture = drawing.evaluations
-        self.layers, self.record_layers = layers_to_learn(clip, self._encoders)
+        self.unconditional_share = drawing.unconditional_share
+        self._readings, self._usual = layers_to_learn(clip, self._encoders)
+        self.layers = tuple(self._readings)
         self.digest = digest_of(
             *(_what_it_computes(patcher) for patcher in (model, clip.patcher)),
             self.layers,
@@ -113,6 +115,10 @@ class ComfyDenoiser:
         )
         remembering = functools.lru_cache(TOKENIZED_KEPT)
         self._tokenize: Callable[[str], Any] = remembering(lambda text: clip.tokenize(text, return_word_ids=True))
+
+    def record_layers(self, layers: Sequence[Layer]) -> dict[str, tuple[int, ...]]:
+        """See `Denoiser`."""
+        return recorded([self._readings[layer] for layer in layers], self._usual)
 
     def token_embeddings(self, text: str) -> dict[str, Tensor]:
         """See `Denoiser`. Words that are embeddings of the user's own stand for themselves."""

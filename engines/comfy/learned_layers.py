@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ...prefix import encoder_layout
+from ...prefix.layers import Layer as EffectiveLayer
 from ..denoiser import Layer
 from .encoder_layers import current_layers, usual_layers, usual_readings
 
@@ -35,8 +36,10 @@ def candidates(encoders: Sequence[str], own: Layer = USUAL) -> tuple[Layer, ...]
     return tuple(dict.fromkeys((own, *people)))
 
 
-def layers_to_learn(clip: Any, encoders: Mapping[str, Any]) -> tuple[tuple[Layer, ...], dict[str, tuple[int, ...]]]:
-    """See `Denoiser.layers` and `Denoiser.record_layers`.
+def layers_to_learn(
+    clip: Any, encoders: Mapping[str, Any]
+) -> tuple[dict[Layer, dict[str, EffectiveLayer]], dict[str, EffectiveLayer]]:
+    """The layers of `Denoiser.layers`, each with the effective layers of all encoders there; and their usual ones.
 
     Args:
         clip: the host's CLIP.
@@ -45,24 +48,26 @@ def layers_to_learn(clip: Any, encoders: Mapping[str, Any]) -> tuple[tuple[Layer
     learned = {key: part for key, part in encoders.items() if encoder_layout(key).required}
     usual = usual_readings(learned)
     chosen: dict[tuple[Any, ...], Layer] = {}
+    found: dict[Layer, dict[str, EffectiveLayer]] = {}
     for layer in candidates(list(encoders), clip.layer_idx):
         with read_at(clip.cond_stage_model, encoders, layer):
-            chosen.setdefault(tuple(current_layers(learned, usual).values()), layer)
-    return tuple(chosen.values()), recorded(list(learned), list(chosen), list(usual_layers(usual).values()))
+            read = current_layers(learned, usual)
+        if chosen.setdefault(tuple(read.values()), layer) == layer:
+            found[layer] = read
+    return found, usual_layers(usual)
 
 
 def recorded(
-    encoders: Sequence[str], read: Sequence[Sequence[Any]], usual: Sequence[Any]
+    read: Sequence[Mapping[str, EffectiveLayer]], usual: Mapping[str, EffectiveLayer]
 ) -> dict[str, tuple[int, ...]]:
     """The layers for the record, of encoders that were not read at their usual layer alone.
 
     Args:
-        encoders: their keys.
         read: the effective layers of all encoders, for each layer that was learned at.
         usual: their usual ones.
     """
-    layers = {key: set(column) for key, *column in zip(encoders, *read, strict=True)}
-    others = {key: found for (key, found), own in zip(layers.items(), usual, strict=True) if found != {own}}
+    layers = {key: {reading[key] for reading in read} for key in usual}
+    others = {key: found for key, found in layers.items() if found != {usual[key]}}
     return {key: tuple(sorted(found)) for key, found in others.items() if all(isinstance(n, int) for n in found)}
 
 

@@ -74,12 +74,13 @@ class DiffusersDenoiser:
         self._saves_memory = computing.checkpointing == "on"
         self._checkpoints: ExitStack | None = None
         self.evaluations_a_picture = drawing.evaluations
+        self.unconditional_share = drawing.unconditional_share
         self.family = self._encoder.family.name
         self.latent_shape = _latent_shape(pipeline, self._network, self.family, size)
         cells = self.latent_shape[1] * self.latent_shape[2] // 4  # Of both families with patches.
         self._levels = levels_of(pipeline.scheduler, cells)
         models = {key: part.model for key, part in self._encoder.parts.items()}
-        self._skips, self.record_layers = _layers_to_learn(self._encoder)
+        self._skips = _layers_to_learn(self._encoder)
         self.layers = tuple(self._skips)
         self.fingerprint = fingerprint(host_names(models))
         self.digest = digest_of(
@@ -95,6 +96,11 @@ class DiffusersDenoiser:
             self.device.type,
         )
         self._tokens = functools.lru_cache(TOKENIZED_KEPT)(self._encoder.tokens)
+
+    def record_layers(self, layers: Sequence[Layer]) -> dict[str, tuple[int, ...]]:
+        """See `Denoiser`."""
+        read = [self._encoder.layers(self._skips[layer]) for layer in layers]
+        return recorded(read, layers_by_training(self._encoder.parts))
 
     def token_embeddings(self, text: str) -> dict[str, Tensor]:
         """See `Denoiser`."""
@@ -289,17 +295,15 @@ class DiffusersDenoiser:
         return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype)
 
 
-def _layers_to_learn(encoder: PromptEncoder) -> tuple[dict[Layer, int | None], dict[str, tuple[int, ...]]]:
-    """The layers of `Denoiser.layers`, each with what a pipeline's `clip_skip` is for it, and the record's layers."""
-    keys = list(encoder.parts)
+def _layers_to_learn(encoder: PromptEncoder) -> dict[Layer, int | None]:
+    """The layers of `Denoiser.layers`, each with what a pipeline's `clip_skip` is for it."""
     own = next(iter(encoder.layers().values()))
     found: dict[tuple[Any, ...], tuple[Layer, int | None]] = {}
-    for layer in candidates(keys):
+    for layer in candidates(list(encoder.parts)):
         skip = None if layer is None else own - layer
         if skip is None or 0 <= skip < min(part.model.config.num_hidden_layers for part in encoder.parts.values()):
             found.setdefault(tuple(encoder.layers(skip).values()), (layer, skip))
-    usual = layers_by_training(encoder.parts)
-    return dict(found.values()), recorded(keys, list(found), [usual[key] for key in keys])
+    return dict(found.values())
 
 
 def _words(part: Part, text: str) -> list[int]:

@@ -8,7 +8,8 @@
 Whoever watches is sent what changes over the host's websocket, as events `anonymize_faces.training`, at most four a
 second, for `feed.LEASE_SECONDS` from the last request to watch. The first route and *watch* answer, and events carry
 
-    {"version": 17, "run": null or {
+    {"server": "…", "version": 17,                               of this process, and growing with all that happens
+     "run": null or {
         "prompt_id": "…", "node_id": "3", "workflow_id": "…",    whose it is; null where it is not known
         "state": "preparing", "drawing", "text_warm_up" (the text encoder teaches), "learning",
                  "finished", "stopped", "cancelled" or "failed",
@@ -16,12 +17,14 @@ second, for `feed.LEASE_SECONDS` from the last request to watch. The first route
         "done": 12, "of": 150,                                   pictures, warm-up steps or steps, as the state tells
         "seconds_left": 31.5 or null,                            of what it is at
         "curve": {"steps": […], "identities": […], "general": […]},  mean losses up to these steps; null where none
+        "scores": [[60, 0.12, 0.03], …],                         step and figures of each that was the best so far
         "score": null or {"step": 60, "identity_signal_left": 0.12, "general_prompts_moved": 0.03},
         "picture": null or {"number": 2, "people": ["…"], "held_out": true}}}
 """
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from .current_run import TELEMETRY
@@ -35,17 +38,20 @@ PATH = "/anonymize_faces/training"
 EVENT = "anonymize_faces.training"
 LONGEST_ID = 128
 
+OF_THIS_PROCESS = {"server": uuid.uuid4().hex}
+"""By which a page knows that the story begins anew: versions of another process say nothing of this one's."""
+
 
 def register_training_routes(server: Any) -> None:
     """Adds the routes to the host's server."""
     from aiohttp import web
 
-    feed = Feed(TELEMETRY, lambda snapshot, client_id: server.send_sync(EVENT, snapshot, client_id))
+    feed = Feed(TELEMETRY, lambda told, client_id: server.send_sync(EVENT, {**told, **OF_THIS_PROCESS}, client_id))
 
     @server.routes.get(PATH)
     @answering
     async def training(request: web.Request) -> web.Response:
-        return json_answer(TELEMETRY.snapshot())
+        return json_answer({**TELEMETRY.snapshot(), **OF_THIS_PROCESS})
 
     @server.routes.get(f"{PATH}/picture")
     @answering
@@ -58,7 +64,7 @@ def register_training_routes(server: Any) -> None:
     @server.routes.post(f"{PATH}/watch")
     @answering
     async def watch(request: web.Request) -> web.Response:
-        return json_answer(feed.watch(await _client_id(request)))
+        return json_answer({**feed.watch(await _client_id(request)), **OF_THIS_PROCESS})
 
     @server.routes.post(f"{PATH}/leave")
     @answering

@@ -32,6 +32,9 @@ FOLDER = "anonymization_prefixes"
 NONE_YET = "(no prefix files yet)"
 """What a list of prefix files shows while there is nothing to choose from."""
 
+NOT_CHOSEN = "(choose a prefix)"
+"""What stands for a prefix in a workflow that was protected where none fits (web/prefixes/choice.js)."""
+
 _DEEPEST = 64
 """Sub folders inside of each other that are looked into."""
 
@@ -120,7 +123,7 @@ def chosen(roots: Sequence[Path], name: str | None) -> Path:
     Raises:
         PrefixFileError: nothing was chosen, or as `find`.
     """
-    if not name or name == NONE_YET:
+    if not name or name in (NONE_YET, NOT_CHOSEN):
         raise PrefixFileError(
             "There is no prefix to use: learn one with Train Anonymization Prefix, or put a prefix file into"
             f" models/{FOLDER} and choose it."

@@ -52,7 +52,7 @@ def to_textual_inversion(prefix: Prefix) -> bytes:
     """
     names = _NAMES.get(tuple(sorted(prefix.widths.items())))
     if names is None:
-        encoders = ", ".join(f"'{key}' ({width} wide)" for key, width in prefix.widths.items())
+        encoders = ", ".join(f"'{key}' (vectors of {width} numbers)" for key, width in prefix.widths.items())
         raise PrefixMismatchError(
             f"Only prefixes for SD1 and SDXL can be saved as a textual inversion, this one is for {encoders}:"
             " save it as safetensors."
@@ -167,8 +167,8 @@ def _table(name: Any, tensor: Any) -> tuple[str, Tensor]:
         )
     if key is None:
         raise PrefixValueError(
-            f"Its vectors are {width} wide: a textual inversion's are 768 (SD1), 1024 (SD2), 768 and 1280 (SDXL), or"
-            " 4096 under the name t5xxl."
+            f"It is for a kind of model that prefixes do not serve (its vectors have {width} numbers; those of SD1 have"
+            " 768, of SD2 1024, of SDXL 768 and 1280, of T5 4096 under the name t5xxl)."
         )
     if count > MOST_VECTORS:
         raise PrefixValueError(f"It holds {count} vectors, and no prompt has room for more than {MOST_VECTORS}.")

@@ -70,8 +70,9 @@ def require_fit(vectors: Mapping[str, Tensor], widths: Mapping[str, int]) -> Non
         found = _vectors_for(key, vectors).shape[1]
         if found != width:
             raise PrefixMismatchError(
-                f"The prefix is {found} wide for text encoder '{key}', the checkpoint's is {width} wide:"
-                " choose a prefix learned on a checkpoint of this family, or learn one with Train Anonymization Prefix."
+                f"This prefix is for another family of checkpoints (text encoder '{key}' takes vectors of {width}"
+                f" numbers, the prefix's have {found}): choose a prefix learned on a checkpoint of this family, or"
+                " learn one with Train Anonymization Prefix."
             )
 
 

@@ -41,8 +41,9 @@ def put_in(table: torch.nn.Module, places: Sequence[Place]) -> AbstractContextMa
         for vector in vectors:
             if vector.shape[-1] != output.shape[-1]:
                 raise PrefixMismatchError(
-                    f"The prefix is {vector.shape[-1]} wide and this text encoder {output.shape[-1]}: choose a prefix"
-                    " learned on a model of this family."
+                    f"This prefix is for another family of models (the text encoder takes vectors of"
+                    f" {output.shape[-1]} numbers, the prefix's have {vector.shape[-1]}): choose a prefix learned on a"
+                    " model of this family."
                 )
         where = tuple(torch.tensor(indices, device=output.device) for indices in (rows, columns))
         return output.index_put(where, torch.stack(list(vectors)).to(output))

@@ -21,6 +21,33 @@ def test_a_node_is_found_by_search_and_added(either_workbench: Workbench, kind: 
     assert node["inputs"][0]["name"] in ("clip", "model")
 
 
+@pytest.mark.parametrize("kind", ["TrainAnonymizationPrefix", "EvaluateAnonymization"])
+def test_advanced_settings_are_folded_until_somebody_asks_for_them(workbench: Workbench, kind: str) -> None:
+    heights, values = workbench.page.evaluate(
+        """async kind => {
+            const { graph } = window.app;
+            const node = window.LiteGraph.createNode(kind);
+            graph.add(node);
+            const button = node.widgets.find((widget) => widget.name === "advanced_settings");
+            const [heights, values] = [[], []];
+            for (let times = 0; times < 3; times += 1) {
+                // The host lays a node out when it draws it, and lets none be smaller than that.
+                for (let frame = 0; frame < 5; frame += 1) {
+                    window.app.canvas.draw(true, true);
+                    await new Promise(requestAnimationFrame);
+                }
+                heights.push(node.size[1]);
+                values.push(JSON.stringify(node.serialize().widgets_values));
+                button.callback();
+            }
+            return [heights, values];
+        }""",
+        kind,
+    )
+    folded, unfolded, again = heights
+    assert folded == again < unfolded and len(set(values)) == 1
+
+
 def test_a_workflow_that_was_saved_long_ago_has_its_values_where_they_belong(workbench: Workbench) -> None:
     workbench.open(load(ROOT / "example_workflows" / "Protect a workflow.json"))
     values = """() => Object.fromEntries(window.app.graph.nodes.find((node) => node.type === "AnonymizeFaces")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,7 +68,7 @@ def test_the_node_says_what_a_prefix_was_learned_on_and_what_it_scored(
 ) -> None:
     connect(either_workbench, "seen/of_sd1.safetensors", "hollow_SD1.safetensors")
     said(either_workbench, "Learned on SD1: 48 people, 1500 steps, 10 vectors")
-    said(either_workbench, "Identity signal left: 12% · Other prompts moved: 3%")
+    said(either_workbench, "Recognizability left: 12% · Side effects on other prompts: 3%")
     said(either_workbench, "It fits this checkpoint (SD1)")
 
 
@@ -170,7 +172,7 @@ def test_prefix_files_are_listed_renamed_brought_in_and_deleted(
     assert load_prefix(files / "dropped by hand.safetensors").record.name == "dropped"
     (tmp_path / "odd.safetensors").write_bytes(b"no prefix")
     drop(workbench, tmp_path / "odd.safetensors")
-    tab.get_by_role("alert").filter(has_text="odd").wait_for()
+    tab.locator(".answers .alarm").filter(has_text="odd").wait_for()
     assert not (files / "odd.safetensors").exists()
 
     for name, sure in (("Cancel", False), ("Delete", True)):
@@ -187,18 +189,39 @@ def test_prefix_files_are_listed_renamed_brought_in_and_deleted(
     tab.wait_for(state="detached")
 
 
-def drop(workbench: Workbench, path: Path) -> None:
-    """Drags a file onto the tab and lets it go."""
+def drop(workbench: Workbench, *paths: Path) -> None:
+    """Drags files onto the tab and lets them go."""
     workbench.page.evaluate(
-        """([name, bytes]) => {
+        """files => {
             const data = new DataTransfer();
-            data.items.add(new File([new Uint8Array(bytes)], name));
+            for (const [name, bytes] of files) data.items.add(new File([new Uint8Array(bytes)], name));
             const place = document.querySelector(".anonymize-faces-library");
             for (const type of ["dragenter", "dragover", "drop"])
                 place.dispatchEvent(new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true }));
         }""",
-        [path.name, list(path.read_bytes())],
+        [[path.name, list(path.read_bytes())] for path in paths],
     )
+
+
+def test_of_several_files_each_gets_its_answer(workbench: Workbench, files: Path, tmp_path: Path) -> None:
+    page = workbench.page
+    page.locator(TAB_BUTTON).click()
+    tab = page.locator(".anonymize-faces-library")
+    tab.get_by_role("button", name="Look again").wait_for()
+    first, last = (save_prefix(make_prefix("sd1"), tmp_path / f"{name}.safetensors") for name in ("first", "last"))
+    (tmp_path / "bad.safetensors").write_bytes(b"no prefix")
+    (tmp_path / "empty.pt").write_bytes(b"")
+    drop(workbench, first, tmp_path / "bad.safetensors", tmp_path / "empty.pt", last)
+    answers = tab.locator(".answers > div")
+    answers.nth(3).wait_for()
+    said = answers.all_inner_texts()
+    assert said[0] == "first.safetensors was imported." and said[3] == "last.safetensors was imported."
+    assert said[1].startswith("bad.safetensors: ") and said[2].startswith("empty.pt: ")
+    assert (files / "first.safetensors").is_file() and (files / "last.safetensors").is_file()
+    tab.locator("details").filter(has_text="last").wait_for()
+    workbench.picture("several files")
+    page.locator(TAB_BUTTON).click()
+    tab.wait_for(state="detached")
 
 
 def test_one_odd_file_leaves_the_list_whole_and_a_forbidden_name_can_be_mended(
@@ -226,3 +249,113 @@ def test_one_odd_file_leaves_the_list_whole_and_a_forbidden_name_can_be_mended(
     assert load_prefix(files / "seen" / "mended.safetensors").record.steps == 1500
     page.locator(TAB_BUTTON).click()
     tab.wait_for(state="detached")
+
+
+def chosen(workbench: Workbench, checkpoint: str = "hollow_SD1.safetensors") -> list[str]:
+    """The prefixes that the Anonymize Faces on the canvas have, after protecting a workflow of one checkpoint."""
+    workbench.page.evaluate(
+        """async checkpoint => {
+            await window.app.refreshComboInNodes();
+            const { graph } = window.app;
+            const loader = window.LiteGraph.createNode("CheckpointLoaderSimple");
+            const prompt = window.LiteGraph.createNode("CLIPTextEncode");
+            prompt.pos = [500, 200];
+            graph.add(loader);
+            graph.add(prompt);
+            loader.widgets.find((widget) => widget.name === "ckpt_name").value = checkpoint;
+            loader.connect(1, prompt, 0);
+        }""",
+        checkpoint,
+    )
+    workbench.hush()
+    workbench.execute("AnonymizeFaces.Protect")
+    return [node["widgets_values"][0] for node in workbench.nodes("AnonymizeFaces")]
+
+
+def test_protecting_chooses_the_newest_prefix_that_fits_or_the_one_that_is_set(
+    workbench: Workbench, files: Path
+) -> None:
+    save_prefix(make_prefix("sdxl"), files / "a first by alphabet.safetensors")
+    for age, name in enumerate(["z newest.safetensors", "b older.safetensors"]):
+        path = save_prefix(make_prefix("sd1"), files / name)
+        os.utime(path, (path.stat().st_mtime - 100 * age,) * 2)
+    os.utime(files / "seen" / "of_sd1.safetensors", (1, 1))
+    assert chosen(workbench) == ["z newest.safetensors"]
+    said(workbench, "It fits this checkpoint (SD1)")
+    workbench.told("z newest").first.wait_for()
+    setting = "async value => { await window.app.extensionManager.setting.set('AnonymizeFaces.Prefix', value); }"
+    for wanted, got in (("b older", "b older.safetensors"), ("a first by alphabet", "z newest.safetensors")):
+        workbench.clear()
+        workbench.page.evaluate(setting, wanted)
+        assert chosen(workbench) == [got]
+    workbench.page.evaluate(setting, "")
+    workbench.clear()
+    strength = setting.replace("Prefix", "Strength")
+    workbench.page.evaluate(strength, 0.5)
+    chosen(workbench)
+    assert [node["widgets_values"][1] for node in workbench.nodes("AnonymizeFaces")] == [0.5]
+    workbench.page.evaluate(strength, 1)
+
+
+def test_a_prefix_of_the_tab_is_used_in_the_open_workflow(workbench: Workbench, files: Path) -> None:
+    page = workbench.page
+    for name in ("use first", "use second"):
+        save_prefix(make_prefix("sd1"), files / f"{name}.safetensors")
+    chosen(workbench)
+    page.locator(TAB_BUTTON).click()
+    tab = page.locator(".anonymize-faces-library")
+    for name in ("use first", "use second"):
+        card = tab.locator("details").filter(has_text=name)
+        card.locator("summary").press("Enter")
+        card.get_by_role("button", name="Use in this workflow").click()
+        chooses = """name => window.app.graph.nodes.find((node) => node.type === "AnonymizeFaces")
+            .widgets.find((widget) => widget.name === "prefix").value === `${name}.safetensors`"""
+        page.wait_for_function(chooses, arg=name)
+    assert len(workbench.nodes("AnonymizeFaces")) == 1
+    other = tab.locator("details").filter(has_text="seen/of_sdxl")
+    other.wait_for()
+    tab.get_by_text("Only what fits this workflow (SD1)").click()
+    other.wait_for(state="detached")
+    tab.locator("details").filter(has_text="use first").wait_for()
+    page.locator(TAB_BUTTON).click()
+    tab.wait_for(state="detached")
+
+
+def test_where_no_prefix_fits_protecting_says_so_and_nothing_is_loaded(workbench: Workbench, files: Path) -> None:
+    (files / "seen" / "of_sdxl.safetensors").unlink()
+    save_prefix(make_prefix("sd1"), files / "a first by alphabet.safetensors")
+    checkpoint = "hollow_SDXL.safetensors"
+    write_hollow_checkpoint(workbench.server.model_folder("checkpoints") / checkpoint, "SDXL")
+    assert chosen(workbench, checkpoint) == ["(choose a prefix)"]
+    said(workbench, "No prefix for SDXL yet: train or import one.", "alarm")
+    workbench.told("No prefix for SDXL yet").first.wait_for()
+    workbench.picture("no prefix fits")
+    log = len(workbench.server.log())
+    workbench.page.evaluate(
+        """() => {
+            const { graph } = window.app;
+            const [prompt] = graph.nodes.filter((node) => node.type === "CLIPTextEncode");
+            const sampler = window.LiteGraph.createNode("PreviewAny");
+            graph.add(sampler);
+            prompt.connect(0, sampler, 0);
+        }"""
+    )
+    workbench.queue()
+    workbench.page.get_by_text("There is no prefix to use").or_(
+        workbench.page.get_by_text(re.compile("error|rejected", re.IGNORECASE))
+    ).first.wait_for()
+    workbench.page.evaluate("() => window.answer")
+    told = workbench.server.log()[log:]
+    assert "There is no prefix to use" in told and "Requested to load" not in told and "Prompt executed" not in told
+
+
+def test_the_settings_of_the_extension_are_in_the_hosts_dialog(workbench: Workbench) -> None:
+    page = workbench.page
+    page.evaluate("() => window.app.extensionManager.command.execute('Comfy.ShowSettingsDialog')")
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text("Anonymize Faces", exact=True).first.click()
+    for name in ("Prefix to protect with", "Strength to protect with", "Say what went well"):
+        dialog.get_by_text(name, exact=True).first.wait_for()
+    workbench.picture("settings")
+    page.keyboard.press("Escape")
+    dialog.wait_for(state="hidden")

@@ -84,6 +84,17 @@ def test_it_learns_a_prefix_and_says_so_to_scripts(model: Path, work: Path, caps
     assert list((work / ".anonymize-faces-runs").iterdir()) == []
 
 
+def test_the_plan_is_told_and_nothing_is_drawn(
+    model: Path, work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "draw_pictures", lambda *_: pytest.fail("something was drawn"))
+    assert main(train(model, work, "--json", "--plan")) == 0
+    found = said(capsys)
+    assert found["plan"]["people"] == 2 and found["plan"]["evaluations"] > 0 and found["plan"]["kept_bytes"] > 0
+    assert found["report"].startswith("2 people, ")
+    assert not (work / "o.safetensors").exists()
+
+
 def test_what_the_command_line_says_goes_before_the_file(
     model: Path, work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -136,7 +147,7 @@ def test_an_interrupted_run_goes_on(
         ({"settings.toml": 'name = "a\\u0000b"'}, 1, "cannot be written"),
         ({"settings.toml": 'init = "a\\u0000b"'}, 1, "cannot be written"),
         ({"settings.toml": f'init = "{"n" * 10_001}"'}, 1, "longer than 10000 characters"),
-        ({"settings.toml": "warmup = nan"}, 1, "finite"),
+        ({"settings.toml": "warmup = nan"}, 1, "between 0 and 1"),
         ({"settings.toml": f"seed = {2**64}"}, 1, "64 bits"),
     ],
 )

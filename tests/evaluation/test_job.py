@@ -214,7 +214,7 @@ def test_what_is_done_is_told_up_to_all_of_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("prefixes", "people", "error", "words"),
     [
-        ({"a": make_prefix(1.0, width=5)}, PEOPLE, PrefixMismatchError, "5 wide"),
+        ({"a": make_prefix(1.0, width=5)}, PEOPLE, PrefixMismatchError, "have 5"),
         ({"a": make_prefix(1.0, family="sdxl")}, PEOPLE, PrefixMismatchError, "SDXL"),
         ({"a": make_prefix(1.0), "b": make_prefix(1.0)}, PEOPLE, MeasurementError, "'a' and 'b' are the same prefix"),
         ({"none": make_prefix(1.0)}, PEOPLE, MeasurementError, "rename it"),
@@ -233,8 +233,8 @@ def test_what_would_mislead_is_refused_before_anything_is_drawn(prefixes, people
     [
         ({"prompts": ()}, "at least one prompt"),
         ({"prompts": ("a portrait of {nam}",)}, "names nobody: write {name}"),
-        ({"images_per_name": 0}, "images_per_name is 0: choose 1 or more"),
-        ({"strangers": -1}, "choose 0 or more"),
+        ({"images_per_name": 0}, "'images_per_name' is 0: set it to 1 or more"),
+        ({"strangers": -1}, "set it to 0 or more"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, words) -> None:

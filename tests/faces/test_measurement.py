@@ -80,7 +80,7 @@ def test_a_face_that_is_gone_counts_as_gone_and_not_as_protected():
     assert result.retention == (1, 2) and len(result.compared) == 1
     told = describe(result)
     assert "Face retention: 1 of 2" in told and "in 1 of 2 of the anonymized pictures" in told
-    assert "Pair 1: no face left in its place" in told
+    assert "No face is left in its place: picture 1." in told
     assert "1 face of the plain pictures has no counterpart" in told
 
 

@@ -11,13 +11,13 @@ import pytest
 import requests
 
 from anonymize_faces.tools.comfy_server import ComfyServer
-from anonymize_faces.tools.english import LOCALES, node_words
+from anonymize_faces.tools.english import LOCALES, PAGES, node_words, our_nodes, page_with_settings, settings_rows
 from anonymize_faces.tools.layout import EXTENSION, ROOT
 
 LANGUAGES = ("de", "en", "es", "fr", "ja", "ko", "ru", "zh")
 FILES = ("commands", "main", "nodeDefs")
 PLACE = re.compile(r"\{\w+\}")
-KEY = re.compile(r'"((?:training|prefix|protect|library|report|server)\.[A-Za-z.]+)"')
+KEY = re.compile(r'"((?:advanced|training|prefix|protect|library|report|server|settings|verdict)\.[A-Za-z.]+)"')
 
 
 def read(language: str, file: str) -> dict[str, Any]:
@@ -42,6 +42,15 @@ def test_english_says_what_the_nodes_say(server: ComfyServer) -> None:
     words = node_words(server.object_info())
     assert read("en", "nodeDefs") == words, "run: .venv/bin/python -m anonymize_faces.tools.english"
     assert {"AnonymizeFaces", "TrainAnonymizationPrefix"} <= words.keys()
+
+
+def test_help_pages_say_of_settings_what_the_nodes_say(server: ComfyServer) -> None:
+    nodes = our_nodes(server.object_info())
+    for node_id, info in nodes.items():
+        page = (PAGES / f"{node_id}.md").read_text(encoding="utf-8")
+        assert page == page_with_settings(page, info), "run: .venv/bin/python -m anonymize_faces.tools.english"
+        assert [name for name, words in settings_rows(info).items() if f"| `{name}` | {words} " not in page] == []
+    assert {"vectors", "learning_rate", "vary_names"} <= settings_rows(nodes["TrainAnonymizationPrefix"]).keys()
 
 
 @pytest.mark.parametrize("file", FILES)

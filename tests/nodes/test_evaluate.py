@@ -102,7 +102,7 @@ def test_files_of_prefixes_and_learned_ones_stand_side_by_side(server):
 @pytest.mark.parametrize(
     ("inputs", "words"),
     [
-        ({"prefix_2": "no such file.safetensors"}, "no prefix file"),
+        ({"prefix_2": "no such file.safetensors"}, "no prefix file|Value not in list"),
         ({"prompts": "a portrait"}, "names nobody: write {name}"),
         ({"recognizer": "facenet", "identities": None}, "connect an Identity List"),
         ({"prefix_1": "evaluate/1.safetensors", "prefix_2": "evaluate/1.safetensors"}, "are the same prefix"),
@@ -128,18 +128,17 @@ def test_nothing_is_saved_where_no_prefix_was_evaluated(server):
     assert told(outputs, "evaluate").startswith("Without a prefix the people named are found in")
 
 
-def test_the_shipped_workflow_learns_evaluates_and_saves(server):
+def test_the_shipped_workflow_evaluates_a_prefix_that_is_there_and_saves(server, tidy):
+    save_prefix(make_prefix(), server.prefix_folder / "demo people.safetensors", overwrite=True)
     workflow = load_workflow(ROOT / "example_workflows" / "Evaluate on the demo model.json")
     graph = workflow_to_prompt(workflow, server.object_info())
     kinds = {item["class_type"]: name for name, item in graph.items()}
-    graph[kinds["TrainAnonymizationPrefix"]]["inputs"] |= {
-        "text_steps": 2, "steps": 2, "portraits_per_identity": 1, "drawing_steps": 2, "noisings_per_picture": 1,
-    }  # fmt: skip
+    assert "TrainAnonymizationPrefix" not in kinds
     evaluate = graph[kinds["EvaluateAnonymization"]]["inputs"]
     assert evaluate["cfg"] == 2.0 and evaluate["images_per_name"] == 4 and evaluate["scheduler"] == "normal"
     evaluate |= {"steps": 2, "images_per_name": 1, "images_per_prompt": 1, "general_prompts": "a road"}
-    for lists in (item["inputs"] for item in graph.values() if item["class_type"] == "IdentityList"):
-        lists["text"] = "\n".join(lists["text"].splitlines()[:3])
+    people = graph[kinds["IdentityList"]]["inputs"]
+    people["text"] = "\n".join(people["text"].splitlines()[:3])
     outputs = server.run(graph)["outputs"]
     assert "3 people, pictures of each: 1, of A close-up portrait of {name}" in told(
         outputs, kinds["EvaluateAnonymization"]

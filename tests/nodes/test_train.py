@@ -30,8 +30,8 @@ def drawing(clip: list[Any], denoise: float = 1.0) -> Graph:
     }
 
 
-def picture(server: ComfyServer, entry: Mapping[str, Any], node_id: str) -> Image.Image:
-    return Image.open(io.BytesIO(server.image(entry["outputs"][node_id]["images"][0])))
+def picture(server: ComfyServer, entry: Mapping[str, Any], node_id: str, kind: str = "images") -> Image.Image:
+    return Image.open(io.BytesIO(server.image(entry["outputs"][node_id][kind][0])))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_prefix_is_learned_saved_and_used_in_one_workflow(server: ComfyServer)
 
     prefix = load_prefix(server.prefix_folder / "in_one_workflow.safetensors")
     assert prefix.length == 4 and prefix.record.identities == 2 and prefix.record.steps == 3
-    assert picture(server, protected, "train").size == (128, 128)
+    assert picture(server, protected, "train", "before_after").size == (128, 128)
     assert picture(server, protected, "plot").size == (960, 540)
     assert "2 people in 3 steps" in protected["outputs"]["report"]["text"][0]
     assert picture(server, protected, "picture").tobytes() != picture(server, plain, "picture").tobytes()

@@ -175,7 +175,7 @@ def test_a_prefix_that_lacks_an_encoder_is_refused_by_its_name(clip, family, pre
             continue
         with pytest.raises(PrefixMismatchError, match=f"no vectors for text encoder '{missing}'"):
             protect(clip, make_prefix(m=M, **rest), 1.0)
-        with pytest.raises(PrefixMismatchError, match=f"wide for text encoder '{missing}'"):
+        with pytest.raises(PrefixMismatchError, match=f"another family of checkpoints .text encoder '{missing}'"):
             protect(clip, make_prefix(m=M, **family.widths | {missing: 8}), 1.0)
 
 

@@ -39,7 +39,8 @@ def make_denoiser(model: Any, clip: Any, vae: Any) -> Any:
 def test_the_vectors_follow_the_trajectory_of_the_authors_loop() -> None:
     parts = load_demo_model()
     denoiser = make_denoiser(*parts)
-    denoiser.layers = (None,)  # Their loop reads each encoder's usual layer.
+    denoiser.layers = (None,)  # Their loop reads each encoder's usual layer,
+    denoiser.unconditional_share = 0.0  # and knows no negative prompts.
     latents = denoiser.sample([pair.student for pair in PAIRS], [1, 2, 3, 4])
     ours, batches = [], []
     with denoiser.gradients(2):

@@ -134,7 +134,10 @@ def test_a_run_that_goes_on_after_a_crash_shows_its_whole_curve(telemetry):
 
 def test_score_and_pictures_are_told_and_forgotten_with_the_next_run(telemetry):
     telemetry.note(at_step(1, Score(1, 0.12, 0.03)))
-    telemetry.note(at_step(2))
+    telemetry.note(at_step(2, Score(1, 0.12, 0.03)))
+    telemetry.note(at_step(3, Score(3, 0.1, 0.02)))
+    assert telemetry.snapshot()["run"]["scores"] == [[1, 0.12, 0.03], [3, 0.1, 0.02]]
+    telemetry.score(Score(1, 0.12, 0.03))
     telemetry.picture(PreviewPicture(b"jpeg", ("Ada", "Ben"), True))
     run = telemetry.snapshot()["run"]
     assert run["score"] == {"step": 1, "identity_signal_left": 0.12, "general_prompts_moved": 0.03}

@@ -12,16 +12,26 @@ import pytest
 import torch
 
 from anonymize_faces.engines.micro_batches import MicroBatches
+from anonymize_faces.engines.options import Drawing
 from anonymize_faces.trainer.data.identities import Identity
 from anonymize_faces.trainer.data.list_text import sameness
 from anonymize_faces.trainer.data.pictures import Pair, Pictures
+from anonymize_faces.trainer.data.prompts import NEGATIVES
+from anonymize_faces.trainer.data.targets import TargetPool, negatives_of
 from anonymize_faces.trainer.loop import learn_prefix
 from anonymize_faces.trainer.preview import PREVIEW_SHARE, PreviewBudget
 from anonymize_faces.trainer.progress import Callbacks, Learned
 from anonymize_faces.trainer.report import describe
 from anonymize_faces.trainer.settings import TrainingSettings
 from anonymize_faces.trainer.state import Score
-from anonymize_faces.trainer.validation import MOST_HELD_OUT, Validation, hold_out, steps_between, validation_pictures
+from anonymize_faces.trainer.validation import (
+    LEAST_ASKED,
+    MOST_HELD_OUT,
+    Validation,
+    hold_out,
+    steps_between,
+    validation_pictures,
+)
 
 Make = Callable[..., Any]
 PEOPLE = tuple(Identity(f"Person {number}", f"a man with {number} hats") for number in range(16))
@@ -43,13 +53,19 @@ def learn(denoiser: Any, people: Any = PEOPLE, settings: TrainingSettings = SETT
 
 
 def test_a_share_of_the_people_and_of_the_prompts_is_held_out_and_none_is_lost() -> None:
-    held = hold_out(PEOPLE, GENERAL, 0.25, seed=0)
-    assert len(held.validated) == 4 and len(held.validated_prompts) == 3
-    assert sorted(held.identities + held.validated, key=PEOPLE.index) == list(PEOPLE)
-    assert sorted(held.prompts + held.validated_prompts) == sorted(GENERAL)
-    assert "" in held.prompts
-    assert held != hold_out(PEOPLE, GENERAL, 0.25, seed=1)
-    assert len(hold_out(PEOPLE * 20, GENERAL, 0.5, seed=0).validated) == MOST_HELD_OUT
+    held = hold_out(PEOPLE, GENERAL, 0.4, seed=0)
+    parts = (held.learned, held.choosing, held.reporting)
+    assert [len(part.people) for part in parts] == [10, 3, 3]
+    assert [len(part.prompts) for part in parts] == [8, 5, 0]
+    assert sorted((one for part in parts for one in part.people), key=PEOPLE.index) == list(PEOPLE)
+    assert sorted(prompt for part in parts for prompt in part.prompts) == sorted(GENERAL)
+    assert "" in held.learned.prompts
+    assert held != hold_out(PEOPLE, GENERAL, 0.4, seed=1)
+    many = tuple(Identity(f"Person {number}") for number in range(300))
+    assert len(hold_out(many, GENERAL, 0.5, seed=0).people) == MOST_HELD_OUT
+    # Of few people that are held out, all choose: half of them would tell little.
+    few = hold_out(PEOPLE, GENERAL, 0.125, seed=0)
+    assert len(few.choosing.people) == LEAST_ASKED and few.reporting.people == ()
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -59,21 +75,23 @@ def test_one_person_under_several_names_is_on_one_side(seed: int) -> None:
     people = tuple(Identity(name) for name in (*names, *twins))
     prompts = ("", *(f"{name} café" for name in names), *(unicodedata.normalize("NFD", f"{n} café") for n in names))
     held = hold_out(people, prompts, 0.3, seed)
-    assert len(held.validated) == len({one.key for one in held.validated}) == 3
-    assert not {one.key for one in held.validated} & {one.key for one in held.identities}
-    assert len(held.identities) == 21
-    assert not {sameness(one) for one in held.validated_prompts} & {sameness(one) for one in held.prompts}
-    assert len(held.validated_prompts) == 3 and len(held.prompts) == 15 and "" in held.prompts
+    assert len(held.people) == len({one.key for one in held.people}) == 3
+    assert not {one.key for one in held.people} & {one.key for one in held.learned.people}
+    assert len(held.learned.people) == 21
+    asked, learned = held.choosing.prompts, held.learned.prompts
+    assert not {sameness(one) for one in asked} & {sameness(one) for one in learned}
+    assert len(asked) == 3 and len(learned) == 15 and "" in learned
 
 
 @pytest.mark.parametrize(("count", "share"), [(7, 0.125), (16, 0.0)])
 def test_of_few_people_or_if_told_so_none_is_held_out(count: int, share: float) -> None:
     held = hold_out(PEOPLE[:count], ("", "a dog"), share, seed=0)
-    assert held.identities == PEOPLE[:count] and held.validated == () and held.validated_prompts == ()
+    assert held.learned.people == PEOPLE[:count] and held.people == () and held.choosing.prompts == ()
 
 
 def test_people_held_out_are_drawn_but_never_learned_from(denoiser: Any) -> None:
-    validated = {identity.name for identity in hold_out(PEOPLE, GENERAL, 0.125, 0).validated}
+    settings = dataclasses.replace(SETTINGS, held_out=0.4)
+    held_out = {identity.name for identity in hold_out(PEOPLE, GENERAL, 0.4, 0).people}
     learned_from: set[str] = set()
     encode = denoiser.encode
 
@@ -83,11 +101,11 @@ def test_people_held_out_are_drawn_but_never_learned_from(denoiser: Any) -> None
         return encode(prompts, vectors, layers)
 
     denoiser.encode = watch
-    learned = learn(denoiser)
-    assert learned.validated == len(validated) == 2 and learned.prefix.record.identities == 14
+    learned = learn(denoiser, settings=settings)
+    assert learned.examined == 3 and len(held_out) == 6 and learned.prefix.record.identities == 10
     named = {name for prompt in learned_from for name in [i.name for i in PEOPLE] if name in prompt}
     assert len(named) > 8
-    assert not {prompt for prompt in learned_from for name in validated if prompt.split(name)[-1].startswith(" ")}
+    assert not {prompt for prompt in learned_from for name in held_out if prompt.split(name)[-1].startswith(" ")}
 
 
 def test_the_score_is_one_where_a_prefix_says_what_the_name_says_and_zero_where_it_says_the_looks(
@@ -144,13 +162,57 @@ def test_the_best_snapshot_is_the_prefix_and_its_figures_are_in_report_and_recor
         "best_step": 10,
     }
     report = describe(learned)
-    assert "50 % of the identity signal is gone, examined on 2 people it did not learn from" in report
+    assert "50 % of the identity signal is gone, examined on 3 people it did not learn from" in report
     assert "Prompts that name nobody changed somewhat: by 10 % of what their words do." in report
     assert "The prefix is that of step 10, the best there was" in report
 
 
-def test_learning_lowers_the_score_of_people_it_never_learns_from(denoiser: Any) -> None:
-    settings = dataclasses.replace(SETTINGS, steps=60, learning_rate=0.02, vectors=6)
+def test_the_figures_are_about_people_who_chose_nothing(denoiser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = iter([(0.5, 0.1), (0.6, 0.2)])
+    asked: list[Validation] = []
+
+    def score(self: Validation, vectors: Any, step: int) -> Score:
+        asked.append(self)
+        return Score(step, *next(figures))
+
+    monkeypatch.setattr(Validation, "score", score)
+    monkeypatch.setattr("anonymize_faces.trainer.loop.steps_between", lambda questions, batch_size: 20)
+    learned = learn(denoiser, settings=dataclasses.replace(SETTINGS, held_out=0.4))
+    choosing, reporting = asked
+    assert choosing is not reporting and reporting.asks(True) and not reporting.asks(False)
+    assert learned.best == Score(20, 0.5, 0.1)
+    # So few prompts are held out that all of them choose.
+    assert learned.figures == Score(20, 0.6, 0.1) and learned.prefix.record.scores["identity_signal_left"] == 0.6
+    assert "40 % of the identity signal is gone, examined on 3 people it did not learn from" in describe(learned)
+
+
+def test_past_somebody_of_whom_no_looks_are_told_there_is_no_goal(denoiser: Any) -> None:
+    plain, past = (
+        TargetPool(denoiser, Pictures(torch.ones(2, *denoiser.latent_shape), pairs), 1, 0, overshoot=overshoot)
+        for pairs in [(Pair("Ada", "a woman", True), Pair("Bob", "a person", True, described=False))]
+        for overshoot in (0.0, 0.5)
+    )
+    with denoiser.gradients(2):
+        (ada, bob), (ada_past, bob_past) = (pool.batch([0, 1]).predictions for pool in (plain, past))
+    assert not torch.allclose(ada, ada_past) and torch.equal(bob, bob_past)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_negative_prompts_are_lessons_as_often_as_guidance_asks_for_them(share: float) -> None:
+    names = torch.tensor([True] * 500 + [False] * 1000)
+    negatives = negatives_of(names, share, seed=1)
+    assert all(slot >= 500 for slot in negatives) and abs(len(negatives) - 1000 * share) < 50
+    empty = sum(pair.student == "" for pair in negatives.values())
+    assert abs(empty - 500 * share) < 50
+    assert share == 0 or {pair.student for pair in negatives.values()} == set(NEGATIVES)
+    assert Drawing(cfg=1).unconditional_share == 0 and Drawing(cfg=2).unconditional_share == 0.2
+
+
+def test_learning_lowers_the_score_of_people_it_never_learns_from(
+    denoiser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anonymize_faces.trainer.loop.steps_between", lambda questions, batch_size: 2)
+    settings = dataclasses.replace(SETTINGS, steps=40, learning_rate=2e-3, vectors=6)
     learned = learn(denoiser, settings=settings)
     assert len(learned.scores) >= 2 and learned.best.total < 0.9 * learned.scores[0].total
 

@@ -44,6 +44,11 @@ class Identity:
     description: str = ANYBODY
 
     @property
+    def described(self) -> bool:
+        """Whether anything is said of their looks."""
+        return self.description != ANYBODY
+
+    @property
     def key(self) -> str:
         """What tells people apart: equal for names that differ in case, spaces or composed accents alone."""
         return sameness(self.name)

@@ -17,17 +17,28 @@ from ..parallel.team import ALONE, Team
 from .identities import Identity
 from .long_prompts import EVERY as LONG_EVERY
 from .long_prompts import choosing, chunk_prompts, long_prompts
-from .prompts import CONTEXTS, OPENINGS, name_prompt, neutral_prompt
+from .prompts import CONTEXTS, NEGATIVES, OPENINGS, name_prompt, neutral_prompt
 from .variations import SHARE, varied_prompts
 
 
 @dataclass(frozen=True)
 class Pair:
-    """What is said to the student (with the prefix) and to the teacher (without) about one picture."""
+    """What is said to the student (with the prefix) and to the teacher (without) about one picture.
+
+    Attributes:
+        names_somebody: whether the student's prompt does.
+        described: whether the teacher's tells their looks; "a person" tells none, and nothing lies past it.
+    """
 
     student: str
     teacher: str
     names_somebody: bool
+    described: bool = True
+
+    @property
+    def overshoots(self) -> bool:
+        """Whether the goal lies past the teacher's prediction where the settings want that; see `objective.beyond`."""
+        return self.names_somebody and self.described
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +73,19 @@ def identity_pairs(
                 student, teacher = (make(identity, opening, context) for make in (name_prompt, neutral_prompt))
             if len(pairs) % long_every == long_every - 1:
                 student, teacher = long_prompts((student, teacher), choose)
-            pairs.append(Pair(student, teacher, names_somebody=True))
+            pairs.append(Pair(student, teacher, True, identity.described))
     return tuple(pairs)
 
 
 def general_pairs(prompts: Sequence[str]) -> tuple[Pair, ...]:
     """One pair for each prompt that names nobody: teacher and student are told the same (docs/METHODS.md 1.2 b)."""
     return tuple(Pair(prompt, prompt, names_somebody=False) for prompt in prompts)
+
+
+_OF_ARTISTS = general_pairs([prompt for prompt in NEGATIVES if prompt])
+NEGATIVE_PAIRS = (*general_pairs([""]) * len(_OF_ARTISTS), *_OF_ARTISTS)
+"""Negative prompts as lessons, half of them the empty one. Guidance asks for one at each picture, and multiplies what a
+prefix does there; see `Drawing.unconditional_share`."""
 
 
 def spoken_pairs(
@@ -81,7 +98,11 @@ def spoken_pairs(
     """
     choose = choosing(generator)
     named = [
-        Pair(*chunk_prompts((name_prompt(identity, "", ""), neutral_prompt(identity, "", "")), choose), True)
+        Pair(
+            *chunk_prompts((name_prompt(identity, "", ""), neutral_prompt(identity, "", "")), choose),
+            True,
+            identity.described,
+        )
         for identity in identities
     ]
     styled = [chunk_prompts([subject], choose)[0] for prompt in prompts for subject in (prompt, "")]

@@ -34,14 +34,18 @@ CONTEXTS = (
 )
 """What follows a name. The bare name is the most frequent prompt, so the empty context stands here twice."""
 
-GENERAL_PROMPTS = (
-    # Nothing, and what artists put into the negative prompt, so that a prefixed negative prompt does no harm.
+NEGATIVES = (
     "",
     "blurry, low quality, watermark, text",
     "bad anatomy, extra fingers, deformed hands, ugly",
     "lowres, jpeg artifacts, worst quality, signature",
     "cartoon, painting, illustration, 3d render",
     "nsfw, cropped, out of frame, duplicate",
+)
+"""Nothing, and what artists put into the negative prompt, so that a prefixed negative prompt does no harm."""
+
+GENERAL_PROMPTS = (
+    *NEGATIVES,
     # People whom nobody names: the prefix must leave them as they are.
     "a photo of a person",
     "a portrait of a man",

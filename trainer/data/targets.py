@@ -14,7 +14,7 @@ from ...runs.seeds import generator as seeded
 from ...runs.seeds import stratified_times
 from ...runs.tensor_store import TensorStore
 from ..objective import beyond
-from .pictures import Pair, Pictures
+from .pictures import NEGATIVE_PAIRS, Pair, Pictures
 from .plain_text import PlainText, Spoken
 
 
@@ -63,7 +63,12 @@ class TargetPool:
         micro_batches: how many the teacher is asked at once.
         overshoot: see `objective.beyond`.
         plain: what prompts say without a prefix.
+
+    Attributes:
+        layers: those that are learned at, all of the denoiser's at first; settled before anything is asked for.
     """
+
+    layers: Sequence[Layer]
 
     def __init__(
         self,
@@ -84,9 +89,11 @@ class TargetPool:
         self._noisings = noisings
         self._seed = seed
         self._overshoot = overshoot
+        self.layers = denoiser.layers
         self._times = stratified_times(count, seeded(seed, "times"))
         self._plain = plain or PlainText(denoiser)
         kinds = torch.tensor([pair.names_somebody for pair in pictures.pairs]).repeat_interleave(noisings)
+        self._negatives = negatives_of(kinds, denoiser.unconditional_share, seed)
         self._slots = {kind: torch.nonzero(kinds == kind).flatten() for kind in (True, False)}
 
     def slots(self, names_somebody: bool) -> Tensor:
@@ -135,14 +142,13 @@ class TargetPool:
         )
 
     def _pair(self, slot: int) -> Pair:
-        return self._pictures.pairs[slot // self._noisings]
+        return self._negatives.get(slot) or self._pictures.pairs[slot // self._noisings]
 
     def _layer(self, slot: int) -> Layer:
-        layers = self._denoiser.layers
-        return layers[sum(divmod(slot, self._noisings)) % len(layers)]
+        return self.layers[sum(divmod(slot, self._noisings)) % len(self.layers)]
 
     def _overshoots(self, pair: Pair) -> bool:
-        return pair.names_somebody and self._overshoot > 0
+        return pair.overshoots and self._overshoot > 0
 
     def _noised(self, slots: Sequence[int]) -> tuple[Tensor, Tensor]:
         latents = torch.stack([self._pictures.latents[slot // self._noisings] for slot in slots])
@@ -168,6 +174,19 @@ class TargetPool:
 
     def _noise(self, slot: int, shape: torch.Size) -> Tensor:
         return torch.randn(shape, generator=seeded(self._seed, "noise", slot))
+
+
+def negatives_of(names_somebody: Tensor, share: float, seed: int) -> dict[int, Pair]:
+    """The slots at which a picture is seen with a negative prompt in place of its own, see `NEGATIVE_PAIRS`.
+
+    Args:
+        names_somebody: which slots do, `[n]` bool; only of the others some are chosen.
+        share: of those others.
+    """
+    generator = seeded(seed, "negatives")
+    drawn, which = torch.rand(2, len(names_somebody), generator=generator)
+    chosen = torch.nonzero(~names_somebody & (drawn < share)).flatten().tolist()
+    return {slot: NEGATIVE_PAIRS[int(float(which[slot]) * len(NEGATIVE_PAIRS))] for slot in chosen}
 
 
 def deal(slots: Tensor, count: int, seed: int, purpose: str, start: int) -> list[int]:

@@ -25,9 +25,12 @@ import { t } from "../shared/text.js";
 
 /** Prefix files on the server. Says "change" when this page has changed them. */
 class Library extends EventTarget {
-  /** @returns {Promise<PrefixEntry[]>} */
-  async list() {
-    return (await ask("prefixes")).prefixes;
+  /**
+   * @param {string} [family] of a checkpoint, to be told which fit
+   * @returns {Promise<PrefixEntry[]>}
+   */
+  async list(family = "") {
+    return (await ask(family ? `prefixes?${new URLSearchParams({ family })}` : "prefixes")).prefixes;
   }
 
   /**

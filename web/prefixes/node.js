@@ -2,9 +2,10 @@
 
 import { element, island } from "../shared/dom.js";
 import { onReport } from "../results/report.js";
-import { addElement, api, app, chain, toast } from "../shared/host.js";
+import { addElement, api, app, chain, fixHeight, toast } from "../shared/host.js";
 import { t } from "../shared/text.js";
 import { loaderOf, PROTECTOR } from "../workflow/clip_source.js";
+import { hints } from "./choice.js";
 import { library } from "./library.js";
 import { learnedOn, scored } from "./words.js";
 
@@ -15,16 +16,13 @@ const HEIGHT = 104;
 /** Pixels in which most of that takes one line. */
 const WIDTH = 330;
 const STYLES = `
-:host { display: flex; flex-direction: column; gap: 2px; height: ${HEIGHT}px; min-height: ${HEIGHT}px; overflow: auto; padding: 2px; }
+:host { display: flex; flex-direction: column; gap: 2px; overflow: auto; padding: 2px; }
 .quiet { color: var(--quiet); }
 .alarm { color: var(--alarm); font-weight: 600; }
 `;
 
 /** What a list without files shows in their place has no suffix. */
 const NAMES_A_FILE = /\.\w+$/;
-
-/** Families by what loaders of text encoders alone are set to, and by loaders of one family. @type {Record<string, string>} */
-const FAMILIES = { sdxl: "SDXL", sd3: "SD3", flux: "Flux", LoadDemoModel: "DemoModel", TripleCLIPLoader: "SD3" };
 
 /** Keeps all nodes up to date with what is chosen, connected and there; call once. */
 export function followPrefixes() {
@@ -71,6 +69,7 @@ export function addPrefixInfo(node) {
   const lines = element("div", { role: "status" });
   const report = element("div", { class: "quiet report" });
   inner.append(lines, report);
+  fixHeight(outer, HEIGHT);
   node.size[0] = Math.max(node.size[0], WIDTH);
   let key = "";
   let warning = "";
@@ -124,8 +123,7 @@ function stateOf(node) {
     strength: Number(value(node, "strength") ?? 1),
     learned: node.inputs?.find((input) => input.name === "learned_prefix")?.link != null,
     connected: loader !== null,
-    checkpoint: String(value(loader, "ckpt_name") ?? ""),
-    family: FAMILIES[String(value(loader, "type") ?? loader?.type)] ?? "",
+    ...hints(loader),
   };
 }
 
@@ -137,9 +135,13 @@ async function describe(state) {
   /** @type {[string, string][]} */
   const said = state.strength === 0 ? [["alarm", t("prefix.off")]] : [];
   if (state.learned) return [...said, ["quiet", t("prefix.connected")]];
-  if (!NAMES_A_FILE.test(state.prefix)) return [...said, ["alarm", t("prefix.none")]];
   try {
     const family = state.family || (state.checkpoint && (await once(`c ${state.checkpoint}`, () => library.familyOf(state.checkpoint))));
+    if (!NAMES_A_FILE.test(state.prefix)) {
+      const entries = family ? await once(`l ${family}`, () => library.list(family)) : [];
+      const none = family && !entries.some((/** @type {any} */ entry) => entry.fits);
+      return [...said, ["alarm", none ? t("prefix.noneFor", { family }) : t("prefix.none")]];
+    }
     const entry = await once(`p ${state.prefix} ${family}`, () => library.details(state.prefix, family || ""));
     if (entry.fault) return [...said, ["alarm", entry.fault]];
     said.push(["", learnedOn(entry)], ["quiet", scored(entry)]);

@@ -1,18 +1,18 @@
 // Shows on a node what its last run said, in room that the node keeps for it.
 
 import { element, island } from "../shared/dom.js";
-import { addElement, app, chain } from "../shared/host.js";
+import { addElement, app, chain, fixHeight } from "../shared/host.js";
 import { t } from "../shared/text.js";
 
 /** @typedef {import("../shared/host.js").LGraphNode} LGraphNode */
 
 /** Pixels that reports take, by the type of node; what is longer can be scrolled. @type {Record<string, number>} */
-const HEIGHTS = { SaveAnonymizationPrefix: 44, MeasureAnonymization: 150, EvaluateAnonymization: 220 };
+const HEIGHTS = { IdentityList: 52, SaveAnonymizationPrefix: 44, MeasureAnonymization: 150, EvaluateAnonymization: 220 };
 const STYLES = `
 :host { display: flex; padding: 2px; }
 .report { flex: 1; overflow: auto; padding: 4px 6px; border-radius: 6px; background: var(--field); white-space: pre-wrap;
-  overflow-wrap: anywhere; user-select: text; }
-.report.quiet { color: var(--quiet); font-style: italic; }
+  overflow-wrap: anywhere; user-select: text; font: 11px/1.4 ui-monospace, Menlo, Consolas, monospace; }
+.report.quiet { color: var(--quiet); font: inherit; font-style: italic; }
 `;
 
 /**
@@ -25,7 +25,7 @@ export function addReport(node) {
   const { outer, inner } = island("report", STYLES);
   const place = element("div", { class: "report", role: "status", tabindex: "0" });
   inner.append(place);
-  outer.style.height = outer.style.minHeight = `${height}px`;
+  fixHeight(outer, height);
   outer.addEventListener("keydown", (event) => event.stopPropagation());
   addElement(node, "report", outer, () => height);
   onReport(node, (text) => {

@@ -68,6 +68,15 @@ export function addElement(node, name, content, height) {
 }
 
 /**
+ * Keeps an element of ours as high as it is, in either rendering, whatever there is in it.
+ * @param {HTMLElement} content
+ * @param {number} height
+ */
+export function fixHeight(content, height) {
+  for (const kind of /** @type {const} */ (["height", "minHeight", "maxHeight"])) content.style[kind] = `${height}px`;
+}
+
+/**
  * Wheel and middle button are the canvas's, as over the host's own text fields. (In Vue nodes the host sees to it.)
  * @param {HTMLElement} content
  */

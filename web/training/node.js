@@ -1,28 +1,39 @@
 // Puts the panel on the node that learns, and tells it of that node's runs.
 
-import { addElement, app, chain, fitHeight } from "../shared/host.js";
+import { library } from "../prefixes/library.js";
+import { outputOf } from "../results/report.js";
+import { addElement, app, chain, fixHeight } from "../shared/host.js";
+import { t } from "../shared/text.js";
+import { useInWorkflow } from "../workflow/protect.js";
 import { TrainingPanel } from "./panel.js";
-import { training } from "./store.js";
+import { goesOn, training } from "./store.js";
 
 /** @typedef {import("../shared/host.js").LGraphNode} LGraphNode */
 /** @typedef {import("./store.js").Run} Run */
+
+/** Pixels in which four people have room. */
+const WIDTH = 420;
 
 /**
  * Puts the panel on a node that was just made.
  * @param {LGraphNode} node
  */
 export function addTrainingPanel(node) {
-  let wanted = 0;
-  const panel = new TrainingPanel(() => {
-    const height = panelHeight();
-    if (height === wanted) return;
-    wanted = height;
-    panel.element.style.minHeight = `${height}px`;
-    fitHeight(node);
+  const panel = new TrainingPanel(async () => useInWorkflow(await savedBy(node)));
+  const height = () => TrainingPanel.height(node.size[0]);
+  /** @type {Run | null} */
+  let last = null;
+  node.size[0] = Math.max(node.size[0], WIDTH);
+  addElement(node, "training", panel.element, () => {
+    fixHeight(panel.element, height());
+    return height();
   });
-  const panelHeight = () => Math.ceil(panel.height(node.size[0]));
-  addElement(node, "training", panel.element, panelHeight);
-  const update = () => panel.show(runOf(node, training.run));
+  const update = () => {
+    const run = runOf(node, training.run);
+    // A run of another node ends nothing of what this one shows; only that it goes on could be no longer true.
+    if (run !== null || goesOn(last)) last = run;
+    panel.show(last);
+  };
   chain(node, "onAdded", () => {
     training.addEventListener("change", update);
     training.join(panel);
@@ -32,9 +43,22 @@ export function addTrainingPanel(node) {
     training.removeEventListener("change", update);
     training.leave(panel);
   });
-  chain(node, "onExecuted", (output) => {
-    panel.pictureElsewhere = Boolean(output?.images?.length);
-  });
+}
+
+/**
+ * The file that a Save Anonymization Prefix behind a node has saved.
+ * @param {LGraphNode} node
+ * @returns {Promise<string>} its name
+ * @throws {Error} there is none
+ */
+async function savedBy(node) {
+  const links = node.outputs?.[0]?.links ?? [];
+  const targets = links.map((id) => node.graph?.getNodeById(node.graph.getLink(id)?.target_id ?? -1));
+  const saving = targets.find((target) => target?.type === "SaveAnonymizationPrefix");
+  const path = saving ? [outputOf(saving)?.text ?? []].flat().join("").replaceAll("\\", "/") : "";
+  const found = path ? (await library.list()).find((entry) => path.endsWith(`/${entry.name}`)) : undefined;
+  if (!found) throw new Error(t("training.unsaved"));
+  return found.name;
 }
 
 /**

@@ -1,158 +1,161 @@
-// Shows a run: what it is at, how far, how well, and two ways to end it.
+// Shows a run: how well it protects, two ways to end it, how far it is, people without and with the prefix, and a chart.
 
 import { element, island } from "../shared/dom.js";
 import { api } from "../shared/host.js";
 import { ask } from "../shared/server.js";
 import { duration, percent, t } from "../shared/text.js";
-import { CURVE_STYLES, drawCurve, makeCurve } from "./curve.js";
+import { CHART_HEIGHT, CHART_STYLES, drawChart, makeChart } from "./chart.js";
 import { goesOn } from "./store.js";
+import { verdict } from "./verdict.js";
 
 /** @typedef {import("./store.js").Run} Run */
 
-const IDLE_HEIGHT = 26;
-const FIGURES_HEIGHT = 232;
-const MOST_PICTURE_HEIGHT = 320;
+/** Pixels of all but the pictures and the chart. */
+const WORDS_HEIGHT = 176;
+/** Pixels of the room for pictures, at least and at most. */
+const PICTURES = [150, 420];
+/** Pixels beside the pictures: the names of the rows, and the panel's edges. */
+const BESIDE = 50;
 const STYLES = `
-:host { display: flex; flex-direction: column; min-height: 26px; overflow: hidden; user-select: none; }
-.idle { color: var(--quiet); font-style: italic; padding: 4px 2px; }
+:host { display: flex; flex-direction: column; overflow: hidden; user-select: none; }
 .body { display: flex; flex-direction: column; gap: 6px; min-height: 0; flex: 1; padding: 2px; }
-.row { display: flex; align-items: baseline; justify-content: space-between; gap: 8px; }
+.row { display: flex; align-items: baseline; justify-content: space-between; gap: 8px; min-height: 17px; flex: none; }
+.verdict { font-size: 14px; font-weight: 600; height: 20px; flex: none; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+.verdict.good { color: #57b35f; }
+.verdict.fair { color: #d9a441; }
+.verdict.poor, .failed .message, .failed .state { color: var(--alarm); }
+.verdict.none { color: var(--quiet); font-style: italic; font-weight: 400; }
 .state { font-weight: 600; }
-.left, .detail { color: var(--quiet); }
-.message { color: var(--quiet); overflow-wrap: anywhere; max-height: 6em; overflow: auto; }
-.failed .message, .failed .state { color: var(--alarm); }
+.left, .message { color: var(--quiet); }
+.message { overflow-wrap: anywhere; height: 34px; overflow: auto; flex: none; user-select: text; }
+.figure { cursor: help; text-decoration: underline dotted var(--quiet); text-underline-offset: 3px; }
 progress { appearance: none; display: block; width: 100%; height: 6px; border: 0; border-radius: 3px;
   background: var(--field); overflow: hidden; flex: none; }
 progress::-webkit-progress-bar { background: var(--field); }
 progress::-webkit-progress-value { background: var(--accent); }
 progress::-moz-progress-bar { background: var(--accent); }
-figure { margin: 0; display: flex; gap: 6px; min-height: 0; flex: 1; }
-figure img { min-width: 0; min-height: 0; max-height: ${MOST_PICTURE_HEIGHT}px; width: 100%; object-fit: contain; object-position: left top; }
-figure .rows { display: flex; flex-direction: column; justify-content: space-around; color: var(--quiet);
-  writing-mode: vertical-rl; transform: rotate(180deg); flex-flow: row-reverse; font-size: 10px; text-align: center; }
-.buttons { display: flex; gap: 6px; flex: none; }
+.pictures { container-type: size; flex: 1; min-height: 0; border-radius: 6px; background: var(--field); padding: 4px; }
+figure { --ratio: 2; margin: 0; display: grid; grid-template: 16px auto / 14px 1fr; gap: 2px;
+  width: min(100%, calc(var(--ratio) * (100cqh - 18px) + 16px)); }
+figure img { grid-area: 2 / 2; min-width: 0; width: 100%; aspect-ratio: var(--ratio); }
+figure .people { grid-area: 1 / 2; display: grid; grid-auto-flow: column; grid-auto-columns: minmax(0, 1fr); font-size: 11px; }
+figure .people span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; text-align: center; }
+figure .rows { grid-area: 2 / 1; display: flex; flex-flow: row-reverse; justify-content: space-around; color: var(--quiet);
+  writing-mode: vertical-rl; transform: rotate(180deg); font-size: 10px; text-align: center; }
+.buttons { display: flex; gap: 6px; height: 28px; flex: none; }
 .buttons button { flex: 1; }
-${CURVE_STYLES}
+${CHART_STYLES}
 `;
 
-/** What the Train node shows of a run. Knows nothing of the node. */
+/** What the Train node shows of a run, in the same room whatever there is to show. Knows nothing of the node. */
 export class TrainingPanel {
   /** @type {Run | null} */
   #run = null;
-  #resized = () => {};
   #stopping = false;
-  #pictureElsewhere = false;
-  /** Width by height of the picture; 0 while there is none. */
-  #ratio = 0;
-  #curve = makeCurve();
-  #idle = element("div", { class: "idle" });
+  #chart = makeChart();
+  #verdict = element("div", { class: "verdict", role: "status" });
   #state = element("span", { class: "state", role: "status" });
   #progress = element("progress", {});
   #left = element("span", { class: "left" });
   #signal = element("span", { class: "signal" });
-  #moved = element("span", { class: "detail moved" });
+  #moved = element("span", { class: "moved" });
   #message = element("div", { class: "message" });
   #image = element("img", { draggable: "false", onload: () => this.#pictureLoaded() });
+  #people = element("div", { class: "people", "aria-hidden": "true" });
   #rows = element("div", { class: "rows", "aria-hidden": "true" }, element("span"), element("span"));
-  #figure = element("figure", {}, this.#rows, this.#image);
-  #legend = element("div", { class: "legend" }, element("span", { class: "identities" }), element("span", { class: "general" }));
+  #figure = element("figure", {}, this.#people, this.#rows, this.#image);
   #stop = element("button", { type: "button", onclick: () => this.#stopAndKeep() });
   #cancel = element("button", { type: "button", onclick: () => this.#breakOff() });
-  #buttons = element("div", { class: "buttons" }, this.#stop, this.#cancel);
+  #use = element("button", { type: "button", onclick: () => this.#useSaved() });
   #body = element(
     "div",
     { class: "body" },
+    this.#verdict,
+    element("div", { class: "buttons" }, this.#stop, this.#cancel, this.#use),
     element("div", { class: "row" }, this.#state, this.#left),
     this.#progress,
     element("div", { class: "row" }, this.#signal, this.#moved),
-    this.#curve,
-    this.#legend,
     this.#message,
-    this.#figure,
-    this.#buttons,
+    element("div", { class: "pictures" }, this.#figure),
+    this.#chart,
   );
 
-  /** @param {() => void} resized called when `height` changed */
-  constructor(resized) {
+  /** @param {() => Promise<void>} use protects the workflow with what the run has saved; throws why it cannot */
+  constructor(use) {
+    this.use = use;
     const { outer, inner } = island("training", STYLES);
     this.element = outer;
-    inner.append(this.#idle, this.#body);
+    inner.append(this.#body);
     // What is pressed and scrolled here is not for the canvas.
     outer.addEventListener("pointerdown", (event) => event.stopPropagation());
     outer.addEventListener("keydown", (event) => event.stopPropagation());
     this.show(null);
-    this.#resized = resized;
   }
 
   /**
-   * Pixels it wants at a width.
+   * Pixels it takes at a width, whatever it shows.
    * @param {number} width
    */
-  height(width) {
-    if (this.#run === null) return IDLE_HEIGHT;
-    const picture = this.#figure.hidden || !this.#ratio ? 0 : (width - 50) / this.#ratio;
-    return FIGURES_HEIGHT + (this.#message.hidden ? 0 : 24) + Math.min(picture, MOST_PICTURE_HEIGHT);
-  }
-
-  /**
-   * The node itself shows the last picture of a run that has ended.
-   * @param {boolean} elsewhere
-   */
-  set pictureElsewhere(elsewhere) {
-    this.#pictureElsewhere = elsewhere;
-    this.show(this.#run);
+  static height(width) {
+    const [least, most] = PICTURES;
+    return WORDS_HEIGHT + CHART_HEIGHT + Math.round(Math.min(Math.max((width - BESIDE) / 2, least), most));
   }
 
   /** @param {Run | null} run */
   show(run) {
     if (run?.state !== "learning") this.#stopping = false;
     this.#run = run;
-    this.#idle.hidden = run !== null;
-    this.#body.hidden = run === null;
-    if (run === null) this.#idle.textContent = t("training.idle");
-    else this.#fill(run);
-    this.#resized();
-  }
-
-  /** @param {Run} run */
-  #fill(run) {
     const on = goesOn(run);
-    this.#body.className = `body ${run.state}`;
-    setText(this.#state, t(`training.state.${run.state}`, { done: run.done, of: run.of }));
-    setText(this.#left, run.seconds_left === null ? "" : t("training.left", { time: duration(run.seconds_left) }));
-    this.#progress.max = Math.max(run.of, 1);
-    this.#progress.value = run.done;
+    this.#body.className = `body ${run?.state ?? "idle"}`;
+    this.#fillVerdict(run, on);
+    setText(this.#state, run ? t(`training.state.${run.state}`, { done: run.done, of: run.of }) : "");
+    setText(this.#left, run?.seconds_left == null ? "" : t("training.left", { time: duration(run.seconds_left) }));
+    this.#progress.max = Math.max(run?.of ?? 1, 1);
+    this.#progress.value = run?.done ?? 0;
     this.#progress.setAttribute("aria-label", this.#state.textContent ?? "");
-    const { score } = run;
-    setText(
-      this.#signal,
-      score ? t("training.signal", { percent: percent(score.identity_signal_left) }) : t("training.unexamined"),
-    );
-    setText(this.#moved, score ? t("training.moved", { percent: percent(score.general_prompts_moved) }) : "");
-    this.#signal.title = score ? t("training.examined", { step: score.step }) : "";
-    drawCurve(this.#curve, run.curve);
-    const [identities, general] = this.#legend.children;
-    setText(identities, t("training.identities"));
-    setText(general, t("training.general"));
-    setText(this.#message, run.message);
-    this.#message.hidden = !run.message;
-    this.#fillPicture(run.picture, on);
+    this.#fillFigures(run?.score ?? null);
+    setText(this.#message, run?.message || (on ? planned(run?.plan) : ""));
+    this.#fillPicture(run?.picture ?? null);
+    drawChart(this.#chart, run);
     setText(this.#stop, t(this.#stopping ? "training.stopping" : "training.stop"));
     this.#stop.title = t("training.stopTip");
-    this.#stop.disabled = run.state !== "learning" || this.#stopping;
+    this.#stop.disabled = run?.state !== "learning" || this.#stopping;
     setText(this.#cancel, t("training.cancel"));
     this.#cancel.title = t("training.cancelTip");
-    this.#buttons.hidden = !on;
+    this.#cancel.disabled = !on;
+    const kept = run !== null && ["finished", "stopped"].includes(run.state);
+    setText(this.#use, t("library.use"));
+    this.#use.title = t("library.useTip");
+    this.#use.hidden = !kept;
+    this.#stop.hidden = this.#cancel.hidden = kept;
   }
 
   /**
-   * @param {Run["picture"]} picture
-   * @param {boolean} on whether the run goes on
+   * @param {Run | null} run
+   * @param {boolean} on whether it goes on
    */
-  #fillPicture(picture, on) {
-    this.#figure.hidden = picture === null || (!on && this.#pictureElsewhere);
+  #fillVerdict(run, on) {
+    const said = run?.score ? verdict(run.score, on) : null;
+    setText(this.#verdict, said?.text ?? (run ? t("training.unexamined") : t("training.idle")));
+    this.#verdict.className = `verdict ${said?.grade ?? "none"}`;
+    this.#verdict.title = run?.score ? t("training.examined", { step: run.score.step }) : "";
+  }
+
+  /** @param {Run["score"]} score */
+  #fillFigures(score) {
+    setText(this.#signal, score ? t("training.signal", { percent: percent(score.identity_signal_left) }) : "");
+    setText(this.#moved, score ? t("training.moved", { percent: percent(score.general_prompts_moved) }) : "");
+    this.#signal.title = t("training.signalTip");
+    this.#moved.title = t("training.movedTip");
+    for (const figure of [this.#signal, this.#moved]) figure.classList.toggle("figure", score !== null);
+  }
+
+  /** @param {Run["picture"]} picture */
+  #fillPicture(picture) {
+    this.#figure.hidden = picture === null;
     if (picture === null) {
-      this.#ratio = 0;
+      // Else it would show for a moment when the next run has drawn its own.
+      this.#image.removeAttribute("src");
       return;
     }
     const source = api.apiURL(`/anonymize_faces/training/picture?number=${picture.number}&of=${this.#run?.prompt_id}`);
@@ -160,14 +163,18 @@ export class TrainingPanel {
     const kind = picture.held_out ? "training.heldOut" : "training.learnedOn";
     this.#image.alt = t(kind, { people: picture.people.join(", ") });
     this.#image.title = this.#image.alt;
+    const names = [...this.#people.children].map((name) => name.textContent);
+    if (names.join("\n") !== picture.people.join("\n")) {
+      this.#people.replaceChildren(...picture.people.map((name) => element("span", { title: name }, name)));
+    }
     const [without, having] = this.#rows.children;
     setText(without, t("training.without"));
     setText(having, t("training.with"));
   }
 
+  /** Gives the picture and its labels the room's height, or its width where that is too much. */
   #pictureLoaded() {
-    this.#ratio = this.#image.naturalWidth / this.#image.naturalHeight;
-    this.#resized();
+    this.#figure.style.setProperty("--ratio", `${this.#image.naturalWidth / this.#image.naturalHeight}`);
   }
 
   async #stopAndKeep() {
@@ -181,6 +188,14 @@ export class TrainingPanel {
     }
   }
 
+  async #useSaved() {
+    try {
+      await this.use();
+    } catch (error) {
+      setText(this.#message, /** @type {Error} */ (error).message);
+    }
+  }
+
   async #breakOff() {
     this.#cancel.disabled = true;
     try {
@@ -188,7 +203,7 @@ export class TrainingPanel {
     } catch {
       this.show(this.#run && { ...this.#run, message: t("server.away") });
     } finally {
-      this.#cancel.disabled = false;
+      this.#cancel.disabled = !goesOn(this.#run);
     }
   }
 }
@@ -200,4 +215,16 @@ export class TrainingPanel {
  */
 function setText(place, text) {
   if (place.textContent !== text) place.textContent = text;
+}
+
+/**
+ * What the run takes, in a line.
+ * @param {import("./store.js").Plan | null | undefined} plan
+ */
+function planned(plan) {
+  if (!plan) return "";
+  const { people, pictures, evaluations } = plan;
+  const number = (/** @type {number} */ value) => value.toLocaleString();
+  const memory = (plan.kept_bytes / 2 ** 30).toFixed(1);
+  return t("training.plan", { people, pictures: number(pictures), evaluations: number(evaluations), memory });
 }

@@ -1,13 +1,12 @@
 // Asks the server for the run, once for all panels, and only while somebody looks.
 
+import { connectAnew, fetchResults } from "../shared/connection.js";
 import { api } from "../shared/host.js";
 import { ask } from "../shared/server.js";
 
 /**
- * @typedef {object} Curve
- * @property {number[]} steps
- * @property {(number | null)[]} identities
- * @property {(number | null)[]} general
+ * What a run takes, as trainer/plan.py has it.
+ * @typedef {{ people: number, pictures: number, evaluations: number, seconds: number, kept_bytes: number, disk_bytes: number }} Plan
  */
 
 /**
@@ -21,13 +20,17 @@ import { ask } from "../shared/server.js";
  * @property {number} done
  * @property {number} of
  * @property {number | null} seconds_left
- * @property {Curve} curve
+ * @property {Plan | null} plan
+ * @property {[step: number, recognizability: number, effects: number][]} scores
  * @property {{ step: number, identity_signal_left: number, general_prompts_moved: number } | null} score
  * @property {{ number: number, people: string[], held_out: boolean } | null} picture
  */
 
 const EVENT = "anonymize_faces.training";
 const RENEW_MILLISECONDS = 5000;
+/** Times in a row that news was asked for which should have come by itself. */
+const LOST_AFTER = 2;
+const LAST_MILLISECONDS = 1500;
 const GOING_ON = ["preparing", "drawing", "text_warm_up", "learning"];
 
 /** @param {Run | null} run */
@@ -41,12 +44,20 @@ class TrainingStore extends EventTarget {
   run = null;
   #viewers = new Set();
   #queued = 0;
+  /** Of the server process that was heard last, and how far its story was. */
+  #server = "";
+  #version = -1;
+  /** How often in a row there was news that had not come by itself. */
+  #missed = 0;
   /** @type {ReturnType<typeof setInterval> | undefined} */
   #timer;
 
   /** Listens to the host; call once. */
   start() {
-    api.addEventListener(/** @type {any} */ (EVENT), (/** @type {any} */ event) => this.#take(event.detail));
+    api.addEventListener(/** @type {any} */ (EVENT), (/** @type {any} */ event) => {
+      this.#missed = 0;
+      this.#take(event.detail);
+    });
     api.addEventListener("status", (/** @type {any} */ event) => {
       this.#queued = event.detail?.exec_info?.queue_remaining ?? 0;
       this.#decide();
@@ -95,19 +106,42 @@ class TrainingStore extends EventTarget {
 
   async #watch() {
     try {
-      this.#take(await ask("training/watch", { client_id: api.clientId }));
+      const before = goesOn(this.run);
+      const news = this.#take(await ask("training/watch", { client_id: api.clientId }));
+      this.#missed = news && before ? this.#missed + 1 : 0;
     } catch {
       return; // As above.
     }
+    if (this.#missed >= LOST_AFTER) this.#comeBack();
+    // The last news may be on its way.
+    else if (this.#missed > 0 && !goesOn(this.run)) setTimeout(() => this.#missed > 0 && this.#comeBack(), LAST_MILLISECONDS);
     this.#decide();
   }
 
-  /** @param {{ run: Run | null }} snapshot */
-  #take({ run }) {
+  /** The server has lost this page: nothing comes by itself any more. */
+  #comeBack() {
+    this.#missed = 0;
+    connectAnew();
+    const prompt = this.run?.prompt_id;
+    // Results come when the prompt is done; if that was missed too, they are fetched.
+    if (!prompt || goesOn(this.run)) return;
+    api.addEventListener("reconnected", () => fetchResults(prompt).catch(() => {}), { once: true });
+  }
+
+  /**
+   * @param {{ server?: string, version: number, run: Run | null }} snapshot
+   * @returns {boolean} whether it is news
+   */
+  #take({ server = "", version, run }) {
+    // What was asked for before may come after what was sent since.
+    if (server === this.#server && version <= this.#version) return false;
+    this.#server = server;
+    this.#version = version;
     const ended = goesOn(this.run) && !goesOn(run);
     this.run = run;
     this.dispatchEvent(new Event("change"));
     if (ended) this.#decide();
+    return true;
   }
 }
 

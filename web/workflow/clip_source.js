@@ -113,6 +113,16 @@ export function loaderOf(node) {
   return null;
 }
 
+/**
+ * The node that what a node hands on first comes from: itself, if it gets no text encoder.
+ * @param {LGraphNode} node
+ * @returns {LGraphNode | null} null if it cannot be followed
+ */
+export function loaderFrom(node) {
+  const gets = isReroute(node) || node.isSubgraphNode?.() || (node.inputs ?? []).some((input) => input.type === "CLIP");
+  return gets ? loaderOf(node) : node;
+}
+
 /** @param {LGraphNode} node */
 export function isReroute(node) {
   return node.type === "Reroute";

@@ -1,8 +1,10 @@
 // Puts Anonymize Faces wherever a text encoder reaches a prompt, takes it out again, and tells what it cannot protect.
 
+import { choosePrefix } from "../prefixes/choice.js";
 import { app, fitHeight, toast } from "../shared/host.js";
+import { noticesWanted, preferredStrength } from "../shared/settings.js";
 import { t } from "../shared/text.js";
-import { ACTIVE, above, clipInputs, graphs, isReroute, protection, PROTECTOR, strengthOf, waysInto } from "./clip_source.js";
+import { ACTIVE, above, clipInputs, graphs, isReroute, loaderFrom, protection, PROTECTOR, strengthOf, waysInto } from "./clip_source.js";
 import { makeRoom, placeAfter, sizesAreSteady, takeRoomBack } from "./layout.js";
 import { readersOfText } from "./own_encoders.js";
 
@@ -17,20 +19,74 @@ const OPTIONAL_SHAPE = 7;
 
 /** Puts Anonymize Faces after every text encoder that reaches a prompt, as one step to undo, and tells what that misses. */
 export async function protectWorkflow() {
+  await protectWith(await chooseAll(outlets()));
+}
+
+/**
+ * Protects the workflow with one prefix: as `protectWorkflow`, and in the Anonymize Faces that are there already.
+ * @param {string} prefix the name of its file
+ */
+export async function useInWorkflow(prefix) {
+  // A file that was just saved is in no list yet.
+  await app.refreshComboInNodes();
+  const choices = outlets().map((outlet) => /** @type {[string, Choice]} */ ([keyOf(outlet), { prefix, fits: true, family: "" }]));
+  await protectWith(new Map(choices), prefix);
+}
+
+/**
+ * @param {Map<string, Choice>} choices by `keyOf`, for those that are put in
+ * @param {string} [prefix] for those that are there already; without one they keep theirs
+ */
+async function protectWith(choices, prefix) {
   let changed = 0;
   await asOneStep(() => {
-    for (const node of all().filter((found) => found.type === PROTECTOR)) changed += Number(wake(node));
+    for (const node of all().filter((found) => found.type === PROTECTOR)) {
+      changed += Number([wake(node), prefix !== undefined && set(node, "prefix", prefix)].includes(true));
+    }
     for (const outlet of outlets()) {
-      insert(outlet);
+      insert(outlet, choices.get(keyOf(outlet)));
       changed += 1;
     }
   });
-  const missed = await missing();
-  if (changed) toast("success", t("protect.done", { count: changed }), t("protect.check"));
+  const missed = [...unfit(choices), ...(await missing())];
+  if (changed && (noticesWanted() || missed.length)) {
+    const fitting = [...choices.values()].flatMap((choice) => (choice.fits ? [choice.prefix] : []));
+    const chosen = prefix ?? [...new Set(fitting)].join(", ");
+    const detail = chosen ? t("protect.chosen", { prefix: chosen }) : t("protect.check");
+    toast(missed.length ? "warn" : "success", t("protect.done", { count: changed }), detail);
+  }
   for (const [summary, detail] of missed) toast("warn", summary, detail);
   if (changed || missed.length) return;
   const known = all().some((node) => node.type === PROTECTOR);
   toast("info", t(known ? "protect.already" : "protect.nothing"));
+}
+
+/**
+ * A prefix for each output; where the server could not be asked, why.
+ * @param {Outlet[]} found
+ * @returns {Promise<Map<string, Choice>>} by `keyOf`
+ */
+async function chooseAll(found) {
+  const chosen = found.map(async (outlet) => {
+    const choice = choosePrefix(loaderFrom(outlet.node)).catch((error) => ({ prefix: "", fits: false, family: "", fault: error.message }));
+    return /** @type {[string, Choice]} */ ([keyOf(outlet), await choice]);
+  });
+  return new Map(await Promise.all(chosen));
+}
+
+/**
+ * What there is no prefix for: a headline and a remedy for each kind of it.
+ * @param {Map<string, Choice>} choices
+ * @returns {[summary: string, detail: string][]}
+ */
+function unfit(choices) {
+  const said = new Map();
+  for (const { fits, family, fault } of choices.values()) {
+    if (fits) continue;
+    if (fault) said.set(t("protect.unchosen"), fault);
+    else said.set(family ? t("prefix.noneFor", { family }) : t("prefix.none"), t("protect.stops"));
+  }
+  return [...said];
 }
 
 /** Takes every Anonymize Faces out again and connects what it was between, as one step to undo. */
@@ -115,6 +171,15 @@ function titles(nodes) {
  */
 
 /**
+ * The prefix that an output is protected with.
+ * @typedef {object} Choice
+ * @property {string} prefix
+ * @property {boolean} fits
+ * @property {string} family of the checkpoint; empty if it cannot be told
+ * @property {string} [fault] why none could be chosen
+ */
+
+/**
  * An input.
  * @typedef {object} Reader
  * @property {LGraphNode} node
@@ -162,10 +227,15 @@ function findOutlets(reader, found, passed) {
     for (const slot of further) findOutlets({ node: source.node, slot }, found, passed);
     return;
   }
-  const key = `${source.node.graph?.id} ${source.node.id} ${source.slot}`;
+  const key = keyOf(source);
   const outlet = found.get(key) ?? { ...source, readers: [] };
   if (!outlet.readers.some(({ node, slot }) => node === reader.node && slot === reader.slot)) outlet.readers.push(reader);
   found.set(key, outlet);
+}
+
+/** @param {{ node: LGraphNode, slot: number }} output */
+function keyOf({ node, slot }) {
+  return `${node.graph?.id} ${node.id} ${slot}`;
 }
 
 /**
@@ -180,17 +250,36 @@ function encodesPrompts(node) {
   return types.includes("CONDITIONING") || !types.includes("CLIP");
 }
 
-/** @param {Outlet} outlet */
-function insert(outlet) {
+/**
+ * @param {Outlet} outlet
+ * @param {Choice | undefined} choice
+ */
+function insert(outlet, choice) {
   const node = window.LiteGraph.createNode(PROTECTOR);
   const { graph } = outlet.node;
   if (!node || !graph) throw new Error(`There is no node ${PROTECTOR}.`);
   placeAfter(node, outlet.node, outlet.slot);
   graph.add(node);
+  set(node, "prefix", choice?.prefix);
+  set(node, "strength", preferredStrength());
   fitHeight(node);
   node.properties.anonymizeFacesRoom = makeRoom(graph, node, outlet.node);
   outlet.node.connect(outlet.slot, node, 0);
   for (const reader of outlet.readers) node.connect(0, reader.node, reader.slot);
+}
+
+/**
+ * @param {LGraphNode} node
+ * @param {string} name of a setting
+ * @param {unknown} value nothing leaves it as it is
+ * @returns {boolean} whether it was another
+ */
+function set(node, name, value) {
+  const widget = node.widgets?.find((found) => found.name === name);
+  if (!widget || !value || widget.value === value) return false;
+  widget.value = /** @type {any} */ (value);
+  widget.callback?.(value, app.canvas, node);
+  return true;
 }
 
 /**

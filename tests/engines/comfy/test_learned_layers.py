@@ -57,7 +57,7 @@ def test_it_is_learned_at_the_layers_that_people_read_and_at_the_artists_own(
     checkpoint = make_checkpoint(family=family)
     checkpoint.clip.clip_layer(own)
     denoiser = make_denoiser(checkpoint)
-    assert (denoiser.layers, denoiser.record_layers) == (layers, recorded)
+    assert (denoiser.layers, denoiser.record_layers(denoiser.layers)) == (layers, recorded)
 
 
 def test_prompts_are_read_as_the_host_reads_them_and_its_clip_stays_as_it_was(
@@ -143,4 +143,4 @@ def test_a_prefix_tells_the_layers_that_each_part_of_its_run_read(make_checkpoin
 )
 def test_a_pipeline_is_learned_at_the_same_layers(family: str, layers: Any, recorded: Any) -> None:
     denoiser = DiffusersDenoiser(tiny_pipeline(family), (64, 64), Drawing(steps=1, cfg=1.0))
-    assert (denoiser.layers, denoiser.record_layers) == (layers, recorded)
+    assert (denoiser.layers, denoiser.record_layers(denoiser.layers)) == (layers, recorded)

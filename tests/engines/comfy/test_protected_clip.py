@@ -252,7 +252,7 @@ def test_gradients_reach_every_vector_through_the_hosts_encoder(clip, prefix):
 def test_a_prefix_of_another_width_is_refused_with_the_remedy(clip, make_prefix, family):
     other = make_prefix(**{key: width + 1 for key, width in WIDTHS[family].items()})
     for strength in (0.0, 1.0):
-        with pytest.raises(PrefixMismatchError, match=r"wide for text encoder.*choose a prefix learned on"):
+        with pytest.raises(PrefixMismatchError, match=r"for another family of checkpoints.*choose a prefix learned on"):
             protect(clip, other, strength)
 
 

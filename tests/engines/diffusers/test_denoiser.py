@@ -53,7 +53,9 @@ def test_both_engines_predict_the_same_of_the_same_weights(prefixed: bool, engin
             noised = engine.add_noise(latents, added, TIMES)
             conditioning = engine.encode(PROMPTS, vectors, [*engine.layers, *engine.layers])
             predicted.append(engine.predict(noised, TIMES, conditioning))
-    assert ours.layers == hosts.layers == (None, -2) and ours.record_layers == hosts.record_layers
+    assert ours.layers == hosts.layers == (None, -2)
+    for layers, recorded in (((None,), {}), ((-2,), {"l": (-2,)}), ((None, -2), {"l": (-2, -1)})):
+        assert ours.record_layers(layers) == hosts.record_layers(layers) == recorded
     torch.testing.assert_close(*predicted, rtol=0, atol=1e-4)
     assert predicted[0].std() > 0.1
 

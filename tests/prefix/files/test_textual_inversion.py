@@ -218,8 +218,8 @@ def test_a_single_vector_may_be_a_bare_row(tmp_path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     {
-        "a table of no known width": ({"x": torch.zeros(2, 500)}, "500 wide.*768 .SD1."),
-        "a name that does not fit the width": ({"clip_l": torch.zeros(2, 1280)}, "1280 wide"),
+        "a table of no known width": ({"x": torch.zeros(2, 500)}, "500 numbers.*SD1 have 768"),
+        "a name that does not fit the width": ({"clip_l": torch.zeros(2, 1280)}, "1280 numbers"),
         "vectors of two words": ({"string_to_param": {"a": torch.zeros(1, 768), "b": torch.zeros(1, 768)}}, "several"),
         "a model": ({"conv.weight": torch.zeros(2, 768), "conv.bias": torch.zeros(768)}, "no textual inversion"),
         "a bare list": ([torch.zeros(2, 768)], "no vectors by name"),

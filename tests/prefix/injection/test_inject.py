@@ -232,5 +232,6 @@ def test_a_blank_prompt_that_is_not_blank_is_refused(tokenizers):
 
 def test_a_prefix_of_another_width_is_refused_with_the_remedy():
     require_fit({"l": vectors_of(2), "g": vectors_of(2)}, {"l": WIDTH})
-    with pytest.raises(PrefixMismatchError, match=r"4 wide for text encoder 'l', the checkpoint's is 768 wide.*choose"):
+    told = r"text encoder 'l' takes vectors of 768 numbers, the prefix's have 4.*choose"
+    with pytest.raises(PrefixMismatchError, match=told):
         require_fit({"l": vectors_of(2)}, {"l": 768})

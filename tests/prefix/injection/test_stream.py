@@ -226,7 +226,7 @@ def test_weights_of_fewer_bits_are_protected_as_well(host_modules, make_prefix, 
     found = protected.encode_from_tokens(protected.tokenize("cats"))
     assert torch.isfinite(found).all()
     assert found.shape != plain.shape or not torch.equal(found, plain)
-    with pytest.raises(PrefixMismatchError, match="wide for text encoder"):
+    with pytest.raises(PrefixMismatchError, match="for another family of checkpoints"):
         protect(clip, make_prefix(m=M, **{key: width + 1 for key, width in widths.items()}), 1.0)
 
 

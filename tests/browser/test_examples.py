@@ -1,0 +1,90 @@
+"""The example workflows in a real browser: no two of their nodes ever lie on each other."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+import requests
+
+from anonymize_faces.prefix import save_prefix
+from anonymize_faces.tests.browser.workbench import PATIENCE, Workbench, load
+from anonymize_faces.tests.support.drawing import make_prefix
+from anonymize_faces.tools.layout import ROOT
+
+EXAMPLES = {path.stem: path for path in sorted((ROOT / "example_workflows").glob("*.json"))}
+NEEDS_A_CHECKPOINT = "Train on your own checkpoint"
+"""Is only looked at: nobody has that file here, and its nodes are those of "Train on the demo model"."""
+
+QUICK = {
+    "TrainAnonymizationPrefix": {
+        "text_steps": 1, "steps": 60, "batch_size": 4, "portraits_per_identity": 1, "noisings_per_picture": 1,
+        "drawing_steps": 1,
+    },
+    "KSampler": {"steps": 1},
+    "EmptyLatentImage": {"batch_size": 2},
+    "EvaluateAnonymization": {"steps": 1, "images_per_name": 1, "images_per_prompt": 1},
+}  # fmt: skip
+"""Settings by types of nodes with which a workflow is done in seconds and shows as much."""
+
+HURRY = """([kind, settings]) => {
+    for (const node of window.app.graph.nodes.filter((found) => found.type === kind))
+        for (const widget of node.widgets) if (widget.name in settings) widget.value = settings[widget.name];
+}"""
+SHORTEN = """() => {
+    for (const node of window.app.graph.nodes.filter((found) => found.type === "IdentityList"))
+        node.widgets[0].value = node.widgets[0].value.split("\\n").slice(0, 9).join("\\n");
+}"""
+
+
+@pytest.fixture
+def demo_people(workbench: Workbench) -> None:
+    """The prefix file that the examples choose."""
+    save_prefix(make_prefix(), workbench.server.prefix_folder / "demo people.safetensors", overwrite=True)
+
+
+def look(workbench: Workbench, stage: str) -> dict[str, list[str]]:
+    """The nodes that lie on each other, by rendering."""
+    found = {}
+    for rendering in ("nodes 2.0", "classic"):
+        workbench.draw_nodes(vue=rendering != "classic")
+        workbench.page.evaluate("() => window.app.canvas.setDirty(true, true)")
+        workbench.settle()
+        found[f"{stage}, {rendering}"] = workbench.overlaps()
+    return found
+
+
+def ended(workbench: Workbench) -> dict[str, str]:
+    """How the prompts ended that the server has run, by their ids."""
+    history = requests.get(f"{workbench.server.url}/history", timeout=60).json()
+    return {prompt: entry["status"]["status_str"] for prompt, entry in history.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_nodes_of_an_example_lie_apart_whether_it_waits_runs_or_is_done(
+    workbench: Workbench, demo_people: None, name: str
+) -> None:
+    page = workbench.page
+    workbench.open(load(EXAMPLES[name]))
+    page.evaluate("() => { window.app.canvas.ds.scale = 0.4; window.app.canvas.ds.offset = [0, 0]; }")
+    found: dict[str, Any] = look(workbench, "waiting")
+    if name != NEEDS_A_CHECKPOINT:
+        for kind, settings in QUICK.items():
+            page.evaluate(HURRY, [kind, settings])
+        page.evaluate(SHORTEN)
+        before = ended(workbench)
+        workbench.queue()
+        if workbench.nodes("TrainAnonymizationPrefix"):
+            panel = page.locator(".anonymize-faces-training")
+            panel.locator("img").wait_for(timeout=2 * PATIENCE)
+            found |= look(workbench, "running")
+        deadline = time.monotonic() + 4 * PATIENCE / 1000
+        while not (new := set(ended(workbench)) - set(before)):
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        assert [ended(workbench)[prompt] for prompt in new] == ["success"]
+        found |= look(workbench, "done")
+        workbench.picture(f"example {name}")
+    assert {stage: pairs for stage, pairs in found.items() if pairs} == {}

@@ -1,0 +1,55 @@
+"""What pictures of a family are usually drawn with is known, and what an artist asks for goes before."""
+
+from __future__ import annotations
+
+import types
+
+import pytest
+
+from anonymize_faces.engines.automatic import FLUX, SD1, UNKNOWN, drawn_with, usual_drawing, usual_drawing_of
+from anonymize_faces.engines.options import Drawing
+
+
+@pytest.mark.parametrize(
+    ("config", "model_type", "expected"),
+    [
+        ("SD15", "EPS", (512, 20, 7.0)),
+        ("SD20", "EPS", (512, 20, 7.0)),
+        ("SD20", "V_PREDICTION", (768, 20, 7.0)),
+        ("SDXL", "EPS", (1024, 20, 7.0)),
+        ("SSD1B", "EPS", (1024, 20, 7.0)),
+        ("SD3", "FLOW", (1024, 28, 4.5)),
+        ("Flux", "FLUX", (1024, 20, 1.0)),
+        ("FluxSchnell", "FLOW", (1024, 4, 1.0)),
+        ("ZImage", "FLOW", (1024, 9, 1.0)),
+        ("HunyuanImage21", "FLOW", (1024, 20, 4.0)),
+    ],
+)
+@pytest.mark.usefixtures("host_modules")
+def test_a_host_model_is_drawn_as_its_family_is(config: str, model_type: str, expected: tuple[float, ...]) -> None:
+    import comfy.supported_models
+
+    kind = getattr(comfy.supported_models, config, None)
+    if kind is None:
+        pytest.skip(f"this host does not know {config}")
+    base = types.SimpleNamespace(model_config=kind.__new__(kind), model_type=types.SimpleNamespace(name=model_type))
+    usual = usual_drawing_of(types.SimpleNamespace(model=base))
+    assert (usual.side, usual.steps, usual.cfg) == expected
+
+
+@pytest.mark.usefixtures("host_modules")
+def test_the_demo_model_brings_its_own() -> None:
+    from anonymize_faces.demo.loader import load_demo_model
+
+    usual = usual_drawing_of(load_demo_model()[0])
+    assert usual.size(0, 0) == (64, 64) and usual.drawing(Drawing(0, 0.0)) == Drawing(20, 2.0)
+
+
+def test_what_is_asked_for_goes_before() -> None:
+    assert SD1.size(0, 0) == (512, 512) and SD1.size(768, 0) == (768, 768) and SD1.size(640, 384) == (640, 384)
+    drawing = FLUX.drawing(Drawing(0, 2.5, "dpmpp_2m", "karras"))
+    assert drawing == Drawing(20, 2.5, "dpmpp_2m", "karras")
+    assert drawn_with((640, 384), drawing) == (
+        "Pictures were drawn at 640 × 384 pixels, in 20 steps, with guidance 2.5."
+    )
+    assert usual_drawing(["NewModel", "BASE"]) is UNKNOWN is usual_drawing_of(None)

@@ -1,0 +1,57 @@
+"""What a field says of a setting holds wherever it is used."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+
+from anonymize_faces.engines.options import Computing, Drawing
+from anonymize_faces.evaluation.settings import EvaluationSettings
+from anonymize_faces.prefix.errors import AnonymizationError
+from anonymize_faces.runs.settings import METADATA, Described, add_option, all_described
+from anonymize_faces.trainer.settings import TrainingSettings
+
+OF_EVERY_FIELD = (TrainingSettings, Computing, Drawing)
+ALL = [(kind, about) for kind in (*OF_EVERY_FIELD, EvaluationSettings) for about in all_described(kind)]
+
+
+@pytest.mark.parametrize("kind", OF_EVERY_FIELD)
+def test_every_setting_is_described(kind: type) -> None:
+    assert [field.name for field in dataclasses.fields(kind) if METADATA not in field.metadata] == []
+
+
+@pytest.mark.parametrize(("kind", "about"), ALL)
+def test_help_is_sentences_and_the_default_lies_in_the_range_that_widgets_offer(kind: type, about: Described) -> None:
+    assert about.help[0].isupper() or not about.help[0].isalpha()
+    assert about.help.endswith(".")
+    low, high = about.offered or (about.least, about.most)
+    if low is not None and high is not None:
+        assert low <= about.default <= high
+
+
+@pytest.mark.parametrize(
+    ("kind", "about"), [entry for entry in ALL if entry[0] in (TrainingSettings, EvaluationSettings)]
+)
+def test_what_is_out_of_range_is_refused_by_name(kind: type, about: Described) -> None:
+    wrong: list[Any] = [] if about.least is None else [about.least if about.above else about.least - 1]
+    wrong += [] if about.most is None else [about.most + 1]
+    wrong += [math.nan, math.inf] if isinstance(about.default, float) else []
+    for value in wrong:
+        with pytest.raises(AnonymizationError, match=about.name):
+            kind(**{about.name: value})
+
+
+def test_an_option_says_help_and_default_and_takes_the_type() -> None:
+    parser = argparse.ArgumentParser()
+    for about in all_described(TrainingSettings):
+        add_option(parser, TrainingSettings, about.name)
+    add_option(parser, Computing, "checkpointing")
+    told = " ".join(parser.format_help().split())
+    assert "length of the prefix; each vector takes the place of one token of the prompt (default: 10)" in told
+    assert "SD1, SD2 and SDXL only (default: 200)" in told
+    options = parser.parse_args(["--learning-rate", "0.5", "--vary-names", "--init", "a man", "--checkpointing", "on"])
+    assert (options.learning_rate, options.vary_names, options.init, options.steps) == (0.5, True, "a man", None)

@@ -1,0 +1,107 @@
+"""A layer at which no prefix can be learned is left out: of the lessons, and of what the record promises."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from anonymize_faces.demo.loader import load_demo_model
+from anonymize_faces.demo.world.language import PHRASE
+from anonymize_faces.demo.world.people import identities
+from anonymize_faces.engines.denoiser import Layer
+from anonymize_faces.trainer.data.identities import parse_identities
+from anonymize_faces.trainer.data.pictures import Pair
+from anonymize_faces.trainer.data.plain_text import PlainText
+from anonymize_faces.trainer.learnable_layers import learnable, left_out_note, signal_left, spread_over
+from anonymize_faces.trainer.loop import learn_prefix
+from anonymize_faces.trainer.progress import Callbacks, Learned, Progress
+from anonymize_faces.trainer.settings import TrainingSettings
+
+Make = Callable[..., Any]
+PEOPLE = parse_identities("Ada Lovelace: a woman with dark hair\nBob Miller: a man\nCy Young: a man with a hat")
+SETTINGS = TrainingSettings(
+    text_steps=7, steps=6, batch_size=4, vectors=3, portraits_per_identity=2, noisings_per_picture=2, snapshot_every=2
+)
+
+
+@pytest.mark.parametrize(
+    ("left", "kept"),
+    [
+        ({None: 0.06, -2: 0.7}, (None,)),
+        ({None: 0.7, -2: 0.06}, (-2,)),  # The artist's own layer is no exception: it would not protect there.
+        ({None: 0.06, -2: 0.4}, (None, -2)),
+        ({None: 0.6, -2: 0.9}, (None, -2)),  # Little was learned at either yet.
+        ({None: 1.0, -2: 1.0}, (None, -2)),
+        ({None: float("nan"), -2: float("nan")}, (None, -2)),
+    ],
+)
+def test_a_layer_is_left_out_where_much_is_left_and_others_do_better(
+    left: dict[Layer, float], kept: tuple[Layer, ...]
+) -> None:
+    assert learnable(left) == kept
+    assert bool(left_out_note(left, kept)) == (len(kept) < 2)
+
+
+def test_on_the_demo_model_words_that_hide_a_name_do_nothing_at_the_last_but_one_of_three_layers(
+    host_modules: None,
+) -> None:
+    from anonymize_faces.engines.comfy.denoiser import ComfyDenoiser
+
+    denoiser = ComfyDenoiser(*load_demo_model(), (64, 64))
+    pairs = [Pair(f"a portrait of {one.name}", f"a portrait of {one.description}", True) for one in identities()[:4]]
+    with denoiser.gradients(1):
+        left = signal_left(denoiser, denoiser.token_embeddings(PHRASE), pairs, denoiser.layers, PlainText(denoiser))
+    assert left[None] < 0.2 and left[-2] > 0.6
+    assert learnable(left) == (None,)
+    assert "clip skip 2" in left_out_note(left, (None,))
+
+
+def test_layers_are_judged_by_people_from_everywhere_in_the_list() -> None:
+    pairs = [Pair(f"name {number}", "a person", number % 2 == 0) for number in range(200)]
+    asked = [pair.student for pair in spread_over(pairs)]
+    assert len(asked) == 24 and asked[0] == "name 0" and int(asked[-1].split()[1]) > 150
+    assert spread_over(pairs[:2]) == pairs[:1]
+
+
+def learn(denoiser: Any, runs: Path | None, report: Callable[[Progress], None] = lambda progress: None) -> Learned:
+    with torch.inference_mode():
+        return learn_prefix(denoiser, PEOPLE, ("", "a red circle"), SETTINGS, Callbacks(report), runs=runs)
+
+
+@pytest.mark.parametrize("broken_off", [Progress(0, 5, 0, (0, 7, 6)), Progress(0, 7, 5, (0, 7, 6))])
+def test_what_follows_is_learned_at_the_others_alone_and_a_run_that_is_killed_goes_on_with_them(
+    broken_off: Progress, make_checkpoint: Make, make_denoiser: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("anonymize_faces.trainer.warm_start.signal_left", lambda *anything: {None: 0.1, -2: 0.9})
+    denoiser = make_denoiser(make_checkpoint())
+    runs, killed = tmp_path / "runs", tmp_path / "killed"
+    read: dict[tuple[int, int], Counter] = {}
+    encode, now = denoiser.encode, [0, 0]
+
+    def watched(prompts: Any, vectors: Any = None, layers: Any = None) -> Any:
+        if vectors is not None:
+            read.setdefault(tuple(now), Counter()).update(layers)
+        return encode(prompts, vectors, layers)
+
+    def copy(progress: Progress) -> None:
+        now[:] = progress.text_steps, progress.steps
+        if now == [broken_off.text_steps, broken_off.steps] and not killed.exists():
+            shutil.copytree(runs, killed)
+
+    denoiser.encode = watched
+    whole = learn(denoiser, runs, copy)
+    assert {at: set(layers) for at, layers in read.items() if at[0] < 2} == {(made, 0): {None, -2} for made in range(2)}
+    assert {layer for at, layers in read.items() if at[0] >= 2 for layer in layers} == {None}
+    assert whole.prefix.record.layers == {}
+    assert "No prefix can be learned at clip skip 2" in " ".join(whole.notes)
+    again = learn(denoiser, killed)
+    assert "went on from step" in " ".join(again.notes) and "learned at clip skip 2" in " ".join(again.notes)
+    assert torch.equal(whole.prefix.vectors["l"], again.prefix.vectors["l"])
+    assert dataclasses.replace(whole.prefix.record, date="") == dataclasses.replace(again.prefix.record, date="")
