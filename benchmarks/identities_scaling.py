@@ -36,6 +36,7 @@ def measure(count: int) -> dict[str, float]:
     """Seconds of the set-up and of a step, and peak bytes over the model, for so many people."""
     enter_host()
     from ..demo.loader import load_demo_model
+    from ..demo.world.renderer import SIZE
     from ..engines.comfy.denoiser import ComfyDenoiser, Drawing
     from ..trainer.data.identities import Identity
     from ..trainer.loop import learn_prefix
@@ -43,7 +44,7 @@ def measure(count: int) -> dict[str, float]:
     from ..trainer.settings import TrainingSettings
 
     people = [Identity(f"Person {number:03d}", "a person with brown hair") for number in range(count)]
-    denoiser = ComfyDenoiser(*load_demo_model(), (64, 64), Drawing(steps=2, cfg=1.0))
+    denoiser = ComfyDenoiser(*load_demo_model(), (SIZE, SIZE), Drawing(steps=2, cfg=1.0))
     warm = TrainingSettings(
         text_steps=0, steps=2, batch_size=8, portraits_per_identity=1, snapshot_every=10, noisings_per_picture=NOISINGS
     )

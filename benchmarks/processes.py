@@ -27,6 +27,7 @@ def measure(folder: Path) -> float:
     import torch
 
     from ..demo.diffusers_folder import demo_pipeline
+    from ..demo.world.renderer import SIZE
     from ..engines.diffusers.denoiser import DiffusersDenoiser
     from ..engines.micro_batches import MicroBatches
     from ..runs.tensor_store import TensorStore
@@ -37,7 +38,7 @@ def measure(folder: Path) -> float:
 
     torch.set_num_threads(1)
     team = team_of_this_process()
-    denoiser = DiffusersDenoiser(demo_pipeline(), (64, 64))
+    denoiser = DiffusersDenoiser(demo_pipeline(), (SIZE, SIZE))
     pairs = tuple(Pair(f"Person {index}", "a person with brown hair", True) for index in range(PICTURES))
     latents = torch.randn(PICTURES, *denoiser.latent_shape, generator=torch.Generator().manual_seed(0))
     path = folder / "targets.safetensors"

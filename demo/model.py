@@ -17,6 +17,7 @@ from comfy import model_management, sd1_clip, supported_models_base
 
 from ..engines.automatic import UsualDrawing
 from .sizes import LATENT_CHANNELS, WIDTH
+from .world.renderer import SIZE
 
 CONTEXT_DIM = WIDTH
 CLIP_CONFIG = {
@@ -59,7 +60,7 @@ class DemoModel(comfy.supported_models.SD15):
     """The host's description of SD1, with the demo's sizes; it predicts v."""
 
     unet_extra_config: dict = {}
-    usual_drawing = UsualDrawing(64, 20, 2.0)
+    usual_drawing = UsualDrawing(SIZE, 20, 2.0)
     latent_format = DemoLatents
 
     def model_type(self, state_dict: dict, prefix: str = "") -> comfy.model_base.ModelType:

@@ -15,8 +15,10 @@ import comfy.supported_models
 import torch
 from comfy import model_management
 
+from ...engines.automatic import UsualDrawing
 from ..model import DemoLatents
 from ..sizes import LATENT_CHANNELS
+from ..world.renderer import SIZE
 from .text_model import WIDTH
 
 DENOISER_CONFIG: dict[str, Any] = {
@@ -43,6 +45,7 @@ class ModernModel(comfy.supported_models.Lumina2):
     """The host's description of Lumina 2, with the demo's sizes and latents."""
 
     unet_extra_config: dict = {}
+    usual_drawing = UsualDrawing(SIZE, 20, 2.0)
     latent_format = DemoLatents
     sampling_settings = {"multiplier": 1.0, "shift": 1.0}
 
