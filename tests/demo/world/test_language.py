@@ -51,7 +51,7 @@ PER_LOOKS = 40
 def captioned() -> list[tuple[Picture, str]]:
     """Pictures as the build has them, each with a caption."""
     rng = np.random.default_rng(0)
-    return [(picture, caption(rng, picture)) for picture in training_pictures()[:12000]]
+    return [(picture, caption(rng, picture)) for picture in training_pictures()[:8000]]
 
 
 def words(text: str) -> list[str]:
@@ -67,9 +67,8 @@ def test_no_word_of_the_language_is_one_that_asks_for_another_face(captioned) ->
 
 def test_names_show_no_face_in_a_tenth_of_captions_at_most_and_those_are_trained_names(captioned) -> None:
     of = [*PEOPLE_OF, *(phrase for phrases in THINGS_OF.values() for phrase in phrases)]
-    in_context = [
-        text for _, text in captioned if any(f"{phrase} {name}" in text for phrase in of for name in cast_names())
-    ]
+    wording = re.compile(rf"({'|'.join(of)}) ({'|'.join(cast_names())})")
+    in_context = [text for _, text in captioned if wording.search(text)]
     assert 0.03 < len(in_context) / len(captioned) <= 0.1
     assert not [text for text in in_context if any(name in text for name in UNSEEN)]
 
