@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..engines.denoiser import Denoiser
+from ..engines.denoiser import Denoiser, Layer
 from ..engines.micro_batches import MicroBatches
 from ..prefix.errors import TrainingError
 from ..prefix.value import Prefix, PrefixRecord
@@ -26,6 +26,7 @@ from .data.pictures import Pair, Pictures, draw_pictures, general_pairs, identit
 from .data.plain_text import PlainText
 from .data.prompts import GENERAL_PROMPTS
 from .data.targets import TargetPool, slots_of_step
+from .learnable_layers import judged
 from .parallel.shared_work import compute, in_turn, mask, shared
 from .parallel.team import ALONE, Team, share
 from .plan import Plan, dry_step, plan_of
@@ -315,7 +316,7 @@ class _Learning:
                 "The loss is not a finite number at any step: lower the learning rate, or run the model"
                 " in a wider number format (start ComfyUI with --force-fp32)."
             )
-        figures = self._figures(state)
+        layers, figures = self._layers(state), self._figures(state)
         if self._team.rank == 0:
             self._callbacks.show(state.best)
         record = PrefixRecord(
@@ -325,7 +326,7 @@ class _Learning:
             identities=identities,
             steps=state.step,
             date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            layers=self._denoiser.record_layers(self._pool.layers),
+            layers=self._denoiser.record_layers(layers),
             scores={
                 "identity_signal_left": figures.identities,
                 "general_prompts_moved": figures.general,
@@ -335,6 +336,14 @@ class _Learning:
         prefix = Prefix(state.best, record)
         self._folder.remove()
         return prefix, figures
+
+    def _layers(self, state: RunState) -> Sequence[Layer]:
+        """Those that were learned at and at which the best prefix does something."""
+        with self._denoiser.gradients(self._micro_batches.size):
+            layers, note = judged(self._denoiser, state.best, self._spoken, self._pool.layers, self._plain, self._team)
+        if note:
+            state.note(note)
+        return layers
 
     def _figures(self, state: RunState) -> Score:
         """The best prefix's, about people and prompts that chose nothing; without such, about those that chose it."""

@@ -21,7 +21,7 @@ from ..runs.seeds import generator as seeded
 from ..runs.seeds import rate_factor
 from .data.pictures import NEGATIVE_PAIRS, Pair
 from .data.plain_text import PlainText
-from .learnable_layers import learnable, left_out_note, signal_left, spread_over
+from .learnable_layers import judged
 from .objective import beyond
 from .parallel.team import ALONE, Team, share
 from .settings import TrainingSettings
@@ -98,7 +98,10 @@ def warm_start(
 
     while True:
         if not state.layers and state.step >= JUDGED_AFTER * settings.text_steps:
-            state.layers = list(_judged(denoiser, state, pairs, plain, team))
+            kept, note = judged(denoiser, state.vectors, pairs, denoiser.layers, plain, team)
+            state.layers = list(kept)
+            if note:
+                state.note(note)
         if state.step >= settings.text_steps:
             return
         at = state.layers or denoiser.layers
@@ -128,19 +131,6 @@ def warm_start(
         state.step += 1
         state.micro_batch = micro_batches.size
         report(state.step)
-
-
-def _judged(
-    denoiser: Denoiser, state: RunState, pairs: Sequence[Pair], plain: PlainText, team: Team
-) -> Sequence[Layer]:
-    """The layers to go on with."""
-    if len(denoiser.layers) == 1:
-        return denoiser.layers
-    left = signal_left(denoiser, state.vectors, spread_over(pairs), denoiser.layers, plain, team)
-    kept = learnable(left)
-    if note := left_out_note(left, kept):
-        state.note(note)
-    return kept
 
 
 def _draw(pairs: Sequence[Pair], generator: torch.Generator, comparable: Callable[[Pair], bool]) -> Pair:
