@@ -312,6 +312,11 @@ def test_a_prefix_of_the_tab_is_used_in_the_open_workflow(workbench: Workbench, 
             .widgets.find((widget) => widget.name === "prefix").value === `${name}.safetensors`"""
         page.wait_for_function(chooses, arg=name)
     assert len(workbench.nodes("AnonymizeFaces")) == 1
+    other = tab.locator("details").filter(has_text="seen/of_sdxl")
+    other.wait_for()
+    tab.get_by_text("Only what fits this workflow (SD1)").click()
+    other.wait_for(state="detached")
+    tab.locator("details").filter(has_text="use first").wait_for()
     page.locator(TAB_BUTTON).click()
     tab.wait_for(state="detached")
 

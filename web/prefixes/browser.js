@@ -1,9 +1,11 @@
 // Shows the tab in the sidebar in which prefix files are looked after.
 
 import { element, island } from "../shared/dom.js";
-import { app } from "../shared/host.js";
+import { api, app } from "../shared/host.js";
 import { locale, percent, t } from "../shared/text.js";
+import { graphs } from "../workflow/clip_source.js";
 import { useInWorkflow } from "../workflow/protect.js";
+import { familyOfFirst, hints } from "./choice.js";
 import { library } from "./library.js";
 import { learnedOn, scored } from "./words.js";
 
@@ -17,6 +19,7 @@ header { display: flex; gap: 6px; align-items: center; padding: 10px; }
 h2 { font-size: 14px; margin: 0; flex: 1; }
 input[type=search] { margin: 0 10px 8px; padding: 5px 8px; color: inherit; font: inherit; background: var(--field);
   border: 1px solid var(--line); border-radius: 6px; }
+.fitting { display: flex; gap: 6px; align-items: center; margin: 0 10px 8px; color: var(--quiet); cursor: pointer; }
 .alarm { color: var(--alarm); padding: 0 10px 8px; overflow-wrap: anywhere; }
 .alarm:empty, .answers:empty { display: none; }
 .answers { padding: 0 10px 8px; max-height: 40%; overflow: auto; flex: none; overflow-wrap: anywhere; }
@@ -48,6 +51,8 @@ export function showBrowser(place) {
   const answers = element("div", { class: "answers", role: "alert" });
   const picker = element("input", { type: "file", accept: SUFFIXES, multiple: true, hidden: true, onchange: () => take(picker.files) });
   const filter = element("input", { type: "search", placeholder: t("library.search"), "aria-label": t("library.search"), oninput: () => draw() });
+  const fitting = element("input", { type: "checkbox", onchange: () => draw() });
+  const choice = element("label", { class: "fitting", hidden: true }, fitting, element("span"));
   /** @type {PrefixEntry[]} */
   let entries = [];
 
@@ -62,12 +67,20 @@ export function showBrowser(place) {
   };
   const draw = () => {
     const words = filter.value.toLowerCase();
-    const shown = entries.filter((entry) => `${entry.name} ${entry.family}`.toLowerCase().includes(words));
+    const shown = entries.filter((entry) => `${entry.name} ${entry.family}`.toLowerCase().includes(words)).filter((entry) => !fitting.checked || choice.hidden || entry.fits);
     list.replaceChildren(...shown.map((entry) => card(entry, attempt)));
-    if (!shown.length) list.append(element("div", { class: "empty" }, t(entries.length ? "library.none" : "library.empty")));
+    const none = fitting.checked && !choice.hidden ? "library.noneFits" : "library.none";
+    if (!shown.length) list.append(element("div", { class: "empty" }, t(entries.length ? none : "library.empty")));
   };
+  const all = () => graphs().flatMap((graph) => graph.nodes);
+  const loaders = () => JSON.stringify(all().map(hints).filter(({ family, checkpoint }) => family || checkpoint));
+  let checkpoints = "";
   const load = async () => {
-    entries = await library.list();
+    checkpoints = loaders();
+    const family = await familyOfFirst(all());
+    entries = await library.list(family);
+    choice.hidden = !family;
+    /** @type {HTMLElement} */ (choice.lastElementChild).textContent = t("library.fitting", { family });
     draw();
   };
   /** @param {FileList | null | undefined} files */
@@ -93,6 +106,9 @@ export function showBrowser(place) {
   outer.addEventListener("drop", (event) => take(event.dataTransfer?.files));
   const reload = () => attempt(load);
   library.addEventListener("change", reload);
+  // Else what is open would close at every stroke.
+  const follow = () => void (loaders() !== checkpoints && reload());
+  api.addEventListener("graphChanged", follow);
   inner.append(
     element(
       "header",
@@ -102,6 +118,7 @@ export function showBrowser(place) {
       element("button", { type: "button", title: t("library.reload"), "aria-label": t("library.reload"), onclick: reload }, "↻"),
     ),
     filter,
+    choice,
     alarm,
     answers,
     list,
@@ -112,6 +129,7 @@ export function showBrowser(place) {
   reload();
   return () => {
     library.removeEventListener("change", reload);
+    api.removeEventListener("graphChanged", follow);
     outer.remove();
   };
 }

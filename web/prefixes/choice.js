@@ -22,6 +22,20 @@ export function hints(loader) {
 }
 
 /**
+ * The family of the first checkpoint of some nodes of which it can be told.
+ * @param {LGraphNode[]} nodes
+ * @returns {Promise<string>} empty if there is none
+ */
+export async function familyOfFirst(nodes) {
+  for (const node of nodes) {
+    const { family, checkpoint } = hints(node);
+    const found = family || (checkpoint && (await library.familyOf(checkpoint)));
+    if (found) return found;
+  }
+  return "";
+}
+
+/**
  * The prefix to protect with what comes from a loader: the artist's usual one if it fits, or the newest that does. Where
  * the family cannot be told any may fit.
  * @param {LGraphNode | null} loader null if it cannot be told
