@@ -18,7 +18,7 @@ from ..prefix.layers import told
 from .data.pictures import Pair
 from .data.plain_text import PlainText
 from .parallel.team import ALONE, Team, share
-from .text_distance import text_distance
+from .text_distance import comparable_states, text_distance
 
 MOST_LEFT = 0.5
 """Of what names say, in the text encoder's space, the share that a prefix may leave at a layer halfway through."""
@@ -60,11 +60,12 @@ def signal_left(
     for row, layer in enumerate(layers):
         for index in share(team, range(len(pairs))):
             ((teacher,), (name,)) = (
-                denoiser.text_states([prompts[index]], plain.of([prompts[index]], [layer]))
+                comparable_states(denoiser, [prompts[index]], plain.of([prompts[index]], [layer]))
                 for prompts in (neutral, named)
             )
-            (student,) = denoiser.text_states([named[index]], denoiser.encode([named[index]], vectors, [layer]), length)
-            if None not in (teacher, name, student):
+            encoded = denoiser.encode([named[index]], vectors, [layer])
+            (student,) = comparable_states(denoiser, [named[index]], encoded, length)
+            if teacher is not None and name is not None and student is not None:
                 sums[row, 0] += float(text_distance(student, teacher.states, teacher))
                 sums[row, 1] += float(text_distance(name, teacher.states, teacher))
     (sums,) = team.summed([sums])

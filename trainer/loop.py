@@ -32,7 +32,7 @@ from .plan import Plan, dry_step, plan_of
 from .preview import PreviewBudget
 from .progress import NO_CALLBACKS, Callbacks, Learned, Progress
 from .settings import TrainingSettings
-from .state import RunState, new_state, restore, state_to_file
+from .state import RunState, Score, new_state, restore, state_to_file
 from .step import MOST_SKIPPED, make_step
 from .validation import HeldOut, Validation, hold_out, steps_between, validation_pictures
 from .warm_start import can_start, start_of, warm_start
@@ -117,12 +117,12 @@ class PrefixTraining:
             run = _Learning(self._denoiser, self._settings, pairs, pictures, folder, callbacks, self._team)
             state = run.warm_up()
             stopped = run.make_steps(state, PreviewBudget(started, drawing_seconds / len(pairs.drawn)))
-            prefix = run.finish(state, len(self.held_out.identities))
+            prefix, best = run.finish(state, len(self.held_out.identities))
         return Learned(
             prefix=prefix,
             history=tuple(state.history),
             scores=tuple(state.scores),
-            best=state.best_score,
+            best=best,
             validated=len(self.held_out.validated),
             drawing_seconds=drawing_seconds,
             learning_seconds=state.seconds,
@@ -290,13 +290,14 @@ class _Learning:
             if self._team.rank == 0:
                 preview_budget.show(self._callbacks.show, state.vectors)
 
-    def finish(self, state: RunState, identities: int) -> Prefix:
-        """The best prefix, learned on so many identities; the run's folder is removed.
+    def finish(self, state: RunState, identities: int) -> tuple[Prefix, Score]:
+        """The best prefix, learned on so many identities, with its score; the run's folder is removed.
 
         Raises:
             TrainingError: there is none.
         """
-        if state.best is None or state.skipped == state.step:
+        best = state.best_score
+        if state.best is None or best is None or state.skipped == state.step:
             self._folder.remove()
             raise TrainingError(
                 "The loss is not a finite number at any step: lower the learning rate, or run the model"
@@ -313,14 +314,14 @@ class _Learning:
             date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             layers=self._denoiser.record_layers(self._pool.layers),
             scores={
-                "identity_signal_left": state.best_score.identities,
-                "general_prompts_moved": state.best_score.general,
-                "best_step": state.best_score.step,
+                "identity_signal_left": best.identities,
+                "general_prompts_moved": best.general,
+                "best_step": best.step,
             },
         )
         prefix = Prefix(state.best, record)
         self._folder.remove()
-        return prefix
+        return prefix, best
 
     def _warm_start(self, warming: RunState) -> None:
         """Makes the steps of the warm start that are left; saved now and then, and where it is broken off."""
