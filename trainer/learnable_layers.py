@@ -19,7 +19,7 @@ from ..prefix.layers import told
 from .data.pictures import Pair
 from .data.plain_text import PlainText
 from .parallel.team import ALONE, Team, share
-from .text_distance import text_distance
+from .text_distance import comparable_states, text_distance
 
 MOST_LEFT = 0.5
 """Of what names say, in the text encoder's space, the share that a prefix may leave at a layer by then."""
@@ -81,12 +81,13 @@ def signal_left(
     for row, layer in enumerate(layers):
         for index in share(team, range(len(pairs))):
             ((teacher,), (name,)) = (
-                denoiser.text_states([prompts[index]], plain.of([prompts[index]], [layer]))
+                comparable_states(denoiser, [prompts[index]], plain.of([prompts[index]], [layer]))
                 for prompts in (neutral, named)
             )
             if teacher is None or name is None:
                 continue
-            (student,) = denoiser.text_states([named[index]], denoiser.encode([named[index]], vectors, [layer]), length)
+            encoded = denoiser.encode([named[index]], vectors, [layer])
+            (student,) = comparable_states(denoiser, [named[index]], encoded, length)
             if student is not None:
                 sums[row, 0] += float(text_distance(student, teacher.states, teacher))
                 sums[row, 1] += float(text_distance(name, teacher.states, teacher))
