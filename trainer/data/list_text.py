@@ -77,7 +77,7 @@ def normalized(text: str) -> str:
     if text.isascii():
         return text.replace("\0", "")
     text = unicodedata.normalize("NFC", _JOINERS.sub(_needed_joiner, text))
-    return text.translate(str.maketrans({one: _seen(one) for one in set(text)}))
+    return "".join(map(_seen, text))
 
 
 def numbered_lines(text: str) -> list[tuple[int, str]]:
