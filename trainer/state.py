@@ -131,7 +131,7 @@ def new_state(vectors: dict[str, Tensor], settings: TrainingSettings) -> RunStat
 
 
 def scale_free_adam(vectors: Mapping[str, Tensor], rate: float) -> torch.optim.Adam:
-    """Adam whose steps do not depend on how widely an encoder's embeddings are spread (docs/METHODS.md 1.5).
+    """Adam whose steps do not depend on how widely an encoder's embeddings are spread (docs/METHODS.md 2.5).
 
     Where embeddings, and the prefix among them, are multiplied by a number and divided by it where they are read, the
     gradient is divided by it. Adam moves by its rate whatever the size of the gradient, so the rate is multiplied by
