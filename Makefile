@@ -17,15 +17,17 @@ setup: ## makes .venv and build/ComfyUI, or completes them
 demo: setup ## learns a prefix in a real ComfyUI, draws people without and with it, prints the figures; goes on if broken off
 	@$(COMMAND).demo.main_job
 
-test: lint ## runs all tests, and says which took longest
+test: lint ## runs all tests, says which took longest and how much of the code they run
 	@$(RUN) -m anonymize_faces.tools.tests
 
 serve: setup ## starts ComfyUI with the extension, for the browser
 	@$(COMMAND).tools.serve
 
-lint: setup ## checks style and formatting
+lint: setup ## checks style, formatting and types
 	@$(RUN) -m ruff check
 	@$(RUN) -m ruff format --check
+	@mkdir -p build/types && ln -sfn "$(CURDIR)" build/types/anonymize_faces
+	@$(RUN) -m mypy
 
 demo-model: setup ## builds the demo model's weights anew (an hour or two)
 	@$(COMMAND).demo.making --afresh
@@ -37,4 +39,4 @@ gpu: setup ## measures learning on a graphics card with full-size layouts of SD1
 	@$(RUN) -m anonymize_faces.benchmarks.gpu
 
 clean: ## removes what demo and tests wrote; .venv and build/ComfyUI stay
-	@rm -rf build/demo build/.environment-* .pytest_cache .ruff_cache .hypothesis
+	@rm -rf build/demo build/types build/.coverage* build/.environment-* .pytest_cache .ruff_cache .hypothesis

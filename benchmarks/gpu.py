@@ -198,9 +198,9 @@ def _kept_by_one(denoiser: Any, settings: Any) -> int:
 
 
 def _learn_as_the_authors(checkpoint: Any, denoiser: Any, row: Row, held: int) -> None:
-    from ..tests.support.authors_loop import Item, reference_step
     from ..trainer.loop import start_vectors
     from ..trainer.settings import TrainingSettings
+    from ._authors_loop import Item, reference_step
 
     model, stage = checkpoint.model.model.diffusion_model.float(), checkpoint.clip.cond_stage_model.float()
     vectors = {

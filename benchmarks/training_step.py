@@ -1,6 +1,6 @@
 """One training step of the authors' loop against one of ours, on the same random model laid out like SD1.
 
-The reference (`tests/support/authors_loop.py`) is docs/METHODS.md 1.3 word for word: three forward passes, gradients on
+The reference (`benchmarks/_authors_loop.py`) is docs/METHODS.md 1.3 word for word: three forward passes, gradients on
 all weights, batch 1. Ours makes one forward pass and one backward pass to the vectors, against a teacher's answer that
 is stored: each is asked for once in a run and used several times. What a step takes that must ask is printed as well.
 
@@ -50,13 +50,13 @@ def make_ways() -> dict[str, Way]:
     """Loads the model and makes everything ready for a step each way."""
     from ..engines.comfy.denoiser import ComfyDenoiser
     from ..engines.micro_batches import MicroBatches
-    from ..tests.support.authors_loop import Item, reference_step
     from ..trainer.data.pictures import Pair, Pictures
     from ..trainer.data.targets import TargetPool
     from ..trainer.loop import start_vectors
     from ..trainer.settings import TrainingSettings
     from ..trainer.state import new_state
     from ..trainer.step import make_step
+    from ._authors_loop import Item, reference_step
     from ._sd1 import sd1_layout
 
     checkpoint = sd1_layout()

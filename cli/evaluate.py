@@ -77,7 +77,6 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         recognizer = _recognizer(options, place, download)
         evaluation = evaluate(
             denoiser,
-            denoiser.decode,
             recognizer,
             what.identities,
             what.prefixes,

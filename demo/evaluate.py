@@ -45,7 +45,6 @@ def run(arguments: argparse.Namespace) -> None:
     what = asked(arguments, identities(PEOPLE[arguments.people]), THING_PROMPTS)
     evaluation = evaluate(
         denoiser,
-        denoiser.decode,
         recognizer,
         what.identities,
         what.prefixes,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import Pool
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from ..evaluation.scores import picture_distance
 from ..faces.scoring import ranks_first
 from .reader import ReaderNet, Reading, read
 from .world.people import Looks, cast, strangers
-from .world.renderer import Picture, draw, picture_of, portrait
+from .world.renderer import Picture, draw_all, picture_of, portrait
 
 GALLERY_SEED = 99
 LOOKS = ("hair", "skin", "glasses", "beard")
@@ -27,12 +26,6 @@ class RenderGallery:
     """Embeddings of everybody who could be found: the cast in order, then the strangers."""
 
     embeddings: np.ndarray
-
-
-def draw_all(pictures: Sequence[Picture]) -> np.ndarray:
-    """Draws pictures on all cores: uint8 [n, 96, 96, 3]."""
-    with Pool() as pool:
-        return np.stack(pool.map(draw, pictures, chunksize=64))
 
 
 def gallery_pictures() -> list[Picture]:

@@ -105,6 +105,9 @@ class Denoiser(Protocol):
         A picture depends on its own prompt and seed alone, up to rounding.
         """
 
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pictures `[B, height, width, 3]` in 0 to 1, of latents as `sample` returns them."""
+
     def out_of_memory(self, error: Exception) -> bool:
         """Whether the error says that the device has no memory left."""
 

@@ -44,7 +44,10 @@ class GeneralPromptScores:
             if self._quality is not None:
                 self._quality.add(after, [plain.requests[index].prompt for index in indices], before)
             self._context.tick(len(indices))
-            return picture_distance(before, self._other.pictures(indices) if name == PLAIN else after)
+            if name == PLAIN:
+                assert self._other is not None
+                return picture_distance(before, self._other.pictures(indices))
+            return picture_distance(before, after)
 
         moved = float(np.concatenate(self._context.micro_batches.work(look, range(len(plain.requests)))).mean())
         scores = NOTHING if self._quality is None else self._quality.scores(against_itself=name == PLAIN)

@@ -18,7 +18,7 @@ from ..prefix import MeasurementError, Prefix, require_family, require_fit, seal
 from ..trainer.data.identities import Identity
 from .general_prompts import GeneralPromptScores
 from .picture_requests import PictureRequest, general, portraits, strangers
-from .picture_sets import Decode, EvaluationContext, PictureSet, open_picture_set
+from .picture_sets import EvaluationContext, PictureSet, open_picture_set
 from .quality import FEW, Quality
 from .reporting.examples import EXAMPLES, examples_of
 from .results import PLAIN, Column, Evaluation
@@ -35,7 +35,6 @@ DRAWN_BY_THE_MODEL = "pictures that the plain model drew of them in other noise"
 
 def evaluate(
     denoiser: Denoiser,
-    decode: Decode,
     recognizer: Recognizer,
     identities: Sequence[Identity],
     prefixes: Mapping[str, Prefix],
@@ -52,8 +51,7 @@ def evaluate(
     The protocol is docs/METHODS.md 1.6, the figures are 1.8.
 
     Args:
-        denoiser: draws the pictures, by its own sampler.
-        decode: see `Decode`.
+        denoiser: draws the pictures, by its own sampler and decoder.
         recognizer: finds and compares faces; if it `Knows` people or `SeesLooks`, it is asked for that too.
         identities: people whom the prefixes were, better, not learned on.
         prefixes: by the name that each is to have in the table; none measures the plain model alone.
@@ -82,7 +80,7 @@ def evaluate(
     }
     progress = _Progress(report, _work(requests, len(columns)))
     micro_batches, sets_in_all = MicroBatches(denoiser, settings.batch_size), 2 * len(columns) + 3
-    context = EvaluationContext(denoiser, decode, recognizer, micro_batches, progress.tick, runs, sets_in_all)
+    context = EvaluationContext(denoiser, recognizer, micro_batches, progress.tick, runs, sets_in_all)
     with ExitStack() as stack:
 
         def picture_set(kind: str, prefix: Prefix | None = None) -> PictureSet:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..engines.denoiser import Denoiser
 from ..engines.micro_batches import MicroBatches
@@ -33,9 +32,6 @@ KEPT = 24
 
 DRAWN, READ = "drawn", "read"
 
-Decode = Callable[[Tensor], Tensor]
-"""Makes pictures `[B, height, width, 3]` in 0 to 1 of latents as `Denoiser.sample` returns them."""
-
 
 @dataclass(frozen=True)
 class EvaluationContext:
@@ -48,7 +44,6 @@ class EvaluationContext:
     """
 
     denoiser: Denoiser
-    decode: Decode
     recognizer: Recognizer
     micro_batches: MicroBatches
     tick: Callable[[int], None]
@@ -130,7 +125,7 @@ class PictureSet:
         """
         latents = torch.stack([self._latents[index] for index in indices])
         with torch.no_grad():
-            return pictures_of(self._context.decode(latents), self.requests[indices[0]].prompt)
+            return pictures_of(self._context.denoiser.decode(latents), self.requests[indices[0]].prompt)
 
 
 def _name(key: str, start: int) -> str:

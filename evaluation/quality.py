@@ -115,7 +115,7 @@ class Quality:
             against_itself: these are the plain model's pictures; without real ones they have no distance.
         """
         clip = None if self._clip is None else float(self._clip.compute())
-        if self._fid is None or (against_itself and not self._real):
+        if self._fid is None or self._kid is None or (against_itself and not self._real):
             return QualityScores(clip)
         fakes, reals = (sum(map(len, features)) for features in (self._kid.fake_features, self._kid.real_features))
         if min(fakes, reals) < 2:
@@ -129,7 +129,7 @@ class Quality:
     @torch.no_grad()
     def _compare(self, pictures: np.ndarray, real: bool) -> None:
         batch = _channels_first(pictures)
-        for metric in (self._fid, self._kid):
+        for metric in filter(None, (self._fid, self._kid)):
             metric.update(batch.to(_device(metric.inception)), real=real)
 
 

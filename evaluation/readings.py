@@ -49,7 +49,7 @@ def read(recognizer: Recognizer, pictures: np.ndarray, descriptions: Sequence[st
     """Reads pictures uint8 [n, height, width, 3], each of somebody of the looks described."""
     largest = [faces[0] if faces else None for faces in recognizer.find(pictures)]
     width = next((len(face.embedding) for face in largest if face is not None), 0)
-    blank = np.zeros(width, np.float32)
+    blank: np.ndarray = np.zeros(width, np.float32)
     looks = [(0, 0)] * len(pictures)
     if isinstance(recognizer, SeesLooks):
         looks = recognizer.looks_kept(pictures, descriptions)

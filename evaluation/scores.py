@@ -82,19 +82,20 @@ def score_people(
     Args:
         people: number of the person whom each picture was to show, places in `names`.
     """
-    people = np.asarray(people)
-    own, first = np.full(len(people), np.nan), np.zeros(len(people), bool)
+    whose = np.asarray(people)
+    own: np.ndarray = np.full(len(whose), np.nan)
+    first: np.ndarray = np.zeros(len(whose), bool)
     known = set(gallery.people.tolist())
     seen = np.flatnonzero(readings.faces)
     if len(seen) and len(gallery.people):
         alike = similarities(readings.embeddings[seen], gallery.embeddings)
-        first[seen] = ranks_first(alike, gallery.people, people[seen])
-        theirs = gallery.people[None] == people[seen][:, None]
+        first[seen] = ranks_first(alike, gallery.people, whose[seen])
+        theirs = gallery.people[None] == whose[seen][:, None]
         nearest = np.where(theirs, alike, -np.inf).max(1)
         own[seen] = np.where(theirs.any(1), nearest, np.nan)
     scores = []
     for number, name in enumerate(names):
-        mine = people == number
+        mine = whose == number
         figures = own[mine & ~np.isnan(own)]
         scores.append(
             PersonScores(
@@ -118,8 +119,8 @@ def score_column(people: Sequence[PersonScores], readings: Readings, **others: f
     return Scores(
         identity_similarity_mean=_mean([person.similarity_mean for person in people]),
         identity_similarity_max=_mean([person.similarity_max for person in people]),
-        identification_rate=_share(sum(person.identified for person in known), asked),
-        recognition_rate=_share(sum(person.recognized for person in known), asked),
+        identification_rate=_share(sum(person.identified or 0 for person in known), asked),
+        recognition_rate=_share(sum(person.recognized or 0 for person in known), asked),
         face_retention=_share(int(readings.faces.sum()), len(readings)),
         attribute_retention=_share(kept, told),
         **others,

@@ -83,7 +83,7 @@ class Measurement:
     @property
     def similarity(self) -> Spread:
         """Identity similarity over all compared faces."""
-        return spread([pair.similarity for pair in self.compared])
+        return spread([pair.similarity for pair in self.compared if pair.similarity is not None])
 
     @property
     def retention(self) -> tuple[int, int]:
@@ -143,7 +143,7 @@ def _pairs(
 ) -> list[FacePair]:
     shares = [_boxes(faces) / size for faces, size in zip((some, others), sizes, strict=True)]
     partners = dict(pair_by_place(*shares))
-    similarities = recognizer.similarities(_embeddings(some), _embeddings(others)) if some and others else None
+    similarities = recognizer.similarities(_embeddings(some), _embeddings(others)) if partners else np.zeros((0, 0))
     pairs = []
     for number, face in enumerate(some):
         partner = partners.get(number)
@@ -162,12 +162,12 @@ def _against(
     compared = [pair for pair in pairs if pair.anonymized is not None]
     if not photos or not compared:
         nothing = spread([])
-        people = len(set(_people(recognizer, photos).tolist())) if photos else 0
-        return list(pairs), Against(len(references), without, nothing, nothing, Identification(people, 0, 0, 0))
+        count = len(set(_people(recognizer, photos).tolist())) if photos else 0
+        return list(pairs), Against(len(references), without, nothing, nothing, Identification(count, 0, 0, 0))
     people = _people(recognizer, photos)
     plain, anonymized = (
         by_person(recognizer.similarities(_embeddings(faces), _embeddings(photos)), people)
-        for faces in ([pair.plain for pair in compared], [pair.anonymized for pair in compared])
+        for faces in ([pair.plain for pair in compared], [pair.anonymized for pair in compared if pair.anonymized])
     )
     likeness = anonymized[np.arange(len(compared)), plain.argmax(1)].tolist()
     seen = iter(likeness)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .measurement import Measurement
+from .measurement import FacePair, Measurement
 from .report import verdict
 
 if TYPE_CHECKING:
@@ -58,8 +58,14 @@ def plot_measurement(measurement: Measurement, plain: np.ndarray, anonymized: np
 def _most_alike(measurement: Measurement) -> list[int]:
     alike = dict.fromkeys(range(len(measurement.plain)), -2.0)
     for pair in measurement.compared:
-        alike[pair.picture] = max(alike[pair.picture], pair.similarity)
-    return sorted(alike, key=alike.get, reverse=True)[:SHOWN]
+        alike[pair.picture] = max(alike[pair.picture], _similarity(pair))
+    return sorted(alike, key=lambda picture: alike[picture], reverse=True)[:SHOWN]
+
+
+def _similarity(pair: FacePair) -> float:
+    """Of a pair in which both faces are there."""
+    assert pair.similarity is not None
+    return pair.similarity
 
 
 def _told(measurement: Measurement, index: int) -> str:
@@ -113,10 +119,10 @@ def _strip(pen: ImageDraw, measurement: Measurement, top: int) -> None:
     _write(pen, (edge - 8, top + 30), f"recognized from {measurement.threshold.value:.2f} on", 13, RECOGNIZED, "ra")
     pen.line([left, base, right, base], fill=INK, width=1)
     for tick in np.arange(LOW, HIGH + 0.01, 0.25):
-        _write(pen, (across(tick), base + 8), f"{tick:g}", 13, anchor="ma")
+        _write(pen, (across(float(tick)), base + 8), f"{tick:g}", 13, anchor="ma")
     piled: Counter[int] = Counter()
-    for pair in sorted(measurement.compared, key=lambda pair: pair.similarity):
-        place = round(across(pair.similarity) / (2 * DOT))
+    for pair in sorted(measurement.compared, key=_similarity):
+        place = round(across(_similarity(pair)) / (2 * DOT))
         height = min(piled[place] * 2 * DOT, base - top - 60)
         piled[place] += 1
         x, y = place * 2 * DOT, base - DOT - 2 - height

@@ -243,7 +243,6 @@ class EvaluateAnonymization(io.ComfyNode):
         with hosted_recognizer(recognizer, show) as hosted, hosted_quality(quality, clip_model, show) as quality_scores:
             evaluation = evaluate(
                 denoiser,
-                denoiser.decode,
                 hosted,
                 people,
                 chosen,

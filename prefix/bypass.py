@@ -109,7 +109,7 @@ def holds_other_vectors(tokens: Tokens, vectors: Mapping[str, Tensor]) -> bool:
         rows = vectors.get(key)
         for chunk in chunks:
             start = None if rows is None else place_of_rows(chunk, rows)
-            own = range(0) if start is None else range(start, start + len(rows))
+            own = range(0) if rows is None or start is None else range(start, start + len(rows))
             if any(place not in own and _is_vector(entry[0]) for place, entry in enumerate(chunk)):
                 return True
     return False

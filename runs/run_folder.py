@@ -11,8 +11,8 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -54,7 +54,7 @@ class RunFolder:
         self._lock: IO[bytes] | None = None
         self._tensor_stores: list[TensorStore] = []
         self._tensor_caches: list[TensorCache] = []
-        if self.path is not None:
+        if root is not None and self.path is not None:
             try:
                 if owner:
                     self.path.mkdir(parents=True, exist_ok=True)
@@ -124,8 +124,10 @@ class RunFolder:
 
     def close(self) -> None:
         """Lets go of all files, which stay."""
-        for kept in (*self._tensor_stores, *self._tensor_caches):
-            kept.close()
+        for tensor_store in self._tensor_stores:
+            tensor_store.close()
+        for tensor_cache in self._tensor_caches:
+            tensor_cache.close()
         self._tensor_stores.clear()
         self._tensor_caches.clear()
         if self._lock is not None:
@@ -147,7 +149,7 @@ def _locked(folder: Path) -> IO[bytes]:
     """An open file that is locked until it is closed or the process ends; OSError if another process has it."""
     file = (folder / "lock").open("ab")
     try:
-        if os.name == "nt":
+        if sys.platform == "win32":
             import msvcrt
 
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -53,7 +53,7 @@ class TensorCache:
     """
 
     def __init__(self, folder: Path | None = None, budget: int = MEMORY_BUDGET, most: int = MOST_ON_DISK) -> None:
-        self._folder = folder
+        self._folder: Any = folder
         self._budget = budget
         self._most = most
         self._placed: dict[Hashable, Any] = {}
@@ -61,7 +61,7 @@ class TensorCache:
         self._used = 0
         self._end = 0
         self._writable = False
-        self._file: IO[bytes] | None = None
+        self._file: Any = None
         if folder is not None:
             with contextlib.suppress(OSError):
                 # Unbuffered: a full disk is to be noticed by the very value that no longer fits.

@@ -9,7 +9,7 @@ import mmap
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -59,7 +59,8 @@ class TensorStore:
         self._on_failure = on_failure
         self._memory: dict[int, Tensor] = {}
         self._on_disk: set[int] = set()
-        self._file = self._map = None
+        self._file: Any = None
+        self._map: Any = None
         self._path = path
         self._start = 0
         if path is not None:
@@ -116,6 +117,7 @@ class TensorStore:
         # Network file systems show what others wrote once a file is opened anew.
         for part in (self._map, self._file):
             part.close()
+        assert self._path is not None
         self._open(self._path)
         self._on_disk.update(indices)
 
@@ -174,7 +176,7 @@ def write_all(file: IO[bytes], data: np.ndarray) -> None:
     Raises:
         OSError: they do not all fit.
     """
-    rest = memoryview(data.reshape(-1).view(np.uint8))
+    rest = memoryview(data.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
     while rest:
         rest = rest[file.write(rest) :]
 

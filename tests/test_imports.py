@@ -157,6 +157,10 @@ def test_no_test_module_imports_another():
     assert [f for f in tests if Path(f.ours).name.startswith(("test_", "conftest"))] == []
 
 
+def test_benchmarks_import_no_tests():
+    assert [f for f in imports() if top(f.file) == "benchmarks" and top(f.ours) == "tests"] == []
+
+
 def test_no_cycle_of_imports():
     """What only a type checker follows is left out; imports inside of functions count."""
     graph: dict[str, set[str]] = {}

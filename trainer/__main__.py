@@ -25,6 +25,7 @@ def main() -> int:
 def _load_package(root: Path) -> None:
     """Makes the repository's root the package, whatever its folder is called and whatever else has that name."""
     spec = importlib.util.spec_from_file_location(PACKAGE, root / "__init__.py", submodule_search_locations=[str(root)])
+    assert spec is not None and spec.loader is not None
     package = importlib.util.module_from_spec(spec)
     sys.modules[PACKAGE] = package
     spec.loader.exec_module(package)

@@ -4,7 +4,8 @@ People read some checkpoints at several layers ("clip skip"), and a prefix is le
 encoders in which too little happens before a layer for any prefix to part a name from its person there (the demo
 model's has three layers, and at the last but one no ten vectors do it). Such a layer would take its share of the steps
 away from the others, and the prefix's record would promise what does not hold. So after a quarter of the warm start
-each is judged, and whoever reads a prompt at one that was left out is refused.
+each is judged, and whoever reads a prompt at one that was left out is refused. The prefix that comes of it is judged
+once more, with or without a warm start, before its record names the layers.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ..prefix.layers import told
 from .data.pictures import Pair
 from .data.plain_text import PlainText
 from .parallel.team import ALONE, Team, share
-from .text_distance import text_distance
+from .text_distance import comparable_states, text_distance
 
 MOST_LEFT = 0.5
 """Of what names say, in the text encoder's space, the share that a prefix may leave at a layer by then."""
@@ -28,6 +29,26 @@ TIMES_THE_BEST = 2.0
 
 MOST_ASKED = 24
 """Pairs that a layer is judged by."""
+
+
+def judged(
+    denoiser: Denoiser,
+    vectors: Vectors,
+    pairs: Sequence[Pair],
+    layers: Sequence[Layer],
+    plain: PlainText,
+    team: Team = ALONE,
+) -> tuple[Sequence[Layer], str]:
+    """Those of the layers at which the vectors do something, and a sentence on the others, empty if there are none.
+
+    All of them where there is but one, or where the text encoders cannot be asked; inside `Denoiser.gradients`.
+    """
+    asked = spread_over(pairs)
+    if len(layers) == 1 or not asked or denoiser.text_states([asked[0].teacher], plain.of([asked[0].teacher])) is None:
+        return layers, ""
+    left = signal_left(denoiser, vectors, asked, layers, plain, team)
+    kept = learnable(left)
+    return kept, left_out_note(left, kept)
 
 
 def learnable(left: Mapping[Layer, float]) -> tuple[Layer, ...]:
@@ -60,12 +81,13 @@ def signal_left(
     for row, layer in enumerate(layers):
         for index in share(team, range(len(pairs))):
             ((teacher,), (name,)) = (
-                denoiser.text_states([prompts[index]], plain.of([prompts[index]], [layer]))
+                comparable_states(denoiser, [prompts[index]], plain.of([prompts[index]], [layer]))
                 for prompts in (neutral, named)
             )
             if teacher is None or name is None:
                 continue
-            (student,) = denoiser.text_states([named[index]], denoiser.encode([named[index]], vectors, [layer]), length)
+            encoded = denoiser.encode([named[index]], vectors, [layer])
+            (student,) = comparable_states(denoiser, [named[index]], encoded, length)
             if student is not None:
                 sums[row, 0] += float(text_distance(student, teacher.states, teacher))
                 sums[row, 1] += float(text_distance(name, teacher.states, teacher))

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..engines.denoiser import Denoiser
+from ..engines.denoiser import Denoiser, Layer, Vectors
 from ..engines.micro_batches import MicroBatches
 from ..prefix.errors import TrainingError
 from ..prefix.value import Prefix, PrefixRecord
@@ -26,6 +26,7 @@ from .data.pictures import Pair, Pictures, draw_pictures, general_pairs, identit
 from .data.plain_text import PlainText
 from .data.prompts import GENERAL_PROMPTS
 from .data.targets import TargetPool, slots_of_step
+from .learnable_layers import judged
 from .parallel.shared_work import compute, in_turn, mask, shared
 from .parallel.team import ALONE, Team, share
 from .plan import Plan, dry_step, plan_of
@@ -117,12 +118,12 @@ class PrefixTraining:
             run = _Learning(self._denoiser, self._settings, pairs, pictures, folder, callbacks, self._team)
             state = run.warm_up()
             stopped = run.make_steps(state, PreviewBudget(started, drawing_seconds / len(pairs.drawn)))
-            prefix, figures = run.finish(state, len(self.held_out.learned.people))
+            prefix, best, figures = run.finish(state, len(self.held_out.learned.people))
         return Learned(
             prefix=prefix,
             history=tuple(state.history),
             scores=tuple(state.scores),
-            best=state.best_score,
+            best=best,
             figures=figures,
             examined=len(self.held_out.reporting.people or self.held_out.choosing.people),
             drawing_seconds=drawing_seconds,
@@ -303,19 +304,20 @@ class _Learning:
             if self._team.rank == 0:
                 preview_budget.show(self._callbacks.show, state.vectors)
 
-    def finish(self, state: RunState, identities: int) -> tuple[Prefix, Score]:
-        """The best prefix, learned on so many identities, and the figures of its record; the run's folder is removed.
+    def finish(self, state: RunState, identities: int) -> tuple[Prefix, Score, Score]:
+        """The best prefix, learned on so many identities, its score and its figures; the run's folder is removed.
 
         Raises:
             TrainingError: there is none.
         """
-        if state.best is None or state.skipped == state.step:
+        best = state.best_score
+        if state.best is None or best is None or state.skipped == state.step:
             self._folder.remove()
             raise TrainingError(
                 "The loss is not a finite number at any step: lower the learning rate, or run the model"
                 " in a wider number format (start ComfyUI with --force-fp32)."
             )
-        figures = self._figures(state)
+        layers, figures = self._layers(state, state.best), self._figures(state.best, best)
         if self._team.rank == 0:
             self._callbacks.show(state.best)
         record = PrefixRecord(
@@ -325,7 +327,7 @@ class _Learning:
             identities=identities,
             steps=state.step,
             date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            layers=self._denoiser.record_layers(self._pool.layers),
+            layers=self._denoiser.record_layers(layers),
             scores={
                 "identity_signal_left": figures.identities,
                 "general_prompts_moved": figures.general,
@@ -334,16 +336,23 @@ class _Learning:
         )
         prefix = Prefix(state.best, record)
         self._folder.remove()
-        return prefix, figures
+        return prefix, best, figures
 
-    def _figures(self, state: RunState) -> Score:
+    def _layers(self, state: RunState, vectors: Vectors) -> Sequence[Layer]:
+        """Those that were learned at and at which the best prefix does something."""
+        with self._denoiser.gradients(self._micro_batches.size):
+            layers, note = judged(self._denoiser, vectors, self._spoken, self._pool.layers, self._plain, self._team)
+        if note:
+            state.note(note)
+        return layers
+
+    def _figures(self, vectors: Vectors, best: Score) -> Score:
         """The best prefix's, about people and prompts that chose nothing; without such, about those that chose it."""
-        best = state.best_score
         asked = {kind for kind in (True, False) if self._report_on.asks(kind)}
         if not asked:
             return best
         with self._denoiser.gradients(self._micro_batches.size):
-            found = self._report_on.score(state.best, best.step)
+            found = self._report_on.score(vectors, best.step)
         return Score(
             best.step,
             found.identities if True in asked else best.identities,

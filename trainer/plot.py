@@ -52,7 +52,7 @@ def _smooth(points: Sequence[tuple[int, float]]) -> list[tuple[float, float]]:
     """Running means in logarithms over one part in `SMOOTHING` of the run, on either side."""
     reach = max(2, len(points) // (2 * SMOOTHING))
     logs = [math.log(value) for _, value in points]
-    smoothed = []
+    smoothed: list[tuple[float, float]] = []
     for index, (step, _) in enumerate(points):
         window = logs[max(0, index - reach) : index + reach + 1]
         smoothed.append((step, math.exp(sum(window) / len(window))))

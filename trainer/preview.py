@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,13 +16,6 @@ from .data.prompts import OPENINGS, name_prompt
 COLUMNS = 4
 
 
-class Drawer(Denoiser, Protocol):
-    """A denoiser that can also make pictures of its latents."""
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Pictures `[B, height, width, 3]` in 0 to 1."""
-
-
 class BeforeAfter:
     """Up to four people, the upper row without, the lower row with a prefix, each pair from the same noise.
 
@@ -34,10 +26,12 @@ class BeforeAfter:
         people: their names, from left to right.
     """
 
-    def __init__(self, drawer: Drawer, identities: Sequence[Identity], seed: int, check: Callable[[], None]) -> None:
+    def __init__(
+        self, denoiser: Denoiser, identities: Sequence[Identity], seed: int, check: Callable[[], None]
+    ) -> None:
         shown = identities[:: max(1, len(identities) // COLUMNS)][:COLUMNS]
         self.people = tuple(identity.name for identity in shown)
-        self._drawer = drawer
+        self._denoiser = denoiser
         self._prompts = [name_prompt(identity, OPENINGS[2], "") for identity in shown]
         self._seeds = [derived_seed(seed, "preview", index) for index in range(len(shown))]
         self._check = check
@@ -50,12 +44,10 @@ class BeforeAfter:
         return torch.cat([self._plain, self._row(vectors)]).unsqueeze(0)
 
     def _row(self, vectors: Vectors | None) -> Tensor:
-        pictures = self._drawer.decode(self._drawer.sample(self._prompts, self._seeds, vectors))
+        pictures = self._denoiser.decode(self._denoiser.sample(self._prompts, self._seeds, vectors))
         self._check()
         return torch.cat(pictures.unbind(0), dim=1)
 
-
-pass
 
 PREVIEW_SHARE = 0.05
 """Share of the time of a run that may go into showing it."""

@@ -131,7 +131,7 @@ def new_state(vectors: dict[str, Tensor], settings: TrainingSettings) -> RunStat
 
 
 def scale_free_adam(vectors: Mapping[str, Tensor], rate: float) -> torch.optim.Adam:
-    """Adam whose steps do not depend on how widely an encoder's embeddings are spread (docs/METHODS.md 1.5).
+    """Adam whose steps do not depend on how widely an encoder's embeddings are spread (docs/METHODS.md 2.5).
 
     Where embeddings, and the prefix among them, are multiplied by a number and divided by it where they are read, the
     gradient is divided by it. Adam moves by its rate whatever the size of the gradient, so the rate is multiplied by
@@ -162,8 +162,8 @@ def state_to_file(state: RunState) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def restore(state: RunState, tensors: Mapping[str, Tensor], table: Mapping[str, Any]) -> bool:
     """Makes a new state the one that `state_to_file` wrote. False, with the state untouched, if it does not fit."""
-    vectors = {key: tensors.get(f"vectors.{key}") for key in state.vectors}
-    if any(vectors[key] is None or vectors[key].shape != state.vectors[key].shape for key in vectors):
+    vectors = {key: tensors[f"vectors.{key}"] for key in state.vectors if f"vectors.{key}" in tensors}
+    if {key: vector.shape for key, vector in vectors.items()} != {key: own.shape for key, own in state.vectors.items()}:
         return False
     if not all(name in table for name in _NUMBERS):
         return False

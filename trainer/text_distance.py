@@ -6,13 +6,22 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..engines.denoiser import TextStates
+from ..engines.denoiser import Conditioning, Denoiser, TextStates
 
 SHARED_WEIGHT = 0.5
 """Of words that a name prompt and its neutral twin both end in, against the padding after them."""
 
 HELD_WEIGHT = 2.0
 """Of the words of a prompt that is to stay as it is: they tell the denoiser more of it than the padding does."""
+
+
+def comparable_states(
+    denoiser: Denoiser, prompts: Sequence[str], conditioning: Conditioning, prefix: int = 0
+) -> Sequence[TextStates | None]:
+    """See `Denoiser.text_states`, of encoders that can be compared."""
+    states = denoiser.text_states(prompts, conditioning, prefix)
+    assert states is not None
+    return states
 
 
 def text_distance(

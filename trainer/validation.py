@@ -212,7 +212,7 @@ class Validation:
             times = self._times[list(indices)]
             spoken = [(prompts[index], self._layer(index)) for index in indices]
             unique = list(dict.fromkeys(spoken))
-            words, layers = ([part[of] for part in unique] for of in (0, 1))
+            words, layers = [prompt for prompt, _ in unique], [layer for _, layer in unique]
             encoded = dict(zip(unique, self._denoiser.encode(words, vectors, layers), strict=True))
             noised = self._denoiser.add_noise(latents, noise, times)
             conditioning = [encoded[prompt] for prompt in spoken]

@@ -21,12 +21,12 @@ from ..runs.seeds import generator as seeded
 from ..runs.seeds import rate_factor
 from .data.pictures import NEGATIVE_PAIRS, Pair
 from .data.plain_text import PlainText
-from .learnable_layers import learnable, left_out_note, signal_left, spread_over
+from .learnable_layers import judged
 from .objective import beyond
 from .parallel.team import ALONE, Team, share
 from .settings import TrainingSettings
 from .state import RunState, scale_free_adam
-from .text_distance import HELD_WEIGHT, text_distance
+from .text_distance import HELD_WEIGHT, comparable_states, text_distance
 
 PAIRS_OF_A_KIND = 12
 """Pairs that name somebody, and as many others, in a step."""
@@ -94,11 +94,14 @@ def warm_start(
     @cache
     def comparable(pair: Pair) -> bool:
         prompts = [pair.teacher, pair.student]
-        return None not in denoiser.text_states(prompts, plain.of(prompts))
+        return None not in comparable_states(denoiser, prompts, plain.of(prompts))
 
     while True:
         if not state.layers and state.step >= JUDGED_AFTER * settings.text_steps:
-            state.layers = list(_judged(denoiser, state, pairs, plain, team))
+            kept, note = judged(denoiser, state.vectors, pairs, denoiser.layers, plain, team)
+            state.layers = list(kept)
+            if note:
+                state.note(note)
         if state.step >= settings.text_steps:
             return
         at = state.layers or denoiser.layers
@@ -130,19 +133,6 @@ def warm_start(
         report(state.step)
 
 
-def _judged(
-    denoiser: Denoiser, state: RunState, pairs: Sequence[Pair], plain: PlainText, team: Team
-) -> Sequence[Layer]:
-    """The layers to go on with."""
-    if len(denoiser.layers) == 1:
-        return denoiser.layers
-    left = signal_left(denoiser, state.vectors, spread_over(pairs), denoiser.layers, plain, team)
-    kept = learnable(left)
-    if note := left_out_note(left, kept):
-        state.note(note)
-    return kept
-
-
 def _draw(pairs: Sequence[Pair], generator: torch.Generator, comparable: Callable[[Pair], bool]) -> Pair:
     """One of the pairs, that takes one chunk if such are not rare."""
     for _ in range(TRIES):
@@ -158,16 +148,16 @@ def _loss(
     """The summed loss of some lessons; None if none of them can be compared."""
     pairs, layers = [pair for pair, _ in lessons], [layer for _, layer in lessons]
     told, named = [pair.teacher for pair in pairs], [pair.student for pair in pairs]
-    teachers = denoiser.text_states(told, plain.of(told, layers))
-    names = denoiser.text_states(named, plain.of(named, layers))
+    teachers = comparable_states(denoiser, told, plain.of(told, layers))
+    names = comparable_states(denoiser, named, plain.of(named, layers))
     length = len(next(iter(vectors.values())))
-    students = denoiser.text_states(named, denoiser.encode(named, vectors, layers), length)
+    students = comparable_states(denoiser, named, denoiser.encode(named, vectors, layers), length)
     losses = []
-    for pair, student, teacher, named in zip(pairs, students, teachers, names, strict=True):
-        if student is None or teacher is None or named is None:
+    for pair, student, teacher, name in zip(pairs, students, teachers, names, strict=True):
+        if student is None or teacher is None or name is None:
             continue
         if pair.names_somebody:
-            goal = beyond(teacher.states, named.states, overshoot * pair.described)
+            goal = beyond(teacher.states, name.states, overshoot * pair.described)
             losses.append(text_distance(student, goal, teacher))
         else:
             losses.append(GENERAL_WEIGHT * text_distance(student, teacher.states, teacher, HELD_WEIGHT))

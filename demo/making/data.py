@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from multiprocessing import Pool
 from pathlib import Path
 
 import numpy as np
 
 from ..world.people import all_looks, cast, random_geometry
-from ..world.renderer import KINDS, LANDMARKS, MASCOTS, Picture, draw, picture_of, portrait, random_picture
+from ..world.renderer import KINDS, LANDMARKS, MASCOTS, Picture, draw_all, picture_of, portrait, random_picture
 from .common import whole
 
 PER_PERSON = 110
@@ -28,9 +27,7 @@ class Rendered:
 
 def render(pictures: list[Picture]) -> Rendered:
     """Draws all pictures on all cores."""
-    with Pool() as pool:
-        pixels = np.stack(pool.map(draw, pictures, chunksize=64))
-    return Rendered(tuple(pictures), pixels)
+    return Rendered(tuple(pictures), draw_all(pictures))
 
 
 def training_pictures(seed: int = 1) -> list[Picture]:

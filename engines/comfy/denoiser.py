@@ -24,11 +24,10 @@ from comfy.ldm.modules.attention import attention_pytorch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
-from ...prefix import ClipChunks, encoder_layout, fingerprint, frame_of, inject_text, looked_at, words
+from ...prefix import ClipChunks, encoder_layout, frame_of, inject_text, looked_at, words
 from ...prefix.errors import TrainingError
 from ...runs.digest import digest_of, original_weights
 from ...runs.seeds import noise_of
-from ...runs.weights import weights_of
 from ..checkpointing import checkpointed
 from ..denoiser import Layer, TextStates, Vectors
 from ..differentiable import differentiable
@@ -38,7 +37,7 @@ from ..micro_batches import says_out_of_memory
 from ..options import AS_THE_HOST, AS_USUAL, PRECISIONS, TOKENIZED_KEPT, VOCABULARY_SAMPLE, Computing, Drawing
 from ..recomputation import recomputed
 from .learned_layers import layers_to_learn, read_at, recorded
-from .text_encoders import embedding_table, rows_of, text_encoders, vectors_for
+from .text_encoders import embedding_table, encoder_fingerprint, rows_of, text_encoders, vectors_for
 
 OVERWRITES = "arguments don't support automatic differentiation"
 """What torch says of results that are written over what they were made from."""
@@ -100,7 +99,7 @@ class ComfyDenoiser:
             raise TrainingError("This CLIP carries a prefix already: connect the checkpoint's own CLIP.")
         self._encodes_twice = weighs_much(clip.cond_stage_model)
         self.family = type(model.model.model_config).__name__
-        self.fingerprint = fingerprint(weights_of(clip.cond_stage_model))
+        self.fingerprint = encoder_fingerprint(clip)
         self.latent_shape = _latent_shape(model, vae, size)
         self.evaluations_a_picture = drawing.evaluations
         self.unconditional_share = drawing.unconditional_share
@@ -203,7 +202,7 @@ class ComfyDenoiser:
         """The host's tokens of a prompt, with the prefix if there is one."""
         if vectors is None:
             return self._tokenize(prompt)
-        return inject_text(self._tokenize, prompt, vectors, self._encoders)
+        return dict(inject_text(self._tokenize, prompt, vectors, self._encoders))
 
     def text_states(
         self, prompts: Sequence[str], conditioning: Sequence[Any], prefix: int = 0

@@ -115,7 +115,7 @@ def _view(
     rows: Tensor,
     reading: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Any:
-    cls = type(own)
+    cls: Any = type(own)
 
     def checked(name: str) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -124,7 +124,7 @@ def _view(
             with reading():
                 return getattr(own, name)(*args, **kwargs)
 
-        call.guards = own
+        vars(call)["guards"] = own
         return call
 
     class View(cls):

@@ -68,7 +68,8 @@ def recorded(
     """
     layers = {key: {reading[key] for reading in read} for key in usual}
     others = {key: found for key, found in layers.items() if found != {usual[key]}}
-    return {key: tuple(sorted(found)) for key, found in others.items() if all(isinstance(n, int) for n in found)}
+    counted = {key: [n for n in found if isinstance(n, int)] for key, found in others.items()}
+    return {key: tuple(sorted(layers)) for key, layers in counted.items() if len(layers) == len(others[key])}
 
 
 @contextmanager

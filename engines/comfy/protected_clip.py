@@ -268,7 +268,7 @@ def _method(cls: type, own: Callable[..., Any] | None, name: str, method: Callab
 
 
 def _with_state(cls: type, state: dict[str, Any]) -> Any:
-    made = object.__new__(cls)
+    made: Any = object.__new__(cls)
     object.__setattr__(made, "__dict__", state)
     return made
 

@@ -62,7 +62,7 @@ def rows_of(table: Any, words: Sequence[int]) -> Tensor:
     if is_plain(table.weight):
         return table.weight[list(words)].float().cpu()
     numbers = torch.tensor(list(words), dtype=torch.long, device=device_of(table))
-    of = next(base for base in type(table).__mro__ if base.__name__ == EMBEDDING)
+    of: Any = next(base for base in type(table).__mro__ if base.__name__ == EMBEDDING)
     return of.forward(table, numbers, out_dtype=torch.float32).float().cpu()
 
 

@@ -297,7 +297,7 @@ class DiffusersDenoiser:
 
 def _layers_to_learn(encoder: PromptEncoder) -> dict[Layer, int | None]:
     """The layers of `Denoiser.layers`, each with what a pipeline's `clip_skip` is for it."""
-    own = next(iter(encoder.layers().values()))
+    own: Any = next(iter(encoder.layers().values()))
     found: dict[tuple[Any, ...], tuple[Layer, int | None]] = {}
     for layer in candidates(list(encoder.parts)):
         skip = None if layer is None else own - layer

@@ -86,7 +86,7 @@ class Part:
         """What the table of words has for their numbers, `[n, d]` float32 on the CPU."""
         return self.table(torch.tensor(words, dtype=torch.long, device=device_of(self.table))).float().cpu()
 
-    def protected(self, text: str, vectors: Mapping[str, Tensor] | None) -> list[list[Entry]]:
+    def protected(self, text: str, vectors: Mapping[str, Tensor] | None) -> Sequence[Chunk]:
         """`chunks`, with the prefix in each of them if there is one.
 
         Raises:
@@ -101,7 +101,7 @@ class Part:
         if self.is_stream:
             missing = len(like[0]) - len(chunks[0])
             return [[*chunks[0], *_marks(*[self.tokenizer.pad_token_id] * missing)]]
-        return [*chunks, *self.protected("", vectors) * (len(like) - len(chunks))]
+        return [*chunks, *list(self.protected("", vectors)) * (len(like) - len(chunks))]
 
     def read(self, chunks: Sequence[Chunk]) -> TextOutput:
         """What the encoder makes of chunks of one length; differentiable in the vectors among the tokens."""

@@ -20,7 +20,7 @@ from ...prefix.value import PrefixRecord
 from .encoder_parts import Part, TextOutput
 from .pipeline_families import FLUX, SD1, SD2, SD3, STREAM, pipeline_family
 
-PromptTokens = dict[str, list[Chunk]]
+PromptTokens = dict[str, Sequence[Chunk]]
 """A prompt's chunks for each encoder."""
 
 
@@ -70,7 +70,7 @@ class PromptEncoder:
         Raises:
             PrefixMismatchError: the prefix lacks vectors for an encoder, or leaves no room for a prompt.
         """
-        found = {}
+        found: PromptTokens = {}
         for key, part in self.parts.items():
             text = prompts if isinstance(prompts, str) else prompts[key]
             convert = getattr(self._pipeline, "maybe_convert_prompt", None)
@@ -94,7 +94,7 @@ class PromptEncoder:
             raise PrefixMismatchError(
                 f"No prompt of this pipeline is {length} tokens long, as these embeddings are: give the prompt as text."
             )
-        like = {key: [[()] * stream] if key == STREAM else [clip] * count for key in empty}
+        like: dict[str, Sequence[Chunk]] = {key: [[()] * stream] if key == STREAM else [clip] * count for key in empty}
         return {key: self.parts[key].lengthened(chunks, like[key], vectors) for key, chunks in empty.items()}
 
     def leveled(self, prompts: Sequence[PromptTokens], vectors: Mapping[str, Tensor] | None) -> list[PromptTokens]:

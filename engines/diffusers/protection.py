@@ -215,6 +215,8 @@ def _encoded(
     encoded = encoder.encode(encoder.leveled(tokens, vectors), given.get("clip_skip"))
     copies = given.get("num_images_per_prompt") or 1
     dtype = pipeline.text_encoder.dtype if getattr(pipeline, "text_encoder", None) is not None else None
+    states: Any
+    pooled: Any
     states, pooled = _batch(ready or _rows(encoded[: len(positive)]), copies, device, dtype)
     negative_states, negative_pooled = _batch(unwanted or _rows(encoded[len(positive) :]), copies, device, dtype)
     if not unwanted and given.get("negative_prompt") is None and _silent_without_words(pipeline):

@@ -148,7 +148,7 @@ def _alias(plain: Any, witness: Witness, name: str, require: Any) -> Any:
     """The module under a class of its own that looks before it is called; all state is one and the same."""
     of: Any = type(plain)
 
-    class PassesForPlain(type(of)):
+    class PassesForPlain(type(of)):  # type: ignore[misc]
         """Libraries tell modules by whether their classes are equal, and by their names."""
 
         def __eq__(cls, other: Any) -> bool:

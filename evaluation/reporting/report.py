@@ -45,9 +45,10 @@ def verdicts(evaluation: Evaluation) -> list[str]:
     if not others:
         return [f"Without a prefix the people named are found in {_percent(before)} of their pictures."]
     return [
-        f"With '{column.name}' the people named are found in {_percent(column.scores.identification_rate)} of their"
-        f" pictures, without in {_percent(before)}."
+        f"With '{column.name}' the people named are found in {_percent(rate)} of their pictures, without in"
+        f" {_percent(before)}."
         for column in others
+        if (rate := column.scores.identification_rate) is not None
     ]
 
 

@@ -15,7 +15,9 @@ second, for `feed.LEASE_SECONDS` from the last request to watch. The first route
                  "finished", "stopped", "cancelled" or "failed",
         "message": "…",                                          why it ended, a sentence; may be empty
         "done": 12, "of": 150,                                   pictures, warm-up steps or steps, as the state tells
-        "seconds_left": 31.5 or null,                            of what it is at
+        "seconds_left": 31.5 or null,                            of the whole run, once there is a plan
+        "plan": null or {"people": 48, "pictures": 222, "evaluations": 12000, "seconds": 800.0,
+                 "kept_bytes": 5368709120, "disk_bytes": 3145728},  what the run takes, see trainer/plan.py
         "curve": {"steps": […], "identities": […], "general": […]},  mean losses up to these steps; null where none
         "scores": [[60, 0.12, 0.03], …],                         step and figures of each that was the best so far
         "score": null or {"step": 60, "identity_signal_left": 0.12, "general_prompts_moved": 0.03},

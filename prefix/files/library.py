@@ -105,7 +105,7 @@ def state(roots: Sequence[Path]) -> str:
         for path in sorted(_files_below(root)):
             try:
                 status = path.stat()
-                parts = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+                parts: tuple[int, ...] = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
             except OSError:  # It is a link to nowhere, or has gone meanwhile.
                 parts = ()
             told.update(repr((str(path), parts)).encode("utf-8", "backslashreplace"))

@@ -40,7 +40,7 @@ def path_inside(name: str) -> PurePosixPath:
     if not isinstance(name, str):
         raise PrefixNameError(f"A prefix file is chosen by its name, not by {type(name).__name__}: give it as text.")
     parts = name.replace("\\", "/").split("/")
-    faults = ["it leads too deep"] if len(parts) > _MOST_PARTS else [_fault(part) for part in parts]
+    faults: list[str | None] = ["it leads too deep"] if len(parts) > _MOST_PARTS else [_fault(part) for part in parts]
     for fault in faults:
         if fault:
             raise PrefixNameError(f"{name!r} cannot name a prefix file because {fault}: use {_GOOD}.")

@@ -168,7 +168,7 @@ def carries(tokens: Tokens, vectors: Mapping[str, Tensor], encoders: Collection[
         place_of_rows(chunk, _vectors_for(key, vectors)) is not None
         for key, chunks in tokens.items()
         if _enters(key, vectors, encoders)
-        for prompt in (prompts_of(chunks) if is_batched(chunks) else [chunks])
+        for prompt in (prompts_of(chunks) if is_batched(chunks) else (chunks,))
         for chunk in prompt
     )
 

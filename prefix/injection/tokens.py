@@ -22,7 +22,8 @@ Tokenize = Callable[[str], Tokens]
 
 def entry_like(style: Entry, token: Any) -> Entry:
     """An entry of the kind and length of `style`, with weight 1 and word id 0, the host's for what is no word."""
-    return type(style)((token, 1.0, 0)[: len(style)])
+    kind: Callable[[Any], Entry] = type(style)
+    return kind((token, 1.0, 0)[: len(style)])
 
 
 def is_structure(entry: Entry, token: Any) -> bool:

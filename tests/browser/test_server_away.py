@@ -23,7 +23,7 @@ def test_a_server_that_is_away_and_what_is_no_file_are_told_in_sentences(workben
         alarm.filter(has_text=told).wait_for()
         page.unroute(route)
     tab.get_by_role("button", name="Look again").click()
-    alarm.filter(has_text=re.compile("^$")).wait_for(state="attached")
+    tab.locator("div.alarm[role=alert]").filter(has_text=re.compile("^$")).wait_for(state="attached")
     page.evaluate(
         """() => {
             const file = new File(["x"], "folder");

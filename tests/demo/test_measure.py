@@ -7,7 +7,6 @@ import pytest
 
 from anonymize_faces.demo.measure import (
     RenderGallery,
-    draw_all,
     face_retention,
     identification_rate,
     looks_kept,
@@ -16,7 +15,7 @@ from anonymize_faces.demo.measure import (
 )
 from anonymize_faces.demo.reader import ReaderNet, Reading, read
 from anonymize_faces.demo.world.people import cast, cast_looks, random_geometry
-from anonymize_faces.demo.world.renderer import KINDS, picture_of, portrait, random_picture
+from anonymize_faces.demo.world.renderer import KINDS, draw_all, picture_of, portrait, random_picture
 
 
 def test_the_gallery_holds_the_cast_and_a_hundred_strangers_for_each(gallery: RenderGallery) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anonymize_faces.demo.measure import draw_all
 from anonymize_faces.demo.recognizer import DemoRecognizer
 from anonymize_faces.demo.world.people import HAIR, cast, strangers
-from anonymize_faces.demo.world.renderer import picture_of, portrait, random_picture
+from anonymize_faces.demo.world.renderer import draw_all, picture_of, portrait, random_picture
 from anonymize_faces.faces.recognizer import Knows, SeesLooks
 from anonymize_faces.faces.scoring import ranks_first
 

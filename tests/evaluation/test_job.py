@@ -32,9 +32,7 @@ def run(
     options = {"settings": SETTINGS, "identities": PEOPLE, "gallery": PHOTOS} | options
     made = {name: make_prefix(effect) for name, effect in prefixes.items()}
     recognizer = recognizer or ColourRecognizer()
-    return evaluate(
-        painter, painter.decode, recognizer, options.pop("identities"), made, drawing={"steps": 20}, **options
-    )
+    return evaluate(painter, recognizer, options.pop("identities"), made, drawing={"steps": 20}, **options)
 
 
 class BrokenOffError(Exception):
@@ -224,7 +222,7 @@ def test_what_is_done_is_told_up_to_all_of_it(tmp_path: Path) -> None:
 def test_what_would_mislead_is_refused_before_anything_is_drawn(prefixes, people, error, words) -> None:
     painter = Painter()
     with pytest.raises(error, match=words):
-        evaluate(painter, painter.decode, ColourRecognizer(), people, prefixes, SETTINGS, drawing={})
+        evaluate(painter, ColourRecognizer(), people, prefixes, SETTINGS, drawing={})
     assert not painter.painted
 
 

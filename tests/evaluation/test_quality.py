@@ -74,7 +74,6 @@ def test_columns_of_an_evaluation_get_their_quality():
     painter = Painter()
     found = evaluate(
         painter,
-        painter.decode,
         ColourRecognizer(),
         PEOPLE,
         {"whole": make_prefix(1.0), "nothing": make_prefix(0.0)},

@@ -32,7 +32,7 @@ def evaluation() -> Evaluation:
     painter = Painter()
     people = (*PEOPLE, Identity(FACELESS), Identity(ODD))
     prefixes = {"whole": WHOLE, "half & half": HALF}
-    return evaluate(painter, painter.decode, ColourRecognizer(), people, prefixes, SETTINGS, drawing={"steps": 20})
+    return evaluate(painter, ColourRecognizer(), people, prefixes, SETTINGS, drawing={"steps": 20})
 
 
 class Page(HTMLParser):

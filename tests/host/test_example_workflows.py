@@ -144,7 +144,7 @@ def test_train_on_your_own_checkpoint_learns_with_the_nodes_defaults_and_saves(s
     asked = server.object_info()["TrainAnonymizationPrefix"]["input"]
     defaults = {name: spec[1].get("default") for kind in ("required", "optional") for name, spec in asked[kind].items()}
     settings = {name: value for name, value in graph[train]["inputs"].items() if not isinstance(value, list)}
-    assert settings == {name: defaults[name] for name in settings} and settings["width"] == 512
+    assert settings == {name: defaults[name] for name in settings} and settings["width"] == 0
 
     # The text encoder is as large as a real one: learning from it alone takes half a minute a step here.
     graph[train]["inputs"] |= QUICK | {"text_steps": 0}

@@ -135,7 +135,8 @@ def test_the_shipped_workflow_evaluates_a_prefix_that_is_there_and_saves(server,
     kinds = {item["class_type"]: name for name, item in graph.items()}
     assert "TrainAnonymizationPrefix" not in kinds
     evaluate = graph[kinds["EvaluateAnonymization"]]["inputs"]
-    assert evaluate["cfg"] == 2.0 and evaluate["images_per_name"] == 4 and evaluate["scheduler"] == "normal"
+    assert evaluate["cfg"] == evaluate["width"] == 0
+    assert evaluate["images_per_name"] == 4 and evaluate["scheduler"] == "normal"
     evaluate |= {"steps": 2, "images_per_name": 1, "images_per_prompt": 1, "general_prompts": "a road"}
     people = graph[kinds["IdentityList"]]["inputs"]
     people["text"] = "\n".join(people["text"].splitlines()[:3])

@@ -14,9 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from anonymize_faces.demo.measure import draw_all
 from anonymize_faces.demo.world.people import cast
-from anonymize_faces.demo.world.renderer import picture_of
+from anonymize_faces.demo.world.renderer import draw_all, picture_of
 from anonymize_faces.faces.facenet import VGGFACE2
 from anonymize_faces.prefix import save_prefix
 from anonymize_faces.tests.support.drawing import make_prefix

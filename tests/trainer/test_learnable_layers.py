@@ -79,7 +79,7 @@ def learn(denoiser: Any, runs: Path | None, report: Callable[[Progress], None] =
 def test_what_follows_is_learned_at_the_others_alone_and_a_run_that_is_killed_goes_on_with_them(
     broken_off: Progress, make_checkpoint: Make, make_denoiser: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("anonymize_faces.trainer.warm_start.signal_left", lambda *anything: {None: 0.1, -2: 0.9})
+    monkeypatch.setattr("anonymize_faces.trainer.learnable_layers.signal_left", lambda *anything: {None: 0.1, -2: 0.9})
     denoiser = make_denoiser(make_checkpoint())
     runs, killed = tmp_path / "runs", tmp_path / "killed"
     read: dict[tuple[int, int], Counter] = {}
@@ -105,3 +105,24 @@ def test_what_follows_is_learned_at_the_others_alone_and_a_run_that_is_killed_go
     assert "went on from step" in " ".join(again.notes) and "learned at clip skip 2" in " ".join(again.notes)
     assert torch.equal(whole.prefix.vectors["l"], again.prefix.vectors["l"])
     assert dataclasses.replace(whole.prefix.record, date="") == dataclasses.replace(again.prefix.record, date="")
+
+
+@pytest.mark.parametrize("text_steps", [0, 7])
+def test_the_record_names_no_layer_at_which_the_prefix_itself_leaves_much(
+    text_steps: int, make_checkpoint: Make, make_denoiser: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def left(denoiser: Any, vectors: Any, pairs: Any, layers: Any, *_: Any) -> dict[Layer, float]:
+        asked.append(len(layers))
+        return (
+            dict.fromkeys(layers, 0.1) if text_steps and len(asked) == 1 else dict(zip(layers, (0.1, 0.8), strict=True))
+        )
+
+    monkeypatch.setattr("anonymize_faces.trainer.learnable_layers.signal_left", left)
+    settings = dataclasses.replace(SETTINGS, text_steps=text_steps)
+    denoiser = make_denoiser(make_checkpoint())
+    learned = learn_prefix(denoiser, PEOPLE, ("", "a red circle"), settings)
+    assert asked == ([2, 2] if text_steps else [2])
+    assert learned.prefix.record.layers == denoiser.record_layers([None])
+    assert any("left out" in note for note in learned.notes)

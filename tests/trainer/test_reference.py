@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from anonymize_faces.benchmarks._authors_loop import Item, reference_step
 from anonymize_faces.demo.loader import load_demo_model
 from anonymize_faces.engines.micro_batches import MicroBatches
 from anonymize_faces.runs.seeds import rate_factor
-from anonymize_faces.tests.support.authors_loop import Item, reference_step
 from anonymize_faces.trainer.data.pictures import Pair, Pictures
 from anonymize_faces.trainer.data.targets import TargetPool, slots_of_step
 from anonymize_faces.trainer.loop import start_vectors

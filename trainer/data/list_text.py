@@ -19,8 +19,12 @@ MOST_BYTES = 64 << 20
 """Of a file; a hundred thousand people take some 6 MB."""
 
 _UTF_8_MARK = b"\xef\xbb\xbf"
-_MARKS = (("utf-32", b"\xff\xfe\0\0"), ("utf-32", b"\0\0\xfe\xff"))
-_MARKS += (("utf-16", b"\xff\xfe"), ("utf-16", b"\xfe\xff"))
+_MARKS = (
+    ("utf-32", b"\xff\xfe\0\0"),
+    ("utf-32", b"\0\0\xfe\xff"),
+    ("utf-16", b"\xff\xfe"),
+    ("utf-16", b"\xfe\xff"),
+)
 """Byte order marks with what they stand for; UTF-32's begins with UTF-16's."""
 
 _UNSEEN = frozenset("\0\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0")
@@ -73,7 +77,7 @@ def normalized(text: str) -> str:
     if text.isascii():
         return text.replace("\0", "")
     text = unicodedata.normalize("NFC", _JOINERS.sub(_needed_joiner, text))
-    return text.translate(str.maketrans({one: _seen(one) for one in set(text)}))
+    return "".join(map(_seen, text))
 
 
 def numbered_lines(text: str) -> list[tuple[int, str]]:

@@ -63,7 +63,7 @@ def identity_pairs(
         long_every: one in so many is a long prompt, see `long_prompts`.
     """
     choose = choosing(generator)
-    pairs = []
+    pairs: list[Pair] = []
     for identity in identities:
         for _ in range(portraits):
             opening, context = OPENINGS[choose(len(OPENINGS))], CONTEXTS[choose(len(CONTEXTS))]
@@ -98,12 +98,11 @@ def spoken_pairs(
     """
     choose = choosing(generator)
     named = [
-        Pair(
-            *chunk_prompts((name_prompt(identity, "", ""), neutral_prompt(identity, "", "")), choose),
-            True,
-            identity.described,
-        )
+        Pair(student, teacher, True, identity.described)
         for identity in identities
+        for student, teacher in [
+            chunk_prompts((name_prompt(identity, "", ""), neutral_prompt(identity, "", "")), choose)
+        ]
     ]
     styled = [chunk_prompts([subject], choose)[0] for prompt in prompts for subject in (prompt, "")]
     return (*named, *general_pairs([*prompts, *styled]))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from anonymize_faces.demo.world.people import GEOMETRY, Looks, cast
-from anonymize_faces.demo.world.renderer import KINDS, SIZE, Picture, draw, picture_of, random_picture
+from anonymize_faces.demo.world.renderer import KINDS, SIZE, Picture, draw, draw_all, picture_of, random_picture
 
 PLAIN = Picture("person", "a studio", "red", Looks("brown", "pale", False, False), (0.0,) * len(GEOMETRY))
 
@@ -47,3 +49,17 @@ def test_every_feature_of_a_face_can_be_seen(feature: str) -> None:
 def test_every_look_can_be_seen(looks: Looks) -> None:
     a, b = draw(PLAIN), draw(replace(PLAIN, looks=looks))
     assert (np.abs(a.astype(int) - b.astype(int)).max(-1) > 24).sum() >= 40
+
+
+def test_all_cores_draw_within_a_command_and_come_to_an_end() -> None:
+    pictures = [random_picture(np.random.default_rng(seed), "circle") for seed in range(3)]
+    code = (
+        "from anonymize_faces.tools.command import run_command\n"
+        "from anonymize_faces.demo.world.renderer import draw_all, random_picture\n"
+        "import numpy as np\n"
+        "pictures = [random_picture(np.random.default_rng(seed), 'circle') for seed in range(3)]\n"
+        "print(run_command(lambda: int(draw_all(pictures).sum()) and 0))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["0"], done.stderr
+    assert np.array_equal(draw_all(pictures), np.stack([draw(picture) for picture in pictures]))

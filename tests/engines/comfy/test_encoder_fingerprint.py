@@ -57,6 +57,19 @@ def test_a_lora_that_is_loaded_does_not_change_it(clip, encoder_fingerprint):
     assert encoder_fingerprint(with_lora) == encoder_fingerprint(make_clip("sdxl"))
 
 
+def test_the_trainer_records_that_of_the_checkpoint_also_with_a_lora(
+    make_checkpoint, make_denoiser, encoder_fingerprint
+):
+    plain = make_denoiser(make_checkpoint()).fingerprint
+    checkpoint = make_checkpoint()
+    name = "clip_l.transformer.text_model.encoder.layers.0.mlp.fc1.weight"
+    before = checkpoint.clip.cond_stage_model.state_dict()[name].clone()
+    assert checkpoint.clip.add_patches({name: ("diff", (torch.ones_like(before),))}, 1.0) == [name]
+    checkpoint.clip.load_model()
+    assert not torch.equal(checkpoint.clip.cond_stage_model.state_dict()[name], before)
+    assert make_denoiser(checkpoint).fingerprint == plain == encoder_fingerprint(checkpoint.clip)
+
+
 def test_weights_that_cannot_be_looked_into_are_not_known(clip, encoder_fingerprint):
     clip.cond_stage_model.to("meta")
     assert encoder_fingerprint(clip) == ""

@@ -67,6 +67,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "LICENSE",
         "__init__.py",
         "cli",
+        "demo",
         "engines",
         "evaluation",
         "faces",
@@ -78,6 +79,18 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         copy(ROOT / name, source / name)
     pip("--target", folder, "--no-build-isolation", source, ours=True)
     return folder
+
+
+def test_the_demo_reader_comes_with_the_package(installed: Path, tmp_path: Path) -> None:
+    read = """
+import argparse, numpy
+from anonymize_faces.cli.evaluate import DEMO, _recognizer
+reader = _recognizer(argparse.Namespace(recognizer=DEMO), None, None)
+print(reader.name, len(reader.find(numpy.zeros((1, 64, 64, 3), numpy.uint8))))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    done = subprocess.run([sys.executable, "-c", read], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["demo", "reader", "1"], done.stderr
 
 
 @pytest.fixture

@@ -186,7 +186,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_drawn() -> None:
     pipeline = tiny_pipeline("sdxl")
     for prefix, words in (
         (prefix_for("sdxl", l=32), "no vectors for text encoder 'g'"),
-        (prefix_for("sdxl", l=32, g=40), "40 wide"),
+        (prefix_for("sdxl", l=32, g=40), "the prefix's have 40"),
         (prefix_for("sd1", l=32, g=48), "learned on SD1"),
     ):
         with pytest.raises(PrefixMismatchError, match=words):
