@@ -95,7 +95,7 @@ def _on_canvas(picture: Picture) -> Image.Image:
 
 
 def draw_all(pictures: Sequence[Picture]) -> np.ndarray:
-    """Draws pictures on all cores: uint8 [n, 64, 64, 3]."""
+    """Draws pictures on all cores: uint8 [n, SIZE, SIZE, 3]."""
     # A worker that ended in a command's own way when it is asked to (`tools.command`) could wait for ever.
     with Pool(initializer=signal.signal, initargs=(signal.SIGTERM, signal.SIG_DFL)) as pool:
         drawn = pool.map(draw, pictures, chunksize=64)
