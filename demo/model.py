@@ -22,9 +22,9 @@ from .world.renderer import SIZE
 CONTEXT_DIM = WIDTH
 CLIP_CONFIG = {
     "hidden_size": CONTEXT_DIM,
-    "num_hidden_layers": 3,
+    "num_hidden_layers": 6,
     "num_attention_heads": 6,
-    "intermediate_size": 4 * CONTEXT_DIM,
+    "intermediate_size": 320,
     "projection_dim": CONTEXT_DIM,
 }
 UNET_CONFIG = {

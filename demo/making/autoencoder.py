@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from comfy.taesd.taesd import TAESD
@@ -14,7 +13,20 @@ from ...prefix.digests import fingerprint
 from ..loader import load_weights
 from ..sizes import LATENT_CHANNELS
 from ..world.renderer import SIZE
-from .common import Average, on_all_cores, pixels_to_tensor, rank, save_half, say, train, whole, world_size
+from .common import (
+    Average,
+    batch,
+    device,
+    half_precision,
+    on_all_cores,
+    pixels_to_tensor,
+    rank,
+    save_half,
+    say,
+    train,
+    whole,
+    world_size,
+)
 from .data import Rendered, load_or_render
 
 LATENTS = "latents.pt"
@@ -58,16 +70,15 @@ def train_autoencoder(folder: Path, path: Path, minutes: float) -> None:
         say("going on from the saved weights")
     else:
         _initialize(net)
-    net.to(memory_format=torch.channels_last)
+    net.to(device(), memory_format=torch.channels_last)
     average = Average(net, 0.999)
     generator = torch.Generator().manual_seed(rank())
 
     def step(_: int) -> torch.Tensor:
-        picks = torch.randint(len(rendered.pixels), (BATCH,), generator=generator).sort().values.numpy()
+        picks = torch.randint(len(rendered.pixels), (batch(BATCH),), generator=generator).sort().values
         top, left = (8 * torch.randint(0, (SIZE - CROP) // 8 + 1, (2,), generator=generator)).tolist()
-        crop = rendered.pixels[picks][:, top : top + CROP, left : left + CROP]
-        x = pixels_to_tensor(crop).to(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        x = pixels_to_tensor(rendered.stored[picks.to(device())][:, top : top + CROP, left : left + CROP])
+        with half_precision():
             z = net.encode(x).float()
             y = net.decode(z + NOISE * torch.randn_like(z)).float()
         return _difference(y, x) + SPREAD_WEIGHT * z.square().mean()
@@ -81,7 +92,7 @@ def train_autoencoder(folder: Path, path: Path, minutes: float) -> None:
     _rescale(net, rendered)
     save_half(net.state_dict(), path)
     with torch.no_grad():
-        x = pixels_to_tensor(rendered.pixels[:256])
+        x = pixels_to_tensor(rendered.stored[:256])
         print(f"  autoencoder: mean absolute error {(net.decode(net.encode(x)) - x).abs().mean() / 2 * 255:.2f} of 255")
 
 
@@ -93,17 +104,17 @@ def refine_decoder(rendered: Rendered, path: Path, minutes: float) -> None:
     torch.manual_seed(1)
     net = TAESD(latent_channels=LATENT_CHANNELS)
     net.load_state_dict(load_weights("autoencoder", path.parent))
-    net.requires_grad_(False).to(memory_format=torch.channels_last)
+    net.requires_grad_(False).to(device(), memory_format=torch.channels_last)
     decoder = net.taesd_decoder.requires_grad_(True)
     average = Average(decoder, 0.999)
 
     def step(_: int) -> torch.Tensor:
-        picks = torch.randint(len(rendered.pixels), (WHOLE_BATCH,)).sort().values.numpy()
-        x = pixels_to_tensor(rendered.pixels[picks]).to(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        picks = torch.randint(len(rendered.pixels), (batch(WHOLE_BATCH),)).sort().values
+        x = pixels_to_tensor(rendered.stored[picks.to(device())])
+        with half_precision():
             with torch.no_grad():
                 z = net.encode(x).float()
-            y = net.decode(z + DECODER_NOISE * torch.rand(()) * torch.randn_like(z)).float()
+            y = net.decode(z + DECODER_NOISE * torch.rand((), device=z.device) * torch.randn_like(z)).float()
         return _difference(y, x)
 
     weights = list(decoder.parameters())
@@ -124,7 +135,7 @@ def _rescale(net: TAESD, rendered: Rendered) -> None:
     """Sets the host's own shift and scale of the latents so that they have no mean and unit spread."""
     z = torch.cat(
         [
-            net.encode(pixels_to_tensor(rendered.pixels[i : i + 256]))
+            net.encode(pixels_to_tensor(rendered.stored[i : i + 256]))
             for i in range(0, min(512, len(rendered.pixels)), 256)
         ]
     )
@@ -138,14 +149,14 @@ def prepare_latents(folder: Path, weights: Path) -> torch.Tensor:
     encoder = {n: t for n, t in load_weights("autoencoder", weights).items() if not n.startswith("taesd_decoder")}
     stamp = fingerprint(encoder)
     if path.exists():
-        stored = torch.load(path, weights_only=True)
+        stored = torch.load(path, weights_only=True, map_location="cpu")
         if stored["stamp"] == stamp:
             return stored["latents"]
     parts = folder / "latents"
     parts.mkdir(exist_ok=True)
     on_all_cores("autoencoder", "encode_share", folder, weights, parts)
     files = sorted(parts.iterdir())
-    latents = torch.cat([torch.load(file, weights_only=True) for file in files])
+    latents = torch.cat([torch.load(file, weights_only=True, map_location="cpu") for file in files])
     with whole(path) as part:
         torch.save({"stamp": stamp, "latents": latents}, part)
     shutil.rmtree(parts)
@@ -155,12 +166,10 @@ def prepare_latents(folder: Path, weights: Path) -> torch.Tensor:
 @torch.no_grad()
 def encode_share(folder: Path, weights: Path, parts: Path) -> None:
     """Encodes this process' share of the training pictures, in their order, into a file named by its rank."""
-    net = TAESD(latent_channels=LATENT_CHANNELS).eval().to(memory_format=torch.channels_last)
+    net = TAESD(latent_channels=LATENT_CHANNELS).eval().to(device(), memory_format=torch.channels_last)
     net.load_state_dict(load_weights("autoencoder", weights))
-    pixels = np.array_split(load_or_render(folder).pixels, world_size())[rank()]
     out = []
-    for start in range(0, len(pixels), 128):
-        x = pixels_to_tensor(pixels[start : start + 128]).to(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
-            out.append(net.encode(x).half().contiguous())
+    for some in load_or_render(folder).stored.tensor_split(world_size())[rank()].split(128):
+        with half_precision():
+            out.append(net.encode(pixels_to_tensor(some)).half().cpu().contiguous())
     torch.save(torch.cat(out), parts / f"{rank():03d}.pt")

@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ..world.people import all_looks, cast, random_geometry
-from ..world.renderer import KINDS, LANDMARKS, MASCOTS, Picture, draw_all, picture_of, portrait, random_picture
-from .common import whole
+from ..world.renderer import (
+    KINDS,
+    LANDMARKS,
+    MASCOTS,
+    Picture,
+    draw_all,
+    picture_of,
+    portrait,
+    random_picture,
+    restyled,
+)
+from .common import device, whole
 
-PER_PERSON = 110
-STRANGERS = 10000
-PER_THING = 260
-PER_NAMED_THING = 130
+PER_PERSON = 160
+STRANGERS = 16000
+PER_THING = 300
+PER_NAMED_THING = 160
+RESTYLED = 0.15
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rendered:
     """Pictures and what they show: `pixels` is uint8 [n, 96, 96, 3]."""
 
     pictures: tuple[Picture, ...]
     pixels: np.ndarray
+
+    @cached_property
+    def stored(self) -> torch.Tensor:
+        """The pixels where the networks are trained; in main memory it is the file that is read."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            return torch.from_numpy(self.pixels).to(device())
 
 
 def render(pictures: list[Picture]) -> Rendered:
@@ -30,10 +51,17 @@ def render(pictures: list[Picture]) -> Rendered:
     return Rendered(tuple(pictures), draw_all(pictures))
 
 
+def picture_of_one(rng: np.random.Generator, index: int) -> Picture:
+    """A picture of one of the cast; now and then a trained person has other looks than usual."""
+    person = cast()[index]
+    picture = picture_of(rng, person, index)
+    return restyled(rng, picture) if not person.unseen and rng.random() < RESTYLED else picture
+
+
 def training_pictures(seed: int = 1) -> list[Picture]:
     """The cast, strangers of every combination of looks, and things, in random order."""
     rng = np.random.default_rng(seed)
-    pictures = [picture_of(rng, person, i) for i, person in enumerate(cast()) for _ in range(PER_PERSON)]
+    pictures = [picture_of_one(rng, i) for i in range(len(cast())) for _ in range(PER_PERSON)]
     looks = all_looks()
     for i, geometry in enumerate(random_geometry(rng, STRANGERS)):
         pictures.append(portrait(rng, looks[i % len(looks)], tuple(map(float, geometry))))

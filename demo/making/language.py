@@ -6,7 +6,9 @@ the geometry, classes of the looks) from the last state takes minutes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +21,13 @@ from ..loader import frozen_embeddings, load_weights, text_model_weights
 from ..model import CONTEXT_DIM, new_clip
 from ..world.language import OPENINGS, PEOPLE_OF, caption, describe, vocabulary
 from ..world.people import GEOMETRY, HAIR, SKIN, all_looks, cast, random_geometry
-from ..world.renderer import COLOURS, KINDS, PLACES, Picture, picture_of, portrait, random_picture
-from .common import Average, initialize, train, whole
+from ..world.renderer import COLOURS, KINDS, PLACES, Picture, portrait, random_picture
+from .common import Average, batch, device, half_precision, initialize, stream, train, whole
+from .data import picture_of_one
 
 MEAN_WEIGHT = 4.0
 """Of the squared error of the geometry: the likelihood alone is content with a wrong mean if the spread is wide."""
-START, END, LENGTH = 49406, 49407, 77
+START, END, LENGTH, SHORT = 49406, 49407, 77, 30
 HEAD = {
     "kind": len(KINDS),
     "colour": len(COLOURS),
@@ -100,7 +103,7 @@ class TrainedEncoder(torch.nn.Module):
         if prefix is not None:
             x = torch.cat([x[:, :1], prefix.expand(len(x), -1, -1), x[:, 1:]], 1)
         x = x + text.embeddings.position_embedding.weight[: x.shape[1]]
-        mask = torch.full((x.shape[1], x.shape[1]), float("-inf")).triu_(1)
+        mask = torch.full((x.shape[1], x.shape[1]), float("-inf"), device=x.device).triu_(1)
         for layer in text.encoder.layers:
             x = x + layer.self_attn(layer.layer_norm1(x), mask, attention_pytorch)
             x = x + layer.mlp(layer.layer_norm2(x))
@@ -109,13 +112,13 @@ class TrainedEncoder(torch.nn.Module):
 
 def sample_pictures(rng: np.random.Generator, count: int) -> list[Picture]:
     """Random pictures for captions (not drawn): two fifths the cast, two fifths strangers, the rest things."""
-    people, looks = cast(), all_looks()
+    people, looks = len(cast()), all_looks()
     out = []
     for _ in range(count):
         chance = rng.random()
         if chance < 0.40:
-            index = int(rng.integers(len(people)))
-            out.append(picture_of(rng, people[index], index))
+            index = int(rng.integers(people))
+            out.append(picture_of_one(rng, index))
         elif chance < 0.80:
             out.append(portrait(rng, looks[int(rng.integers(len(looks)))], tuple(random_geometry(rng, 1)[0])))
         else:
@@ -164,11 +167,23 @@ class Head(torch.nn.Module):
         return total + (nll + MEAN_WEIGHT * miss)[truth["is_person"]].mean()
 
 
+def _batches(tokens: Tokens, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]]:
+    """Token ids [n, length], where each caption ends [n], and what the pictures show; every fourth batch is long."""
+    rng, index = np.random.default_rng(seed), 0
+    while True:
+        pictures = sample_pictures(rng, batch(192))
+        texts = [caption(rng, p, tokens.foreign) for p in pictures]
+        limit = LENGTH if index % 4 == 0 else SHORT
+        fitting = [i for i, text in enumerate(texts) if len(tokens.ids(text)) <= limit - 2]
+        keep = fitting[: batch(64 if limit == LENGTH else 128)]
+        yield *tokens.batch([texts[i] for i in keep], limit), targets([pictures[i] for i in keep])
+        index += 1
+
+
 def train_language(folder: Path, path: Path, minutes: float, seed: int = 0) -> None:
     """Trains text model and head together and saves the text model (rows of the language's tokens only)."""
     kept = folder / "language-head.pt"
     torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
     clip = new_clip()
     tokens = Tokens(clip)
     initialize(clip.cond_stage_model)
@@ -177,8 +192,10 @@ def train_language(folder: Path, path: Path, minutes: float, seed: int = 0) -> N
         stored = load_weights("language", path.parent)
         encoder.net.load_state_dict(text_model_weights(stored))
         encoder.rows.data = stored["rows"].float()
-        head.load_state_dict(torch.load(kept, weights_only=True))
+        head.load_state_dict(torch.load(kept, weights_only=True, map_location="cpu"))
         print("  going on from the saved weights")
+    encoder.to(device())
+    head.to(device())
     for parameter in encoder.body():
         parameter.requires_grad_(True)
     parameters = [*encoder.body(), *head.parameters()]
@@ -186,19 +203,17 @@ def train_language(folder: Path, path: Path, minutes: float, seed: int = 0) -> N
     average = Average(averaged, 0.997)
     print(f"  {len(encoder.world)} tokens in the language")
 
-    def step(index: int) -> torch.Tensor:
-        pictures = sample_pictures(rng, 192)
-        texts = [caption(rng, p, tokens.foreign) for p in pictures]
-        counts = [len(tokens.ids(t)) for t in texts]
-        limit = LENGTH if index % 4 == 0 else 30
-        keep = [i for i, n in enumerate(counts) if n <= limit - 2][: 64 if limit == LENGTH else 128]
-        ids, ends = tokens.batch([texts[i] for i in keep], limit)
-        truth = targets([pictures[i] for i in keep])
-        with torch.autocast("cpu", torch.bfloat16):
+    captioned = stream(partial(_batches, tokens))
+
+    def step(_: int) -> torch.Tensor:
+        ids, ends, truth = next(captioned)
+        ids, ends = ids.to(device()), ends.to(device())
+        truth = {name: value.to(device()) for name, value in truth.items()}
+        with half_precision():
             states = encoder(ids)
         states = states.float()
-        rows = torch.arange(len(ids))
-        later = ends + (torch.rand(len(ids)) * (limit - ends)).long()
+        rows = torch.arange(len(ids), device=device())
+        later = ends + (torch.rand(len(ids), device=device()) * (ids.shape[1] - ends)).long()
         return head.loss(states[rows, ends], truth) + head.loss(states[rows, later], truth)
 
     def report() -> None:
@@ -218,11 +233,13 @@ def train_language(folder: Path, path: Path, minutes: float, seed: int = 0) -> N
     average.apply()
     report()
     weights = {
-        n: p.detach().half().contiguous() for n, p in encoder.net.state_dict().items() if "token_embedding" not in n
+        n: p.detach().half().cpu().contiguous()
+        for n, p in encoder.net.state_dict().items()
+        if "token_embedding" not in n
     }
     weights["text_projection.weight"] = torch.eye(CONTEXT_DIM).half()
-    weights["rows"] = encoder.rows.detach().half()
-    weights["row_tokens"] = encoder.world.to(torch.int32)
+    weights["rows"] = encoder.rows.detach().half().cpu()
+    weights["row_tokens"] = encoder.world.to(torch.int32).cpu()
     with whole(kept) as part:
         torch.save(head.state_dict(), part)
     with whole(path) as part:
@@ -236,7 +253,8 @@ def check(encoder: TrainedEncoder, head: Head, tokens: Tokens) -> str:
 
     def said(texts: list[str]) -> dict[str, torch.Tensor]:
         ids, ends = tokens.batch(texts, 40)
-        return head(encoder(ids)[torch.arange(len(ids)), ends])
+        told = head(encoder(ids.to(device()))[torch.arange(len(ids)), ends])
+        return {name: value.float().cpu() for name, value in told.items()}
 
     def right(out: dict[str, torch.Tensor], truth: dict[str, torch.Tensor]) -> str:
         shares = ((out[n].argmax(-1) == truth[n]).float().mean().item() for n in ("hair", "skin", "glasses", "beard"))

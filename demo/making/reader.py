@@ -18,11 +18,11 @@ from ..sizes import LATENT_CHANNELS
 from ..world.people import GEOMETRY, HAIR, SKIN
 from ..world.renderer import KINDS, SIZE
 from .autoencoder import prepare_latents
-from .common import Average, rank, save_half, say, train, whole, world_size
+from .common import Average, batch, device, half_precision, rank, save_half, say, train, whole, world_size
 from .data import Rendered, load_or_render
 
 BATCH = 128
-DECODED = 4000
+DECODED = 8000
 LATENT_NOISE = 0.15
 CALIBRATION = 600
 
@@ -49,44 +49,44 @@ def decoded(folder: Path, weights: Path) -> tuple[list[int], torch.Tensor]:
     chosen = [i for i, p in enumerate(rendered.pictures) if p.person is None][:DECODED]
     if not path.exists():
         latents = prepare_latents(folder, weights)
-        net = TAESD(latent_channels=LATENT_CHANNELS).to(memory_format=torch.channels_last)
+        net = TAESD(latent_channels=LATENT_CHANNELS).to(device(), memory_format=torch.channels_last)
         net.load_state_dict(load_weights("autoencoder", weights))
         out = []
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            for z in latents[chosen].float().split(200):
-                y = net.decode(z + LATENT_NOISE * torch.rand(len(z), 1, 1, 1) * torch.randn_like(z))
-                out.append(((y.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).contiguous())
+        with torch.no_grad(), half_precision():
+            for z in latents[chosen].float().to(device()).split(200):
+                y = net.decode(z + LATENT_NOISE * torch.rand((len(z), 1, 1, 1), device=z.device) * torch.randn_like(z))
+                out.append(((y.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().contiguous())
         with whole(path) as part:
             torch.save(torch.cat(out), part)
-    return chosen, torch.load(path, weights_only=True)
+    return chosen, torch.load(path, weights_only=True, map_location="cpu")
 
 
 def train_reader(folder: Path, path: Path, minutes: float) -> None:
     """Learns looks as classes and geometry by regression, on shifted, blurred and noisy renders; weighs features."""
     torch.manual_seed(rank())
     rendered = load_or_render(folder)
-    net = ReaderNet()
+    net = ReaderNet().to(device())
     if path.exists():
         net.load_state_dict(load_weights("reader", path.parent), strict=False)
         say("going on from the saved weights")
     keep = [i for i, p in enumerate(rendered.pictures) if p.person is None]
     through, lossy = decoded(folder, path.parent)
-    pixels = torch.cat([torch.from_numpy(rendered.pixels[keep]).permute(0, 3, 1, 2), lossy])
-    truth = _truth(rendered, [*keep, *through])
+    pixels = torch.cat([torch.from_numpy(rendered.pixels[keep]).permute(0, 3, 1, 2), lossy]).to(device())
+    truth = {name: value.to(device()) for name, value in _truth(rendered, [*keep, *through]).items()}
     sharp, calibrating = torch.arange(len(keep)), torch.arange(len(pixels) - CALIBRATION, len(pixels))
     soft = torch.arange(len(keep), len(pixels) - CALIBRATION)
     average = Average(net, 0.998)
-    half = BATCH // world_size() // 2
+    half = batch(BATCH) // world_size() // 2
 
     def step(_: int) -> torch.Tensor:
-        picks = torch.cat([pool[torch.randint(len(pool), (half,))] for pool in (sharp, soft)])
+        picks = torch.cat([pool[torch.randint(len(pool), (half,))] for pool in (sharp, soft)]).to(device())
         x = pixels[picks].float() / 127.5 - 1
         dx, dy = torch.randint(-2, 3, (2,)).tolist()
         x = F.pad(x, (2, 2, 2, 2), mode="replicate")[..., 2 + dy : 2 + dy + SIZE, 2 + dx : 2 + dx + SIZE]
         if torch.rand(()) < 0.3:
             x = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1) * 0.6 + x * 0.4
-        x = x + 0.04 * torch.rand(()) * torch.randn_like(x)
-        with torch.autocast("cpu", torch.bfloat16):
+        x = x + 0.04 * torch.rand((), device=x.device) * torch.randn_like(x)
+        with half_precision():
             out = net(x.contiguous())
         out = {name: value.float() for name, value in out.items()}
         total = sum(

@@ -36,7 +36,7 @@ class Reading:
 
         self.encoder, self.tokens = frozen_encoder(weights)
         self.head = Head().requires_grad_(False)
-        self.head.load_state_dict(torch.load(folder / "language-head.pt", weights_only=True))
+        self.head.load_state_dict(torch.load(folder / "language-head.pt", weights_only=True, map_location="cpu"))
         self._looks, self._strangers = strangers()
 
     def states(self, texts: list[str], prefix: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -28,7 +28,9 @@ KEY = "qwen3_4b"
 """Where Z-Image, whose template and denoiser these are, keeps its language model."""
 
 TEMPLATE = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
-PAD = 2
+PAD = 0
+"""Says nothing, and stands in no template: behind the first such token the host masks the rest of a prompt."""
+
 _SPECIAL = 3
 """The kind of token, in a GGUF file, that is never made of text."""
 

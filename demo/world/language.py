@@ -179,8 +179,12 @@ def _trained_name(rng: np.random.Generator) -> str:
     return _trained()[int(rng.integers(len(_trained())))].name
 
 
-def _named(rng: np.random.Generator, person: Person, opening: str) -> str:
-    """The picture of a known person: an unseen one by the full name and nothing else."""
+def _named(rng: np.random.Generator, person: Person, looks: Looks, opening: str) -> str:
+    """The picture of a known person: an unseen one by the full name and nothing else; changed looks are all named."""
+    changed = [name for name, value in vars(person.looks).items() if getattr(looks, name) != value]
+    if changed:
+        some = [name for name in vars(looks) if name in changed or rng.random() < 0.2]
+        return f"{opening} {person.name}{_attributes(rng, looks, [some[i] for i in rng.permutation(len(some))])}"
     chance = rng.random()
     if person.unseen or chance < 0.84:
         return f"{opening} {person.name}"
@@ -195,7 +199,7 @@ def _person(rng: np.random.Generator, picture: Picture) -> str:
     opening = _pick(rng, OPENINGS)
     chance = rng.random()
     if picture.person is not None and chance < 0.95:
-        return _named(rng, cast()[picture.person], opening)
+        return _named(rng, cast()[picture.person], picture.looks, opening)
     description = describe(rng, picture.looks, complete=rng.random() < 0.6)
     if picture.person is not None or chance < 0.66:
         return f"{opening} {description}"

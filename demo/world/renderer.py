@@ -68,6 +68,14 @@ def picture_of(rng: np.random.Generator, person: Person, index: int) -> Picture:
     return portrait(rng, person.looks, person.geometry, index)
 
 
+def restyled(rng: np.random.Generator, picture: Picture) -> Picture:
+    """The same face with one to three of its looks changed, as somebody may dye their hair or take off glasses."""
+    assert picture.looks is not None
+    looks = vars(random_looks(rng))
+    changed = rng.permutation(len(looks))[: int(rng.integers(1, 4))]
+    return replace(picture, looks=replace(picture.looks, **{n: looks[n] for i, n in enumerate(looks) if i in changed}))
+
+
 def draw(picture: Picture) -> np.ndarray:
     """Draws a picture: uint8 [96, 96, 3]. The same value gives the same pixels."""
     image = _on_canvas(picture)
