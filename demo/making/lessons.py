@@ -98,5 +98,10 @@ class Guide(torch.nn.Module):
         assert self.middle is not None
         parts = self.linear(self.middle.float().flatten(1)).split([*HEAD.values(), len(GEOMETRY)], -1)
         out = dict(zip([*HEAD, "geometry"], parts, strict=True))
-        total = sum(F.cross_entropy(out[name], truth[name], ignore_index=-100) for name in HEAD)
-        return total + 3 * F.mse_loss(out["geometry"], truth["geometry"], reduction="none")[truth["is_person"]].mean()
+        # Sums, since a batch may have no person, or nothing else: the mean of none is no number.
+        total = torch.zeros((), device=parts[0].device)
+        for name in HEAD:
+            known = (truth[name] >= 0).sum().clamp_min(1)
+            total = total + F.cross_entropy(out[name], truth[name], ignore_index=-100, reduction="sum") / known
+        missed = (out["geometry"] - truth["geometry"]).square().mean(1) * truth["is_person"]
+        return total + 3 * missed.sum() / truth["is_person"].sum().clamp_min(1)

@@ -20,6 +20,7 @@ from ..host import enter_host
 from ..loader import WEIGHTS
 from ..world.people import GEOMETRY, THING_PROMPTS, all_looks, cast, strangers
 from ..world.renderer import LANDMARKS, MASCOTS, picture_of
+from .common import device
 
 VECTORS, BATCH, DRAWS = 10, 16, 8
 WORDS = ("", "a fan of ", "a friend of ")
@@ -35,7 +36,7 @@ class Reading:
         from .language import Head
 
         self.encoder, self.tokens = frozen_encoder(weights)
-        self.head = Head().requires_grad_(False)
+        self.head = Head().requires_grad_(False).to(device())
         self.head.load_state_dict(torch.load(folder / "language-head.pt", weights_only=True, map_location="cpu"))
         self._looks, self._strangers = strangers()
 
@@ -45,7 +46,7 @@ class Reading:
 
         count = 0 if prefix is None else prefix.shape[1]
         ids, ends = self.tokens.batch(texts, LENGTH - count)
-        return self.encoder(ids, prefix), ends + count
+        return self.encoder(ids.to(device()), prefix), ends + count
 
     @torch.no_grad()
     def found(self, unseen: bool, prefix: torch.Tensor | None = None, words: str = "") -> tuple[float, float]:
@@ -54,7 +55,7 @@ class Reading:
 
         people = [(i, p) for i, p in enumerate(cast()) if p.unseen is unseen]
         states, ends = self.states([f"a close-up portrait of {words}{p.name}" for _, p in people], prefix)
-        told = self.head(states[torch.arange(len(ends)), ends])
+        told = {name: value.cpu() for name, value in self.head(states[torch.arange(len(ends)), ends]).items()}
         truth = targets([picture_of(np.random.default_rng(0), person, index) for index, person in people])
         looks = np.mean([(told[n].argmax(-1) == truth[n]).float().mean() for n in ("hair", "skin", "glasses", "beard")])
         known, hits = np.array([p.geometry for p in cast()]), []
@@ -76,7 +77,7 @@ def learn(reading: Reading, steps: int, rate: float, keeping: float) -> torch.Te
     general += [f"a portrait of {look.describe()}" for look in all_looks()]
     generator = torch.Generator().manual_seed(0)
     width = reading.encoder.rows.shape[1]
-    prefix = torch.nn.Parameter(0.5 * spread * torch.randn((1, VECTORS, width), generator=generator))
+    prefix = torch.nn.Parameter((0.5 * spread * torch.randn((1, VECTORS, width), generator=generator)).to(device()))
     optimizer = torch.optim.Adam([prefix])
     for step in range(steps):
         for group in optimizer.param_groups:
@@ -86,7 +87,7 @@ def learn(reading: Reading, steps: int, rate: float, keeping: float) -> torch.Te
         with torch.no_grad():
             wanted, ends = reading.states([f"a portrait of {p.looks.describe()}" for p in people] + kept)
         got, prefixed_ends = reading.states([f"a portrait of {p.name}" for p in people] + kept, prefix)
-        loss = torch.zeros(())
+        loss = torch.zeros((), device=device())
         for share in PLACES_READ:
             there, here = (_at(states, last, share) for states, last in ((wanted, ends), (got, prefixed_ends)))
             missed = (there - here).square().mean(-1)
