@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -38,38 +39,35 @@ def noise_for(seeds: Sequence[int]) -> torch.Tensor:
     return torch.cat([torch.randn(shape, generator=torch.manual_seed(seed)) for seed in seeds])
 
 
-def _encode(clip: comfy.sd.CLIP, prompts: Sequence[str]) -> torch.Tensor:
-    known: dict[str, torch.Tensor] = {}
-    for prompt in prompts:
-        if prompt not in known:
-            known[prompt] = clip.encode_from_tokens(clip.tokenize(prompt))
-    return torch.cat([known[prompt] for prompt in prompts])
-
-
 @torch.inference_mode()
 def generate(
     parts: DemoParts, prompts: Sequence[str], seeds: Sequence[int], negative: str = "", guidance: float = GUIDANCE
 ) -> np.ndarray:
-    """One picture for each prompt and seed: uint8 [n, 96, 96, 3]. All prompts must take equally many chunks."""
+    """One picture for each prompt and seed: uint8 [n, 96, 96, 3]; those with states of one length are drawn together."""
+    states = {prompt: _states(parts.clip, prompt) for prompt in dict.fromkeys((*prompts, negative))}
+    alike: dict[int, list[int]] = defaultdict(list)
+    for index, prompt in enumerate(prompts):
+        alike[states[prompt].shape[1]].append(index)
+    pixels: list[np.ndarray | None] = [None] * len(prompts)
+    for some in (group[i : i + BATCH] for group in alike.values() for i in range(0, len(group), BATCH)):
+        positive = torch.cat([states[prompts[i]] for i in some])
+        drawn = _draw(parts, positive, states[negative], noise_for([seeds[i] for i in some]), guidance)
+        for index, picture in zip(some, drawn, strict=True):
+            pixels[index] = picture
+    return np.stack([picture for picture in pixels if picture is not None])
+
+
+def _states(clip: comfy.sd.CLIP, prompt: str) -> torch.Tensor:
+    return clip.encode_from_tokens(clip.tokenize(prompt))
+
+
+def _draw(
+    parts: DemoParts, positive: torch.Tensor, negative: torch.Tensor, noise: torch.Tensor, guidance: float
+) -> np.ndarray:
     import comfy.sample
 
-    out = []
-    for start in range(0, len(prompts), BATCH):
-        some = prompts[start : start + BATCH]
-        noise = noise_for(seeds[start : start + BATCH])
-        positive = [[_encode(parts.clip, some), {}]]
-        empty = [[_encode(parts.clip, [negative] * len(some)), {}]]
-        latents = comfy.sample.sample(
-            parts.model,
-            noise,
-            STEPS,
-            guidance,
-            SAMPLER,
-            SCHEDULER,
-            positive,
-            empty,
-            torch.zeros_like(noise),
-            disable_pbar=True,
-        )
-        out.append((parts.vae.decode(latents).clamp(0, 1) * 255).round().to(torch.uint8).numpy())
-    return np.concatenate(out)
+    conditions = ([[positive, {}]], [[negative.expand(len(noise), -1, -1), {}]])
+    empty = torch.zeros_like(noise)
+    settings = (STEPS, guidance, SAMPLER, SCHEDULER)
+    latents = comfy.sample.sample(parts.model, noise, *settings, *conditions, empty, disable_pbar=True)
+    return (parts.vae.decode(latents).clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()

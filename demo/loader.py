@@ -1,4 +1,4 @@
-"""Loads the demo's committed weights into ComfyUI's own MODEL, CLIP and VAE."""
+"""Loads the demo models' committed weights into ComfyUI's own MODEL, CLIP and VAE."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import torch
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
+CLASSIC, MODERN = "classic", "modern"
+KINDS = (CLASSIC, MODERN)
+"""An SD1-type model with a CLIP-type text model, and a transformer that reads a pretrained language model."""
 
 
 @cache
@@ -52,10 +55,24 @@ def load_clip(embedding_directory: list[str] | None = None, weights: Path = WEIG
 
 
 def load_demo_model(
-    embedding_directory: list[str] | None = None, weights: Path = WEIGHTS
+    embedding_directory: list[str] | None = None, weights: Path = WEIGHTS, kind: str = CLASSIC
 ) -> tuple[comfy.model_patcher.ModelPatcher, comfy.sd.CLIP, comfy.sd.VAE]:
-    """The demo's MODEL, CLIP and VAE, as a checkpoint loader of the host would return them."""
+    """A demo model's MODEL, CLIP and VAE, as a checkpoint loader of the host would return them.
+
+    Args:
+        kind: one of `KINDS`.
+
+    Raises:
+        AnonymizationError: the language model that the modern one reads is not there.
+    """
     from .model import new_model, new_vae
 
-    model, vae = new_model(load_weights("denoiser", weights)), new_vae(load_weights("autoencoder", weights))
-    return model, load_clip(embedding_directory, weights), vae
+    vae = new_vae(load_weights("autoencoder", weights))
+    if kind == CLASSIC:
+        return new_model(load_weights("denoiser", weights)), load_clip(embedding_directory, weights), vae
+    from .modern.language_model import language_model_file
+    from .modern.model import new_model as new_modern_model
+    from .modern.text_model import clip_of
+
+    clip = clip_of(language_model_file(), embedding_directory)
+    return new_modern_model(load_weights("flow_denoiser", weights)), clip, vae

@@ -8,6 +8,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build"
 VENV = ROOT / ".venv"
+LANGUAGE_MODEL = BUILD / "smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+"""What the demo model "modern" reads; fetched by set-up."""
+
 EXTENSION = "anonymize-faces"
 """Name of the extension's folder in `custom_nodes`, and in the Comfy Registry."""
 

@@ -18,7 +18,7 @@ from .common import Average, device, half_precision, initialize, rank, save_half
 from .lessons import GUIDE_WEIGHT, Guide, Lessons, Picker
 
 LEARNING_RATE = 1.2e-3
-FILE = "flow-denoiser.safetensors"
+FILE = "flow_denoiser.safetensors"
 HIGHEST_GUIDANCE = 6.0
 CORRECTING_FROM = 0.5
 """Share of the time after which every fourth step starts where a guided sampler would be."""

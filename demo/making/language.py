@@ -21,9 +21,8 @@ from ..loader import frozen_embeddings, load_weights, text_model_weights
 from ..model import CONTEXT_DIM, new_clip
 from ..world.language import OPENINGS, PEOPLE_OF, caption, describe, vocabulary
 from ..world.people import GEOMETRY, HAIR, SKIN, all_looks, cast, random_geometry
-from ..world.renderer import COLOURS, KINDS, PLACES, Picture, portrait, random_picture
+from ..world.renderer import COLOURS, KINDS, PLACES, Picture, picture_of, portrait, random_picture
 from .common import Average, batch, device, half_precision, initialize, stream, train, whole
-from .data import picture_of_one
 
 MEAN_WEIGHT = 4.0
 """Of the squared error of the geometry: the likelihood alone is content with a wrong mean if the spread is wide."""
@@ -112,13 +111,13 @@ class TrainedEncoder(torch.nn.Module):
 
 def sample_pictures(rng: np.random.Generator, count: int) -> list[Picture]:
     """Random pictures for captions (not drawn): two fifths the cast, two fifths strangers, the rest things."""
-    people, looks = len(cast()), all_looks()
+    people, looks = cast(), all_looks()
     out = []
     for _ in range(count):
         chance = rng.random()
         if chance < 0.40:
-            index = int(rng.integers(people))
-            out.append(picture_of_one(rng, index))
+            index = int(rng.integers(len(people)))
+            out.append(picture_of(rng, people[index], index))
         elif chance < 0.80:
             out.append(portrait(rng, looks[int(rng.integers(len(looks)))], tuple(random_geometry(rng, 1)[0])))
         else:
