@@ -43,7 +43,7 @@ def noise_for(seeds: Sequence[int]) -> torch.Tensor:
 def generate(
     parts: DemoParts, prompts: Sequence[str], seeds: Sequence[int], negative: str = "", guidance: float = GUIDANCE
 ) -> np.ndarray:
-    """One picture for each prompt and seed: uint8 [n, 96, 96, 3]; those with states of one length are drawn together."""
+    """One picture for each prompt and seed: uint8 [n, 96, 96, 3], drawn together where states are alike in length."""
     states = {prompt: _states(parts.clip, prompt) for prompt in dict.fromkeys((*prompts, negative))}
     alike: dict[int, list[int]] = defaultdict(list)
     for index, prompt in enumerate(prompts):
