@@ -1,4 +1,4 @@
-"""`python -m anonymize_faces.demo.ablation`: learns a prefix without a server, on a GPU if there is one, and measures it.
+"""`python -m anonymize_faces.demo.ablation`: learns a prefix without a server, on a GPU if there is one; measures it.
 
 What differs from the defaults is given as settings, so that each part of the recipe can be left out or changed. Prints
 the figures of docs/METHODS.md 1.8 at each guidance, then all of them as JSON in a line that begins with RESULT.
