@@ -25,13 +25,14 @@ from ..tools.layout import ROOT
 from ..tools.workflow import load_workflow, workflow_to_prompt
 from .generate import GUIDANCE, SAMPLER, SCHEDULER, STEPS
 from .kept import Kept, digest_of_graph, digest_of_inputs
-from .measure import RenderGallery, make_gallery
+from .measure import make_gallery
 from .prompts import PER_PROMPT, Request, things
 from .reader import load_reader
 from .report import GUIDANCES, draw_all, figures, picture_of_pairs, print_table, report_of
 from .world.renderer import SIZE
 
 if TYPE_CHECKING:
+    from ..faces.gallery import Gallery
     from .reader import ReaderNet
 
 
@@ -178,7 +179,7 @@ def measure(
     server: ComfyServer,
     prefix: str,
     net: ReaderNet,
-    gallery: RenderGallery,
+    gallery: Gallery,
     kept: Kept | None = None,
     seed: int | None = None,
 ) -> tuple[dict[str, Any], Image.Image]:

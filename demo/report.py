@@ -11,7 +11,6 @@ import numpy as np
 from .generate import GUIDANCE
 from .measure import (
     LOOKS,
-    RenderGallery,
     face_retention,
     identification_rate,
     interval,
@@ -27,6 +26,7 @@ from .world.people import all_looks, cast
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from ..faces.gallery import Gallery
     from .reader import ReaderNet
 
 GUIDANCES = (GUIDANCE, 2.5 * GUIDANCE)
@@ -80,7 +80,7 @@ def draw_all(draw: Draw, guidance: float) -> dict[str, Drawn]:
 
 
 def figures(
-    drawn: Mapping[str, Drawn], other_noise: np.ndarray, net: ReaderNet, gallery: RenderGallery
+    drawn: Mapping[str, Drawn], other_noise: np.ndarray, net: ReaderNet, gallery: Gallery
 ) -> tuple[Figures, dict[str, int]]:
     """All figures of one guidance, and of how many pictures each share is."""
     people = cast()

@@ -19,13 +19,15 @@ from ..tools.command import run_command
 from ..tools.layout import ROOT
 from ..trainer.chart import BLUE, RED, Axis, Curve, draw_chart
 from .main_job import draw_pictures, status
-from .measure import RenderGallery, identification_rate, make_gallery
+from .measure import identification_rate, make_gallery
 from .prompts import PER_PROMPT, name_prompt
 from .reader import ReaderNet, load_reader, read
 from .world.people import cast
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from ..faces.gallery import Gallery
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 GROUPS = {"48 people learned on": False, "16 people it never met": True}
@@ -37,7 +39,7 @@ PLOT = ROOT / "docs" / "strength.png"
 Rates = Mapping[str, Sequence[float]]
 
 
-def measure(server: ComfyServer, prefix: str, net: ReaderNet, gallery: RenderGallery) -> dict[str, list[float]]:
+def measure(server: ComfyServer, prefix: str, net: ReaderNet, gallery: Gallery) -> dict[str, list[float]]:
     """Identification rate of each group at each of `STRENGTHS`, with a prefix file that the server has."""
     people = cast()
     who = [i for i in range(len(people)) for _ in range(PER_PROMPT)]
