@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,12 @@ def load_reader(folder: Path = WEIGHTS) -> ReaderNet:
     net = ReaderNet()
     net.load_state_dict(load_weights("reader", folder))
     return net.eval()
+
+
+@cache
+def committed_reader() -> ReaderNet:
+    """The reader with the committed weights, one for the whole process: what was made with it once serves again."""
+    return load_reader()
 
 
 @torch.no_grad()
