@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from anonymize_faces.demo.measure import RenderGallery, make_gallery
+from anonymize_faces.demo.measure import make_gallery
 from anonymize_faces.demo.reader import ReaderNet, load_reader
 from anonymize_faces.faces.facenet import VGGFACE2, FacenetRecognizer, load_facenet
+from anonymize_faces.faces.gallery import Gallery
 from anonymize_faces.prefix import Prefix, PrefixRecord
 from anonymize_faces.tests.support.environments import Environment, environment
 from anonymize_faces.tests.support.facenet_weights import random_weights
@@ -77,7 +78,7 @@ def reader() -> ReaderNet:
 
 
 @pytest.fixture(scope="session")
-def gallery(reader: ReaderNet) -> RenderGallery:
+def gallery(reader: ReaderNet) -> Gallery:
     """What the reader sees in some 6,000 renders of the cast and of strangers."""
     return make_gallery(reader)
 
