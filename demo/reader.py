@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -64,6 +66,12 @@ def load_reader() -> ReaderNet:
     net = ReaderNet()
     net.load_state_dict(load_weights("reader"))
     return net.eval()
+
+
+@cache
+def committed_reader() -> ReaderNet:
+    """The reader with the committed weights, one for the whole process: what was made with it once serves again."""
+    return load_reader()
 
 
 @torch.no_grad()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 from PIL import Image
@@ -13,7 +12,7 @@ from ..faces.gallery import NOBODY, STRANGER, Gallery
 from ..faces.recognizer import Face, Threshold, cosine_similarities
 from ..trainer.data.list_text import sameness
 from .measure import LOOKS, make_gallery
-from .reader import ReaderNet, load_reader, read
+from .reader import ReaderNet, committed_reader, read
 from .world.people import cast, named_looks
 from .world.renderer import SIZE, Picture, draw
 
@@ -28,7 +27,7 @@ class DemoRecognizer:
     )
 
     def __init__(self, net: ReaderNet | None = None) -> None:
-        self._net = net or _committed_reader()
+        self._net = net or committed_reader()
 
     def find(self, pictures: np.ndarray) -> list[tuple[Face, ...]]:
         """See `Recognizer`. Pictures of another size are brought to 96 × 96."""
@@ -61,11 +60,6 @@ class DemoRecognizer:
             told = named_looks(description)
             counts.append((sum(getattr(seen, name) == told[name] for name in LOOKS if name in told), len(told)))
         return counts
-
-
-@cache
-def _committed_reader() -> ReaderNet:
-    return load_reader()
 
 
 def _draw_in_this_process(pictures: Sequence[Picture]) -> np.ndarray:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from anonymize_faces.demo.measure import make_gallery
-from anonymize_faces.demo.reader import ReaderNet, load_reader
+from anonymize_faces.demo.reader import ReaderNet, committed_reader
 from anonymize_faces.faces.facenet import VGGFACE2, FacenetRecognizer, load_facenet
 from anonymize_faces.faces.gallery import Gallery
 from anonymize_faces.prefix import Prefix, PrefixRecord
@@ -74,7 +74,7 @@ def host_python() -> Iterator[Environment]:
 @pytest.fixture(scope="session")
 def reader() -> ReaderNet:
     """The demo's reader."""
-    return load_reader()
+    return committed_reader()
 
 
 @pytest.fixture(scope="session")
