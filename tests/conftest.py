@@ -16,9 +16,10 @@ from anonymize_faces.demo.measure import make_gallery
 from anonymize_faces.demo.reader import ReaderNet, committed_reader
 from anonymize_faces.faces.facenet import VGGFACE2, FacenetRecognizer, load_facenet
 from anonymize_faces.faces.gallery import Gallery
-from anonymize_faces.prefix import Prefix, PrefixRecord
+from anonymize_faces.prefix import Prefix
 from anonymize_faces.tests.support.environments import Environment, environment
 from anonymize_faces.tests.support.facenet_weights import random_weights
+from anonymize_faces.tests.support.prefixes import random_prefix
 from anonymize_faces.tests.support.tiny_checkpoints import Checkpoint, tiny_checkpoint
 from anonymize_faces.tools.comfy_server import ComfyServer
 from anonymize_faces.tools.layout import host_folder
@@ -83,9 +84,6 @@ def gallery(reader: ReaderNet) -> Gallery:
     return make_gallery(reader)
 
 
-RECORD = PrefixRecord(family="sd1", fingerprint="0" * 16)
-
-
 @pytest.fixture(scope="session")
 def comfy(host_modules):
     """The host's package, on the CPU."""
@@ -99,8 +97,7 @@ def make_prefix():
     """Builds a prefix of m vectors with the widths given, by encoder key."""
 
     def make(m: int = 10, seed: int = 0, **widths: int) -> Prefix:
-        generator = torch.Generator().manual_seed(seed)
-        return Prefix({key: torch.randn(m, d, generator=generator) for key, d in widths.items()}, RECORD)
+        return random_prefix(widths, m, seed)
 
     return make
 

@@ -11,7 +11,7 @@ import pytest
 from anonymize_faces.nodes.enforcement.rewriting import UNPROTECTED
 from anonymize_faces.prefix import save_prefix
 from anonymize_faces.tests.browser.workbench import PATIENCE, Workbench, load
-from anonymize_faces.tests.support.drawing import make_prefix
+from anonymize_faces.tests.support.prefixes import demo_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer
 from anonymize_faces.tools.layout import ROOT
 
@@ -26,7 +26,7 @@ TRAIN = "TrainAnonymizationPrefix"
 def enforcing(browser: Browser, host: Path, tmp_path: Path) -> Iterator[Workbench]:
     """The page of a server of its own, which enforces; `browser` comes first, so that none starts in vain."""
     server = ComfyServer(tmp_path, report=print, environment={"ANONYMIZE_FACES_ENFORCE": "studio.safetensors"})
-    save_prefix(make_prefix(0), server.prefix_folder / "studio.safetensors")
+    save_prefix(demo_prefix(0), server.prefix_folder / "studio.safetensors")
     with server:
         workbench = Workbench(browser, server)
         yield workbench

@@ -11,7 +11,8 @@ import pytest
 import torch
 import websocket
 
-from anonymize_faces.prefix import Prefix, PrefixRecord, load_prefix, save_prefix
+from anonymize_faces.prefix import Prefix, load_prefix, save_prefix
+from anonymize_faces.tests.support.prefixes import random_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
 
 NODES = (("LoadAnonymizationPrefix", "file"), ("AnonymizeFaces", "prefix"))
@@ -32,8 +33,7 @@ def folder(server):
 
 
 def prefix(fingerprint: str = "", family: str = "sd1", **widths: int) -> Prefix:
-    vectors = {key: torch.randn(3, width) for key, width in (widths or {"l": 768}).items()}
-    return Prefix(vectors, PrefixRecord(family=family, fingerprint=fingerprint))
+    return random_prefix(widths or {"l": 768}, 3, family=family, fingerprint=fingerprint)
 
 
 def listed(server: ComfyServer) -> set[str]:

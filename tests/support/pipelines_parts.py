@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from anonymize_faces.prefix import Prefix, PrefixRecord
+from anonymize_faces.prefix import Prefix
 from anonymize_faces.tests.support.pipelines import WIDTHS
+from anonymize_faces.tests.support.prefixes import random_prefix
 
 SHORT, LONG = "a photo of Ada Lovelace", "a photo of a red circle on a table, " * 12 + "and Ada Lovelace"
 
@@ -17,9 +18,7 @@ DRAWN = {"num_inference_steps": 1, "height": 64, "width": 64, "output_type": "la
 
 
 def prefix_for(family: str, m: int = 4, seed: int = 0, layers: Any = MappingProxyType({}), **widths: int) -> Prefix:
-    generator = torch.Generator().manual_seed(seed)
-    vectors = {key: torch.randn(m, width, generator=generator) for key, width in (widths or WIDTHS[family]).items()}
-    return Prefix(vectors, PrefixRecord(family=family, fingerprint="", layers=layers))
+    return random_prefix(widths or WIDTHS[family], m, seed, family=family, fingerprint="", layers=layers)
 
 
 def arguments(pipeline: Any) -> dict[str, Any]:
