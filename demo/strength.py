@@ -18,7 +18,7 @@ from ..faces.palette import BLUE, RED
 from ..tools.comfy_server import ComfyServer
 from ..tools.command import run_command
 from ..tools.layout import ROOT
-from ..trainer.chart import Axis, Curve, draw_chart
+from ..trainer.reporting.chart import Axis, Curve, draw_chart
 from .main_job import draw_pictures, status
 from .measure import identification_rate, make_gallery
 from .reader import ReaderNet, load_reader, read

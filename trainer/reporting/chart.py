@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..faces.palette import FAINT, INK, PAPER, Colour
+from ...faces.palette import FAINT, INK, PAPER, Colour
 
 if TYPE_CHECKING:
     from PIL.Image import Image

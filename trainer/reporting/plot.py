@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..faces.palette import BLUE, PALE_BLUE, PALE_RED, RED
+from ...faces.palette import BLUE, PALE_BLUE, PALE_RED, RED
+from ..state import Losses
 from .chart import Axis, Curve, draw_chart
-from .state import Losses
 
 SMOOTHING = 40
 """A curve is the running mean over one such part of the run."""
