@@ -1,4 +1,4 @@
-"""The demo's ruler: who is recognized in a picture, which looks are still there, and how far other pictures moved.
+"""Measures pictures of the demo: who is recognized, which looks are still there, how far other pictures moved.
 
 Every figure is defined in docs/METHODS.md 1.8: identification is rank-1, by cosine similarity, in one gallery of the
 whole cast and, for each of them, a hundred strangers with those looks, whoever is asked about. Whatever measures on the

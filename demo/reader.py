@@ -1,4 +1,4 @@
-"""The reader: recognizes a face of the demo's world in a picture. Learned from renders alone, never from drawn ones."""
+"""Recognizes faces of the demo's world: the reader, which learned from renders alone, never from drawn pictures."""
 
 from __future__ import annotations
 

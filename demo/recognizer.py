@@ -1,4 +1,4 @@
-"""The reader as a `Recognizer`, so that whatever measures faces runs on the demo model without downloads."""
+"""Makes the reader a `Recognizer`, so that whatever measures faces runs on the demo model without downloads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture that shows a prefix at work: pairs from the same noise, without it above and with it below."""
+"""Draws the picture that shows a prefix at work: pairs from the same noise, without it above and with it below."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def test_all_tests_are_run_side_by_side_and_one_that_fails_fails_all(
     for name, outcome in (("first", "pass"), ("second", "assert False"), ("third", "pass")):
         (tmp_path / f"test_{name}.py").write_text(f"def test_{name}() -> None:\n    {outcome}\n", encoding="utf-8")
     names = ("first", "second", "third")
-    runs = [tests.Run(name, ("-p", "no:cacheprovider", str(tmp_path / f"test_{name}.py"))) for name in names]
+    runs = [tests.TestRun(name, ("-p", "no:cacheprovider", str(tmp_path / f"test_{name}.py"))) for name in names]
     monkeypatch.setattr(tests, "RUNS", runs)
     monkeypatch.setattr(tests, "_tell_coverage", lambda: None)
     assert tests.main() == 1

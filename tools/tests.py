@@ -31,7 +31,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True)
-class Run:
+class TestRun:
     """Tests that one process runs one after another.
 
     Attributes:
@@ -53,9 +53,9 @@ class Run:
 
 _FOLDERS = tuple(f"tests/{room}" for room in ROOMS)
 RUNS = (
-    Run("with real hosts", ("-m", "not apart", *(f"--ignore={folder}" for folder in _FOLDERS))),
-    Run("of the rooms", ("-m", "not apart", "-p", "no:cacheprovider", *_FOLDERS), measured=True),
-    Run("with pip and processes of their own", ("-m", "apart", "-p", "no:cacheprovider")),
+    TestRun("with real hosts", ("-m", "not apart", *(f"--ignore={folder}" for folder in _FOLDERS))),
+    TestRun("of the rooms", ("-m", "not apart", "-p", "no:cacheprovider", *_FOLDERS), measured=True),
+    TestRun("with pip and processes of their own", ("-m", "apart", "-p", "no:cacheprovider")),
 )
 """All tests, each in one run; the longest first."""
 
@@ -66,7 +66,7 @@ def main() -> int:
     running: list[subprocess.Popen[bytes]] = []
     first, *others = RUNS
 
-    def run(tests: Run, output: IO[bytes] | None = None) -> int:
+    def run(tests: TestRun, output: IO[bytes] | None = None) -> int:
         process = subprocess.Popen(tests.command, cwd=ROOT, env=environment, stdout=output, stderr=output)
         running.append(process)
         return process.wait()
