@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from ..faces.gallery import Gallery
 from ..tools.comfy_server import ComfyServer, ServerProgress
 from ..tools.command import run_command
 from ..tools.layout import ROOT
 from ..tools.workflow import load_workflow, workflow_to_prompt
 from .generate import GUIDANCE, SAMPLER, SCHEDULER, STEPS
 from .kept import Kept, digest_of_graph, digest_of_inputs
-from ..faces.gallery import Gallery
 from .measure import face_retention, identification_rate, looks_kept, make_gallery, preservation
 from .reader import load_reader, read
 from .sheet import before_after

@@ -14,12 +14,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..faces.gallery import Gallery
 from ..faces.palette import BLUE, RED
 from ..tools.comfy_server import ComfyServer
 from ..tools.command import run_command
 from ..tools.layout import ROOT
 from ..trainer.reporting.chart import Axis, Curve, draw_chart
-from .main_job import draw_pictures, status
+from .main_job import PER_PROMPT, draw_pictures, name_prompt, status
 from .measure import identification_rate, make_gallery
 from .reader import ReaderNet, load_reader, read
 from .world.people import cast

@@ -17,6 +17,7 @@ from anonymize_faces.demo.reader import ReaderNet, committed_reader
 from anonymize_faces.faces.facenet import VGGFACE2, FacenetRecognizer, load_facenet
 from anonymize_faces.faces.gallery import Gallery
 from anonymize_faces.prefix import Prefix
+from anonymize_faces.tests.support.enforced_workflow import Enforcing
 from anonymize_faces.tests.support.environments import Environment, environment
 from anonymize_faces.tests.support.facenet_weights import random_weights
 from anonymize_faces.tests.support.prefixes import random_prefix
@@ -51,6 +52,14 @@ def tidy(server: ComfyServer) -> Iterator[None]:
     yield
     for path in set(server.prefix_folder.rglob("*.*")) - before:
         path.unlink()
+
+
+@pytest.fixture(scope="session")
+def enforcing(host: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Enforcing]:
+    """A real ComfyUI process that must protect every prompt, with a pack of other people's nodes; tests share it."""
+    made = Enforcing(tmp_path_factory.mktemp("enforcing"), host, ANONYMIZE_FACES_ENFORCE="studio.safetensors")
+    with made.server:
+        yield made
 
 
 @pytest.fixture(scope="session")

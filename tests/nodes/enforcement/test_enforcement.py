@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +12,7 @@ import torch
 from anonymize_faces.nodes.enforcement.rewriting import FOREIGN, HOST, Kind, Refused, rewrite
 from anonymize_faces.prefix import load_prefix, save_prefix
 from anonymize_faces.prefix.enforced_setting import read_enforcement
-from anonymize_faces.tests.support.enforced_workflow import CLIP, TEXT, Enforcing, encoding, node, sampling
+from anonymize_faces.tests.support.enforced_workflow import CLIP, TEXT, encoding, node, sampling
 from anonymize_faces.tests.support.prefixes import demo_prefix
 from anonymize_faces.tools.comfy_server import WorkflowFailed
 
@@ -235,13 +233,6 @@ REFUSED = {
     "no workflow": ([["demo"]], "This is no workflow"),
 }
 """Workflows that do not run, and a part of the reason."""
-
-
-@pytest.fixture(scope="module")
-def enforcing(host: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Enforcing]:
-    made = Enforcing(tmp_path_factory.mktemp("enforcing"), host, ANONYMIZE_FACES_ENFORCE="studio.safetensors")
-    with made.server:
-        yield made
 
 
 @pytest.fixture(scope="module")
