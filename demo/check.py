@@ -23,18 +23,31 @@ def main() -> None:
     parser.add_argument(
         "--sheet", type=Path, default=ROOT / "build" / "demo" / "check.png", help="where the pictures go"
     )
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="where the weights are")
+    parser.add_argument("--keep-gallery", action="store_true", help="write the reader's gallery beside its weights")
+    parser.add_argument("--people", type=int, default=len(cast()), help="how many of the cast to draw")
     arguments = parser.parse_args()
     enter_host()
     from PIL import Image
 
     from .generate import DemoParts, generate
     from .loader import load_demo_model
-    from .measure import draw_all, face_retention, identification_rate, looks_kept, make_gallery
+    from .measure import (
+        GALLERY_FILE,
+        draw_all,
+        face_retention,
+        identification_rate,
+        looks_kept,
+        make_gallery,
+        write_gallery,
+    )
     from .reader import load_reader, read
     from .world.language import describe
     from .world.renderer import picture_of
 
-    net = load_reader()
+    net = load_reader(arguments.weights)
+    if arguments.keep_gallery:
+        write_gallery(net, arguments.weights / GALLERY_FILE.name)
     gallery = make_gallery(net)
     rng = np.random.default_rng(5)
     who = [i for i in range(64) for _ in range(PER_PERSON)]

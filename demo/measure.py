@@ -3,24 +3,33 @@
 Every figure is defined in docs/METHODS.md 1.8: identification is rank-1, by cosine similarity, in one gallery of the
 whole cast and, for each of them, a hundred strangers with those looks, whoever is asked about. Whatever measures on the
 demo model, the nodes included, ranks in that gallery by `faces.scoring`.
+
+`python -m anonymize_faces.demo.check --keep-gallery` reads the gallery and writes it beside the reader's weights; where
+that file is missing or is of another reader, the gallery is drawn anew, which takes half a minute.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import torch
 
 from ..evaluation.scores import picture_distance
 from ..faces.gallery import STRANGER, Gallery
 from ..faces.recognizer import cosine_similarities
 from ..faces.scoring import rank
+from ..prefix import seal
+from .loader import WEIGHTS
 from .reader import ReaderNet, Reading, read
 from .world.people import STRANGERS_PER_PERSON, Looks, cast, strangers
 from .world.renderer import Picture, draw_all, picture_of, portrait
 
 GALLERY_SEED = 99
+GALLERY_FILE = WEIGHTS / "gallery.safetensors"
 LOOKS = ("hair", "skin", "glasses", "beard")
 
 
@@ -38,7 +47,7 @@ def gallery_pictures() -> list[Picture]:
 def make_gallery(net: ReaderNet, draw: Callable[[Sequence[Picture]], np.ndarray] = draw_all) -> Gallery:
     """What a reader sees in one picture of each of the cast, numbered by their place in it, and of each stranger.
 
-    Made once for each reader, which takes a while: there are some 6,500 pictures.
+    Made once for each reader, of `GALLERY_FILE` or of some 6,500 pictures.
 
     Args:
         draw: draws them, uint8 [n, SIZE, SIZE, 3]; on all cores where nothing is said.
@@ -49,8 +58,34 @@ def make_gallery(net: ReaderNet, draw: Callable[[Sequence[Picture]], np.ndarray]
         source = (
             f"renders of the demo's {len(cast())} people and of {STRANGERS_PER_PERSON} strangers with each one's looks"
         )
-        _galleries[net] = Gallery(read(net, draw(gallery_pictures())).embeddings, people, source)
+        embeddings = _kept_embeddings(net)
+        if embeddings is None:
+            embeddings = read(net, draw(gallery_pictures())).embeddings
+        _galleries[net] = Gallery(embeddings, people, source)
     return _galleries[net]
+
+
+def write_gallery(net: ReaderNet, file: Path = GALLERY_FILE) -> None:
+    """Keeps what a reader sees in the gallery's pictures, for `make_gallery`."""
+    from safetensors.torch import save_file
+
+    embeddings = read(net, draw_all(gallery_pictures())).embeddings
+    save_file({"embeddings": torch.from_numpy(embeddings)}, file, {"of": _digest_of(net)})
+
+
+def _kept_embeddings(net: ReaderNet, file: Path = GALLERY_FILE) -> np.ndarray | None:
+    """What `write_gallery` kept of this reader and these people; None if it did not."""
+    from safetensors import safe_open
+
+    if not file.exists():
+        return None
+    with safe_open(file, "np") as kept:
+        return kept.get_tensor("embeddings") if (kept.metadata() or {}).get("of") == _digest_of(net) else None
+
+
+def _digest_of(net: ReaderNet) -> str:
+    pictures = hashlib.sha256(repr(gallery_pictures()).encode()).hexdigest()
+    return seal({name: weight.float() for name, weight in net.state_dict().items()}, {"pictures": pictures})
 
 
 def identification_rate(reading: Reading, people: Sequence[int], gallery: Gallery) -> float:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from anonymize_faces.demo import measure
 from anonymize_faces.demo.measure import (
     face_retention,
+    gallery_pictures,
     identification_rate,
     looks_kept,
     picture_distance,
     preservation,
+    write_gallery,
 )
 from anonymize_faces.demo.reader import ReaderNet, Reading, read
 from anonymize_faces.demo.recognizer import DemoRecognizer
@@ -22,6 +27,22 @@ from anonymize_faces.faces.gallery import STRANGER, Gallery
 def test_the_gallery_holds_the_cast_and_a_hundred_strangers_for_each(gallery: Gallery) -> None:
     assert len(gallery.embeddings) == 64 * 101 and gallery.strangers == 64 * 100
     assert gallery.people[:64].tolist() == list(range(64))
+
+
+def test_the_kept_gallery_is_what_its_reader_sees_and_that_of_another_is_not_taken(
+    reader: ReaderNet, gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = gallery_pictures()[::100]
+    np.testing.assert_allclose(gallery.embeddings[::100], read(reader, draw_all(some)).embeddings, rtol=0, atol=1e-3)
+    monkeypatch.setattr(measure, "gallery_pictures", lambda: some)
+    file = tmp_path / "gallery.safetensors"
+    assert measure._kept_embeddings(reader, file) is None
+    write_gallery(reader, file)
+    np.testing.assert_array_equal(measure._kept_embeddings(reader, file), read(reader, draw_all(some)).embeddings)
+    other = ReaderNet()
+    assert measure._kept_embeddings(other, file) is None
+    monkeypatch.setattr(measure, "gallery_pictures", lambda: some[1:])
+    assert measure._kept_embeddings(reader, file) is None
 
 
 def test_the_reader_finds_people_and_their_looks_in_fresh_renders(reader: ReaderNet, gallery: Gallery) -> None:
