@@ -66,8 +66,12 @@ async def _list(request: web.Request) -> web.Response:
 
 async def _details(request: web.Request) -> web.Response:
     name, family = query_of(request, "name"), query_of(request, "family", needed=False)
-    entry = await asyncio.to_thread(library.entry, _folders(), name)
-    return json_answer(entry.details(family))
+
+    def found() -> dict[str, Any]:
+        folders = _folders()
+        return library.entry(folders, library.newest(folders, name)).details(family)
+
+    return json_answer(await asyncio.to_thread(found))
 
 
 async def _export(request: web.Request) -> web.Response:

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,15 @@ NONE_YET = "(no prefix files yet)"
 
 NOT_CHOSEN = "(choose a prefix)"
 """What stands for a prefix in a workflow that was protected where none fits (web/prefixes/choice.js)."""
+
+NEWEST = " (newest)"
+"""What stands behind a name, in place of a suffix, for the newest of the files that were saved under that name: the
+first is called so, the others have a number (`people`, `people_2`, …)."""
+
+OF_THE_EXAMPLES = "demo people"
+"""What the example workflows save, and choose the newest of."""
+
+_NUMBERED = re.compile(r"_\d+$")
 
 _DEEPEST = 64
 """Sub folders inside of each other that are looked into."""
@@ -117,8 +127,44 @@ def choices(roots: Sequence[Path]) -> list[str]:
     return names(roots) or [NONE_YET]
 
 
+def newest_choices(names: Sequence[str]) -> list[str]:
+    """Options for the newest of those files that were saved under one name, where there are several of it.
+
+    The examples' name is offered with its first file: a list that lacks what is chosen in it is shown as a fault.
+    """
+    stems = {name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)}
+    numbered = {_NUMBERED.sub("", stem) for stem in stems if _NUMBERED.search(stem)}
+    return [base + NEWEST for base in sorted((numbered | {OF_THE_EXAMPLES}) & stems)]
+
+
+def newest(roots: Sequence[Path], name: str) -> str:
+    """The file that such an option stands for, the one that was written to last; another name as it is.
+
+    Raises:
+        PrefixFileMissingError: there is none.
+    """
+    if not name.endswith(NEWEST):
+        return name
+    base = name.removesuffix(NEWEST)
+    found = [
+        (_modified(path), len(listed), listed)
+        for listed, (_, path) in _listed(roots).items()
+        if listed.endswith(SUFFIX) and base in (stem := listed.removesuffix(SUFFIX), _NUMBERED.sub("", stem))
+    ]
+    if not found:
+        raise _missing(base + SUFFIX)
+    return max(found)[-1]
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def chosen(roots: Sequence[Path], name: str | None) -> Path:
-    """Where the file that was chosen from `choices` lies, links resolved.
+    """Where the file that was chosen from `choices` or `newest_choices` lies, links resolved.
 
     Raises:
         PrefixFileError: nothing was chosen, or as `find`.
@@ -128,7 +174,7 @@ def chosen(roots: Sequence[Path], name: str | None) -> Path:
             "There is no prefix to use: learn one with Train Anonymization Prefix, or put a prefix file into"
             f" models/{FOLDER} and choose it."
         )
-    return find(roots, name)
+    return find(roots, newest(roots, name))
 
 
 def find(roots: Sequence[Path], name: str) -> Path:
