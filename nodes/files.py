@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -22,6 +23,7 @@ from ..prefix import (
     save_prefix,
     save_textual_inversion,
 )
+from ..prefix.files.preview import load_preview, save_preview
 from .enforcement.guards import Guarding
 from .folder import (
     content_hash,
@@ -76,7 +78,9 @@ class LoadAnonymizationPrefix(io.ComfyNode):
     @classmethod
     @checked("file")
     def execute(cls, file: str) -> io.NodeOutput:
-        return io.NodeOutput(load_prefix(find_file(file)))
+        path = find_file(file)
+        prefix = load_prefix(path)
+        return io.NodeOutput(dataclasses.replace(prefix, preview=load_preview(prefix, path)))
 
 
 class SaveAnonymizationPrefix(io.ComfyNode):
@@ -157,7 +161,9 @@ def _save_own(prefix: Prefix, path: Path) -> Path:
                 " change: choose another name."
             )
         require_no_embeddings_in(save_folder())
-    return save_prefix(prefix, path)
+    saved = save_prefix(prefix, path)
+    save_preview(prefix, saved)
+    return saved
 
 
 def _save_embedding(prefix: Prefix, path: Path) -> Path:

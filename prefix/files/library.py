@@ -25,6 +25,7 @@ from ..provenance import family_title, fits_family
 from ..value import PrefixRecord
 from .naming import file_path, path_inside, require_good_name
 from .prefix_file import SUFFIXES, load_prefix, parse_prefix, prefix_bytes
+from .preview import load_preview, move_preview, preview_version, remove_preview
 from .storage import SUFFIX, move_whole, read_whole, write_whole
 
 FOLDER = "anonymization_prefixes"
@@ -45,6 +46,9 @@ OF_THE_EXAMPLES = "demo people"
 
 _NUMBERED = re.compile(r"_\d+$")
 
+_NOTES_TOLD = 300
+"""Characters of a record's notes in a list."""
+
 _DEEPEST = 64
 """Sub folders inside of each other that are looked into."""
 
@@ -63,6 +67,7 @@ class Entry:
         record: how the prefix was learned; None if it cannot be used.
         widths: width of each encoder's vectors.
         length: number of vectors.
+        picture: changes when the picture beside the file does; empty if there is none. See `preview`.
     """
 
     name: str
@@ -72,6 +77,7 @@ class Entry:
     record: PrefixRecord | None
     widths: Mapping[str, int]
     length: int
+    picture: str = ""
 
     def summary(self, family: str | None = None) -> dict[str, Any]:
         """JSON: what there is to say in one line; `fits` says whether it serves that family, if one is given."""
@@ -91,6 +97,8 @@ class Entry:
             "date": record.date,
             "scores": dict(record.scores),
             "fits": fits if family else None,
+            "notes": record.notes[:_NOTES_TOLD],
+            "picture": self.picture,
         }
 
     def details(self, family: str | None = None) -> dict[str, Any]:
@@ -240,6 +248,20 @@ def content(roots: Sequence[Path], name: str) -> bytes:
     return read_whole(find(roots, name))
 
 
+def picture(roots: Sequence[Path], name: str) -> bytes:
+    """The picture beside the file, a JPEG; see `preview`.
+
+    Raises:
+        PrefixFileError: as `entry`, the file cannot be used, or there is no picture of what is in it.
+    """
+    _require_suffix(name)
+    path = find(roots, name)
+    found = load_preview(load_prefix(path), path)
+    if not found:
+        raise PrefixFileMissingError(f"There is no picture of '{shown(name)}'.")
+    return found
+
+
 def add(roots: Sequence[Path], name: str, data: bytes) -> Entry:
     """Takes in a file that somebody brings: what was checked is written, in our own format. Nothing in it is executed.
 
@@ -272,7 +294,9 @@ def rename(roots: Sequence[Path], name: str, new_name: str) -> Entry:
     with _CHANGES:
         root, path = _own(roots, name)
         target = file_path(new_name, path.suffix)
-        move_whole(path, _free(roots, root, target))
+        renamed = _free(roots, root, target)
+        move_whole(path, renamed)
+        move_preview(path, renamed)
     return entry(roots, target.as_posix())
 
 
@@ -283,7 +307,9 @@ def delete(roots: Sequence[Path], name: str) -> None:
         PrefixFileError: as `entry`, it is a link or lies in one, or the folder cannot be written to.
     """
     with _CHANGES, _telling(name):
-        _own(roots, name)[1].unlink()
+        path = _own(roots, name)[1]
+        path.unlink()
+        remove_preview(path)
 
 
 def _listed(roots: Sequence[Path]) -> dict[str, tuple[Path, Path]]:
@@ -331,19 +357,20 @@ def _entry(roots: Sequence[Path], name: str, root: Path, path: Path) -> Entry:
     Raises:
         PrefixFileMissingError: it is not there any more.
     """
-    size, modified = 0, ""
+    size, modified, seen = 0, "", ""
     try:
         with _telling(name):
             require_good_name(_name_of(root, path))
             resolved = _resolved(roots, path)
             status = resolved.stat()
         size, modified = status.st_size, _date(status.st_mtime)
+        seen = preview_version(resolved)
         held = _look_into(resolved, status.st_mtime_ns, size, status.st_ino)
     except PrefixFileMissingError:
         raise
     except PrefixFileError as error:
         held = _unusable(str(error))
-    return Entry(name, size, modified, **held)
+    return Entry(name, size, modified, picture=seen, **held)
 
 
 def _date(seconds: float) -> str:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from anonymize_faces.benchmarks._sd1 import write_checkpoint
 from anonymize_faces.prefix import load_prefix, save_prefix
+from anonymize_faces.prefix.files.preview import load_preview
 from anonymize_faces.tests.support.drawing import make_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer
 from anonymize_faces.tools.layout import EXTENSION, ROOT
@@ -103,7 +104,8 @@ def test_whoever_trains_the_demo_again_uses_the_newest_prefix_in_all_examples(se
     graph[people]["inputs"]["text"] = "\n".join(graph[people]["inputs"]["text"].splitlines()[:2])
     (server.prefix_folder / DEMO_PEOPLE).unlink(missing_ok=True)
     server.run(graph)
-    assert load_prefix(server.prefix_folder / DEMO_PEOPLE).record.identities == 2
+    saved = load_prefix(server.prefix_folder / DEMO_PEOPLE)
+    assert saved.record.identities == 2 and load_preview(saved, server.prefix_folder / DEMO_PEOPLE)
     choosing = {"AnonymizeFaces": "prefix", "CompareStrengths": "prefix_1", "EvaluateAnonymization": "prefix_1"}
     chosen = {
         graph[node]["inputs"][name]

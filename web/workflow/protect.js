@@ -89,6 +89,28 @@ function unfit(choices) {
   return [...said];
 }
 
+/**
+ * Lets the Anonymize Faces at a place of the graph in sight choose a prefix, or puts one there, as one step to undo.
+ * @param {string} prefix the name of its file
+ * @param {[x: number, y: number]} place
+ */
+export async function placeProtector(prefix, place) {
+  // A file that was just saved is in no list yet.
+  await app.refreshComboInNodes();
+  const graph = /** @type {any} */ (app.canvas.graph);
+  await asOneStep(() => {
+    const there = graph.getNodeOnPos(...place);
+    const node = there?.type === PROTECTOR ? there : window.LiteGraph.createNode(PROTECTOR);
+    if (node !== there) {
+      node.pos = [...place];
+      graph.add(node);
+      set(node, "strength", preferredStrength());
+      fitHeight(node);
+    }
+    set(node, "prefix", prefix);
+  });
+}
+
 /** Takes every Anonymize Faces out again and connects what it was between, as one step to undo. */
 export async function unprotectWorkflow() {
   let removed = 0;
