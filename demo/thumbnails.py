@@ -61,12 +61,17 @@ def whole(picture: Image.Image) -> Image.Image:
     return page
 
 
+def top(picture: Image.Image) -> Image.Image:
+    """The upper part of a picture that is higher than wide."""
+    return whole(picture.crop((0, 0, picture.width, min(picture.height, picture.width))))
+
+
 THUMBNAILS: Mapping[str, Callable[[Shown], Image.Image]] = {
     "1 Train on the demo model": lambda shown: stacked(shown["TrainAnonymizationPrefix"][0], shown["PreviewImage"][0]),
     "2 Protect a workflow": lambda shown: tiled(shown["SaveImage"]),
     "3 Compare strengths": lambda shown: whole(shown["PreviewImage"][0]),
     "4 Measure before and after": lambda shown: whole(shown["MeasureAnonymization"][0]),
-    "5 Evaluate on the demo model": lambda shown: whole(shown["EvaluateAnonymization"][0]),
+    "5 Evaluate on the demo model": lambda shown: top(shown["EvaluateAnonymization"][0]),
 }
 """What is shown of each example's own pictures."""
 
