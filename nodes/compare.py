@@ -36,6 +36,9 @@ WITHOUT = "without"
 MOST_PICTURES = 64
 """Pictures in a grid: more are too small to look at, and take long."""
 
+SHOWN = 512
+"""Pixels of the longer side of the pictures on the node."""
+
 MOST_SEED = 2**64 - 1
 
 
@@ -187,8 +190,8 @@ class CompareStrengths(io.ComfyNode):
         cells: list[list[np.ndarray]] = [list(row) for row in zip(*by_column, strict=True)]
         grid = labelled_grid(labels, rows, cells)
         # Not as "images", which the host would show on the node once more, below the slider.
-        sheets = torch.cat([_sheet(batch) for batch in batches])
-        shown = {"compared": ui.PreviewImage(sheets, cls=cls).as_dict()["images"], "labels": labels}
+        small = torch.cat([_small(batch) for batch in batches])
+        shown = {"compared": ui.PreviewImage(small, cls=cls).as_dict()["images"], "labels": labels}
         return io.NodeOutput(grid, batches[0], batches[-1], ui=shown)
 
 
@@ -276,14 +279,13 @@ def _draw(
     return pictures.reshape(-1, *pictures.shape[-3:]).float().cpu().clamp(0, 1)
 
 
-def _sheet(pictures: Tensor) -> Tensor:
-    """The pictures of a column as one, `[1, height, width, 3]`: side by side, in as many rows as columns."""
-    count = len(pictures)
-    across = next(number for number in range(1, count + 1) if number * number >= count)
-    down = -(-count // across)
-    blank = torch.zeros(across * down - count, *pictures.shape[1:])
-    rows = torch.cat([pictures, blank]).reshape(down, across, *pictures.shape[1:])
-    return torch.cat([torch.cat(list(row), dim=1) for row in rows]).unsqueeze(0)
+def _small(pictures: Tensor) -> Tensor:
+    """Pictures `[B, height, width, 3]` as large as the node can show them."""
+    scale = SHOWN / max(pictures.shape[1:3])
+    if scale >= 1:
+        return pictures
+    size = [max(1, round(side * scale)) for side in pictures.shape[1:3]]
+    return torch.nn.functional.interpolate(pictures.movedim(-1, 1), size, mode="area").movedim(1, -1)
 
 
 NODES = [CompareStrengths]

@@ -1,5 +1,6 @@
 // Registers all that the browser shows of ours: the table of contents of the browser side.
 
+import { addPeopleLists } from "./people/node.js";
 import { showBrowser } from "./prefixes/browser.js";
 import { addPrefixInfo, followPrefixes } from "./prefixes/node.js";
 import { addReport } from "./results/report.js";
@@ -62,6 +63,7 @@ app.registerExtension({
   nodeCreated(node) {
     if (OURS.has(node.comfyClass ?? "")) foldAdvanced(node);
     if (node.comfyClass === "TrainAnonymizationPrefix") addTrainingPanel(node);
+    if (node.comfyClass === "IdentityList") addPeopleLists(node);
     if (node.comfyClass === PROTECTOR) addPrefixInfo(node);
     if (node.comfyClass === "CompareStrengths") addSlider(node);
     addReport(node);

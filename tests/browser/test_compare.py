@@ -15,7 +15,8 @@ WIDGETS = """values => {
 LOADED = """() => {
     const slider = document.querySelector(".anonymize-faces-slider").shadowRoot;
     const images = [...slider.querySelectorAll("img")];
-    return images.every((image) => image.complete && image.naturalWidth > 0) && images.map((image) => image.src);
+    const loaded = images.length > 1 && images.every((image) => image.complete && image.naturalWidth > 0);
+    return loaded && images.map((image) => image.src);
 }"""
 
 
