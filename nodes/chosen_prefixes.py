@@ -7,8 +7,9 @@ from typing import Any
 
 from comfy_api.v0_0_2 import io
 
-from ..prefix import Prefix, load_prefix
+from ..prefix import Prefix
 from ..prefix.files.library import newest_choices
+from ..prefix.files.preview import load_with_preview
 from .folder import content_hash, find_file, prefix_files
 from .interface import PrefixSocket
 
@@ -52,7 +53,7 @@ def chosen_prefixes(inputs: Mapping[str, Any]) -> Iterator[tuple[str, Prefix]]:
         name = inputs.get(f"prefix_{place}")
         if name is not None and name != NO_PREFIX:
             path = find_file(name)
-            yield _free(path.stem, taken), load_prefix(path)
+            yield _free(path.stem, taken), load_with_preview(path)
 
 
 def _free(name: str, taken: set[str]) -> str:

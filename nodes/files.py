@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -23,7 +22,7 @@ from ..prefix import (
     save_prefix,
     save_textual_inversion,
 )
-from ..prefix.files.preview import load_preview, save_preview
+from ..prefix.files.preview import load_with_preview, save_preview
 from .enforcement.guards import Guarding
 from .folder import (
     content_hash,
@@ -78,9 +77,7 @@ class LoadAnonymizationPrefix(io.ComfyNode):
     @classmethod
     @checked("file")
     def execute(cls, file: str) -> io.NodeOutput:
-        path = find_file(file)
-        prefix = load_prefix(path)
-        return io.NodeOutput(dataclasses.replace(prefix, preview=load_preview(prefix, path)))
+        return io.NodeOutput(load_with_preview(find_file(file)))
 
 
 class SaveAnonymizationPrefix(io.ComfyNode):

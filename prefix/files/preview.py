@@ -8,12 +8,14 @@ size is bounded before it is decoded, and what is handed out was encoded anew.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..digests import seal
 from ..value import Prefix
+from .prefix_file import load_prefix
 from .storage import SUFFIX, put_whole
 
 if TYPE_CHECKING:
@@ -65,6 +67,12 @@ def load_preview(prefix: Prefix, path: Path) -> bytes:
         return _jpeg(image) if image.info.get("comment") == _told(prefix) else b""
     except Exception:  # Whatever a file makes its decoder do, there is no picture then.
         return b""
+
+
+def load_with_preview(path: Path) -> Prefix:
+    """The prefix of a file with its picture; raises what `load_prefix` raises."""
+    prefix = load_prefix(path)
+    return dataclasses.replace(prefix, preview=load_preview(prefix, path))
 
 
 def move_preview(source: Path, target: Path) -> None:
