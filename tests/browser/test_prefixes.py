@@ -346,8 +346,10 @@ def test_a_card_shows_people_grade_and_notes_and_can_be_dragged_onto_the_canvas(
     page.wait_for_function(
         """() => {
             const tab = document.querySelector(".anonymize-faces-library").shadowRoot;
-            const images = [...tab.querySelectorAll("summary img")];
-            return images.length === 1 && images[0].naturalWidth === 512;
+            const cards = [...tab.querySelectorAll("summary")];
+            const card = (name) => cards.find((found) => found.textContent.startsWith(name));
+            const shown = card("with people").querySelector("img");
+            return shown.naturalWidth === 512 && !card("of another").querySelector("img");
         }"""
     )
     workbench.picture(f"cards {'vue' if page.evaluate('() => window.LiteGraph.vueNodesMode') else 'classic'}")
