@@ -59,10 +59,13 @@ def knowledge_of(latents: TensorStore | Tensor, people: int, portraits: int, see
     """Compares portraits.
 
     Args:
-        latents: the pictures by index: `portraits` of each person in turn, from the first on.
+        latents: the pictures by index: `portraits` of each person in turn, from the first on. Nothing can be told
+            before all of them are there.
         seed: the groups follow from it.
     """
     if people < LEAST_PEOPLE or portraits < LEAST_PORTRAITS:
+        return Knowledge()
+    if isinstance(latents, TensorStore) and any(index not in latents for index in range(people * portraits)):
         return Knowledge()
     step = max(1, people * portraits // MOST_COMPARED)
     compared = torch.stack([row for person in range(0, people, step) for row in _rows(latents, person, portraits)])
@@ -90,8 +93,12 @@ def alikeness(groups: Tensor) -> Tensor:
     return (groups.sum(1).square().sum(-1) - count) / (count * (count - 1))
 
 
-def sentences(knowledge: Knowledge, people: Sequence[Identity]) -> list[str]:
-    """What there is to say of it to the artist."""
+def sentences(knowledge: Knowledge, people: Sequence[Identity], were_left_out: bool = True) -> list[str]:
+    """What there is to say of it to the artist.
+
+    Args:
+        were_left_out: nothing was learned from them; else it is advised to.
+    """
     names = [people[index].name for index in knowledge.unknown]
     if not names:
         return []
@@ -101,10 +108,9 @@ def sentences(knowledge: Knowledge, people: Sequence[Identity]) -> list[str]:
             " Look at its pictures, and name people whom it draws as the same person every time."
         ]
     told = ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
-    return [
-        f"The model does not seem to know {told}: it draws somebody else every time, so nothing was learned from"
-        f" {'that name' if len(names) == 1 else 'these names'}."
-    ]
+    these = "that name" if len(names) == 1 else "these names"
+    so = f"so nothing was learned from {these}" if were_left_out else f"so leave out {these}"
+    return [f"The model does not seem to know {told}: it draws somebody else every time, {so}."]
 
 
 def _rows(latents: TensorStore | Tensor, person: int, portraits: int) -> Iterator[Tensor]:

@@ -13,6 +13,7 @@ import torch
 
 from anonymize_faces.demo.world.people import cast, identities
 from anonymize_faces.runs.seeds import derived_seed, generator
+from anonymize_faces.runs.tensor_store import TensorStore
 from anonymize_faces.trainer.data.identities import Identity
 from anonymize_faces.trainer.data.pictures import identity_pairs
 from anonymize_faces.trainer.data.targets import TargetPool
@@ -53,6 +54,12 @@ def test_where_most_are_unknown_or_nothing_can_be_told_nobody_is_left_out() -> N
     assert knowledge_of(portraits(20, 0, noise=100.0), 20, 4, seed=0).left_out == ()
     assert knowledge_of(portraits(5, 2), 7, 4, seed=0) == knowledge_of(portraits(10, 2, 2), 12, 2, 0) == Knowledge()
     assert knowledge_of(torch.zeros(40, 4, 8, 8), 10, 4, seed=0).left_out == ()
+    half = TensorStore(40, (4, 8, 8))
+    for index, row in enumerate(portraits(8, 2)[:-1]):
+        half.put(index, row)
+    assert knowledge_of(half, 10, 4, seed=0) == Knowledge()
+    half.put(39, torch.ones(4, 8, 8))
+    assert knowledge_of(half, 10, 4, seed=0).unknown
     broken = portraits(10, 0)
     broken[3] = float("nan")
     assert knowledge_of(broken, 10, 4, seed=0).left_out == ()
@@ -61,6 +68,7 @@ def test_where_most_are_unknown_or_nothing_can_be_told_nobody_is_left_out() -> N
 def test_the_artist_is_told_whom_the_model_does_not_know() -> None:
     assert sentences(Knowledge(), PEOPLE) == []
     assert "seem to know Person 3: it draws somebody else" in sentences(Knowledge((3,)), PEOPLE)[0]
+    assert sentences(Knowledge((3,)), PEOPLE, were_left_out=False)[0].endswith("every time, so leave out that name.")
     (many,) = sentences(Knowledge(tuple(range(8))), PEOPLE)
     assert f"Person {MOST_NAMED - 1} and 2 more: " in many
     assert "The portraits of most names are no more alike" in sentences(Knowledge((1, 2), False), PEOPLE)[0]
