@@ -23,9 +23,7 @@ def main() -> None:
     parser.add_argument(
         "--sheet", type=Path, default=ROOT / "build" / "demo" / "check.png", help="where the pictures go"
     )
-    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="where the weights are")
     parser.add_argument("--keep-gallery", action="store_true", help="write the reader's gallery beside its weights")
-    parser.add_argument("--people", type=int, default=len(cast()), help="how many of the cast to draw")
     arguments = parser.parse_args()
     enter_host()
     from PIL import Image
@@ -33,7 +31,6 @@ def main() -> None:
     from .generate import DemoParts, generate
     from .loader import load_demo_model
     from .measure import (
-        GALLERY_FILE,
         draw_all,
         face_retention,
         identification_rate,
@@ -45,9 +42,9 @@ def main() -> None:
     from .world.language import describe
     from .world.renderer import picture_of
 
-    net = load_reader(arguments.weights)
+    net = load_reader()
     if arguments.keep_gallery:
-        write_gallery(net, arguments.weights / GALLERY_FILE.name)
+        write_gallery(net)
     gallery = make_gallery(net)
     rng = np.random.default_rng(5)
     who = [i for i in range(64) for _ in range(PER_PERSON)]

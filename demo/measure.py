@@ -32,7 +32,6 @@ GALLERY_SEED = 99
 GALLERY_FILE = WEIGHTS / "gallery.safetensors"
 LOOKS = ("hair", "skin", "glasses", "beard")
 
-
 _galleries: WeakKeyDictionary[ReaderNet, Gallery] = WeakKeyDictionary()
 
 
@@ -103,21 +102,6 @@ def looks_kept(reading: Reading, looks: Sequence[Looks]) -> float:
 def face_retention(reading: Reading) -> float:
     """Share of pictures in which a face is found."""
     return float(reading.face.mean())
-
-
-def kinds_right(reading: Reading, kinds: Sequence[str]) -> float:
-    """Share of pictures that show what was asked for: `kinds`, of the renderer's `KINDS`."""
-    return float(np.mean([seen == asked for seen, asked in zip(reading.kinds, kinds, strict=True)]))
-
-
-def interval(share: float, count: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share of `count` pictures."""
-    if not count:
-        return 0.0, 1.0
-    square = 1.96**2 / count
-    middle = (share + square / 2) / (1 + square)
-    half = (share * (1 - share) * square + square**2 / 4) ** 0.5 / (1 + square)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def preservation(plain: np.ndarray, prefixed: np.ndarray, other_noise: np.ndarray) -> float:
