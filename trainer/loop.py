@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from .data.pictures import Pair, Pictures, draw_pictures, general_pairs, identit
 from .data.plain_text import PlainText
 from .data.prompts import GENERAL_PROMPTS
 from .data.targets import TargetPool, slots_of_step
+from .known_names import knowledge_of, sentences
 from .learnable_layers import judged
 from .parallel.shared_work import compute, in_turn, mask, shared
 from .parallel.team import ALONE, Team, share
@@ -41,7 +42,7 @@ from .warm_start import can_start, start_of, warm_start
 DRAWN_AT_ONCE = 2
 """Pictures are drawn this many batches at a time: without gradients they need less memory."""
 
-RECIPE = 6
+RECIPE = 7
 """Raised when the same arguments no longer give the same prefix, so that no run of an older version is gone on with."""
 
 
@@ -115,10 +116,22 @@ class PrefixTraining:
         with in_turn(self._team, lambda: RunFolder(self._runs, key, owner=self._team.rank == 0)) as folder:
             pictures = self._draw(pairs, folder, callbacks)
             drawing_seconds = time.monotonic() - started
-            run = _Learning(self._denoiser, self._settings, pairs, pictures, folder, callbacks, self._team)
+            people, portraits = self.held_out.learned.people, self._settings.portraits_per_identity
+            knowledge = knowledge_of(pictures.latents, len(people), portraits, self._settings.seed)
+            notes = sentences(knowledge, people)
+            run = _Learning(
+                self._denoiser,
+                self._settings,
+                pairs.without(knowledge.left_out, portraits),
+                pictures,
+                folder,
+                callbacks,
+                self._team,
+                notes,
+            )
             state = run.warm_up()
             stopped = run.make_steps(state, PreviewBudget(started, drawing_seconds / len(pairs.drawn)))
-            prefix, best, figures = run.finish(state, len(self.held_out.learned.people))
+            prefix, best, figures = run.finish(state, len(people) - len(knowledge.left_out))
         return Learned(
             prefix=prefix,
             history=tuple(state.history),
@@ -129,7 +142,7 @@ class PrefixTraining:
             drawing_seconds=drawing_seconds,
             learning_seconds=state.seconds,
             stopped=stopped,
-            notes=(*state.sentences, *([folder.trouble] if folder.trouble else [])),
+            notes=(*notes, *state.sentences, *([folder.trouble] if folder.trouble else [])),
         )
 
     def plan(self, callbacks: Callbacks = NO_CALLBACKS) -> Plan:
@@ -176,13 +189,28 @@ class TrainingPairs:
         lessons: those that are learned from.
         questions: those that choose the best snapshot.
         reported: those that the record's figures are about; none where there are too few for both.
-        spoken: those that the warm start learns from: the lessons, and some that no picture is drawn for.
+        spoken: those that the warm start learns from: the lessons, one of each person that no picture is drawn for,
+            and others.
+        left_out: the lessons, by their place, that are not learned from after all.
     """
 
     lessons: tuple[Pair, ...]
     questions: tuple[Pair, ...]
     reported: tuple[Pair, ...]
     spoken: tuple[Pair, ...]
+    left_out: frozenset[int] = frozenset()
+
+    def without(self, people: Sequence[int], portraits: int) -> TrainingPairs:
+        """The same without what names some of the people; what was drawn keeps its place.
+
+        Args:
+            people: by their place in the list of those that are learned from.
+            portraits: of each.
+        """
+        left_out = {person * portraits + number for person in people for number in range(portraits)}
+        unsaid = left_out | {len(self.lessons) + person for person in people}
+        spoken = tuple(pair for place, pair in enumerate(self.spoken) if place not in unsaid)
+        return replace(self, spoken=spoken, left_out=frozenset(left_out))
 
     @property
     def drawn(self) -> tuple[Pair, ...]:
@@ -210,6 +238,7 @@ class _Learning:
     Args:
         pictures: of all `pairs.drawn`.
         folder: where the run is kept.
+        notes: what is told of the run from now on, sentences.
     """
 
     def __init__(
@@ -221,7 +250,9 @@ class _Learning:
         folder: RunFolder,
         callbacks: Callbacks,
         team: Team,
+        notes: Sequence[str] = (),
     ) -> None:
+        self._notes = tuple(notes)
         self._began = time.monotonic()
         self._denoiser = denoiser
         self._settings = settings
@@ -245,6 +276,7 @@ class _Learning:
             settings.overshoot,
             self._plain,
         )
+        self._pool.leave_out(pairs.left_out)
         asked = validation_pictures(pairs.lessons, pairs.questions)
         others = range(len(pairs.lessons) + len(pairs.questions), len(pairs.drawn))
         self._validation, self._report_on = (
@@ -368,7 +400,7 @@ class _Learning:
         def report(made: int) -> None:
             if made % self._settings.snapshot_every == 0:
                 save()
-            self._callbacks.report(Progress(self._of[0], made, 0, self._of))
+            self._callbacks.report(Progress(self._of[0], made, 0, self._of, notes=self._notes))
 
         with saved_if_broken_off(save):
             warm_start(
@@ -396,15 +428,15 @@ class _Learning:
         return bool(self._team.agreed(torch.tensor(float(self._callbacks.stop()))))
 
     def _validation_is_due(self, state: RunState) -> bool:
-        """Whether the vectors are to be examined before the next step is made."""
+        """Whether the vectors are to be examined before the next step is made; those of the warm start are at once."""
         if state.step >= self._settings.steps:
             return True
-        validated = state.scores[-1].step if state.scores else 0
+        validated = state.scores[-1].step if state.scores else -1
         return state.step % self._between == 0 and state.step > validated
 
     def _report(self, state: RunState) -> None:
         losses, score = state.history[-1], state.best_score
-        self._callbacks.report(Progress(*self._of[:2], state.step, self._of, losses, score, state.history))
+        self._callbacks.report(Progress(*self._of[:2], state.step, self._of, losses, score, state.history, self._notes))
 
     def _save(self, state: RunState) -> None:
         """Saves the run, with word of which of the teacher's answers are kept."""

@@ -158,7 +158,7 @@ def count_evaluations(
     drawn = [*lessons, *questions, *reported]
     asked = Counter(drawn[index].names_somebody for index in validation_pictures(lessons, questions))
     examined = NOISES * sum(min(count, MOST_ASKED) for count in asked.values())
-    times = -(-settings.steps // steps_between(examined, settings.batch_size))
+    times = 1 + -(-settings.steps // steps_between(examined, settings.batch_size))
     return Evaluations(
         drawing=each * len(drawn),
         teaching=round(named * (1 + past)) + general,
