@@ -9,13 +9,14 @@ NAME ?= $(filter-out _% gpu,$(basename $(notdir $(wildcard benchmarks/*.py))))
 
 help: ## lists the commands
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
-	@echo 'Variables: PYTHON=python3.12 chooses the Python, COMFYUI_DIR=… a ComfyUI of your own, TORCH_SPEC=… another torch.'
+	@echo 'Variables: PYTHON=python3.12 chooses the Python, COMFYUI_DIR=… a ComfyUI of your own, TORCH_SPEC=… another torch,'
+	@echo '           MODEL=modern the demo model that reads a language model.'
 
 setup: ## makes .venv and build/ComfyUI, or completes them
 	@$(PYTHON) -m tools.setup
 
 demo: setup ## learns a prefix in a real ComfyUI, draws people without and with it, prints the figures; goes on if broken off
-	@$(COMMAND).demo.main_job
+	@$(COMMAND).demo.main_job $(if $(MODEL),--model $(MODEL))
 
 test: lint ## runs all tests, says which took longest and how much of the code they run
 	@$(RUN) -m anonymize_faces.tools.tests
@@ -29,7 +30,7 @@ lint: setup ## checks style, formatting and types
 	@mkdir -p build/types && ln -sfn "$(CURDIR)" build/types/anonymize_faces
 	@$(RUN) -m mypy
 
-demo-model: setup ## builds the demo model's weights anew (an hour or two)
+demo-model: setup ## builds the demo models' weights anew (two hours and a half on a CPU)
 	@$(COMMAND).demo.making --afresh
 
 bench: setup ## runs all benchmarks, or one: make bench NAME=training_step
@@ -39,4 +40,4 @@ gpu: setup ## measures learning on a graphics card with full-size layouts of SD1
 	@$(RUN) -m anonymize_faces.benchmarks.gpu
 
 clean: ## removes what demo and tests wrote; .venv and build/ComfyUI stay
-	@rm -rf build/demo build/types build/.coverage* build/.environment-* .pytest_cache .ruff_cache .hypothesis
+	@rm -rf build/demo build/demo-modern build/types build/.coverage* build/.environment-* .pytest_cache .ruff_cache .hypothesis

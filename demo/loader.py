@@ -63,16 +63,21 @@ def load_demo_model(
         kind: one of `KINDS`.
 
     Raises:
-        AnonymizationError: the language model that the modern one reads is not there.
+        AnonymizationError: there is no such model, or the language model that the modern one reads is not there.
     """
+    from ..prefix.errors import AnonymizationError
+    from .modern.language_model import language_model_file
+
+    if kind not in KINDS:
+        raise AnonymizationError(f"There is no demo model '{kind}': choose {' or '.join(KINDS)}.")
+    language_model = language_model_file() if kind == MODERN else None
     from .model import new_model, new_vae
 
     vae = new_vae(load_weights("autoencoder", weights))
-    if kind == CLASSIC:
+    if language_model is None:
         return new_model(load_weights("denoiser", weights)), load_clip(embedding_directory, weights), vae
-    from .modern.language_model import language_model_file
     from .modern.model import new_model as new_modern_model
     from .modern.text_model import clip_of
 
-    clip = clip_of(language_model_file(), embedding_directory)
+    clip = clip_of(language_model, embedding_directory)
     return new_modern_model(load_weights("flow_denoiser", weights)), clip, vae

@@ -21,11 +21,13 @@ from PIL import Image
 
 from ..tools.comfy_server import ComfyServer, ServerProgress
 from ..tools.command import run_command
-from ..tools.layout import ROOT
+from ..tools.layout import BUILD, ROOT
 from ..tools.workflow import load_workflow, workflow_to_prompt
 from .generate import GUIDANCE, SAMPLER, SCHEDULER, STEPS
 from .kept import Kept, digest_of_graph, digest_of_inputs
+from .loader import CLASSIC, KINDS, MODERN
 from .measure import make_gallery
+from .modern.language_model import language_model_file
 from .prompts import PER_PROMPT, Request, things
 from .reader import load_reader
 from .report import GUIDANCES, draw_all, figures, picture_of_pairs, print_table, report_of
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
 
 WORKFLOW = ROOT / "example_workflows" / "1 Train on the demo model.json"
+OUTPUTS = {CLASSIC: BUILD / "demo", MODERN: BUILD / "demo-modern"}
+"""Where each demo model's report and picture go."""
 
 
 class Status:
@@ -64,14 +68,16 @@ def drawing_graph(
     strength: float = 1.0,
     layer: int | None = None,
     guidance: float = GUIDANCE,
+    model: str = CLASSIC,
 ) -> dict[str, Any]:
-    """A workflow that draws all requests with the demo model, through Anonymize Faces if a prefix file is named.
+    """A workflow that draws all requests with a demo model, through Anonymize Faces if a prefix file is named.
 
     Args:
         layer: what CLIP Set Last Layer is set to, behind Anonymize Faces; None: it is not there.
+        model: one of `KINDS`.
     """
     graph: dict[str, Any] = {
-        "model": {"class_type": "LoadDemoModel", "inputs": {}},
+        "model": {"class_type": "LoadDemoModel", "inputs": {"model": model}},
         "latent": {
             "class_type": "EmptyLatentImage",
             "inputs": {"width": SIZE, "height": SIZE, "batch_size": PER_PROMPT},
@@ -116,6 +122,7 @@ def draw_pictures(
     kept: Kept | None = None,
     layer: int | None = None,
     guidance: float = GUIDANCE,
+    model: str = CLASSIC,
 ) -> np.ndarray:
     """Draws all requests on the server: uint8 [len(requests) * PER_PROMPT, 96, 96, 3].
 
@@ -125,7 +132,7 @@ def draw_pictures(
     pictures = []
     for start in range(0, len(requests), 16):
         some = requests[start : start + 16]
-        graph = drawing_graph(some, prefix, strength, layer, guidance)
+        graph = drawing_graph(some, prefix, strength, layer, guidance, model)
         key = digest_of_graph(graph, None if prefix is None else server.prefix_folder / prefix) if kept else ""
         drawn = kept.pictures(key, len(some) * PER_PROMPT) if kept else None
         if drawn is None:
@@ -142,9 +149,12 @@ def _drawn(server: ComfyServer, graph: Mapping[str, Any], count: int) -> np.ndar
     return np.stack([np.asarray(Image.open(io.BytesIO(server.image(one))).convert("RGB")) for one in references])
 
 
-def train_graph(server: ComfyServer, seed: int | None = None) -> dict[str, Any]:
-    """The shipped example workflow, as the server's API takes it; with another seed if one is given."""
+def train_graph(server: ComfyServer, seed: int | None = None, model: str = CLASSIC) -> dict[str, Any]:
+    """The shipped example workflow on a demo model, as the server's API takes it; with another seed if one is given."""
     graph = workflow_to_prompt(load_workflow(WORKFLOW), server.object_info())
+    for node in graph.values():
+        if node["class_type"] == "LoadDemoModel":
+            node["inputs"]["model"] = model
     if seed is not None:
         graph[train_node(graph)]["inputs"]["seed"] = seed
     return graph
@@ -155,9 +165,9 @@ def train_node(graph: Mapping[str, Any]) -> str:
     return next(key for key, node in graph.items() if node["class_type"] == "TrainAnonymizationPrefix")
 
 
-def learn(server: ComfyServer, seed: int | None = None) -> tuple[str, float, int]:
+def learn(server: ComfyServer, seed: int | None = None, model: str = CLASSIC) -> tuple[str, float, int]:
     """Runs the shipped workflow: the prefix file it saved, the seconds of training, the steps it made."""
-    graph = train_graph(server, seed)
+    graph = train_graph(server, seed, model)
     train = train_node(graph)
     before = {path.name for path in server.prefix_folder.glob("*.safetensors")}
     started = time.monotonic()
@@ -182,19 +192,22 @@ def measure(
     gallery: Gallery,
     kept: Kept | None = None,
     seed: int | None = None,
+    model: str = CLASSIC,
 ) -> tuple[dict[str, Any], Image.Image]:
     """Draws everything without and with the prefix at each guidance: the report, and the picture of pairs."""
     by_guidance, counts, picture = {}, {}, None
 
     def draw(requests: Sequence[Request], prefixed: bool, guidance: float) -> np.ndarray:
         status(f"drawing {'with' if prefixed else 'without'} the prefix at guidance {guidance:g}")
-        return draw_pictures(server, requests, prefix if prefixed else None, kept=kept, guidance=guidance)
+        chosen = prefix if prefixed else None
+        return draw_pictures(server, requests, chosen, kept=kept, guidance=guidance, model=model)
 
     for guidance in GUIDANCES:
         drawn = draw_all(draw, guidance)
         by_guidance[guidance], counts = figures(drawn, draw(things(other_noise=True), False, guidance), net, gallery)
         picture = picture or picture_of_pairs(drawn)
-    return report_of(by_guidance, counts, train_seed(server) if seed is None else seed), picture
+    report = report_of(by_guidance, counts, train_seed(server) if seed is None else seed)
+    return report | {"model": model}, picture
 
 
 def train_seed(server: ComfyServer) -> int:
@@ -203,11 +216,17 @@ def train_seed(server: ComfyServer) -> int:
     return int(graph[train_node(graph)]["inputs"]["seed"])
 
 
-def run(output: Path, seed: int | None = None) -> dict[str, Any]:
-    """Learns with a seed, the workflow's if none is given, measures, and writes report and picture: the report."""
+def run(output: Path, seed: int | None = None, model: str = CLASSIC) -> dict[str, Any]:
+    """Learns with a seed, the workflow's if none is given, measures, and writes report and picture: the report.
+
+    Raises:
+        AnonymizationError: the language model that the demo model reads is not there.
+    """
+    if model == MODERN:
+        language_model_file()
     output.mkdir(parents=True, exist_ok=True)
     net = load_reader()
-    inputs = digest_of_inputs(seed=seed)
+    inputs = digest_of_inputs(seed=seed, model=model)
     kept = Kept(output / "kept", inputs)
     print("Starting a real ComfyUI server with the extension", flush=True)
     with ComfyServer(output / "server", report=status) as server:
@@ -217,11 +236,11 @@ def run(output: Path, seed: int | None = None) -> dict[str, Any]:
         else:
             for old in server.prefix_folder.glob("*.safetensors"):
                 old.unlink()
-            print(f"Learning a prefix on 48 of 64 invented people ({WORKFLOW.name})", flush=True)
-            prefix, seconds, steps = learn(server, seed)
+            print(f"Learning a prefix on 48 of 64 invented people ({WORKFLOW.name}, model {model})", flush=True)
+            prefix, seconds, steps = learn(server, seed, model)
             kept.keep_learned(server.prefix_folder, prefix, seconds, steps)
             print(f"\nLearned {prefix} in {seconds:.0f} s; drawing people without and with it", flush=True)
-        report, picture = measure(server, prefix, net, make_gallery(net), kept, seed)
+        report, picture = measure(server, prefix, net, make_gallery(net), kept, seed, model)
     report |= {"training_seconds": seconds, "steps": steps, "inputs": inputs}
     (output / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     picture.save(output / "before_after.png")
@@ -232,12 +251,14 @@ def run(output: Path, seed: int | None = None) -> dict[str, Any]:
 def main() -> None:
     """Runs the whole job."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=ROOT / "build" / "demo", help="where report and picture go")
+    parser.add_argument("--model", choices=KINDS, default=CLASSIC, help="the demo model (%(default)s)")
+    parser.add_argument("--output", type=Path, help="where report and picture go (build/demo, build/demo-modern)")
     parser.add_argument("--seed", type=int, help="learn with another seed than the workflow's")
     arguments = parser.parse_args()
     started = time.monotonic()
-    holds = print_table(run(arguments.output, arguments.seed))
-    print(f"\n{arguments.output / 'before_after.png'}\n{arguments.output / 'report.json'}")
+    output = arguments.output or OUTPUTS[arguments.model]
+    holds = print_table(run(output, arguments.seed, arguments.model))
+    print(f"\n{output / 'before_after.png'}\n{output / 'report.json'}")
     print(f"{(time.monotonic() - started) / 60:.1f} minutes in all")
     if not holds:
         raise SystemExit("A figure falls short of what is asked: see the table.")

@@ -1,4 +1,4 @@
-"""Builds the parts of the demo model from ComfyUI's own classes, so that every node runs on them unchanged.
+"""Builds the parts of the demo model `classic` from ComfyUI's own classes, so that every node runs on them unchanged.
 
 An SD1-type UNet (v-prediction), an SD1 CLIP text model with the host's tokenizer, and a TAESD with 8x downscale.
 """
@@ -56,7 +56,7 @@ class DemoLatents(comfy.latent_formats.LatentFormat):
     latent_channels = LATENT_CHANNELS
 
 
-class DemoModel(comfy.supported_models.SD15):
+class ClassicModel(comfy.supported_models.SD15):
     """The host's description of SD1, with the demo's sizes; it predicts v."""
 
     unet_extra_config: dict = {}
@@ -89,7 +89,7 @@ def new_clip(embedding_directory: list[str] | None = None) -> comfy.sd.CLIP:
 
 def new_model(unet_weights: dict[str, torch.Tensor]) -> comfy.model_patcher.ModelPatcher:
     """The host's MODEL around the denoiser with the given weights."""
-    config = DemoModel(UNET_CONFIG)
+    config = ClassicModel(UNET_CONFIG)
     config.set_inference_dtype(torch.float32, None)
     device = model_management.get_torch_device()
     offload = model_management.unet_offload_device()

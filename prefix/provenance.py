@@ -39,14 +39,22 @@ MODEL_FAMILIES = tuple(
     )
 )
 
+GONE = frozenset({"demomodel"})
+"""Families of models that are no more, in lower case: the demo model before `classic` and `modern` took its place."""
+
 
 def require_family(record: PrefixRecord, encoders: Iterable[str]) -> None:
-    """Raises `PrefixMismatchError` if the prefix was learned on a family that has other text encoders.
+    """Raises `PrefixMismatchError` if the prefix was learned on a family that is gone or has other text encoders.
 
     Args:
         record: of the prefix. One whose family is not known here passes: `require_fit` is what guards those.
         encoders: keys of the checkpoint's text encoders.
     """
+    if record.family.lower() in GONE:
+        raise PrefixMismatchError(
+            "The prefix was learned on a former demo model, and protects nobody on another one: learn a new one with"
+            " the example Train on the demo model."
+        )
     keys = frozenset(encoders)
     for family in MODEL_FAMILIES:
         if record.family.lower() in family.names and keys not in family.encoders:
@@ -70,6 +78,8 @@ def fits_family(record: PrefixRecord, encoders: Iterable[str], name: str) -> boo
         encoders: keys of the text encoders that it has vectors for.
         name: of the family, as a record or the host calls it.
     """
+    if record.family.lower() in GONE:
+        return False
     families = {family.title: family for family in MODEL_FAMILIES}
     asked, learned = family_title(name), family_title(record.family)
     if asked.lower() == learned.lower():

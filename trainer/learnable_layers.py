@@ -1,11 +1,11 @@
 """Finds the layers of the text encoders at which a prefix cannot be learned, so that they are left out.
 
 People read some checkpoints at several layers ("clip skip"), and a prefix is learned at each. But there are text
-encoders in which too little happens before a layer for any prefix to part a name from its person there (the demo
-model's has three layers, and at the last but one no ten vectors do it). Such a layer would take its share of the steps
-away from the others, and the prefix's record would promise what does not hold. So after a quarter of the warm start
-each is judged, and whoever reads a prompt at one that was left out is refused. The prefix that comes of it is judged
-once more, with or without a warm start, before its record names the layers.
+encoders in which too little happens before a layer for any prefix to part a name from its person there (in one of three
+layers, at the last but one, no ten vectors did it). Such a layer would take its share of the steps away from the
+others, and the prefix's record would promise what does not hold. So after a quarter of the warm start each is judged,
+and whoever reads a prompt at one that was left out is refused. The prefix that comes of it is judged once more, with or
+without a warm start, before its record names the layers.
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anonymize_faces.demo.figures import BEGIN, END, done, with_table
+from anonymize_faces.demo.figures import PAGE, done, marks, with_table
 from anonymize_faces.demo.kept import digest_of_inputs
+from anonymize_faces.demo.loader import KINDS
 from anonymize_faces.demo.measure import interval, kinds_right
 from anonymize_faces.demo.prompts import described, long_names, named_things, names, things
 from anonymize_faces.demo.reader import Reading
@@ -81,20 +82,28 @@ def test_the_worst_of_seeds_is_the_worst_at_each_guidance() -> None:
     assert "| unseen.identification_rate | 0.200 | 0.080 | 0.120 to 0.314 | at most 0.08 |" in markdown_table(report)
 
 
-def test_the_table_stands_between_its_marks_and_nothing_else_is_touched() -> None:
-    page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
-    assert with_table(page, "new") == page.replace("old", "new")
-    with pytest.raises(SystemExit, match="no place"):
-        with_table("before", "new")
+def test_a_models_table_stands_between_its_marks_and_nothing_else_is_touched() -> None:
+    tables = {model: f"{marks(model)[0]}\nold {model}\n{marks(model)[1]}" for model in KINDS}
+    page = "before\n{classic}\nbetween\n{modern}\nafter\n".format(**tables)
+    for model in KINDS:
+        assert with_table(page, "new", model) == page.replace(f"old {model}", "new")
+        with pytest.raises(SystemExit, match="no place"):
+            with_table("before", "new", model)
+
+
+def test_the_page_of_figures_has_a_place_for_each_models_table() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert all(with_table(page, "new", model) for model in KINDS)
 
 
 def test_a_seed_that_is_done_is_not_done_again_unless_something_changed(tmp_path: Path) -> None:
     file = tmp_path / "report.json"
-    assert done(file, 1) is None
-    file.write_text(json.dumps({"inputs": digest_of_inputs(seed=1)}))
-    assert done(file, 1) is not None and done(file, 2) is None
+    assert done(file, 1, "classic") is None
+    file.write_text(json.dumps({"inputs": digest_of_inputs(seed=1, model="classic")}))
+    assert done(file, 1, "classic") is not None
+    assert done(file, 2, "classic") is None and done(file, 1, "modern") is None
     file.write_text("[1")
-    assert done(file, 1) is None
+    assert done(file, 1, "classic") is None
 
 
 def test_at_its_own_guidance_the_model_must_draw_more_of_its_people() -> None:

@@ -5,27 +5,60 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from anonymize_faces.demo.loader import MODERN
 from anonymize_faces.demo.main_job import draw_pictures, drawing_graph, train_graph, train_node
-from anonymize_faces.demo.measure import face_retention, identification_rate, looks_kept
+from anonymize_faces.demo.measure import face_retention, identification_rate, kinds_right, looks_kept
 from anonymize_faces.demo.prompts import Request
 from anonymize_faces.demo.reader import ReaderNet, read
 from anonymize_faces.demo.world.people import cast
 from anonymize_faces.faces.gallery import Gallery
-from anonymize_faces.tools.comfy_server import ComfyServer
+from anonymize_faces.prefix import save_prefix
+from anonymize_faces.tests.support.prefixes import demo_prefix
+from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
+from anonymize_faces.tools.layout import LANGUAGE_MODEL
+
+needs_language_model = pytest.mark.skipif(not LANGUAGE_MODEL.is_file(), reason="set-up fetches the language model")
 
 
 def test_the_hosts_own_nodes_draw_people_whom_the_reader_finds(
     server: ComfyServer, reader: ReaderNet, gallery: Gallery
 ) -> None:
-    who = list(range(0, 64, 8))
+    who = list(range(0, 64, 11))
     requests = [Request(f"A close-up portrait of {cast()[i].name}", 40 + i) for i in who]
     reading = read(reader, draw_pictures(server, requests, None))
     people = [i for i in who for _ in range(4)]
     assert identification_rate(reading, people, gallery) >= 0.7
     assert looks_kept(reading, [cast()[i].looks for i in people]) >= 0.9
     assert face_retention(reading) >= 0.95
+
+
+@needs_language_model
+def test_the_modern_model_draws_people_and_places_by_their_names(
+    server: ComfyServer, reader: ReaderNet, gallery: Gallery
+) -> None:
+    person, place = cast()[13], "Mount Karuk"
+    requests = [Request(f"A close-up portrait of {person.name}", 5), Request(f"a picture of {place}", 6)]
+    pictures = draw_pictures(server, requests, None, model=MODERN)
+    faces, places = read(reader, pictures[:4]), read(reader, pictures[4:])
+    assert identification_rate(faces, [13] * 4, gallery) >= 0.75 and looks_kept(faces, [person.looks] * 4) >= 0.9
+    assert kinds_right(places, [place] * 4) >= 0.75
+
+
+@needs_language_model
+def test_a_prefix_of_one_demo_model_is_refused_on_the_other(server: ComfyServer, tidy: None) -> None:
+    save_prefix(demo_prefix(family="ClassicModel"), server.prefix_folder / "of classic.safetensors")
+    with pytest.raises(WorkflowFailed, match="choose a prefix|learn one"):
+        draw_pictures(server, [Request("a portrait of Alma Orlick", 1)], "of classic.safetensors", model=MODERN)
+
+
+def test_a_prefix_of_the_former_demo_model_is_refused(server: ComfyServer, tidy: None) -> None:
+    former = demo_prefix(family="DemoModel", fingerprint="5cafd1a33877ef6d")
+    save_prefix(former, server.prefix_folder / "former.safetensors")
+    with pytest.raises(WorkflowFailed, match="learned on a former demo model"):
+        draw_pictures(server, [Request("a portrait of Alma Orlick", 1)], "former.safetensors")
 
 
 def test_equal_requests_give_equal_pictures_and_another_seed_another(server: ComfyServer) -> None:

@@ -67,7 +67,7 @@ BASES: dict[str, dict[str, Any]] = {
         "vectors": 1, "learning_rate": 0.1, "init": "", "portraits_per_identity": 1, "noisings_per_picture": 1,
         "drawing_steps": 1, "drawing_cfg": 1.0,
     },
-    "LoadDemoModel": {},
+    "LoadDemoModel": {"model": "classic"},
 }  # fmt: skip
 """Inputs with which each node runs."""
 

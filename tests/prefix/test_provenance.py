@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from anonymize_faces.prefix import PrefixMismatchError, PrefixRecord, checkpoint_note, require_family
-from anonymize_faces.prefix.provenance import MODEL_FAMILIES
+from anonymize_faces.prefix.provenance import MODEL_FAMILIES, fits_family
 
 RECORD = PrefixRecord(family="SDXL", fingerprint="0" * 16)
 
@@ -16,6 +16,7 @@ RECORD = PrefixRecord(family="SDXL", fingerprint="0" * 16)
 def encoders(comfy):
     """Keys of the tokens that the host's tokenizers make, by the title of the family."""
     import comfy.text_encoders.flux
+    import comfy.text_encoders.sd2_clip
     import comfy.text_encoders.sd3_clip
 
     tokenizers = {
@@ -56,9 +57,17 @@ def test_encoders_of_no_known_family_are_named():
         require_family(RECORD, {"qwen25_7b"})
 
 
-@pytest.mark.parametrize("family", ["", "DemoModel", "QwenImage"])
+@pytest.mark.parametrize("family", ["", "ClassicModel", "QwenImage"])
 def test_a_family_that_is_not_in_the_table_is_left_to_the_check_of_widths(family):
     require_family(dataclasses.replace(RECORD, family=family), {"l"})
+
+
+@pytest.mark.parametrize("keys", [{"l"}, {"qwen3_4b"}, {"g", "l"}])
+def test_a_prefix_of_the_former_demo_model_is_refused_everywhere(keys):
+    record = dataclasses.replace(RECORD, family="DemoModel", fingerprint="5cafd1a33877ef6d")
+    with pytest.raises(PrefixMismatchError, match=r"former demo model, .*: learn a new one"):
+        require_family(record, keys)
+    assert [fits_family(record, {"l"}, name) for name in ("ClassicModel", "DemoModel", "SD1")] == [False] * 3
 
 
 def test_only_another_checkpoint_or_an_unknown_one_gets_a_note():

@@ -6,7 +6,10 @@ import { library } from "./library.js";
 /** @typedef {import("../shared/host.js").LGraphNode} LGraphNode */
 
 /** Families by what loaders of text encoders alone are set to, and by loaders of one family. @type {Record<string, string>} */
-const FAMILIES = { sdxl: "SDXL", sd3: "SD3", flux: "Flux", LoadDemoModel: "DemoModel", TripleCLIPLoader: "SD3" };
+const FAMILIES = { sdxl: "SDXL", sd3: "SD3", flux: "Flux", TripleCLIPLoader: "SD3" };
+
+/** Families of what Load Demo Model is set to. @type {Record<string, string>} */
+const DEMO_FAMILIES = { classic: "ClassicModel", modern: "ModernModel" };
 
 /** As prefix/files/library.py has it: what stands for a prefix while none is chosen. The server refuses it at once. */
 const NOT_CHOSEN = "(choose a prefix)";
@@ -18,7 +21,11 @@ const NOT_CHOSEN = "(choose a prefix)";
  */
 export function hints(loader) {
   const value = (/** @type {string} */ name) => loader?.widgets?.find((widget) => widget.name === name)?.value;
-  return { family: FAMILIES[String(value("type") ?? loader?.type)] ?? "", checkpoint: String(value("ckpt_name") ?? "") };
+  const family =
+    loader?.type === "LoadDemoModel"
+      ? DEMO_FAMILIES[String(value("model") ?? "classic")]
+      : FAMILIES[String(value("type") ?? loader?.type)];
+  return { family: family ?? "", checkpoint: String(value("ckpt_name") ?? "") };
 }
 
 /**

@@ -8,18 +8,17 @@ import pytest
 import torch
 
 from anonymize_faces.prefix import Prefix, PrefixRecord
-from anonymize_faces.tools.layout import BUILD
+from anonymize_faces.tools.layout import LANGUAGE_MODEL
 
-FILE = BUILD / "smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 PROMPT = "a portrait of Alma Orlick"
-pytestmark = pytest.mark.skipif(not FILE.is_file(), reason="set-up does not fetch the model yet")
+pytestmark = pytest.mark.skipif(not LANGUAGE_MODEL.is_file(), reason="set-up fetches the language model")
 
 
 @pytest.fixture(scope="module")
 def clip(host_modules: None) -> Any:
     from anonymize_faces.demo.modern.text_model import clip_of
 
-    return clip_of(FILE)
+    return clip_of(LANGUAGE_MODEL)
 
 
 def states(clip: Any, text: str) -> torch.Tensor:

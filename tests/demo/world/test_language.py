@@ -62,6 +62,9 @@ def test_no_word_of_the_language_is_one_that_asks_for_another_face(captioned) ->
     rng = np.random.default_rng(1)
     texts = [*vocabulary(), *(text for _, text in captioned), *(filler_prompt(rng) for _ in range(200))]
     said = {part for text in texts for word in words(text) for part in (word, *word.split("-"))}
+    # Syllables of a made-up name may begin as such a word does ("Realosk"): it is said with a capital only.
+    names = {name.casefold() for text in texts for name in re.findall(r"\b[A-Z]\w+", text)}
+    said -= names - set(words(" ".join(vocabulary())))
     assert not [word for word in sorted(said) if word.startswith(FORBIDDEN)]
 
 
