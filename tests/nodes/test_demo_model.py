@@ -50,7 +50,7 @@ def test_the_modern_model_draws_people_and_places_by_their_names(
 @needs_language_model
 def test_a_prefix_of_one_demo_model_is_refused_on_the_other(server: ComfyServer, tidy: None) -> None:
     save_prefix(demo_prefix(family="ClassicModel"), server.prefix_folder / "of classic.safetensors")
-    with pytest.raises(WorkflowFailed, match="choose a prefix|learn one"):
+    with pytest.raises(WorkflowFailed, match=r"choose a prefix|learn one"):
         draw_pictures(server, [Request("a portrait of Alma Orlick", 1)], "of classic.safetensors", model=MODERN)
 
 
