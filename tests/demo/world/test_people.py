@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import numpy as np
@@ -10,6 +11,8 @@ from anonymize_faces.demo.world.language import cast_names, vocabulary
 from anonymize_faces.demo.world.names import STRANGER_FIRST, STRANGER_LAST, stranger_name
 from anonymize_faces.demo.world.people import GEOMETRY, STRANGERS_PER_PERSON, cast, cast_looks, strangers
 from anonymize_faces.demo.world.renderer import LANDMARKS, MASCOTS
+from anonymize_faces.tools.layout import ROOT
+from anonymize_faces.tools.workflow import load_workflow
 
 
 def words_of(name: str) -> list[str]:
@@ -50,3 +53,15 @@ def test_each_person_has_a_hundred_strangers_of_the_same_looks_and_another_face(
     people = np.array([person.geometry for person in cast()])
     nearest = np.linalg.norm(geometry[:, None] - people[None], axis=-1).min()
     assert nearest > 0.5
+
+
+def test_the_examples_on_the_demo_model_name_people_of_the_cast() -> None:
+    named = {person.name for person in cast()}
+    told = set()
+    for path in (ROOT / "example_workflows").glob("*.json"):
+        nodes = load_workflow(path)["nodes"]
+        if any(node["type"] == "LoadDemoModel" for node in nodes):
+            values = [str(value) for node in nodes for value in node.get("widgets_values") or ()]
+            told |= set(re.findall(r"portrait of ([A-Z]\w+ [A-Z]\w+)|^([A-Z]\w+ [A-Z]\w+):", "\n".join(values), re.M))
+    found = {name for pair in told for name in pair if name}
+    assert len(found) == 64 and found == named
