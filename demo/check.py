@@ -13,7 +13,7 @@ from ..tools.command import run_command
 from ..tools.layout import ROOT
 from .generate import GUIDANCE
 from .host import enter_host
-from .loader import WEIGHTS
+from .loader import CLASSIC, KINDS, WEIGHTS
 from .world.language import describe
 from .world.people import Looks, all_looks, cast
 from .world.renderer import LANDMARKS, MASCOTS, picture_of
@@ -43,6 +43,7 @@ def main() -> None:
     )
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="where the weights are")
     parser.add_argument("--keep-gallery", action="store_true", help="write the reader's gallery beside its weights")
+    parser.add_argument("--model", choices=KINDS, default=CLASSIC, help="the demo model (%(default)s)")
     parser.add_argument("--people", type=int, default=len(cast()), help="how many of the cast to draw")
     arguments = parser.parse_args()
     enter_host()
@@ -93,7 +94,7 @@ def main() -> None:
 
     renders = draw_all([picture_of(rng, cast()[i], i) for i in who])
     show_people("fresh renders", renders)
-    parts = DemoParts(*load_demo_model(weights=arguments.weights))
+    parts = DemoParts(*load_demo_model(weights=arguments.weights, kind=arguments.model))
     every = [look for look in all_looks() for _ in range(PER_LOOKS)]
     described = [f"a close-up portrait of {describe(rng, look, complete=True)}" for look in every]
     named = [*LANDMARKS, *MASCOTS]
