@@ -42,7 +42,7 @@ def test_the_demo_model_brings_its_own() -> None:
     from anonymize_faces.demo.loader import load_demo_model
 
     usual = usual_drawing_of(load_demo_model()[0])
-    assert usual.size(0, 0) == (64, 64) and usual.drawing(Drawing(0, 0.0)) == Drawing(20, 2.0)
+    assert usual.size(0, 0) == (96, 96) and usual.drawing(Drawing(0, 0.0)) == Drawing(20, 2.0)
 
 
 def test_what_is_asked_for_goes_before() -> None:
