@@ -5,6 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from anonymize_faces.demo.loader import MODERN, load_demo_model
+from anonymize_faces.demo.world.people import identities
+from anonymize_faces.demo.world.renderer import SIZE
+from anonymize_faces.tools.layout import LANGUAGE_MODEL
+from anonymize_faces.trainer.loop import learn_prefix
+from anonymize_faces.trainer.settings import TrainingSettings
+
 
 @pytest.mark.usefixtures("host_modules")
 def test_it_runs_in_the_hosts_sampler_and_what_a_prompt_says_changes_the_picture() -> None:
@@ -31,3 +38,27 @@ def test_it_runs_in_the_hosts_sampler_and_what_a_prompt_says_changes_the_picture
         one, other = (sampled(torch.randn(1, length, WIDTH)) for length in (15, 40))
     assert one.shape == noise.shape and torch.isfinite(one).all() and torch.isfinite(other).all()
     assert (one - other).abs().max() > 1e-4
+
+
+@pytest.mark.usefixtures("host_modules")
+@pytest.mark.skipif(not LANGUAGE_MODEL.is_file(), reason="set-up fetches the language model")
+def test_a_prefix_is_learned_on_it_by_the_same_trainer() -> None:
+    from anonymize_faces.demo.modern.text_model import KEY, WIDTH
+    from anonymize_faces.engines.comfy.denoiser import ComfyDenoiser, Drawing
+
+    with torch.inference_mode():
+        denoiser = ComfyDenoiser(*load_demo_model(kind=MODERN), (SIZE, SIZE), Drawing(steps=1, cfg=1.0))
+    settings = TrainingSettings(
+        text_steps=1,
+        steps=1,
+        batch_size=1,
+        vectors=2,
+        portraits_per_identity=1,
+        noisings_per_picture=1,
+        held_out=0,
+    )
+    with torch.inference_mode():
+        learned = learn_prefix(denoiser, identities(unseen=(False,))[:2], ("a red circle",), settings)
+    assert learned.prefix.record.family == "ModernModel" and not learned.prefix.record.layers
+    assert learned.prefix.record.fingerprint == denoiser.fingerprint
+    assert learned.prefix.vectors[KEY].shape == (2, WIDTH) and learned.prefix.vectors[KEY].isfinite().all()
