@@ -17,7 +17,7 @@ from torch import Tensor
 from ..tools.command import run_command
 from ..tools.layout import host_folder
 from .loader import load_weights, text_model_weights
-from .sizes import LATENT_CHANNELS, VOCABULARY, WIDTH
+from .sizes import LATENT_CHANNELS, TEXT_HEADS, TEXT_INNER, TEXT_LAYERS, VOCABULARY, WIDTH
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderTiny, StableDiffusionPipeline, UNet2DConditionModel
@@ -87,10 +87,10 @@ def _text_model() -> CLIPTextModel:
         CLIPTextConfig(
             vocab_size=VOCABULARY,
             hidden_size=WIDTH,
-            intermediate_size=4 * WIDTH,
+            intermediate_size=TEXT_INNER,
             projection_dim=WIDTH,
-            num_hidden_layers=3,
-            num_attention_heads=6,
+            num_hidden_layers=TEXT_LAYERS,
+            num_attention_heads=TEXT_HEADS,
             bos_token_id=49406,
             eos_token_id=49407,
         )

@@ -16,15 +16,15 @@ import torch
 from comfy import model_management, sd1_clip, supported_models_base
 
 from ..engines.automatic import UsualDrawing
-from .sizes import LATENT_CHANNELS, WIDTH
+from .sizes import LATENT_CHANNELS, TEXT_HEADS, TEXT_INNER, TEXT_LAYERS, WIDTH
 from .world.renderer import SIZE
 
 CONTEXT_DIM = WIDTH
 CLIP_CONFIG = {
     "hidden_size": CONTEXT_DIM,
-    "num_hidden_layers": 6,
-    "num_attention_heads": 6,
-    "intermediate_size": 320,
+    "num_hidden_layers": TEXT_LAYERS,
+    "num_attention_heads": TEXT_HEADS,
+    "intermediate_size": TEXT_INNER,
     "projection_dim": CONTEXT_DIM,
 }
 UNET_CONFIG = {
