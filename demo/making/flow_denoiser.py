@@ -114,7 +114,9 @@ def train_flow_denoiser(folder: Path, weights: Path, minutes: float, language_mo
 
         net.load_state_dict({name: value.float() for name, value in load_file(path).items()})
         say("going on from the saved weights")
-    guide = Guide(net.layers[len(net.layers) // 2], PATCHES * DENOISER_CONFIG["dim"], lambda x: x[:, -PATCHES:])
+    guide = Guide(
+        net.layers[len(net.layers) // 2], PATCHES * DENOISER_CONFIG["dim"], lambda states: states[:, -PATCHES:]
+    )
     net.to(device())
     guide.to(device())
     average = Average(net, 0.9995)

@@ -82,7 +82,7 @@ class Guide(torch.nn.Module):
     """
 
     def __init__(
-        self, layer: torch.nn.Module, width: int, part: Callable[[torch.Tensor], torch.Tensor] = lambda x: x
+        self, layer: torch.nn.Module, width: int, part: Callable[[torch.Tensor], torch.Tensor] = lambda output: output
     ) -> None:
         super().__init__()
         self.middle: torch.Tensor | None = None
