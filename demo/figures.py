@@ -59,6 +59,7 @@ def of_model(model: str, seeds: Sequence[int], output: Path, page: Path) -> dict
         folder = output / f"{model} {seed}"
         reports.append(done(folder / "report.json", seed, model) or run(folder, seed, model))
     report = worst_of_seeds(reports) | {"model": model}
+    output.mkdir(parents=True, exist_ok=True)
     (output / f"{model}.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     seeds_told = ", ".join(map(str, report["seeds"]))
     told = f"The worst of seeds {seeds_told}; {report['steps']} steps.\n\n{markdown_table(report)}"

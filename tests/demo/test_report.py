@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from anonymize_faces.demo import figures
 from anonymize_faces.demo.figures import PAGE, done, marks, with_table
 from anonymize_faces.demo.kept import digest_of_inputs
 from anonymize_faces.demo.loader import KINDS
@@ -94,6 +96,30 @@ def test_a_models_table_stands_between_its_marks_and_nothing_else_is_touched() -
 def test_the_page_of_figures_has_a_place_for_each_models_table() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert all(with_table(page, "new", model) for model in KINDS)
+
+
+def test_the_figures_of_all_seeds_of_each_model_are_written_and_a_shortfall_ends_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[tuple[str, int]] = []
+
+    def run(folder: Path, seed: int, model: str) -> dict[str, Any]:
+        ran.append((model, seed))
+        short = GOOD | {"preservation": 0.05 + 0.01 * seed + 0.5 * (model == "modern")}
+        report = report_of(dict.fromkeys(GUIDANCES, short), dict.fromkeys(LIMITS, 64), seed)
+        return report | {"training_seconds": 9.0, "steps": 150}
+
+    page = tmp_path / "page.md"
+    page.write_text("\n".join(f"{one}:\n{marks(one)[0]}\n{marks(one)[1]}\n" for one in KINDS), encoding="utf-8")
+    monkeypatch.setattr(figures, "run", run)
+    monkeypatch.setattr("sys.argv", ["figures", "--output", str(tmp_path), "--page", str(page)])
+    with pytest.raises(SystemExit, match="falls short"):
+        figures.main()
+    assert ran == [(model, seed) for model in KINDS for seed in (0, 1, 2)]
+    classic, modern = page.read_text(encoding="utf-8").split("modern:")
+    assert "seeds 0, 1, 2; 150 steps" in classic and "| preservation | 0.070 |" in classic
+    assert "| preservation | 0.570 |" in modern
+    assert json.loads((tmp_path / "modern.json").read_text(encoding="utf-8"))["model"] == "modern"
 
 
 def test_a_seed_that_is_done_is_not_done_again_unless_something_changed(tmp_path: Path) -> None:
