@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import io
 
-from ..demo.loader import CLASSIC, KINDS
+MODELS = ("classic", "modern")
+"""`KINDS` of demo/loader.py, which is not loaded at the host's start."""
 
 
 class LoadDemoModel(io.ComfyNode):
@@ -23,8 +24,8 @@ class LoadDemoModel(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model",
-                    options=list(KINDS),
-                    default=CLASSIC,
+                    options=list(MODELS),
+                    default=MODELS[0],
                     optional=True,
                     tooltip="classic: built like SD1.5, with a text encoder of its own. modern: built like Lumina 2,"
                     " and reads a real language model (SmolLM2, 98 MB), which has to be fetched once.",
@@ -40,13 +41,13 @@ class LoadDemoModel(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: str | None = CLASSIC) -> io.NodeOutput:
+    def execute(cls, model: str | None = None) -> io.NodeOutput:
         """Loads the weights that come with the extension, and the language model that one of the two reads."""
         import folder_paths
 
         from ..demo.loader import load_demo_model
 
-        return io.NodeOutput(*load_demo_model(folder_paths.get_folder_paths("embeddings"), kind=model or CLASSIC))
+        return io.NodeOutput(*load_demo_model(folder_paths.get_folder_paths("embeddings"), kind=model or MODELS[0]))
 
 
 NODES = [LoadDemoModel]

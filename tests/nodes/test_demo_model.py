@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anonymize_faces.demo.loader import MODERN
+from anonymize_faces.demo.loader import CLASSIC, KINDS, MODERN
 from anonymize_faces.demo.main_job import draw_pictures, drawing_graph, train_graph, train_node
 from anonymize_faces.demo.measure import face_retention, identification_rate, kinds_right, looks_kept
 from anonymize_faces.demo.prompts import Request
@@ -33,6 +33,12 @@ def test_the_hosts_own_nodes_draw_people_whom_the_reader_finds(
     assert identification_rate(reading, people, gallery) >= 0.7
     assert looks_kept(reading, [cast()[i].looks for i in people]) >= 0.9
     assert face_retention(reading) >= 0.95
+
+
+def test_the_node_offers_the_models_that_there_are(server: ComfyServer) -> None:
+    choice, about = server.object_info()["LoadDemoModel"]["input"]["optional"]["model"]
+    assert (about["options"] if choice == "COMBO" else choice) == list(KINDS)
+    assert about["default"] == CLASSIC
 
 
 @needs_language_model
