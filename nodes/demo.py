@@ -47,7 +47,8 @@ class LoadDemoModel(io.ComfyNode):
 
         from ..demo.loader import load_demo_model
 
-        return io.NodeOutput(*load_demo_model(folder_paths.get_folder_paths("embeddings"), kind=model or MODELS[0]))
+        kind = MODELS[0] if model is None else model
+        return io.NodeOutput(*load_demo_model(folder_paths.get_folder_paths("embeddings"), kind=kind))
 
 
 NODES = [LoadDemoModel]

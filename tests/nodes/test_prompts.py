@@ -10,6 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from anonymize_faces.demo.sizes import TEXT_INNER, TEXT_LAYERS
 from anonymize_faces.prefix import save_prefix
 from anonymize_faces.tests.support.drawing import PLAIN, PROTECTED, Draw, anonymize, drawing
 from anonymize_faces.tests.support.prefixes import DEMO_WIDTH, demo_prefix
@@ -36,9 +37,9 @@ def draw(server):
     safetensors.torch.save_file({"clip_l": prefix.vectors["l"]}, embeddings / "every_prompt.safetensors")
     safetensors.torch.save_file({"clip_l": demo_prefix(5).vectors["l"][:3].clone()}, embeddings / "hat.safetensors")
     lora = {}
-    for layer in range(3):
+    for layer in range(TEXT_LAYERS):
         name = f"lora_te_text_model_encoder_layers_{layer}_mlp_fc1"
-        lora[f"{name}.lora_up.weight"] = torch.randn(4 * DEMO_WIDTH, 2, generator=generator)
+        lora[f"{name}.lora_up.weight"] = torch.randn(TEXT_INNER, 2, generator=generator)
         lora[f"{name}.lora_down.weight"] = torch.randn(2, DEMO_WIDTH, generator=generator)
     safetensors.torch.save_file(lora, server.model_folder("loras") / "text.safetensors")
     return Draw(server)
