@@ -41,6 +41,9 @@ DENOISER_CONFIG: dict[str, Any] = {
 }
 
 
+UNUSED = "norm_final.weight"
+
+
 class ModernModel(comfy.supported_models.Lumina2):
     """The host's description of Lumina 2, with the demo's sizes and latents."""
 
@@ -61,5 +64,8 @@ def new_model(weights: dict[str, torch.Tensor]) -> comfy.model_patcher.ModelPatc
     config.set_inference_dtype(torch.float32, None)
     device, offload = model_management.get_torch_device(), model_management.unet_offload_device()
     base = config.get_model({}, device=offload)
+    # Older hosts declare this norm and make no use of it; newer ones do without.
+    expected = base.diffusion_model.state_dict()
+    weights = {name: weight for name, weight in weights.items() if name in expected or name != UNUSED}
     base.diffusion_model.load_state_dict(weights)
     return comfy.model_patcher.ModelPatcher(base, load_device=device, offload_device=offload)
