@@ -20,17 +20,25 @@ Layer = int | None
 
 
 class TextStates(NamedTuple):
-    """What text encoders of CLIP type make of a prompt that takes one chunk.
+    """What a text encoder, or several CLIPs side by side, make of a prompt: of CLIPs, one that takes one chunk.
 
     Attributes:
-        states: `[length, d]`: start, prefix, words, end, padding; of several encoders side by side.
-        words: the prompt's tokens.
-        stop: position after the last word, which is that of the end token.
+        states: `[length, d]`: what stands before, prefix, words, what follows. Of CLIPs start, end and padding; of
+            streams the rest of a chat template, where the host leaves it, an end token, padding. Or a pooled output.
+        words: the prompt's tokens; none of a pooled output.
+        stop: position after the last word; of CLIPs that of the end token.
+        is_stream: whether an encoder of T5, BERT or LLM type made them.
     """
 
     states: Tensor
     words: tuple[int, ...]
     stop: int
+    is_stream: bool = False
+
+    @property
+    def start(self) -> int:
+        """Position of the first word."""
+        return self.stop - len(self.words)
 
 
 class Denoiser(Protocol):
@@ -52,6 +60,8 @@ class Denoiser(Protocol):
     """The layers that a prefix is to be learned at; pictures are drawn at the first."""
     unconditional_share: float
     """See `Drawing.unconditional_share`, at the guidance that pictures are drawn with."""
+    streams_weights: bool
+    """Whether `stream_weights` has moved any."""
     evaluations_a_picture: int
     """How often `sample` asks the denoiser for one picture."""
 
@@ -81,10 +91,10 @@ class Denoiser(Protocol):
 
     def text_states(
         self, prompts: Sequence[str], conditioning: Conditioning, prefix: int = 0
-    ) -> Sequence[TextStates | None] | None:
-        """What `encode` made of prompts, with a prefix of so many vectors; None for one that takes several chunks.
+    ) -> Sequence[Sequence[TextStates] | None]:
+        """What each text encoder says in what `encode` made of prompts, with a prefix of so many vectors.
 
-        None for all if an encoder is of another type than CLIP.
+        None for prompts that take several chunks of a CLIP, and where encoders cannot be told apart.
         """
 
     def add_noise(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -113,6 +123,10 @@ class Denoiser(Protocol):
 
     def use_less_memory(self) -> bool:
         """Computes in a way that needs less memory from now on; False if there is none. Inside `gradients`."""
+
+    def stream_weights(self) -> bool:
+        """Moves weights off the device, to come there as they are needed, slowly; False if none can be. Inside
+        `gradients`, after `use_less_memory`."""
 
     def free_memory(self) -> None:
         """Gives back what memory the device's allocator keeps for later."""

@@ -6,7 +6,6 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -17,17 +16,17 @@ from ..engines.denoiser import Denoiser, Layer, Vectors
 from ..engines.micro_batches import MicroBatches
 from ..prefix.errors import TrainingError
 from ..prefix.value import Prefix, PrefixRecord
+from ..runs.kept_latents import KeptLatents
 from ..runs.run_folder import RunFolder, run_key
 from ..runs.seeds import generator as seeded
-from ..runs.tensor_store import TensorStore
+from .data.drawing import Drawing, first_wave, shared_tensors, stages_of
 from .data.identities import Identity
-from .data.long_prompts import choosing, long_general_prompts
-from .data.pictures import Pair, Pictures, draw_pictures, general_pairs, identity_pairs, spoken_pairs
+from .data.pairs import TrainingPairs, training_pairs
+from .data.pictures import Pictures
 from .data.plain_text import PlainText
-from .data.prompts import GENERAL_PROMPTS
 from .data.targets import TargetPool, slots_of_step
 from .learnable_layers import judged
-from .parallel.shared_work import compute, in_turn, mask, shared
+from .parallel.shared_work import compute, in_turn, mask
 from .parallel.team import ALONE, Team, share
 from .plan import Plan, dry_step, plan_of
 from .preview import PreviewBudget
@@ -35,13 +34,15 @@ from .progress import NO_CALLBACKS, Callbacks, Learned, Progress
 from .settings import TrainingSettings
 from .state import RunState, Score, new_state, restore, state_to_file
 from .step import MOST_SKIPPED, make_step
-from .validation import PORTRAITS, HeldOut, Validation, hold_out, steps_between, validation_pictures
+from .validation import Validation, hold_out, steps_between, validation_pictures
 from .warm_start import can_start, start_of, warm_start
 
-DRAWN_AT_ONCE = 2
-"""Pictures are drawn this many batches at a time: without gradients they need less memory."""
+STREAMED = (
+    "Memory was short for a single picture: weights came to the device as they were needed. The prefix is the same,"
+    " learning was much slower."
+)
 
-RECIPE = 6
+RECIPE = 7
 """Raised when the same arguments no longer give the same prefix, so that no run of an older version is gone on with."""
 
 
@@ -53,10 +54,12 @@ def learn_prefix(
     callbacks: Callbacks = NO_CALLBACKS,
     *,
     runs: Path | None = None,
+    pictures: Path | None = None,
     team: Team = ALONE,
 ) -> Learned:
     """Learns a prefix; see `PrefixTraining` and its `learn`."""
-    return PrefixTraining(denoiser, identities, prompts, settings, runs=runs, team=team).learn(callbacks)
+    training = PrefixTraining(denoiser, identities, prompts, settings, runs=runs, pictures=pictures, team=team)
+    return training.learn(callbacks)
 
 
 class PrefixTraining:
@@ -68,6 +71,8 @@ class PrefixTraining:
         identities: the people to learn from, at least one.
         prompts: general prompts that the prefix is to leave alone, at least one.
         runs: the folder of unfinished runs, where one that was broken off is gone on with; None to keep nothing.
+        pictures: the folder in which pictures of prompts that name nobody are kept for later runs on the same model;
+            None to keep none.
         team: the processes that learn this prefix together, each of which does this with the same arguments; the batch
             is that of all together. They share the folder of unfinished runs, which the first of them writes to.
 
@@ -86,6 +91,7 @@ class PrefixTraining:
         settings: TrainingSettings,
         *,
         runs: Path | None = None,
+        pictures: Path | None = None,
         team: Team = ALONE,
     ) -> None:
         if not identities or not prompts:
@@ -99,6 +105,7 @@ class PrefixTraining:
         self._denoiser = denoiser
         self._settings = settings
         self._runs = runs
+        self._kept = KeptLatents(pictures, denoiser.digest, denoiser.latent_shape)
         self._team = team
 
     def learn(self, callbacks: Callbacks = NO_CALLBACKS) -> Learned:
@@ -113,11 +120,11 @@ class PrefixTraining:
         settings = dataclasses.asdict(self._settings)
         key = run_key(recipe=RECIPE, model=self._denoiser.digest, settings=settings, pairs=pairs.drawn)
         with in_turn(self._team, lambda: RunFolder(self._runs, key, owner=self._team.rank == 0)) as folder:
-            pictures = self._draw(pairs, folder, callbacks)
-            drawing_seconds = time.monotonic() - started
-            run = _Learning(self._denoiser, self._settings, pairs, pictures, folder, callbacks, self._team)
+            drawing = Drawing(self._denoiser, self._settings, pairs, folder, callbacks, self._team, self._kept)
+            drawing.draw(drawing.first)
+            run = _Learning(self._denoiser, self._settings, pairs, drawing, folder, callbacks, self._team)
             state = run.warm_up()
-            stopped = run.make_steps(state, PreviewBudget(started, drawing_seconds / len(pairs.drawn)))
+            stopped = run.make_steps(state, PreviewBudget(started, drawing.seconds_a_picture))
             prefix, best, figures = run.finish(state, len(self.held_out.learned.people))
         return Learned(
             prefix=prefix,
@@ -126,10 +133,14 @@ class PrefixTraining:
             best=best,
             figures=figures,
             examined=len(self.held_out.reporting.people or self.held_out.choosing.people),
-            drawing_seconds=drawing_seconds,
+            drawing_seconds=drawing.seconds,
             learning_seconds=state.seconds,
             stopped=stopped,
-            notes=(*state.sentences, *([folder.trouble] if folder.trouble else [])),
+            notes=(
+                *state.sentences,
+                *([STREAMED] if self._denoiser.streams_weights else []),
+                *([folder.trouble] if folder.trouble else []),
+            ),
         )
 
     def plan(self, callbacks: Callbacks = NO_CALLBACKS) -> Plan:
@@ -147,68 +158,20 @@ class PrefixTraining:
             return plan_of(
                 self._denoiser,
                 len(self.held_out.learned.people),
-                pairs.lessons,
-                pairs.questions,
-                pairs.reported,
+                pairs,
+                first_wave(pairs, self._settings, self._team),
+                self._kept,
                 self._settings,
                 measured,
                 self._denoiser.count_kept(),
             )
-
-    def _draw(self, pairs: TrainingPairs, folder: RunFolder, callbacks: Callbacks) -> Pictures:
-        """The pictures of all pairs; those that a run of before has drawn are not drawn again."""
-        settings, team = self._settings, self._team
-        latents = _tensor_store(self._denoiser, folder, team, "pictures", len(pairs.drawn), "drawn", precious=True)
-        micro_batches = MicroBatches(self._denoiser, DRAWN_AT_ONCE * settings.batch_size, callbacks.check)
-
-        def report(drawn: int) -> None:
-            folder.save("drawn", {"known": mask(latents)}, {})
-            callbacks.report(Progress(drawn, 0, 0, (len(pairs.drawn), settings.text_steps, settings.steps)))
-
-        return draw_pictures(self._denoiser, pairs.drawn, settings.seed, micro_batches, latents, report, team)
-
-
-@dataclass(frozen=True)
-class TrainingPairs:
-    """The pairs of prompts of a run.
-
-    Attributes:
-        lessons: those that are learned from.
-        questions: those that choose the best snapshot.
-        reported: those that the record's figures are about; none where there are too few for both.
-        spoken: those that the warm start learns from: the lessons, and some that no picture is drawn for.
-    """
-
-    lessons: tuple[Pair, ...]
-    questions: tuple[Pair, ...]
-    reported: tuple[Pair, ...]
-    spoken: tuple[Pair, ...]
-
-    @property
-    def drawn(self) -> tuple[Pair, ...]:
-        """Those that a picture is drawn for, in this order."""
-        return self.lessons + self.questions + self.reported
-
-
-def training_pairs(held_out: HeldOut, settings: TrainingSettings) -> TrainingPairs:
-    """The pairs of these people and prompts; they follow from the settings' seed."""
-    choices = seeded(settings.seed, "choices")
-    people, prompts = held_out.learned.people, held_out.learned.prompts
-    lessons = identity_pairs(people, settings.portraits_per_identity, choices, settings.vary_names)
-    lessons += general_pairs((*prompts, *long_general_prompts(prompts, choosing(choices))))
-    spoken = lessons + spoken_pairs(people, GENERAL_PROMPTS, choices)
-    questions, reported = (
-        identity_pairs(subjects.people, PORTRAITS, choices, long_every=PORTRAITS) + general_pairs(subjects.prompts)
-        for subjects in (held_out.choosing, held_out.reporting)
-    )
-    return TrainingPairs(lessons, questions, reported, spoken)
 
 
 class _Learning:
     """A run from the moment that its pictures are drawn.
 
     Args:
-        pictures: of all `pairs.drawn`.
+        drawing: of all `pairs.drawn`, some of which may be drawn already.
         folder: where the run is kept.
     """
 
@@ -217,7 +180,7 @@ class _Learning:
         denoiser: Denoiser,
         settings: TrainingSettings,
         pairs: TrainingPairs,
-        pictures: Pictures,
+        drawing: Drawing,
         folder: RunFolder,
         callbacks: Callbacks,
         team: Team,
@@ -230,9 +193,11 @@ class _Learning:
         self._callbacks = callbacks
         self._team = team
         self._micro_batches = MicroBatches(denoiser, settings.batch_size, callbacks.check)
-        self._of = (len(pairs.drawn), settings.text_steps, settings.steps)
+        self._drawing = drawing
+        pictures = drawing.pictures
+        self._of = stages_of(drawing.first, settings)
         slots = len(pairs.lessons) * settings.noisings_per_picture
-        self._answers = _tensor_store(denoiser, folder, team, "targets", slots, "snapshot")
+        self._answers = shared_tensors(denoiser, folder, team, "targets", slots, "snapshot")
         asking = MicroBatches(denoiser, settings.batch_size, callbacks.check)
         self._plain = PlainText(denoiser, folder.tensor_cache())
         self._pool = TargetPool(
@@ -244,6 +209,7 @@ class _Learning:
             asking,
             settings.overshoot,
             self._plain,
+            settings.waves,
         )
         asked = validation_pictures(pairs.lessons, pairs.questions)
         others = range(len(pairs.lessons) + len(pairs.questions), len(pairs.drawn))
@@ -275,31 +241,43 @@ class _Learning:
                 self._warm_start(warming)
                 state.take_over(warming)
                 self._save(state)
+            elif settings.text_only:
+                raise TrainingError(
+                    "These text encoders cannot teach alone: let text_steps be more than 0, or learn with the denoiser."
+                )
             for taught_at in (self._pool, self._validation, self._report_on):
                 taught_at.layers = state.layers or self._denoiser.layers
+            self._callbacks.look(state.step, state.vectors)
             if self._team.count == 1:
                 reading = MicroBatches(self._denoiser, settings.batch_size, self._callbacks.check)
-                self._pool.read(self._slots(state.step, settings.steps - state.step), reading)
+                self._pool.read(self._slots(state.step, max(0, settings.denoiser_steps - state.step)), reading)
         return state
 
     def make_steps(self, state: RunState, preview_budget: PreviewBudget) -> str:
         """Makes the steps that are left, and validates now and then. Why it ended before the last one, or nothing."""
-        before, prepared, stopped = state.seconds, state.step, ""
+        before, prepared, stopped = state.seconds, state.step, no_longer_improves(state, self._settings.patience)
+        drew = self._drawing.seconds
         while True:
+            with saved_if_broken_off(lambda: self._save(state)):
+                self._drawing.draw(self._needed(state, stopped), self._progress(state) if state.step else None)
             with self._denoiser.gradients(self._micro_batches.size), saved_if_broken_off(lambda: self._save(state)):
-                while not (stopped or self._validation_is_due(state)):
+                while not (stopped or self._validation_is_due(state) or self._lacks_pictures(state)):
                     if self._team.count > 1 and state.step == prepared:
                         prepared = self._prepare_targets(state.step)
                     batch = self._pool.batch(share(self._team, self._slots(state.step)))
                     make_step(self._denoiser, state, batch, self._settings, self._micro_batches, self._team)
-                    state.seconds = before + time.monotonic() - self._began
+                    state.seconds = before + time.monotonic() - self._began - (self._drawing.seconds - drew)
                     stopped = reason_to_stop(state, self._asked_to_stop)
                     if state.step % self._settings.snapshot_every == 0 or self._validation_is_due(state):
                         self._save(state)
                     self._report(state)
+                    self._callbacks.look(state.step, state.vectors)
+                if self._drawing.lacks(self._needed(state, stopped)):
+                    continue
                 state.add_score(self._validation.score(state.vectors, state.step))
+                stopped = stopped or no_longer_improves(state, self._settings.patience)
             self._save(state)
-            if stopped or state.step >= self._settings.steps:
+            if stopped or state.step >= self._settings.denoiser_steps:
                 return stopped
             if self._team.rank == 0:
                 preview_budget.show(self._callbacks.show, state.vectors)
@@ -311,12 +289,13 @@ class _Learning:
             TrainingError: there is none.
         """
         best = state.best_score
-        if state.best is None or best is None or state.skipped == state.step:
+        if state.best is None or best is None or (state.step and state.skipped == state.step):
             self._folder.remove()
             raise TrainingError(
                 "The loss is not a finite number at any step: lower the learning rate, or run the model"
                 " in a wider number format (start ComfyUI with --force-fp32)."
             )
+        self._drawing.draw(self._report_on.pictures, self._progress(state) if state.step else None)
         layers, figures = self._layers(state, state.best), self._figures(state.best, best)
         if self._team.rank == 0:
             self._callbacks.show(state.best)
@@ -384,7 +363,7 @@ class _Learning:
 
     def _prepare_targets(self, step: int) -> int:
         """Has the team compute the targets of the steps from this one on; the step that they reach to."""
-        until = min(step + self._settings.snapshot_every, self._settings.steps)
+        until = min(step + self._settings.snapshot_every, self._settings.denoiser_steps)
         compute(self._team, self._answers, self._slots(step, until - step), self._pool.prepare)
         return until
 
@@ -397,28 +376,32 @@ class _Learning:
 
     def _validation_is_due(self, state: RunState) -> bool:
         """Whether the vectors are to be examined before the next step is made."""
-        if state.step >= self._settings.steps:
+        if state.step >= self._settings.denoiser_steps:
             return True
         validated = state.scores[-1].step if state.scores else 0
         return state.step % self._between == 0 and state.step > validated
 
+    def _needed(self, state: RunState, stopped: str) -> Sequence[int]:
+        """The pictures that what comes next asks about: a validation, or a step."""
+        if stopped or self._validation_is_due(state):
+            return self._validation.pictures
+        return self._pool.pictures(self._slots(state.step))
+
+    def _lacks_pictures(self, state: RunState) -> bool:
+        """Whether the next step wants pictures that are not drawn yet."""
+        return self._drawing.lacks(slot // self._settings.noisings_per_picture for slot in self._slots(state.step))
+
     def _report(self, state: RunState) -> None:
-        losses, score = state.history[-1], state.best_score
-        self._callbacks.report(Progress(*self._of[:2], state.step, self._of, losses, score, state.history))
+        self._callbacks.report(self._progress(state))
+
+    def _progress(self, state: RunState) -> Progress:
+        losses = state.history[-1] if state.history else None
+        return Progress(*self._of[:2], state.step, self._of, losses, state.best_score, state.history)
 
     def _save(self, state: RunState) -> None:
         """Saves the run, with word of which of the teacher's answers are kept."""
         tensors, table = state_to_file(state)
         self._folder.save("snapshot", {**tensors, "known": mask(self._answers)}, table)
-
-
-def _tensor_store(
-    denoiser: Denoiser, folder: RunFolder, team: Team, name: str, count: int, saved: str, **options: bool
-) -> TensorStore:
-    """Latents in the run's folder that the whole team shares; those are known that were whole when `saved` was."""
-    known = known_of(folder, saved) if team.rank == 0 else ()
-    shape = denoiser.latent_shape
-    return shared(team, in_turn(team, lambda: folder.tensor_store(name, count, shape, known, **options)))
 
 
 def start_vectors(denoiser: Denoiser, settings: TrainingSettings) -> dict[str, Tensor]:
@@ -443,6 +426,15 @@ def reason_to_stop(state: RunState, stop: Callable[[], bool]) -> str:
     return f"You stopped it at step {state.step}." if stop() else ""
 
 
+def no_longer_improves(state: RunState, patience: int) -> str:
+    """Why the run is to end because so many validations since the best one were worse, a sentence, or nothing."""
+    best = state.best_score
+    since = 0 if best is None else sum(score.step > best.step for score in state.scores)
+    if not patience or since < patience:
+        return ""
+    return f"It ended at step {state.step}, because nothing had become better since step {best.step if best else 0}."
+
+
 @contextmanager
 def saved_if_broken_off(save: Callable[[], None]) -> Iterator[None]:
     """Saves the run if it is broken off in here, be it between steps or in one: that one has changed nothing yet."""
@@ -451,9 +443,3 @@ def saved_if_broken_off(save: Callable[[], None]) -> Iterator[None]:
     except BaseException:
         save()
         raise
-
-
-def known_of(folder: RunFolder, name: str) -> list[int]:
-    """The rows that were whole when this was saved; what was written later may not be."""
-    tensors, _ = folder.load(name) or ({}, {})
-    return torch.nonzero(tensors["known"]).flatten().tolist() if "known" in tensors else []

@@ -7,7 +7,7 @@ conditioning, its `extra_conds` the denoiser's arguments, its `model_sampling` t
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
@@ -24,7 +24,7 @@ from comfy.ldm.modules.attention import attention_pytorch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
-from ...prefix import ClipChunks, encoder_layout, frame_of, inject_text, looked_at, words
+from ...prefix import encoder_layout, frame_of, inject_text, looked_at, words
 from ...prefix.errors import TrainingError
 from ...runs.digest import digest_of, original_weights
 from ...runs.seeds import noise_of
@@ -36,11 +36,15 @@ from ..kept_memory import Counting, weighs_much
 from ..micro_batches import says_out_of_memory
 from ..options import AS_THE_HOST, AS_USUAL, PRECISIONS, TOKENIZED_KEPT, VOCABULARY_SAMPLE, Computing, Drawing
 from ..recomputation import recomputed
+from ..text_states import text_states
 from .learned_layers import layers_to_learn, read_at, recorded
 from .text_encoders import embedding_table, encoder_fingerprint, rows_of, text_encoders, vectors_for
 
 OVERWRITES = "arguments don't support automatic differentiation"
 """What torch says of results that are written over what they were made from."""
+
+COMPILED = "torch.compile"
+"""The host's key for the wrapper that runs a compiled network."""
 
 MODEL, CLIP = "MODEL (the denoiser)", "CLIP (the text encoder)"
 
@@ -94,6 +98,7 @@ class ComfyDenoiser:
         self._is_checkpointed = False
         self._saves_memory = computing.checkpointing == "on"
         self._checkpoints: ExitStack | None = None
+        self._most_loaded: dict[Any, int] = {}
         self._encoders = text_encoders(clip.cond_stage_model)
         if _is_prefixed(clip):
             raise TrainingError("This CLIP carries a prefix already: connect the checkpoint's own CLIP.")
@@ -153,6 +158,8 @@ class ComfyDenoiser:
                 checkpointed(self._clip.cond_stage_model) if self._encodes_twice else nullcontext(),
                 ExitStack() as self._checkpoints,
             ):
+                for patcher, most in self._most_loaded.items():
+                    _unload(patcher, most)
                 if self._saves_memory or (self._computing.checkpointing == "auto" and not self._has_room(batch_size)):
                     self.use_less_memory()
                 yield
@@ -206,18 +213,19 @@ class ComfyDenoiser:
 
     def text_states(
         self, prompts: Sequence[str], conditioning: Sequence[Any], prefix: int = 0
-    ) -> list[TextStates | None] | None:
+    ) -> list[tuple[TextStates, ...] | None]:
         """See `Denoiser`."""
-        if not all(isinstance(encoder_layout(key), ClipChunks) for key in self._encoders):
-            return None
-        key = next(iter(self._encoders))
-        found: list[TextStates | None] = []
-        for prompt, (states, _) in zip(prompts, conditioning, strict=True):
-            tokens = self._tokenize(prompt)
-            own = tuple(_identifier(entry[0]) for entry in words(key, tokens, frame_of(self._tokenize, prompt)))
-            single = states.shape[1] == len(tokens[key][0])
-            found.append(TextStates(states[0], own, 1 + prefix + len(own)) if single else None)
-        return found
+        return [
+            text_states(
+                self._tokenize(prompt),
+                frame_of(self._tokenize, prompt),
+                self._encoders,
+                states[0],
+                extras["pooled_output"],
+                prefix,
+            )
+            for prompt, (states, extras) in zip(prompts, conditioning, strict=True)
+        ]
 
     def add_noise(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """See `Denoiser`."""
@@ -300,6 +308,23 @@ class ComfyDenoiser:
         """Whether the denoiser's blocks are computed twice."""
         return self._saves_memory
 
+    def stream_weights(self) -> bool:
+        """See `Denoiser`. By the host's own low-VRAM mode: first the text encoders, then half of what is left of the
+        denoiser each time. Only where blocks are computed twice: else the backward pass keeps what was moved."""
+        if not self._is_checkpointed:
+            return False
+        for patcher, part in ((self._clip.patcher, 1.0), (self._model, 0.5)):
+            most = int((1 - part) * patcher.loaded_size())
+            if _unload(patcher, most):
+                self._most_loaded[patcher] = most
+                return True
+        return False
+
+    @property
+    def streams_weights(self) -> bool:
+        """See `Denoiser`."""
+        return bool(self._most_loaded)
+
     def _has_room(self, batch_size: int) -> bool:
         """Whether the device has room for what the backward pass of a batch needs kept.
 
@@ -359,14 +384,14 @@ class ComfyDenoiser:
         model = self._model.model
         options = comfy.model_patcher.create_model_options_clone(self._model.model_options)["transformer_options"]
         comfy.patcher_extension.merge_nested_dicts(
-            options.setdefault("wrappers", {}), self._model.wrappers, copy_dict1=False
+            options.setdefault("wrappers", {}), _uncompiled(self._model.wrappers), copy_dict1=False
         )
         options["cond_or_uncond"] = [0] * len(noised)
         options["sigmas"] = sigmas
         if self._attention_overwrites:
             options.setdefault("optimized_attention_override", _differentiable_attention)
         try:
-            mutations = self._counting or _mutations_allowed(model.diffusion_model)
+            mutations = self._counting or _mutations_allowed(model.diffusion_model, self._is_paged())
             with self._number_format(), mutations:
                 clean = model.apply_model(noised, sigmas, transformer_options=options, **arguments)
         except RuntimeError as error:
@@ -391,11 +416,6 @@ def _is_prefixed(clip: Any) -> bool:
     return any(isinstance(entry[0], Tensor) for chunks in blank.values() for entry in chunks[0])
 
 
-def _identifier(token: Any) -> int:
-    """A number that tells a token from others; an embedding of the user's own is told by its values."""
-    return -int(digest_of(token.detach()), 16) if isinstance(token, Tensor) else int(token)
-
-
 def _what_it_computes(patcher: Any) -> list[Any]:
     """Everything about one of the host's patchers that its answers follow from."""
     return [
@@ -416,9 +436,18 @@ def _differentiable_attention(of_the_host: Callable[..., Tensor], *args: Any, **
     return (attention_pytorch if torch.is_grad_enabled() else of_the_host)(*args, **kwargs)
 
 
-def _mutations_allowed(network: torch.nn.Module) -> AbstractContextManager[Any]:
-    """Some denoisers add residuals in place, as text encoders do; the UNets of SD1, SD2 and SDXL do not."""
-    return nullcontext() if isinstance(network, UNetModel) else differentiable(network)
+def _mutations_allowed(network: torch.nn.Module, is_paged: bool) -> AbstractContextManager[Any]:
+    """Some denoisers add residuals in place, as text encoders do; the UNets of SD1, SD2 and SDXL do not.
+
+    Newer hosts stream the weights of all layers through one buffer, so that what a layer saved is written over.
+    """
+    return nullcontext() if isinstance(network, UNetModel) and not is_paged else differentiable(network)
+
+
+def _uncompiled(wrappers: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """A model's wrappers without the one that the host's Torch Compile Model adds: pictures are drawn by the compiled
+    network, and learned on with the network itself, whose blocks can be computed twice."""
+    return {kind: {key: found for key, found in by_key.items() if key != COMPILED} for kind, by_key in wrappers.items()}
 
 
 def _own_parameterization(sampling: Any, noised: Tensor, sigmas: Tensor, clean: Tensor) -> Tensor:
@@ -454,6 +483,15 @@ def _frozen(patcher: Any) -> Iterator[None]:
     copy that is equal to the last bit and stays in its place.
     """
     flags = {name: parameter.requires_grad for name, parameter in patcher.model.named_parameters()}
+    _freeze(patcher)
+    try:
+        yield
+    finally:
+        for name, parameter in patcher.model.named_parameters():
+            parameter.requires_grad_(flags[name])
+
+
+def _freeze(patcher: Any) -> None:
     for prefix, module in patcher.model.named_modules():
         for table in (module._parameters, module._buffers):
             for name, tensor in table.items():
@@ -461,11 +499,20 @@ def _frozen(patcher: Any) -> Iterator[None]:
                     _unpin(patcher, f"{prefix}.{name}")
                     table[name] = _normal_copy(tensor)
     patcher.model.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for name, parameter in patcher.model.named_parameters():
-            parameter.requires_grad_(flags[name])
+
+
+def _unload(patcher: Any, most: int) -> bool:
+    """Moves weights off the device until no more than so many bytes are left there; False if none moved.
+
+    A pager moves them by itself. What the host puts back in place of patched weights is frozen like all others.
+    """
+    if patcher.offload_device == patcher.load_device or getattr(patcher, "is_dynamic", lambda: False)():
+        return False
+    too_much = patcher.loaded_size() - most
+    if too_much <= 0 or patcher.partially_unload(patcher.offload_device, too_much) <= 0:
+        return False
+    _freeze(patcher)
+    return True
 
 
 def _normal_copy(tensor: Tensor) -> Tensor:

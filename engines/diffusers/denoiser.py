@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...prefix import ClipChunks, encoder_layout, fingerprint, frame_of, words
+from ...prefix import fingerprint, frame_of, words
 from ...prefix.errors import TrainingError
 from ...prefix.layers import layers_by_training
 from ...runs.digest import digest_of
@@ -29,6 +29,7 @@ from ..kept_memory import Counting, weighs_much
 from ..micro_batches import says_out_of_memory
 from ..options import AS_THE_HOST, AS_USUAL, PRECISIONS, TOKENIZED_KEPT, VOCABULARY_SAMPLE, Computing, Drawing
 from ..recomputation import recomputed
+from ..text_states import text_states
 from . import Encoded, PromptEncoder, is_protected
 from .encoder_parts import Part
 from .host_names import host_names
@@ -73,6 +74,7 @@ class DiffusersDenoiser:
         self._encodes_twice = weighs_much(self._encoders)
         self._saves_memory = computing.checkpointing == "on"
         self._checkpoints: ExitStack | None = None
+        self.streams_weights = False
         self.evaluations_a_picture = drawing.evaluations
         self.unconditional_share = drawing.unconditional_share
         self.family = self._encoder.family.name
@@ -161,18 +163,17 @@ class DiffusersDenoiser:
 
     def text_states(
         self, prompts: Sequence[str], conditioning: Sequence[Encoded], prefix: int = 0
-    ) -> list[TextStates | None] | None:
+    ) -> list[tuple[TextStates, ...] | None]:
         """See `Denoiser`."""
         parts = self._encoder.parts
-        if not all(isinstance(encoder_layout(key), ClipChunks) for key in parts):
-            return None
-        part = next(iter(parts.values()))
-        found: list[TextStates | None] = []
-        for prompt, encoded in zip(prompts, conditioning, strict=True):
-            own = tuple(_words(part, prompt))
-            single = encoded.states.shape[1] == part.room + 2
-            found.append(TextStates(encoded.states[0], own, 1 + prefix + len(own)) if single else None)
-        return found
+
+        def tokenize(text: str) -> dict[str, Any]:
+            return {key: part.chunks(text) for key, part in parts.items()}
+
+        return [
+            text_states(tokenize(prompt), frame_of(tokenize, prompt), parts, encoded.states[0], encoded.pooled, prefix)
+            for prompt, encoded in zip(prompts, conditioning, strict=True)
+        ]
 
     def add_noise(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """See `Denoiser`."""
@@ -240,6 +241,10 @@ class DiffusersDenoiser:
         self._saves_memory = True
         self._checkpoints.enter_context(checkpointed(self._network))
         return True
+
+    def stream_weights(self) -> bool:
+        """See `Denoiser`. Where weights are is for the pipeline's owner to say, as with `enable_model_cpu_offload`."""
+        return False
 
     def free_memory(self) -> None:
         """See `Denoiser`."""

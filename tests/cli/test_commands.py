@@ -131,7 +131,7 @@ def test_an_interrupted_run_goes_on(
         ({"settings.toml": "stepz = 3"}, 2, "no such option"),
         ({"settings.toml": "steps = true"}, 2, "cannot be"),
         ({"settings.toml": "steps = ["}, 2, "not a TOML file"),
-        ({"settings.toml": "steps = 0"}, 1, "set it to 1 or more"),
+        ({"settings.toml": "steps = -1"}, 1, "set it to 1 or more"),
         ({"o.safetensors": "somebody's"}, 1, "--overwrite"),
         ({"settings.toml": 'name = ["a", "b"]'}, 2, "cannot be"),
         ({"settings.toml": "name = 2026-11-25"}, 2, "cannot be"),
