@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .reader import ReaderNet, Reading
 
 
-WORKFLOW = ROOT / "example_workflows" / "Train on the demo model.json"
+WORKFLOW = ROOT / "example_workflows" / "1 Train on the demo model.json"
 PER_PROMPT = 4
 FIRST_SEED = 777_000
 

@@ -31,16 +31,9 @@ def verdict(measurement: Measurement) -> str:
 
 
 def describe(measurement: Measurement) -> str:
-    """The verdict, the figures behind it, a line each, and the pictures that are to be looked at."""
-    threshold, retention = measurement.threshold, measurement.retention
-    lines = [
-        verdict(measurement),
-        f"Identity similarity, plain to anonymized: {_figures(measurement.similarity)}.",
-        f"Recognized means a similarity of at least {threshold.value:.3f} ({threshold.source}).",
-        f"Face retention: {_share(*retention)} of the plain pictures with a face still show one.",
-        f"Faces were recognized by {measurement.recognizer}.",
-        *_remarkable(measurement),
-    ]
+    """The verdict, a table of the figures behind it, the pictures that are to be looked at, and what it rests on."""
+    threshold = measurement.threshold
+    lines = [verdict(measurement), "", *aligned(_table(measurement)), "", *_remarkable(measurement)]
     lines += [f"No face was found in {_share(*empty)} of the {name} pictures." for name, empty in _empty(measurement)]
     lost = len(measurement.pairs) - len(measurement.compared)
     if lost:
@@ -49,7 +42,31 @@ def describe(measurement: Measurement) -> str:
         lines += _references(measurement.against)
     if 0 < len(measurement.compared) < FEW:
         lines.append(f"So few faces say little about a prefix: draw {FEW} or more to judge it.")
+    lines += [
+        f"Recognized means a similarity of at least {threshold.value:.3f} ({threshold.source}).",
+        f"Faces were recognized by {measurement.recognizer}.",
+    ]
     return "\n".join(lines)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table as lines of letters of one width: the first column to the left, the others to the right."""
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    pad = [str.ljust, *[str.rjust] * (len(widths) - 1)]
+    return ["  ".join(map(lambda side, cell, width: side(cell, width), pad, row, widths)) for row in rows]
+
+
+def _table(measurement: Measurement) -> list[tuple[str, str]]:
+    """What was found, a row each."""
+    similarity, compared = measurement.similarity, len(measurement.compared)
+    rows = [("Face retention", _share(*measurement.retention)), ("Faces compared", str(compared))]
+    if compared:
+        rows += [
+            ("Still recognized", _share(measurement.recognized, compared)),
+            ("Similarity, mean", f"{similarity.mean:.3f}"),
+            ("Similarity, largest", f"{similarity.max:.3f}"),
+        ]
+    return rows
 
 
 def _references(against: Against) -> list[str]:

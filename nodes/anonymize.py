@@ -11,6 +11,7 @@ from ..engines.comfy.encoder_layers import usual_layers, usual_readings
 from ..engines.comfy.protected_clip import is_protected, protect, read_beside
 from ..engines.comfy.text_encoders import encoder_fingerprint, text_encoders, tokenized_keys
 from ..prefix import Prefix, checkpoint_note, layers_note, load_prefix, require_family
+from ..prefix.files.library import NEWEST
 from .folder import content_hash, fault_of, file_choices, find_file
 from .inputs import checked
 from .interface import PrefixSocket, tell
@@ -95,13 +96,16 @@ class AnonymizeFaces(io.ComfyNode):
     def execute(
         cls, clip: Any, prefix: str | None = None, strength: float = 1.0, learned_prefix: Prefix | None = None
     ) -> io.NodeOutput:
-        chosen = load_prefix(find_file(prefix)) if learned_prefix is None else learned_prefix
+        path = None if learned_prefix is not None else find_file(prefix)
+        chosen = learned_prefix if path is None else load_prefix(path)
         protected = protect(clip, chosen, strength)
         require_family(chosen.record, tokenized_keys(clip))
         said = ["Not protected: strength is 0."]
         if strength:
             usual = usual_layers(usual_readings(text_encoders(clip.cond_stage_model)))
             said = [f"Protected with {chosen.length} vectors. {layers_note(chosen.record, usual)}"]
+        if path is not None and str(prefix).endswith(NEWEST):
+            said[0] += f" The newest is '{path.name}'."
         notes = (checkpoint_note(chosen.record, encoder_fingerprint(clip)), read_beside(clip))
         said += [note for note in notes if note]
         if is_protected(clip):

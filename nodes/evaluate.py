@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +17,10 @@ from torch import Tensor
 from ..engines.automatic import usual_drawing_of
 from ..engines.options import AS_USUAL, Drawing
 from ..evaluation.settings import CAPTIONS, CLIP_MODEL, QUALITIES, EvaluationSettings
-from ..prefix import MeasurementError, Prefix, load_prefix
+from ..prefix import MeasurementError
 from ..trainer.data.prompts import lines_of
-from .folder import content_hash, fault_of, find_file, prefix_files, work_folder
+from .chosen_prefixes import NO_PREFIX, PLACES, chosen_prefixes, contents_of, learned_sockets, prefix_lists
+from .folder import fault_of, work_folder
 from .inputs import checked, quoted
 from .interface import (
     IdentitiesSocket,
@@ -39,10 +39,6 @@ if TYPE_CHECKING:
     from ..faces.recognizer import Recognizer
     from ..trainer.data.identities import Identity
 
-PLACES = (1, 2, 3)
-"""How many prefixes of either kind stand in one table."""
-
-NO_PREFIX = "(none)"
 NO_QUALITY = "(none)"
 DEFAULTS = EvaluationSettings()
 NOBODY_TO_SAVE = "There is no prefix that was evaluated: choose one in Evaluate Anonymization, or connect one."
@@ -53,7 +49,6 @@ class EvaluateAnonymization(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        files = [NO_PREFIX, *prefix_files()]
         return io.Schema(
             node_id="EvaluateAnonymization",
             display_name="Evaluate Anonymization",
@@ -98,16 +93,9 @@ class EvaluateAnonymization(io.ComfyNode):
                     default="evaluations/anonymization",
                     tooltip="Where results go, below the output folder: a folder with JSON, CSV and a page of HTML.",
                 ),
-                *(
-                    io.Combo.Input(
-                        f"prefix_{place}",
-                        options=files,
-                        default=NO_PREFIX,
-                        optional=True,
-                        tooltip="A prefix to measure: a file in models/anonymization_prefixes. The plain model is"
-                        " always measured beside it.",
-                    )
-                    for place in PLACES
+                *prefix_lists(
+                    "A prefix to measure: a file in models/anonymization_prefixes. The plain model is always measured"
+                    " beside it."
                 ),
                 widget(Drawing, "sampler", "sampler_name", options=comfy.samplers.KSampler.SAMPLERS, optional=True),
                 widget(Drawing, "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, optional=True),
@@ -136,14 +124,7 @@ class EvaluateAnonymization(io.ComfyNode):
                     tooltip="The people to measure, better not those the prefix was learned on; connect an Identity"
                     " List. Without one, the demo reader takes the demo people that nothing is learned on.",
                 ),
-                *(
-                    PrefixSocket.Input(
-                        f"learned_prefix_{place}",
-                        optional=True,
-                        tooltip="A prefix to measure, from Train or Load Anonymization Prefix.",
-                    )
-                    for place in PLACES
-                ),
+                *learned_sockets("A prefix to measure, from Train or Load Anonymization Prefix."),
                 io.Image.Input(
                     "references",
                     optional=True,
@@ -176,11 +157,9 @@ class EvaluateAnonymization(io.ComfyNode):
         return prefix_1 is None or prefix_1 == NO_PREFIX or fault_of(prefix_1) or True
 
     @classmethod
-    def fingerprint_inputs(
-        cls, prefix_1: Any = NO_PREFIX, prefix_2: Any = NO_PREFIX, prefix_3: Any = NO_PREFIX, **_: object
-    ) -> str:
+    def fingerprint_inputs(cls, **inputs: Any) -> str:
         """Runs the node anew when a file of that name holds something else."""
-        return " ".join(content_hash(name) for name in (prefix_1, prefix_2, prefix_3) if name != NO_PREFIX)
+        return contents_of(inputs)
 
     @classmethod
     @checked(*(f"prefix_{place}" for place in PLACES))
@@ -229,7 +208,7 @@ class EvaluateAnonymization(io.ComfyNode):
             batch_size=batch_size,
         )
         people = _people(identities, recognizer)
-        chosen = dict(_chosen(prefixes))
+        chosen = dict(chosen_prefixes(prefixes))
         usual = usual_drawing_of(model)
         size, drawing = usual.size(width, height), usual.drawing(Drawing(steps, cfg, sampler_name, scheduler))
         denoiser = ComfyDenoiser(model, clip, vae, size, drawing)
@@ -271,29 +250,6 @@ def _people(identities: tuple[Identity, ...] | None, recognizer: str) -> tuple[I
     from ..demo.world.people import identities as cast
 
     return cast(unseen=(True,))
-
-
-def _chosen(inputs: Mapping[str, Any]) -> Iterator[tuple[str, Prefix]]:
-    """The prefixes with names for the table, each name once: those that are connected, then the files."""
-    from ..evaluation.results import PLAIN
-
-    taken = {PLAIN}
-    for place in PLACES:
-        learned: Prefix | None = inputs.get(f"learned_prefix_{place}")
-        if learned is not None:
-            yield _free(learned.record.name or f"learned {place}", taken), learned
-    for place in PLACES:
-        name = inputs.get(f"prefix_{place}")
-        if name is not None and name != NO_PREFIX:
-            path = find_file(name)
-            yield _free(path.stem, taken), load_prefix(path)
-
-
-def _free(name: str, taken: set[str]) -> str:
-    """The name, or with the first number that is free."""
-    free = next(text for text in (name, *(f"{name} ({number})" for number in range(2, 9))) if text not in taken)
-    taken.add(free)
-    return free
 
 
 def _gallery(recognizer: Recognizer, references: Tensor, people: tuple[Identity, ...]) -> Gallery:

@@ -22,6 +22,7 @@ from ..prefix import (
     save_prefix,
     save_textual_inversion,
 )
+from ..prefix.files.preview import load_with_preview, save_preview
 from .enforcement.guards import Guarding
 from .folder import (
     content_hash,
@@ -76,7 +77,7 @@ class LoadAnonymizationPrefix(io.ComfyNode):
     @classmethod
     @checked("file")
     def execute(cls, file: str) -> io.NodeOutput:
-        return io.NodeOutput(load_prefix(find_file(file)))
+        return io.NodeOutput(load_with_preview(find_file(file)))
 
 
 class SaveAnonymizationPrefix(io.ComfyNode):
@@ -157,7 +158,9 @@ def _save_own(prefix: Prefix, path: Path) -> Path:
                 " change: choose another name."
             )
         require_no_embeddings_in(save_folder())
-    return save_prefix(prefix, path)
+    saved = save_prefix(prefix, path)
+    save_preview(prefix, saved)
+    return saved
 
 
 def _save_embedding(prefix: Prefix, path: Path) -> Path:

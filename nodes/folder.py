@@ -24,8 +24,9 @@ def prefix_files() -> list[str]:
 
 
 def file_choices() -> list[str]:
-    """Options for a file list: the prefix files, or one that says there are none."""
-    return prefix_files() or [library.NONE_YET]
+    """Options for a file list: the prefix files, the newest of those saved under one name, or one that says there are
+    none."""
+    return [*library.newest_choices(found := prefix_files()), *found] or [library.NONE_YET]
 
 
 def find_file(name: Any) -> Path:

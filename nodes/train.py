@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from comfy_execution.utils import get_executing_context
 
 from ..engines.automatic import drawn_with, usual_drawing_of
 from ..engines.options import AS_THE_HOST, Computing, Drawing
+from ..prefix.files.preview import SIDE as PREVIEW_SIDE
 from ..trainer.settings import TrainingSettings
 from ..trainer.telemetry import PreviewPicture
 from .folder import work_folder
@@ -148,7 +150,7 @@ class TrainAnonymizationPrefix(io.ComfyNode):
 
             def show(vectors: Vectors) -> None:
                 pictures[:] = [before_after.draw(vectors)]
-                telemetry.picture(PreviewPicture(_jpeg(pictures[0]), before_after.people, bool(held_out)))
+                telemetry.picture(PreviewPicture(_jpeg(pictures[0], WIDEST), before_after.people, bool(held_out)))
 
             try:
                 learned = training.learn(Callbacks(report, check, RUNNING.asked, show, telemetry.plan))
@@ -159,15 +161,16 @@ class TrainAnonymizationPrefix(io.ComfyNode):
         report = f"{describe(learned)}\n{drawn_with(size, drawing)}"
         # Not as "images", which the host would show on the node once more, below the panel.
         shown = {"before_after": ui.PreviewImage(pictures[0], cls=cls).as_dict()["images"]}
-        return io.NodeOutput(learned.prefix, plot_losses(learned.history), report, ui=shown)
+        prefix = dataclasses.replace(learned.prefix, preview=_jpeg(pictures[0], PREVIEW_SIDE))
+        return io.NodeOutput(prefix, plot_losses(learned.history), report, ui=shown)
 
 
-def _jpeg(pictures: torch.Tensor) -> bytes:
-    """The first of the host's pictures `[1, height, width, 3]`, no wider than a node on the canvas can show."""
+def _jpeg(pictures: torch.Tensor, widest: int) -> bytes:
+    """The first of the host's pictures `[1, height, width, 3]`, with sides of so many pixels at most."""
     from PIL import Image
 
     image = Image.fromarray((pictures[0].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())
-    image.thumbnail((WIDEST, WIDEST))
+    image.thumbnail((widest, widest))
     file = BytesIO()
     image.save(file, "JPEG", quality=90)
     return file.getvalue()

@@ -37,7 +37,7 @@ def with_scores(prefix: Prefix, scores: Mapping[str, float], provenance: Mapping
     record = dataclasses.replace(
         prefix.record, scores=kept | dict(scores), evaluation=fields | {_DIGEST: seal(prefix.vectors, fields)}
     )
-    return Prefix(prefix.vectors, record)
+    return Prefix(prefix.vectors, record, prefix.preview)
 
 
 def scores_hold(prefix: Prefix) -> bool | None:

@@ -147,6 +147,8 @@ class Prefix:
         vectors: `{encoder key: float32 [m, d]}`; m is the same for all encoders, d is the encoder's width.
             Held as a read-only table of private copies on the CPU, in the order of the keys.
         record: how they were learned.
+        preview: a JPEG of people without and with it, for lists of files (`files.preview`); empty if there is none.
+            It is never written into the file.
 
     Raises:
         PrefixValueError: no encoder, a key that is no encoder's name, or a tensor that is not float32, two-dimensional,
@@ -155,6 +157,7 @@ class Prefix:
 
     vectors: Mapping[str, Tensor]
     record: PrefixRecord
+    preview: bytes = b""
 
     def __post_init__(self) -> None:
         if not isinstance(self.record, PrefixRecord):
@@ -177,7 +180,7 @@ class Prefix:
         object.__setattr__(self, "vectors", MappingProxyType(copies))
 
     def __reduce__(self) -> Any:
-        return Prefix, (dict(self.vectors), self.record)
+        return Prefix, (dict(self.vectors), self.record, self.preview)
 
     @property
     def length(self) -> int:

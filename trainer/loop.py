@@ -25,6 +25,7 @@ from .data.pairs import TrainingPairs, training_pairs
 from .data.pictures import Pictures
 from .data.plain_text import PlainText
 from .data.targets import TargetPool, slots_of_step
+from .known_names import knowledge_of, sentences
 from .learnable_layers import judged
 from .parallel.shared_work import compute, in_turn, mask
 from .parallel.team import ALONE, Team, share
@@ -122,10 +123,15 @@ class PrefixTraining:
         with in_turn(self._team, lambda: RunFolder(self._runs, key, owner=self._team.rank == 0)) as folder:
             drawing = Drawing(self._denoiser, self._settings, pairs, folder, callbacks, self._team, self._kept)
             drawing.draw(drawing.first)
-            run = _Learning(self._denoiser, self._settings, pairs, drawing, folder, callbacks, self._team)
+            people, portraits = pairs.people, self._settings.portraits_per_identity
+            knowledge = knowledge_of(drawing.pictures.latents, len(people), portraits, self._settings.seed)
+            notes = sentences(knowledge, people)
+            learned = pairs.without(knowledge.left_out, portraits)
+            run = _Learning(self._denoiser, self._settings, learned, drawing, folder, callbacks, self._team, notes)
             state = run.warm_up()
             stopped = run.make_steps(state, PreviewBudget(started, drawing.seconds_a_picture))
-            prefix, best, figures = run.finish(state, len(self.held_out.learned.people))
+            left_out = len(knowledge.left_out)
+            prefix, best, figures = run.finish(state, len(self.held_out.learned.people) - left_out)
         return Learned(
             prefix=prefix,
             history=tuple(state.history),
@@ -137,6 +143,7 @@ class PrefixTraining:
             learning_seconds=state.seconds,
             stopped=stopped,
             notes=(
+                *notes,
                 *state.sentences,
                 *([STREAMED] if self._denoiser.streams_weights else []),
                 *([folder.trouble] if folder.trouble else []),
@@ -173,6 +180,7 @@ class _Learning:
     Args:
         drawing: of all `pairs.drawn`, some of which may be drawn already.
         folder: where the run is kept.
+        notes: what is told of the run from now on, sentences.
     """
 
     def __init__(
@@ -184,7 +192,9 @@ class _Learning:
         folder: RunFolder,
         callbacks: Callbacks,
         team: Team,
+        notes: Sequence[str] = (),
     ) -> None:
+        self._notes = tuple(notes)
         self._began = time.monotonic()
         self._denoiser = denoiser
         self._settings = settings
@@ -211,6 +221,7 @@ class _Learning:
             self._plain,
             settings.waves,
         )
+        self._pool.leave_out(pairs.left_out)
         asked = validation_pictures(pairs.lessons, pairs.questions)
         others = range(len(pairs.lessons) + len(pairs.questions), len(pairs.drawn))
         self._validation, self._report_on = (
@@ -347,7 +358,7 @@ class _Learning:
         def report(made: int) -> None:
             if made % self._settings.snapshot_every == 0:
                 save()
-            self._callbacks.report(Progress(self._of[0], made, 0, self._of))
+            self._callbacks.report(Progress(self._of[0], made, 0, self._of, notes=self._notes))
 
         with saved_if_broken_off(save):
             warm_start(
@@ -375,10 +386,10 @@ class _Learning:
         return bool(self._team.agreed(torch.tensor(float(self._callbacks.stop()))))
 
     def _validation_is_due(self, state: RunState) -> bool:
-        """Whether the vectors are to be examined before the next step is made."""
+        """Whether the vectors are to be examined before the next step is made; those of the warm start are at once."""
         if state.step >= self._settings.denoiser_steps:
             return True
-        validated = state.scores[-1].step if state.scores else 0
+        validated = state.scores[-1].step if state.scores else -1
         return state.step % self._between == 0 and state.step > validated
 
     def _needed(self, state: RunState, stopped: str) -> Sequence[int]:
@@ -396,7 +407,7 @@ class _Learning:
 
     def _progress(self, state: RunState) -> Progress:
         losses = state.history[-1] if state.history else None
-        return Progress(*self._of[:2], state.step, self._of, losses, state.best_score, state.history)
+        return Progress(*self._of[:2], state.step, self._of, losses, state.best_score, state.history, self._notes)
 
     def _save(self, state: RunState) -> None:
         """Saves the run, with word of which of the teacher's answers are kept."""

@@ -177,7 +177,7 @@ def count_evaluations(each: int, pictures: int, pairs: TrainingPairs, settings: 
     drawn = [*lessons, *questions, *reported]
     asked = Counter(drawn[index].names_somebody for index in validation_pictures(lessons, questions))
     examined = NOISES * sum(min(count, MOST_ASKED) for count in asked.values())
-    times = max(1, -(-settings.denoiser_steps // steps_between(examined, settings.batch_size)))
+    times = 1 + -(-settings.denoiser_steps // steps_between(examined, settings.batch_size))
     return Evaluations(
         drawing=each * pictures,
         teaching=round(named * (1 + past)) + general,

@@ -30,6 +30,7 @@ class Progress:
         losses: of the last step.
         score: the best so far.
         history: the losses of all steps so far, of earlier processes too; it goes on growing.
+        notes: what there is to say of the run by now, sentences.
     """
 
     pictures: int
@@ -39,6 +40,7 @@ class Progress:
     losses: Losses | None = None
     score: Score | None = None
     history: Sequence[Losses] = ()
+    notes: Sequence[str] = ()
 
     @property
     def done(self) -> int:

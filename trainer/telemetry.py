@@ -150,6 +150,7 @@ class Telemetry:
         self._run: Run | None = None
         self._state = "preparing"
         self._message = ""
+        self._notes: tuple[str, ...] = ()
         self._done = self._of = 0
         self._score: Score | None = None
         self._scores: list[Score] = []
@@ -165,6 +166,7 @@ class Telemetry:
         with self._lock:
             self._run = run
             self._state, self._message, self._done, self._of = "preparing", "", 0, 0
+            self._notes = ()
             self._score, self._scores, self._picture, self._curve = None, [], None, SampledCurve()
             self._left = TimeLeft(self._clock)
             self._plan, self._drew = None, 1.0
@@ -185,6 +187,7 @@ class Telemetry:
             self._done, self._of = stage.done, stage.of
             self._left.mark(stage.done)
             self._drew = self._drawing_time(stage) or self._drew
+            self._notes = tuple(progress.notes)
             self._curve.extend(progress.history)
             self._take_score(progress.score)
             self.version += 1
@@ -233,6 +236,7 @@ class Telemetry:
             "workflow_id": run.workflow_id,
             "state": self._state,
             "message": self._message,
+            "notes": list(self._notes),
             "done": self._done,
             "of": self._of,
             "seconds_left": None if left is None else round(left, 1),

@@ -1,8 +1,10 @@
 // Registers all that the browser shows of ours: the table of contents of the browser side.
 
+import { addPeopleLists } from "./people/node.js";
 import { showBrowser } from "./prefixes/browser.js";
 import { addPrefixInfo, followPrefixes } from "./prefixes/node.js";
 import { addReport } from "./results/report.js";
+import { addSlider } from "./results/slider.js";
 import { foldAdvanced } from "./shared/advanced.js";
 import { app } from "./shared/host.js";
 import { settings } from "./shared/settings.js";
@@ -15,7 +17,7 @@ import { protectWorkflow, unprotectWorkflow } from "./workflow/protect.js";
 const PROTECT = "AnonymizeFaces.Protect";
 const UNPROTECT = "AnonymizeFaces.Unprotect";
 /** Nodes of ours that have advanced settings. */
-const OURS = new Set(["TrainAnonymizationPrefix", "EvaluateAnonymization"]);
+const OURS = new Set(["TrainAnonymizationPrefix", "EvaluateAnonymization", "CompareStrengths"]);
 
 // The host reads the commands' names while it registers them.
 await loadText();
@@ -61,7 +63,9 @@ app.registerExtension({
   nodeCreated(node) {
     if (OURS.has(node.comfyClass ?? "")) foldAdvanced(node);
     if (node.comfyClass === "TrainAnonymizationPrefix") addTrainingPanel(node);
+    if (node.comfyClass === "IdentityList") addPeopleLists(node);
     if (node.comfyClass === PROTECTOR) addPrefixInfo(node);
+    if (node.comfyClass === "CompareStrengths") addSlider(node);
     addReport(node);
   },
 });

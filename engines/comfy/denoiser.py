@@ -105,7 +105,7 @@ class ComfyDenoiser:
         self._encodes_twice = weighs_much(clip.cond_stage_model)
         self.family = type(model.model.model_config).__name__
         self.fingerprint = encoder_fingerprint(clip)
-        self.latent_shape = _latent_shape(model, vae, size)
+        self.latent_shape = latent_shape(model, vae, size)
         self.evaluations_a_picture = drawing.evaluations
         self.unconditional_share = drawing.unconditional_share
         self._readings, self._usual = layers_to_learn(clip, self._encoders)
@@ -569,7 +569,12 @@ def _stack(entries: Sequence[list[Any]]) -> list[Any]:
     return [torch.cat([entry[0] for entry in entries]), extras]
 
 
-def _latent_shape(model: Any, vae: Any, size: tuple[int, int]) -> tuple[int, ...]:
+def latent_shape(model: Any, vae: Any, size: tuple[int, int]) -> tuple[int, ...]:
+    """Shape of one picture's latents, of a width and a height in pixels.
+
+    Raises:
+        TrainingError: the size is too small.
+    """
     cell = vae.spacial_compression_encode()
     width, height = size[0] // cell, size[1] // cell
     if width < 1 or height < 1:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from ...faces.report import aligned
 from ..results import FIGURES, PLAIN, Evaluation
 
 MEANINGS = {
@@ -33,7 +32,7 @@ def table(evaluation: Evaluation) -> list[list[str]]:
 
 def describe(evaluation: Evaluation) -> str:
     """The verdict, the table, and what the figures rest on, a line each."""
-    return "\n".join([*verdicts(evaluation), "", *_aligned(table(evaluation)), "", *foundations(evaluation)])
+    return "\n".join([*verdicts(evaluation), "", *aligned(table(evaluation)), "", *foundations(evaluation)])
 
 
 def verdicts(evaluation: Evaluation) -> list[str]:
@@ -75,12 +74,6 @@ def foundations(evaluation: Evaluation) -> list[str]:
         lines.append(f"Quality by {evaluation.quality}.")
     lines += [f"Column '{PLAIN}' is the plain model. Protocol version {evaluation.protocol}, {evaluation.date}."]
     return [*lines, *evaluation.notes]
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    pad = [str.ljust, *[str.rjust] * (len(widths) - 1)]
-    return ["  ".join(map(lambda side, cell, width: side(cell, width), pad, row, widths)) for row in rows]
 
 
 def _percent(share: float) -> str:

@@ -28,6 +28,8 @@ UNPROTECTED = {
     " every prompt: learn it on another one and bring the file here.",
     "EvaluateAnonymization": "Evaluating a prefix draws people without protection, to compare with, and this server"
     " must anonymize every prompt: evaluate it on another one.",
+    "CompareStrengths": "Comparing strengths draws people without protection as well, and this server must anonymize"
+    " every prompt: compare them on another one.",
 }
 """Nodes of ours that have to draw with the plain text encoder, and what is said of them."""
 

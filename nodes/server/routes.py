@@ -43,6 +43,7 @@ def register_routes(enforcement: Enforcement | None = None) -> None:
         ("GET", "/prefixes", _list),
         ("GET", "/prefixes/details", _details),
         ("GET", "/prefixes/export", _export),
+        ("GET", "/prefixes/picture", _picture),
         ("POST", "/prefixes/import", _import),
         ("POST", "/prefixes/rename", _rename),
         ("POST", "/prefixes/delete", _delete),
@@ -66,8 +67,12 @@ async def _list(request: web.Request) -> web.Response:
 
 async def _details(request: web.Request) -> web.Response:
     name, family = query_of(request, "name"), query_of(request, "family", needed=False)
-    entry = await asyncio.to_thread(library.entry, _folders(), name)
-    return json_answer(entry.details(family))
+
+    def found() -> dict[str, Any]:
+        folders = _folders()
+        return library.entry(folders, library.newest(folders, name)).details(family)
+
+    return json_answer(await asyncio.to_thread(found))
 
 
 async def _export(request: web.Request) -> web.Response:
@@ -78,6 +83,13 @@ async def _export(request: web.Request) -> web.Response:
     file_name = quote(name.replace("\\", "/").rsplit("/", 1)[-1], safe="")
     headers = {**HEADERS, "Content-Disposition": f"attachment; filename*=UTF-8''{file_name}"}
     return web.Response(body=data, content_type=OCTETS, headers=headers)
+
+
+async def _picture(request: web.Request) -> web.Response:
+    from aiohttp import web
+
+    data = await asyncio.to_thread(library.picture, _folders(), query_of(request, "name"))
+    return web.Response(body=data, content_type="image/jpeg", headers=HEADERS)
 
 
 async def _import(request: web.Request) -> web.Response:

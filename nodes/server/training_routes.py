@@ -14,6 +14,7 @@ second, for `feed.LEASE_SECONDS` from the last request to watch. The first route
         "state": "preparing", "drawing", "text_warm_up" (the text encoder teaches), "learning",
                  "finished", "stopped", "cancelled" or "failed",
         "message": "…",                                          why it ended, a sentence; may be empty
+        "notes": ["…"],                                          what is told of it meanwhile, sentences
         "done": 12, "of": 150,                                   pictures, warm-up steps or steps, as the state tells
         "seconds_left": 31.5 or null,                            of the whole run, once there is a plan
         "plan": null or {"people": 48, "pictures": 222, "evaluations": 12000, "seconds": 800.0,

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from ..provenance import family_title, fits_family
 from ..value import PrefixRecord
 from .naming import file_path, path_inside, require_good_name
 from .prefix_file import SUFFIXES, load_prefix, parse_prefix, prefix_bytes
+from .preview import load_preview, move_preview, preview_version, remove_preview
 from .storage import SUFFIX, move_whole, read_whole, write_whole
 
 FOLDER = "anonymization_prefixes"
@@ -34,6 +36,18 @@ NONE_YET = "(no prefix files yet)"
 
 NOT_CHOSEN = "(choose a prefix)"
 """What stands for a prefix in a workflow that was protected where none fits (web/prefixes/choice.js)."""
+
+NEWEST = " (newest)"
+"""What stands behind a name, in place of a suffix, for the newest of the files that were saved under that name: the
+first is called so, the others have a number (`people`, `people_2`, …)."""
+
+OF_THE_EXAMPLES = "demo people"
+"""What the example workflows save, and choose the newest of."""
+
+_NUMBERED = re.compile(r"_\d+$")
+
+_NOTES_TOLD = 300
+"""Characters of a record's notes in a list."""
 
 _DEEPEST = 64
 """Sub folders inside of each other that are looked into."""
@@ -53,6 +67,7 @@ class Entry:
         record: how the prefix was learned; None if it cannot be used.
         widths: width of each encoder's vectors.
         length: number of vectors.
+        picture: changes when the picture beside the file does; empty if there is none. See `preview`.
     """
 
     name: str
@@ -62,6 +77,7 @@ class Entry:
     record: PrefixRecord | None
     widths: Mapping[str, int]
     length: int
+    picture: str = ""
 
     def summary(self, family: str | None = None) -> dict[str, Any]:
         """JSON: what there is to say in one line; `fits` says whether it serves that family, if one is given."""
@@ -81,6 +97,8 @@ class Entry:
             "date": record.date,
             "scores": dict(record.scores),
             "fits": fits if family else None,
+            "notes": record.notes[:_NOTES_TOLD],
+            "picture": self.picture,
         }
 
     def details(self, family: str | None = None) -> dict[str, Any]:
@@ -117,8 +135,44 @@ def choices(roots: Sequence[Path]) -> list[str]:
     return names(roots) or [NONE_YET]
 
 
+def newest_choices(names: Sequence[str]) -> list[str]:
+    """Options for the newest of those files that were saved under one name, where there are several of it.
+
+    The examples' name is offered with its first file: a list that lacks what is chosen in it is shown as a fault.
+    """
+    stems = {name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)}
+    numbered = {_NUMBERED.sub("", stem) for stem in stems if _NUMBERED.search(stem)}
+    return [base + NEWEST for base in sorted((numbered | {OF_THE_EXAMPLES}) & stems)]
+
+
+def newest(roots: Sequence[Path], name: str) -> str:
+    """The file that such an option stands for, the one that was written to last; another name as it is.
+
+    Raises:
+        PrefixFileMissingError: there is none.
+    """
+    if not name.endswith(NEWEST):
+        return name
+    base = name.removesuffix(NEWEST)
+    found = [
+        (_modified(path), len(listed), listed)
+        for listed, (_, path) in _listed(roots).items()
+        if listed.endswith(SUFFIX) and base in (stem := listed.removesuffix(SUFFIX), _NUMBERED.sub("", stem))
+    ]
+    if not found:
+        raise _missing(base + SUFFIX)
+    return max(found)[-1]
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def chosen(roots: Sequence[Path], name: str | None) -> Path:
-    """Where the file that was chosen from `choices` lies, links resolved.
+    """Where the file that was chosen from `choices` or `newest_choices` lies, links resolved.
 
     Raises:
         PrefixFileError: nothing was chosen, or as `find`.
@@ -128,7 +182,7 @@ def chosen(roots: Sequence[Path], name: str | None) -> Path:
             "There is no prefix to use: learn one with Train Anonymization Prefix, or put a prefix file into"
             f" models/{FOLDER} and choose it."
         )
-    return find(roots, name)
+    return find(roots, newest(roots, name))
 
 
 def find(roots: Sequence[Path], name: str) -> Path:
@@ -194,6 +248,20 @@ def content(roots: Sequence[Path], name: str) -> bytes:
     return read_whole(find(roots, name))
 
 
+def picture(roots: Sequence[Path], name: str) -> bytes:
+    """The picture beside the file, a JPEG; see `preview`.
+
+    Raises:
+        PrefixFileError: as `entry`, the file cannot be used, or there is no picture of what is in it.
+    """
+    _require_suffix(name)
+    path = find(roots, name)
+    found = load_preview(load_prefix(path), path)
+    if not found:
+        raise PrefixFileMissingError(f"There is no picture of '{shown(name)}'.")
+    return found
+
+
 def add(roots: Sequence[Path], name: str, data: bytes) -> Entry:
     """Takes in a file that somebody brings: what was checked is written, in our own format. Nothing in it is executed.
 
@@ -226,7 +294,9 @@ def rename(roots: Sequence[Path], name: str, new_name: str) -> Entry:
     with _CHANGES:
         root, path = _own(roots, name)
         target = file_path(new_name, path.suffix)
-        move_whole(path, _free(roots, root, target))
+        renamed = _free(roots, root, target)
+        move_whole(path, renamed)
+        move_preview(path, renamed)
     return entry(roots, target.as_posix())
 
 
@@ -237,7 +307,9 @@ def delete(roots: Sequence[Path], name: str) -> None:
         PrefixFileError: as `entry`, it is a link or lies in one, or the folder cannot be written to.
     """
     with _CHANGES, _telling(name):
-        _own(roots, name)[1].unlink()
+        path = _own(roots, name)[1]
+        path.unlink()
+        remove_preview(path)
 
 
 def _listed(roots: Sequence[Path]) -> dict[str, tuple[Path, Path]]:
@@ -285,19 +357,20 @@ def _entry(roots: Sequence[Path], name: str, root: Path, path: Path) -> Entry:
     Raises:
         PrefixFileMissingError: it is not there any more.
     """
-    size, modified = 0, ""
+    size, modified, seen = 0, "", ""
     try:
         with _telling(name):
             require_good_name(_name_of(root, path))
             resolved = _resolved(roots, path)
             status = resolved.stat()
         size, modified = status.st_size, _date(status.st_mtime)
+        seen = preview_version(resolved)
         held = _look_into(resolved, status.st_mtime_ns, size, status.st_ino)
     except PrefixFileMissingError:
         raise
     except PrefixFileError as error:
         held = _unusable(str(error))
-    return Entry(name, size, modified, **held)
+    return Entry(name, size, modified, picture=seen, **held)
 
 
 def _date(seconds: float) -> str:

@@ -14,7 +14,7 @@ from anonymize_faces.tests.support.drawing import make_prefix
 from anonymize_faces.tools.layout import ROOT
 
 EXAMPLES = {path.stem: path for path in sorted((ROOT / "example_workflows").glob("*.json"))}
-NEEDS_A_CHECKPOINT = "Train on your own checkpoint"
+NEEDS_A_CHECKPOINT = "6 Train on your own checkpoint"
 """Is only looked at: nobody has that file here, and its nodes are those of "Train on the demo model"."""
 
 QUICK = {
@@ -24,6 +24,7 @@ QUICK = {
     },
     "KSampler": {"steps": 1},
     "EmptyLatentImage": {"batch_size": 2},
+    "CompareStrengths": {"steps": 1},
     "EvaluateAnonymization": {"steps": 1, "images_per_name": 1, "images_per_prompt": 1},
 }  # fmt: skip
 """Settings by types of nodes with which a workflow is done in seconds and shows as much."""

@@ -49,11 +49,11 @@ def test_advanced_settings_are_folded_until_somebody_asks_for_them(workbench: Wo
 
 
 def test_a_workflow_that_was_saved_long_ago_has_its_values_where_they_belong(workbench: Workbench) -> None:
-    workbench.open(load(ROOT / "example_workflows" / "Protect a workflow.json"))
+    workbench.open(load(ROOT / "example_workflows" / "2 Protect a workflow.json"))
     values = """() => Object.fromEntries(window.app.graph.nodes.find((node) => node.type === "AnonymizeFaces")
         .widgets.map((widget) => [widget.name, widget.value]))"""
     found = workbench.page.evaluate(values)
-    assert (found["prefix"], found["strength"]) == ("demo people.safetensors", 1.0)
+    assert (found["prefix"], found["strength"]) == ("demo people (newest)", 1.0)
     prompt = workbench.page.evaluate("async () => (await window.app.graphToPrompt()).output")
     (inputs,) = (node["inputs"] for node in prompt.values() if node["class_type"] == "AnonymizeFaces")
-    assert (inputs["prefix"], inputs["strength"]) == ("demo people.safetensors", 1.0) and len(inputs["clip"]) == 2
+    assert (inputs["prefix"], inputs["strength"]) == ("demo people (newest)", 1.0) and len(inputs["clip"]) == 2

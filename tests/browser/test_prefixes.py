@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import os
 import re
 from collections.abc import Iterator
@@ -9,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from anonymize_faces.prefix import Prefix, PrefixRecord, load_prefix, save_prefix
+from anonymize_faces.prefix.files.preview import preview_path, save_preview
 from anonymize_faces.tests.browser.workbench import TAB_BUTTON, Workbench
 from anonymize_faces.tests.support.checkpoints import write_hollow_checkpoint
 from anonymize_faces.tools.comfy_server import ComfyServer
@@ -317,6 +321,55 @@ def test_a_prefix_of_the_tab_is_used_in_the_open_workflow(workbench: Workbench, 
     tab.get_by_text("Only what fits this workflow (SD1)").click()
     other.wait_for(state="detached")
     tab.locator("details").filter(has_text="use first").wait_for()
+    page.locator(TAB_BUTTON).click()
+    tab.wait_for(state="detached")
+
+
+def test_a_card_shows_people_grade_and_notes_and_can_be_dragged_onto_the_canvas(
+    either_workbench: Workbench, files: Path
+) -> None:
+    workbench, page = either_workbench, either_workbench.page
+    picture = io.BytesIO()
+    Image.linear_gradient("L").resize((512, 256)).save(picture, "JPEG")
+    made = make_prefix("sd1")
+    record = dataclasses.replace(made.record, notes="<b>Learned</b> on a film crew.")
+    shown = Prefix(made.vectors, record, picture.getvalue())
+    save_preview(shown, save_prefix(shown, files / "with people.safetensors"))
+    save_prefix(make_prefix("sd1"), files / "of another.safetensors")
+    preview_path(files / "of another.safetensors").write_bytes(picture.getvalue())
+
+    page.locator(TAB_BUTTON).click()
+    tab = page.locator(".anonymize-faces-library")
+    card = tab.locator("details").filter(has_text="with people")
+    card.get_by_text("Partly protected").wait_for()
+    card.get_by_text("<b>Learned</b> on a film crew.").first.wait_for()
+    page.wait_for_function(
+        """() => {
+            const tab = document.querySelector(".anonymize-faces-library").shadowRoot;
+            const cards = [...tab.querySelectorAll("summary")];
+            const card = (name) => cards.find((found) => found.textContent.startsWith(name));
+            const shown = card("with people").querySelector("img");
+            return shown.naturalWidth === 512 && !card("of another").querySelector("img");
+        }"""
+    )
+    workbench.picture(f"cards {'vue' if page.evaluate('() => window.LiteGraph.vueNodesMode') else 'classic'}")
+
+    card.locator("summary").drag_to(page.locator("#graph-canvas"), target_position={"x": 900, "y": 300})
+    chooses = """name => window.app.graph.nodes.length === 1 && window.app.graph.nodes[0].type === "AnonymizeFaces"
+        && window.app.graph.nodes[0].widgets.find((widget) => widget.name === "prefix").value === name"""
+    page.wait_for_function(chooses, arg="with people.safetensors")
+    (node,) = workbench.nodes("AnonymizeFaces")
+    target = page.evaluate(
+        "([x, y]) => window.app.canvasPosToClientPos([x, y])", [node["pos"][0] + 60, node["pos"][1] - 12]
+    )
+    corner = page.locator("#graph-canvas").bounding_box()
+    other = tab.locator("details").filter(has_text="of another").locator("summary")
+    other.drag_to(
+        page.locator("#graph-canvas"),
+        target_position={"x": target[0] - corner["x"], "y": target[1] - corner["y"]},
+        force=True,
+    )
+    page.wait_for_function(chooses, arg="of another.safetensors")
     page.locator(TAB_BUTTON).click()
     tab.wait_for(state="detached")
 

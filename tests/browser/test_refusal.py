@@ -18,7 +18,7 @@ from anonymize_faces.tools.layout import ROOT
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-EXAMPLE = ROOT / "example_workflows" / "Train on the demo model.json"
+EXAMPLE = ROOT / "example_workflows" / "1 Train on the demo model.json"
 TRAIN = "TrainAnonymizationPrefix"
 
 

@@ -79,7 +79,8 @@ def test_a_face_that_is_gone_counts_as_gone_and_not_as_protected():
     result = measured([picture((0, RED)), picture((1, RED))], [picture(), picture((1, BLUE))])
     assert result.retention == (1, 2) and len(result.compared) == 1
     told = describe(result)
-    assert "Face retention: 1 of 2" in told and "in 1 of 2 of the anonymized pictures" in told
+    assert told.splitlines()[1:4] == ["", "Face retention       1 of 2", "Faces compared            1"]
+    assert "in 1 of 2 of the anonymized pictures" in told
     assert "No face is left in its place: picture 1." in told
     assert "1 face of the plain pictures has no counterpart" in told
 
@@ -94,6 +95,7 @@ def test_no_face_at_all_is_a_finding_and_never_a_protection():
 
 def test_the_report_names_the_threshold_where_it_comes_from_and_how_little_few_pictures_say():
     told = describe(measured([picture((0, RED))], [picture((0, BLUE))]))
+    assert "Still recognized     0 of 1\nSimilarity, mean      0.000\n" in told
     assert "at least 0.900 (a rule of this test)" in told and "by squares" in told
     assert "Protected: the one face is not recognized" in told and "draw 20 or more to judge it" in told
     many = [picture((0, RED))] * 25

@@ -16,6 +16,7 @@ from PIL import Image
 
 from anonymize_faces.benchmarks._sd1 import write_checkpoint
 from anonymize_faces.prefix import load_prefix, save_prefix
+from anonymize_faces.prefix.files.preview import load_preview
 from anonymize_faces.tests.support.drawing import make_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer
 from anonymize_faces.tools.layout import EXTENSION, ROOT
@@ -23,7 +24,7 @@ from anonymize_faces.tools.workflow import load_workflow, workflow_to_prompt
 
 EXAMPLES = ROOT / "example_workflows"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.json"))
-DEMO_PEOPLE = "demo people.safetensors"
+DEMO_PEOPLE, NEWEST = "demo people.safetensors", "demo people (newest)"
 LARGEST_THUMBNAIL = 40_000
 QUICK = {
     "general_prompts": "a red circle",
@@ -57,6 +58,13 @@ def quick(graph: Graph) -> Graph:
     return graph
 
 
+def by_file(graph: Graph, name: str) -> Graph:
+    """The same with a file that is named."""
+    for node in of_kind(graph, "AnonymizeFaces"):
+        graph[node]["inputs"]["prefix"] = name
+    return graph
+
+
 def unprotected(graph: Graph) -> Graph:
     """The same with every Anonymize Faces taken out, and its CLIP passed on."""
     clips = {name: graph[name]["inputs"]["clip"] for name in of_kind(graph, "AnonymizeFaces")}
@@ -82,28 +90,43 @@ def demo_people(server: ComfyServer, tidy: None) -> None:
 @pytest.fixture
 def checkpoint(server: ComfyServer, host_modules: None, tidy: None) -> Iterator[Path]:
     """A checkpoint of random weights under the name that the example workflow asks for."""
-    graph = shipped(server, "Train on your own checkpoint")
+    graph = shipped(server, "6 Train on your own checkpoint")
     (loader,) = of_kind(graph, "CheckpointLoaderSimple")
     path = write_checkpoint(server.model_folder("checkpoints") / graph[loader]["inputs"]["ckpt_name"])
     yield path
     path.unlink()
 
 
-def test_train_on_the_demo_model_saves_the_file_that_the_others_choose(server, tidy):
-    graph = shipped(server, "Train on the demo model")
+def test_whoever_trains_the_demo_again_uses_the_newest_prefix_in_all_examples(server, tidy):
+    graph = shipped(server, "1 Train on the demo model")
     (train,), (people,) = of_kind(graph, "TrainAnonymizationPrefix"), of_kind(graph, "IdentityList")
     graph[train]["inputs"] |= QUICK
     graph[people]["inputs"]["text"] = "\n".join(graph[people]["inputs"]["text"].splitlines()[:2])
     (server.prefix_folder / DEMO_PEOPLE).unlink(missing_ok=True)
     server.run(graph)
-    assert load_prefix(server.prefix_folder / DEMO_PEOPLE).record.identities == 2
-    for name in ("Protect a workflow", "Compare strengths"):
-        other = shipped(server, name)
-        assert {other[node]["inputs"]["prefix"] for node in of_kind(other, "AnonymizeFaces")} == {DEMO_PEOPLE}
+    saved = load_prefix(server.prefix_folder / DEMO_PEOPLE)
+    assert saved.record.identities == 2 and load_preview(saved, server.prefix_folder / DEMO_PEOPLE)
+    choosing = {"AnonymizeFaces": "prefix", "CompareStrengths": "prefix_1", "EvaluateAnonymization": "prefix_1"}
+    chosen = {
+        graph[node]["inputs"][name]
+        for graph in (shipped(server, example) for example in NAMES if not example.startswith(("1", "6")))
+        for kind, name in choosing.items()
+        for node in of_kind(graph, kind)
+    }
+    assert chosen == {NEWEST}
+
+    protect = shipped(server, "2 Protect a workflow")
+    (first,) = pictures(server, quick(protect), "SaveImage")
+    graph[train]["inputs"]["seed"] = 5
+    server.run(graph)
+    assert len(list(server.prefix_folder.glob("demo people*.safetensors"))) == 2
+    (second,) = pictures(server, quick(protect), "SaveImage")
+    (again,) = pictures(server, by_file(quick(protect), "demo people_2.safetensors"), "SaveImage")
+    assert np.array_equal(second, again) and not np.array_equal(first, second)
 
 
 def test_protect_a_workflow_protects_both_prompts_and_nothing_at_strength_0(server, demo_people):
-    graph = quick(shipped(server, "Protect a workflow"))
+    graph = quick(shipped(server, "2 Protect a workflow"))
     (protect,) = of_kind(graph, "AnonymizeFaces")
     prompts = of_kind(graph, "CLIPTextEncode")
     assert len(prompts) == 2 and all(graph[name]["inputs"]["clip"] == [protect, 0] for name in prompts)
@@ -115,31 +138,30 @@ def test_protect_a_workflow_protects_both_prompts_and_nothing_at_strength_0(serv
     assert not np.array_equal(protected, plain) and np.array_equal(at_0, plain)
 
 
-def test_compare_strengths_draws_the_same_picture_at_four_strengths(server, demo_people):
-    graph = quick(shipped(server, "Compare strengths"))
-    nodes = load_workflow(EXAMPLES / "Compare strengths.json")["nodes"]
-    titles = {str(node["id"]): node.get("title") for node in nodes}
-    seeds, prompts, strengths = [], [], []
-    for preview in of_kind(graph, "PreviewImage"):
-        decode = graph[graph[preview]["inputs"]["images"][0]]["inputs"]
-        sampling = graph[decode["samples"][0]]["inputs"]
-        positive, negative = (graph[sampling[key][0]]["inputs"] for key in ("positive", "negative"))
-        assert positive["clip"] == negative["clip"]
-        strengths.append(graph[positive["clip"][0]]["inputs"]["strength"])
-        assert titles[preview] == titles[positive["clip"][0]] == f"strength {strengths[-1]:g}"
-        seeds.append(sampling["seed"])
-        prompts.append(positive["text"])
-    assert strengths == [0, 0.5, 0.75, 1]
-    assert all(seed == seeds[0] for seed in seeds) and all(prompt == prompts[0] for prompt in prompts)
-
-    drawn = pictures(server, graph, "PreviewImage")
-    assert all(not np.array_equal(*pair) for pair in combinations(drawn, 2))
-    assert np.array_equal(drawn[0], pictures(server, unprotected(graph), "PreviewImage")[0])
+def test_compare_strengths_draws_what_protect_a_workflow_draws_at_each_strength(server, demo_people):
+    graph = shipped(server, "3 Compare strengths")
+    (compare,) = of_kind(graph, "CompareStrengths")
+    told = graph[compare]["inputs"]
+    assert told["strengths"] == "0, 0.5, 0.75, 1" and told["prefix_1"] == NEWEST
+    told |= {"steps": 2, "cfg": 2.0, "prompts": "A close-up portrait of Alma Orlick"}
+    outputs = server.run(graph)["outputs"]
+    labels = outputs[compare]["labels"]
+    assert labels == ["without", "strength 0.5", "strength 0.75", "strength 1"]
+    columns = [np.asarray(Image.open(io.BytesIO(server.image(picture)))) for picture in outputs[compare]["compared"]]
+    assert all(not np.array_equal(*pair) for pair in combinations(columns, 2))
+    for column, strength in zip(columns, (0.0, 0.5, 0.75, 1.0), strict=True):
+        protect = quick(shipped(server, "2 Protect a workflow"))
+        (name,) = of_kind(protect, "AnonymizeFaces")
+        protect[name]["inputs"]["strength"] = strength
+        assert np.array_equal(column, pictures(server, protect, "SaveImage")[0])
+    (grid,) = (outputs[name]["images"] for name in of_kind(graph, "PreviewImage"))
+    with Image.open(io.BytesIO(server.image(grid[0]))) as picture:
+        assert picture.width > 4 * columns[0].shape[1] and np.asarray(picture).std() > 20
 
 
 @pytest.mark.slow
 def test_train_on_your_own_checkpoint_learns_with_the_nodes_defaults_and_saves(server, checkpoint):
-    graph = shipped(server, "Train on your own checkpoint")
+    graph = shipped(server, "6 Train on your own checkpoint")
     (train,), (people,) = of_kind(graph, "TrainAnonymizationPrefix"), of_kind(graph, "IdentityList")
     asked = server.object_info()["TrainAnonymizationPrefix"]["input"]
     defaults = {name: spec[1].get("default") for kind in ("required", "optional") for name, spec in asked[kind].items()}
@@ -163,6 +185,7 @@ def test_the_template_browser_shows_the_workflow_with_a_thumbnail(server, name):
     assert name in listed[EXTENSION]
     # The frontend asks for this address; there is no other way to name a thumbnail.
     answer = requests.get(f"{server.url}/api/workflow_templates/{EXTENSION}/{quote(name)}.jpg", timeout=60)
+    assert name[0] == str(1 + NAMES.index(name)), "they are numbered in the order in which they are of use"
     assert answer.status_code == 200 and len(answer.content) < LARGEST_THUMBNAIL
     with Image.open(io.BytesIO(answer.content)) as picture:
         assert picture.format == "JPEG" and picture.width == picture.height >= 256

@@ -14,6 +14,10 @@ from anonymize_faces.tools.layout import EXTENSION, ROOT
 
 SOCKETS = {
     "AnonymizeFaces": ({"clip", "prefix", "strength", "learned_prefix"}, ["CLIP"]),
+    "CompareStrengths": (
+        {"model", "clip", "vae", "prompts", "strengths", "prefix_1", "learned_prefix_3"},
+        ["IMAGE", "IMAGE", "IMAGE"],
+    ),
     "IdentityList": ({"text"}, ["IDENTITIES"]),
     "TrainAnonymizationPrefix": (
         {"model", "clip", "vae", "identities", "general_prompts", "seed"},

@@ -17,7 +17,9 @@ from anonymize_faces.tools.layout import EXTENSION, ROOT
 LANGUAGES = ("de", "en", "es", "fr", "ja", "ko", "ru", "zh")
 FILES = ("commands", "main", "nodeDefs")
 PLACE = re.compile(r"\{\w+\}")
-KEY = re.compile(r'"((?:advanced|training|prefix|protect|library|report|server|settings|verdict)\.[A-Za-z.]+)"')
+KEY = re.compile(
+    r'"((?:advanced|compare|people|training|prefix|protect|library|report|server|settings|verdict)\.[A-Za-z.]+)"'
+)
 
 
 def read(language: str, file: str) -> dict[str, Any]:

@@ -130,7 +130,7 @@ def test_nothing_is_saved_where_no_prefix_was_evaluated(server):
 
 def test_the_shipped_workflow_evaluates_a_prefix_that_is_there_and_saves(server, tidy):
     save_prefix(make_prefix(), server.prefix_folder / "demo people.safetensors", overwrite=True)
-    workflow = load_workflow(ROOT / "example_workflows" / "Evaluate on the demo model.json")
+    workflow = load_workflow(ROOT / "example_workflows" / "5 Evaluate on the demo model.json")
     graph = workflow_to_prompt(workflow, server.object_info())
     kinds = {item["class_type"]: name for name, item in graph.items()}
     assert "TrainAnonymizationPrefix" not in kinds

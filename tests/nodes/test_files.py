@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import os
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from anonymize_faces.prefix import Prefix, PrefixRecord, load_prefix, save_prefix
+from anonymize_faces.prefix.files.preview import load_with_preview, save_preview
 from anonymize_faces.tools.comfy_server import WorkflowFailed
 
 
@@ -45,6 +49,15 @@ def test_a_prefix_comes_back_whole_after_loading_and_saving(save, original, fold
     path = save("files/copy")
     assert path == folder / "copy.safetensors"
     assert path.read_bytes() == original.read_bytes()
+
+
+def test_the_picture_beside_a_file_goes_with_the_prefix_to_the_next_one(save, original, folder):
+    picture = io.BytesIO()
+    Image.linear_gradient("L").resize((64, 32)).save(picture, "JPEG")
+    shown = dataclasses.replace(load_prefix(original), preview=picture.getvalue())
+    save_preview(shown, save_prefix(shown, folder / "shown.safetensors"))
+    path = save("files/with a picture", "files/shown.safetensors")
+    assert load_with_preview(path).preview and path.read_bytes() == original.read_bytes()
 
 
 def test_saving_the_same_prefix_again_writes_nothing(save, original, folder):

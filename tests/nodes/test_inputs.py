@@ -57,6 +57,11 @@ BASES: dict[str, dict[str, Any]] = {
         "prompts": "{name}", "images_per_name": 1, "images_per_prompt": 0, "cfg": 1.0, "filename_prefix": "inputs/x",
         "prefix_1": "(none)", "prefix_2": "(none)", "prefix_3": "(none)", "identities": ["people", 0],
     },
+    "CompareStrengths": {
+        "model": ["demo", 0], "clip": ["demo", 1], "vae": ["demo", 2], "prompts": "a cat", "strengths": "0, 1",
+        "images_per_prompt": 1, "negative_prompt": "", "steps": 1, "cfg": 1.0, "seed": 3, "width": 64, "height": 64,
+        "prefix_1": FILE, "prefix_2": "(none)", "prefix_3": "(none)",
+    },
     "TrainAnonymizationPrefix": {
         **SETTINGS, "model": ["demo", 0], "clip": ["demo", 1], "vae": ["demo", 2], "identities": ["people", 0],
         "vectors": 1, "learning_rate": 0.1, "init": "", "portraits_per_identity": 1, "noisings_per_picture": 1,
@@ -69,7 +74,7 @@ BASES: dict[str, dict[str, Any]] = {
 
 def graph(kind: str, **inputs: Any) -> dict[str, Any]:
     """The node with what it needs, and nothing else that is run for its own sake."""
-    shows = kind in ("SaveAnonymizationPrefix", "MeasureAnonymization", "EvaluateAnonymization")
+    shows = kind in ("SaveAnonymizationPrefix", "MeasureAnonymization", "EvaluateAnonymization", "CompareStrengths")
     made = {
         "demo": node("LoadDemoModel"),
         "loaded": node("LoadAnonymizationPrefix", file=FILE),

@@ -19,6 +19,8 @@ from anonymize_faces.trainer.data.identities import parse_identities
 from anonymize_faces.trainer.loop import learn_prefix
 from anonymize_faces.trainer.progress import Callbacks, Learned, Progress
 from anonymize_faces.trainer.settings import TrainingSettings
+from anonymize_faces.trainer.state import Score
+from anonymize_faces.trainer.validation import Validation
 
 Make = Callable[..., Any]
 PEOPLE = parse_identities("Ada Lovelace: a woman with dark hair\nBob Miller\nCy Young: a man with a hat")
@@ -162,7 +164,11 @@ def test_a_warm_start_that_was_cancelled_goes_on_at_that_very_step(denoiser: Any
     assert [step for step in dict.fromkeys(made) if step] == [6, 7] and same(again, learn(denoiser, None, WARM))
 
 
-def test_text_is_encoded_before_the_steps_each_prompt_alone_and_once(denoiser: Any, tmp_path: Path) -> None:
+def test_text_is_encoded_before_the_steps_each_prompt_alone_and_once(
+    denoiser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What the run is examined with is encoded for that.
+    monkeypatch.setattr(Validation, "score", lambda self, vectors, step: Score(step, 0.5, 0.5))
     plain: list[tuple[Any, ...]] = []
     encode = denoiser.encode
     before = {}

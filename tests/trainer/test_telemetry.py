@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import time
@@ -130,6 +131,14 @@ def test_steps_without_a_loss_leave_a_gap():
 def test_a_run_that_goes_on_after_a_crash_shows_its_whole_curve(telemetry):
     telemetry.note(at_step(60))
     assert telemetry.snapshot()["run"]["curve"]["steps"] == list(range(1, 61))
+
+
+def test_what_is_noted_on_the_way_is_told_until_the_next_run(telemetry):
+    note = "The model does not seem to know Ada."
+    telemetry.note(dataclasses.replace(at_step(1), notes=(note,)))
+    assert telemetry.snapshot()["run"]["notes"] == [note]
+    telemetry.begin(Run("next", "3", None))
+    assert telemetry.snapshot()["run"]["notes"] == []
 
 
 def test_score_and_pictures_are_told_and_forgotten_with_the_next_run(telemetry):

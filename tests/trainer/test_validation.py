@@ -144,7 +144,7 @@ def test_validations_take_no_more_than_their_share(batch_size: int) -> None:
 def test_the_best_snapshot_is_the_prefix_and_its_figures_are_in_report_and_record(
     denoiser: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    figures = iter([(0.5, 0.1), (0.9, 0.4)])
+    figures = iter([(0.8, 0.4), (0.5, 0.1), (0.9, 0.4)])
     seen: list[torch.Tensor] = []
 
     def score(self: Validation, vectors: Any, step: int) -> Score:
@@ -154,8 +154,8 @@ def test_the_best_snapshot_is_the_prefix_and_its_figures_are_in_report_and_recor
     monkeypatch.setattr(Validation, "score", score)
     monkeypatch.setattr("anonymize_faces.trainer.loop.steps_between", lambda questions, batch_size: 10)
     learned = learn(denoiser)
-    assert [entry.step for entry in learned.scores] == [10, 20] and learned.best.step == 10
-    assert torch.equal(learned.prefix.vectors["l"], seen[0]) and not torch.equal(seen[0], seen[1])
+    assert [entry.step for entry in learned.scores] == [0, 10, 20] and learned.best.step == 10
+    assert torch.equal(learned.prefix.vectors["l"], seen[1]) and not torch.equal(seen[1], seen[2])
     assert dict(learned.prefix.record.scores) == {
         "identity_signal_left": 0.5,
         "general_prompts_moved": 0.1,
@@ -168,7 +168,7 @@ def test_the_best_snapshot_is_the_prefix_and_its_figures_are_in_report_and_recor
 
 
 def test_the_figures_are_about_people_who_chose_nothing(denoiser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    figures = iter([(0.5, 0.1), (0.6, 0.2)])
+    figures = iter([(0.9, 0.1), (0.5, 0.1), (0.6, 0.2)])
     asked: list[Validation] = []
 
     def score(self: Validation, vectors: Any, step: int) -> Score:
@@ -178,12 +178,28 @@ def test_the_figures_are_about_people_who_chose_nothing(denoiser: Any, monkeypat
     monkeypatch.setattr(Validation, "score", score)
     monkeypatch.setattr("anonymize_faces.trainer.loop.steps_between", lambda questions, batch_size: 20)
     learned = learn(denoiser, settings=dataclasses.replace(SETTINGS, held_out=0.4))
-    choosing, reporting = asked
-    assert choosing is not reporting and reporting.asks(True) and not reporting.asks(False)
+    at_once, choosing, reporting = asked
+    assert at_once is choosing is not reporting and reporting.asks(True) and not reporting.asks(False)
     assert learned.best == Score(20, 0.5, 0.1)
     # So few prompts are held out that all of them choose.
     assert learned.figures == Score(20, 0.6, 0.1) and learned.prefix.record.scores["identity_signal_left"] == 0.6
     assert "40 % of the identity signal is gone, examined on 3 people it did not learn from" in describe(learned)
+
+
+def test_a_run_is_examined_before_its_first_step_so_that_whoever_stops_it_knows_what_is_kept(
+    denoiser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anonymize_faces.trainer.loop.steps_between", lambda questions, batch_size: 10)
+    first: list[Any] = []
+
+    def report(progress: Any) -> None:
+        first.extend([progress] if progress.steps and not first else [])
+
+    learned = learn(denoiser, report=report, stop=lambda: bool(first))
+    assert first[0].steps == 1 and first[0].score == learned.scores[0] and learned.scores[0].step == 0
+    assert learned.prefix.record.steps == 2 and learned.best.step in (0, 2)
+    if learned.best.step == 0:
+        assert "The prefix is that of the warm start, the best there was" in describe(learned)
 
 
 def test_past_somebody_of_whom_no_looks_are_told_there_is_no_goal(denoiser: Any) -> None:

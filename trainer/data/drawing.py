@@ -12,6 +12,7 @@ from ...engines.micro_batches import MicroBatches
 from ...runs.kept_latents import NONE_KEPT, KeptLatents
 from ...runs.run_folder import RunFolder
 from ...runs.tensor_store import TensorStore
+from ..known_names import LEAST_PEOPLE, LEAST_PORTRAITS
 from ..parallel.shared_work import in_turn, mask, shared
 from ..parallel.team import ALONE, Team
 from ..progress import Callbacks, Progress
@@ -25,12 +26,17 @@ DRAWN_AT_ONCE = 2
 
 
 def first_wave(pairs: TrainingPairs, settings: TrainingSettings, team: Team = ALONE) -> list[int]:
-    """The pictures that are drawn before anything is learned; all of them where processes learn together."""
+    """The pictures that are drawn before anything is learned; all of them where processes learn together.
+
+    All portraits where they tell whom the model knows, see `known_names`.
+    """
     if team.count > 1:
         return list(range(len(pairs.drawn)))
     if not settings.denoiser_steps:
         return []
-    return [index for index, wave in enumerate(waves_of(pairs.lessons, settings.waves)) if wave == 0]
+    telling = settings.portraits_per_identity >= LEAST_PORTRAITS and len(pairs.people) >= LEAST_PEOPLE
+    waves = waves_of(pairs.lessons, settings.waves)
+    return [i for i, wave in enumerate(waves) if wave == 0 or (telling and pairs.lessons[i].names_somebody)]
 
 
 class Drawing:

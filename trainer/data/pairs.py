@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...runs.seeds import generator as seeded
 from ..settings import TrainingSettings
@@ -23,13 +23,30 @@ class TrainingPairs:
         lessons: those that are learned from with a picture, of as many people and prompts as the settings want drawn.
         questions: those that choose the best snapshot.
         reported: those that the record's figures are about; none where there are too few for both.
-        spoken: those that the warm start learns from: the lessons, and some that no picture is drawn for.
+        spoken: those that the warm start learns from: the lessons, one of each person that no picture is drawn for,
+            and others.
+        people: those whose portraits are drawn, in the order of the lessons.
+        left_out: the lessons, by their place, that are not learned from after all.
     """
 
     lessons: tuple[Pair, ...]
     questions: tuple[Pair, ...]
     reported: tuple[Pair, ...]
     spoken: tuple[Pair, ...]
+    people: tuple[Identity, ...]
+    left_out: frozenset[int] = frozenset()
+
+    def without(self, people: Sequence[int], portraits: int) -> TrainingPairs:
+        """The same without what names some of the people; what was drawn keeps its place.
+
+        Args:
+            people: by their place in `people`.
+            portraits: of each.
+        """
+        left_out = {person * portraits + number for person in people for number in range(portraits)}
+        unsaid = left_out | {len(self.lessons) + person for person in people}
+        spoken = tuple(pair for place, pair in enumerate(self.spoken) if place not in unsaid)
+        return replace(self, spoken=spoken, left_out=frozenset(left_out))
 
     @property
     def drawn(self) -> tuple[Pair, ...]:
@@ -45,13 +62,13 @@ def training_pairs(held_out: HeldOut, settings: TrainingSettings) -> TrainingPai
     lessons = identity_pairs(drawn, settings.portraits_per_identity, choices, settings.vary_names)
     short = prompts[: max(1, settings.general_drawn * LONG_EVERY // (LONG_EVERY + 1))]
     lessons += general_pairs((*short, *long_general_prompts(short, choosing(choices))))
-    spoken = lessons + spoken_pairs(people, GENERAL_PROMPTS, choices)
+    spoken = lessons + spoken_pairs((*drawn, *others), GENERAL_PROMPTS, choices)
     spoken += identity_pairs(others, 1, choices, settings.vary_names) + general_pairs(prompts[len(short) :])
     questions, reported = (
         identity_pairs(subjects.people, PORTRAITS, choices, long_every=PORTRAITS) + general_pairs(subjects.prompts)
         for subjects in (held_out.choosing, held_out.reporting)
     )
-    return TrainingPairs(lessons, questions, reported, spoken)
+    return TrainingPairs(lessons, questions, reported, spoken, drawn)
 
 
 def chosen_apart(people: Sequence[Identity], most: int) -> tuple[tuple[Identity, ...], tuple[Identity, ...]]:

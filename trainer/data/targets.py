@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -111,6 +111,12 @@ class TargetPool:
         begun = {(self._kinds[slot // self._noisings], int(self.waves[slot])) for slot in slots}
         starts = range(0, len(self.waves), self._noisings)
         return [index for index, slot in enumerate(starts) if (self._kinds[index], int(self.waves[slot])) in begun]
+
+    def leave_out(self, pictures: Collection[int]) -> None:
+        """Takes some pictures out of `slots`; not all of them."""
+        for kind, slots in self._slots.items():
+            out = torch.isin(slots // self._noisings, torch.tensor(sorted(pictures), dtype=slots.dtype))
+            self._slots[kind] = slots[~out]
 
     def read(self, slots: Sequence[int], micro_batches: MicroBatches) -> None:
         """Encodes what the teacher is going to be told about those of these slots that it was never asked for."""

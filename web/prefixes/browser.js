@@ -2,10 +2,12 @@
 
 import { element, island } from "../shared/dom.js";
 import { api, app } from "../shared/host.js";
-import { locale, percent, t } from "../shared/text.js";
+import { locale, t } from "../shared/text.js";
+import { verdict } from "../training/verdict.js";
 import { graphs } from "../workflow/clip_source.js";
 import { useInWorkflow } from "../workflow/protect.js";
 import { familyOfFirst, hints } from "./choice.js";
+import { dragOntoCanvas } from "./drag.js";
 import { library } from "./library.js";
 import { learnedOn, scored } from "./words.js";
 
@@ -27,7 +29,16 @@ input[type=search] { margin: 0 10px 8px; padding: 5px 8px; color: inherit; font:
 .list { flex: 1; overflow: auto; padding: 0 10px 10px; }
 .empty { color: var(--quiet); padding: 20px 10px; text-align: center; }
 details { border: 1px solid var(--line); border-radius: 8px; margin-bottom: 6px; }
-summary { cursor: pointer; padding: 7px 9px; overflow-wrap: anywhere; border-radius: 8px; }
+summary { cursor: pointer; padding: 7px 9px; overflow-wrap: anywhere; border-radius: 8px; display: flex; gap: 9px;
+  align-items: center; list-style: none; }
+summary::-webkit-details-marker { display: none; }
+summary:hover { background: var(--field); }
+summary img { width: 112px; flex: none; border-radius: 4px; background: var(--field); }
+summary .words { flex: 1; min-width: 0; }
+.good { color: #3f9a48; }
+.fair { color: #b9821f; }
+.poor { color: var(--alarm); }
+.notes { display: -webkit-box !important; -webkit-line-clamp: 2; -webkit-box-orient: vertical; overflow: hidden; }
 summary small { display: block; color: var(--quiet); font-size: 11px; }
 summary small.alarm { color: var(--alarm); padding: 0; }
 dl { display: grid; grid-template-columns: auto 1fr; gap: 2px 10px; margin: 0; padding: 4px 9px; font-size: 12px; }
@@ -97,6 +108,7 @@ export function showBrowser(place) {
   };
   /** @param {DragEvent} event */
   const hold = (event) => {
+    if (!event.dataTransfer?.types.includes("Files")) return;
     // Else the host would take the file for a workflow.
     event.preventDefault();
     event.stopPropagation();
@@ -139,9 +151,6 @@ export function showBrowser(place) {
  * @param {(work: () => Promise<unknown>) => Promise<void>} attempt
  */
 function card(entry, attempt) {
-  const about = entry.fault
-    ? element("small", { class: "alarm" }, entry.fault)
-    : element("small", {}, `${entry.family || t("prefix.unknownFamily")} · ${signal(entry)}`);
   const { dialog } = app.extensionManager;
   const rename = async () => {
     const bare = entry.name.replace(/\.\w+$/, "");
@@ -153,10 +162,17 @@ function card(entry, attempt) {
     if (sure) await attempt(() => library.remove(entry.name));
   };
   const save = () => element("a", { href: library.address(entry.name), download: "" }).click();
+  const summary = element(
+    "summary",
+    { title: entry.fault ? "" : t("library.drag"), draggable: entry.fault ? "false" : "true" },
+    ...picture(entry),
+    element("div", { class: "words" }, entry.name.replace(/\.safetensors$/, ""), ...about(entry)),
+  );
+  if (!entry.fault) dragOntoCanvas(summary, entry.name);
   return element(
     "details",
     {},
-    element("summary", {}, entry.name.replace(/\.safetensors$/, ""), about),
+    summary,
     element("dl", {}, ...facts(entry).flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])),
     element(
       "div",
@@ -170,10 +186,23 @@ function card(entry, attempt) {
 }
 
 /** @param {PrefixEntry} entry */
-function signal({ scores }) {
-  return "identity_signal_left" in scores
-    ? t("training.signal", { percent: percent(scores.identity_signal_left) })
-    : t("prefix.unscored");
+function picture(entry) {
+  const source = library.picture(entry);
+  // One that is of another prefix, or is none, is not there for the server.
+  const gone = (/** @type {Event} */ event) => /** @type {Element} */ (event.target).remove();
+  return source ? [element("img", { src: source, alt: t("library.picture"), title: t("library.picture"), draggable: "false", onerror: gone })] : [];
+}
+
+/**
+ * Family, grade in words, and notes; or what is wrong with the file.
+ * @param {PrefixEntry} entry
+ */
+function about(entry) {
+  if (entry.fault) return [element("small", { class: "alarm" }, entry.fault)];
+  const { identity_signal_left: left, general_prompts_moved: moved = 0 } = entry.scores;
+  const said = left === undefined ? { grade: "", text: t("prefix.unscored") } : verdict({ identity_signal_left: left, general_prompts_moved: moved }, false);
+  const told = [element("small", {}, entry.family || t("prefix.unknownFamily")), element("small", { class: said.grade }, said.text)];
+  return entry.notes ? [...told, element("small", { class: "notes" }, entry.notes)] : told;
 }
 
 /**
@@ -198,6 +227,7 @@ function facts(entry) {
   found.push([t("library.learned"), learnedOn(entry)], [t("library.scored"), scored(entry)]);
   const widths = Object.entries(entry.encoders).map(([key, width]) => `${key} (${width})`);
   found.push([t("library.encoders"), widths.join(", ")]);
+  if (entry.notes) found.push([t("library.notes"), entry.notes]);
   if (entry.title) found.push([t("library.name"), entry.title]);
   if (entry.date) found.push([t("library.date"), dated(entry.date, when)]);
   for (const [name, value] of Object.entries(entry.scores)) {

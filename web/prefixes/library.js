@@ -20,6 +20,8 @@ import { t } from "../shared/text.js";
  * @property {string} date
  * @property {Record<string, number>} scores
  * @property {boolean | null} fits
+ * @property {string} [notes] the first of them
+ * @property {string} [picture] changes when the picture beside the file does; empty if there is none
  * @property {{ notes: string, settings: Record<string, unknown> } | null} [record]
  */
 
@@ -53,6 +55,14 @@ class Library extends EventTarget {
   /** @param {string} name */
   address(name) {
     return api.apiURL(`/anonymize_faces/prefixes/export?${new URLSearchParams({ name })}`);
+  }
+
+  /**
+   * @param {PrefixEntry} entry
+   * @returns {string} the address of the picture beside its file; empty if there is none
+   */
+  picture({ name, picture }) {
+    return picture ? api.apiURL(`/anonymize_faces/prefixes/picture?${new URLSearchParams({ name, of: picture })}`) : "";
   }
 
   /**

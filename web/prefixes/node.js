@@ -21,8 +21,8 @@ const STYLES = `
 .alarm { color: var(--alarm); font-weight: 600; }
 `;
 
-/** What a list without files shows in their place has no suffix. */
-const NAMES_A_FILE = /\.\w+$/;
+/** What a list without files shows in their place has no suffix. As prefix/files/library.py has the newest of some. */
+const NAMES_A_FILE = /(\.\w+| \(newest\))$/;
 
 /** Keeps all nodes up to date with what is chosen, connected and there; call once. */
 export function followPrefixes() {

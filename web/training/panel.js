@@ -114,7 +114,7 @@ export class TrainingPanel {
     this.#progress.value = run?.done ?? 0;
     this.#progress.setAttribute("aria-label", this.#state.textContent ?? "");
     this.#fillFigures(run?.score ?? null);
-    setText(this.#message, run?.message || (on ? planned(run?.plan) : ""));
+    setText(this.#message, run?.message || run?.notes?.join(" ") || (on ? planned(run?.plan) : ""));
     this.#fillPicture(run?.picture ?? null);
     drawChart(this.#chart, run);
     setText(this.#stop, t(this.#stopping ? "training.stopping" : "training.stop"));

@@ -17,6 +17,7 @@ import { ask } from "../shared/server.js";
  * @property {string | null} workflow_id
  * @property {"preparing" | "drawing" | "text_warm_up" | "learning" | "finished" | "stopped" | "cancelled" | "failed"} state
  * @property {string} message
+ * @property {string[]} [notes]
  * @property {number} done
  * @property {number} of
  * @property {number | null} seconds_left

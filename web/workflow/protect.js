@@ -12,7 +12,7 @@ import { readersOfText } from "./own_encoders.js";
 /** @typedef {import("../shared/host.js").LGraphNode} LGraphNode */
 
 /** Take a text encoder as it comes from the checkpoint, and encode no prompt of the artist's. */
-const WANT_IT_PLAIN = ["TrainAnonymizationPrefix", "CLIPSave", "CheckpointSave", "SaveCheckpoint"];
+const WANT_IT_PLAIN = ["TrainAnonymizationPrefix", "EvaluateAnonymization", "CompareStrengths", "CLIPSave", "CheckpointSave", "SaveCheckpoint"];
 
 /** Sockets that need no wire look so. */
 const OPTIONAL_SHAPE = 7;
@@ -87,6 +87,28 @@ function unfit(choices) {
     else said.set(family ? t("prefix.noneFor", { family }) : t("prefix.none"), t("protect.stops"));
   }
   return [...said];
+}
+
+/**
+ * Lets the Anonymize Faces at a place of the graph in sight choose a prefix, or puts one there, as one step to undo.
+ * @param {string} prefix the name of its file
+ * @param {[x: number, y: number]} place
+ */
+export async function placeProtector(prefix, place) {
+  // A file that was just saved is in no list yet.
+  await app.refreshComboInNodes();
+  const graph = /** @type {any} */ (app.canvas.graph);
+  await asOneStep(() => {
+    const there = graph.getNodeOnPos(...place);
+    const node = there?.type === PROTECTOR ? there : window.LiteGraph.createNode(PROTECTOR);
+    if (node !== there) {
+      node.pos = [...place];
+      graph.add(node);
+      set(node, "strength", preferredStrength());
+      fitHeight(node);
+    }
+    set(node, "prefix", prefix);
+  });
 }
 
 /** Takes every Anonymize Faces out again and connects what it was between, as one step to undo. */

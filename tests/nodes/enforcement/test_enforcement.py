@@ -231,6 +231,10 @@ REFUSED = {
         sampling(rate=node("EvaluateAnonymization", model=["demo", 0], clip=CLIP)),
         "draws people without protection",
     ),
+    "comparing": (
+        sampling(compare=node("CompareStrengths", model=["demo", 0], clip=CLIP)),
+        "draws people without protection",
+    ),
     "no node": ({"demo": {"inputs": {}}}, "This is no node"),
     "no workflow": ([["demo"]], "This is no workflow"),
 }

@@ -440,3 +440,22 @@ def test_what_could_not_be_read_again_is_not_written(roots):
     with pytest.raises(PrefixFileError, match=r"could not be read again .*: shorten"):
         save_prefix(prefix, roots[0] / "p.safetensors")
     assert everything(roots[0]) == {}
+
+
+def test_the_newest_of_a_name_is_the_file_that_was_written_last(roots):
+    names = ["people", "people_2", "people_10", "people_3_4", "other", "deep/people", "deep/people_7"]
+    for age, name in enumerate(names):
+        path = save_prefix(one_prefix(), roots[0] / f"{name}.safetensors")
+        os.utime(path, (1_000_000 + age, 1_000_000 + age))
+    listed = library.names(roots)
+    assert library.newest_choices(listed) == ["deep/people (newest)", "people (newest)"]
+    assert library.newest_choices(["demo people.safetensors", "one.pt"]) == ["demo people (newest)"]
+    assert library.newest(roots, "people (newest)") == "people_10.safetensors"
+    assert library.newest(roots, "deep/people (newest)") == "deep/people_7.safetensors"
+    assert library.newest(roots, "other (newest)") == "other.safetensors"
+    assert library.newest(roots, "people.safetensors") == "people.safetensors"
+    os.utime(roots[0] / "people.safetensors", (2_000_000, 2_000_000))
+    assert library.chosen(roots, "people (newest)").name == "people.safetensors"
+    for name in ("gone (newest)", " (newest)", "../people (newest)", ".* (newest)"):
+        with pytest.raises(PrefixFileMissingError):
+            library.chosen(roots, name)

@@ -1,0 +1,146 @@
+"""Whose portraits are nobody's in particular is told from pictures that are there, and nothing is learned of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+
+from anonymize_faces.demo.world.people import cast, identities
+from anonymize_faces.runs.seeds import derived_seed, generator
+from anonymize_faces.runs.tensor_store import TensorStore
+from anonymize_faces.trainer.data.identities import Identity
+from anonymize_faces.trainer.data.pictures import identity_pairs
+from anonymize_faces.trainer.data.targets import TargetPool
+from anonymize_faces.trainer.known_names import MOST_NAMED, Knowledge, knowledge_of, sentences
+from anonymize_faces.trainer.loop import PrefixTraining, learn_prefix, training_pairs
+from anonymize_faces.trainer.progress import Callbacks
+from anonymize_faces.trainer.report import describe
+from anonymize_faces.trainer.settings import TrainingSettings
+
+PEOPLE = tuple(Identity(f"Person {number}", f"a man with {number} hats") for number in range(16))
+GENERAL = ("", *(f"{number} red circles" for number in range(12)))
+SETTINGS = TrainingSettings(
+    text_steps=2, steps=6, batch_size=8, vectors=2, portraits_per_identity=3, noisings_per_picture=2, held_out=0.2
+)
+
+
+def portraits(known: int, unknown: int, each: int = 4, noise: float = 1.0, side: int = 8) -> torch.Tensor:
+    """Latents of people who have a face of their own in the middle, and of people who have none; all else varies."""
+    made = torch.Generator().manual_seed(3)
+    faces = torch.randn(known + unknown, 1, 4, side, side, generator=made).repeat(1, each, 1, 1, 1)
+    faces[known:] = torch.randn(unknown, each, 4, side, side, generator=made)
+    rest = torch.randn(known + unknown, each, 4, side, side, generator=made)
+    inside = torch.zeros(side, side, dtype=torch.bool)
+    inside[side // 4 : side - side // 4, side // 4 : side - side // 4] = True
+    return torch.where(inside, faces + noise * rest, 5 * rest).flatten(0, 1)
+
+
+@pytest.mark.parametrize(("each", "side"), [(3, 8), (4, 12), (6, 64)])
+def test_whoever_is_drawn_as_somebody_else_each_time_is_told_from_the_others(each: int, side: int) -> None:
+    found = knowledge_of(portraits(20, 6, each, side=side), 26, each, seed=0)
+    assert found.tells and set(found.unknown) <= set(range(20, 26)) and len(found.left_out) >= 4
+    assert knowledge_of(portraits(20, 0, each, side=side), 20, each, seed=0) == Knowledge((), True)
+
+
+def test_where_most_are_unknown_or_nothing_can_be_told_nobody_is_left_out() -> None:
+    most = knowledge_of(portraits(4, 16), 20, 4, seed=0)
+    assert not most.tells and len(most.unknown) > 10 and most.left_out == ()
+    assert knowledge_of(portraits(20, 0, noise=100.0), 20, 4, seed=0).left_out == ()
+    assert knowledge_of(portraits(5, 2), 7, 4, seed=0) == knowledge_of(portraits(10, 2, 2), 12, 2, 0) == Knowledge()
+    assert knowledge_of(torch.zeros(40, 4, 8, 8), 10, 4, seed=0).left_out == ()
+    half = TensorStore(40, (4, 8, 8))
+    for index, row in enumerate(portraits(8, 2)[:-1]):
+        half.put(index, row)
+    assert knowledge_of(half, 10, 4, seed=0) == Knowledge()
+    half.put(39, torch.ones(4, 8, 8))
+    assert knowledge_of(half, 10, 4, seed=0).unknown
+    broken = portraits(10, 0)
+    broken[3] = float("nan")
+    assert knowledge_of(broken, 10, 4, seed=0).left_out == ()
+
+
+def test_the_artist_is_told_whom_the_model_does_not_know() -> None:
+    assert sentences(Knowledge(), PEOPLE) == []
+    assert "seem to know Person 3: it draws somebody else" in sentences(Knowledge((3,)), PEOPLE)[0]
+    assert sentences(Knowledge((3,)), PEOPLE, were_left_out=False)[0].endswith("every time, so leave out that name.")
+    (many,) = sentences(Knowledge(tuple(range(8))), PEOPLE)
+    assert f"Person {MOST_NAMED - 1} and 2 more: " in many
+    assert "The portraits of most names are no more alike" in sentences(Knowledge((1, 2), False), PEOPLE)[0]
+
+
+def test_nothing_is_learned_from_a_name_that_is_left_out(
+    make_checkpoint: Callable[..., Any], make_denoiser: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = PrefixTraining(make_denoiser(make_checkpoint()), PEOPLE, GENERAL, SETTINGS)
+    people = training.held_out.learned.people
+    left_out = (0, len(people) - 1)
+    monkeypatch.setattr("anonymize_faces.trainer.loop.knowledge_of", lambda *arguments: Knowledge(left_out))
+    asked: list[str] = []
+    batch = TargetPool.batch
+
+    def listening(self: TargetPool, slots: Any) -> Any:
+        made = batch(self, slots)
+        asked.extend(made.prompts)
+        return made
+
+    monkeypatch.setattr(TargetPool, "batch", listening)
+    told: list[tuple[str, ...]] = []
+    with torch.inference_mode():
+        learned = training.learn(Callbacks(lambda progress: told.append(tuple(progress.notes))))
+    names = [people[index].name for index in left_out]
+
+    def name_them(prompts: Any) -> list[str]:
+        return [prompt for prompt in prompts if any(re.search(rf"{name}\b", prompt) for name in names)]
+
+    assert any("Person" in prompt for prompt in asked) and name_them(asked) == []
+    assert learned.prefix.record.identities == len(people) - 2
+    assert f"seem to know {names[0]}, {names[1]}: " in describe(learned)
+    assert told[-1] == (learned.notes[0],) and told[0] == ()
+
+    pairs = training_pairs(training.held_out, SETTINGS)
+    fewer = pairs.without(left_out, SETTINGS.portraits_per_identity)
+    assert fewer.drawn == pairs.drawn and len(fewer.left_out) == 6 and len(pairs.spoken) - len(fewer.spoken) == 8
+    assert name_them(pair.student for pair in fewer.spoken) == []
+    assert len(name_them(pair.student for pair in pairs.spoken)) == 8
+
+
+def test_nobody_is_left_out_where_one_portrait_of_each_tells_nothing(
+    make_checkpoint: Callable[..., Any], make_denoiser: Callable[..., Any]
+) -> None:
+    settings = dataclasses.replace(SETTINGS, portraits_per_identity=1)
+    with torch.inference_mode():
+        learned = learn_prefix(make_denoiser(make_checkpoint()), PEOPLE, GENERAL, settings)
+    assert learned.prefix.record.identities == 13 and not any("seem to know" in note for note in learned.notes)
+
+
+@pytest.mark.slow
+def test_on_the_demo_model_names_of_nobody_are_found_and_people_of_its_world_are_not(host_modules: None) -> None:
+    from anonymize_faces.demo.loader import load_demo_model
+    from anonymize_faces.engines.automatic import usual_drawing_of
+    from anonymize_faces.engines.comfy.denoiser import ComfyDenoiser
+    from anonymize_faces.engines.options import Drawing
+
+    with torch.inference_mode():
+        model, clip, vae = load_demo_model()
+    usual = usual_drawing_of(model)
+    denoiser = ComfyDenoiser(model, clip, vae, usual.size(0, 0), usual.drawing(Drawing(10, 0.0)))
+    known = identities()[:12]
+    named = {person.name for person in cast()}
+    firsts, lasts = ([person.name.split()[part] for person in cast()] for part in (0, 1))
+    mixed = [f"{first} {last}" for first, last in product(firsts, lasts) if f"{first} {last}" not in named]
+    nobody = ["Peter Miller", "Wei Chen", "Olga Petrova", *mixed[:: len(mixed) // 3]]
+    people = [*known, *(Identity(name, known[0].description) for name in nobody)]
+    pairs = identity_pairs(people, 4, generator(1, "choices"))
+    seeds = [derived_seed(1, "picture", index) for index in range(len(pairs))]
+    with torch.inference_mode():
+        latents = denoiser.sample([pair.student for pair in pairs], seeds)
+    found = knowledge_of(latents, len(people), 4, seed=1)
+    print(f"left out: {[people[index].name for index in found.left_out]} of {nobody}")
+    assert found.tells and not set(found.left_out) & set(range(len(known)))
+    assert len(found.left_out) >= len(nobody) / 2
