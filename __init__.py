@@ -168,7 +168,7 @@ def _start(gate: PromptGate | None) -> ComfyExtension:
     _require_one_copy(gate)
     from .nodes.server.routes import register_routes
 
-    register_routes(enforcement)
+    register_routes()
     classes = node_classes(enforced=enforcement is not None)
     if gate is not None and enforcement is not None:
         from .nodes.enforcement.enforce import answering

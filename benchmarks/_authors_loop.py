@@ -1,4 +1,4 @@
-"""The authors' loop, word for word (docs/METHODS.md 1.3): what our trainer's trajectory is held against."""
+"""Makes steps of the authors' loop, word for word (docs/METHODS.md 1.3): what our trainer is held against."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often a prefix is got around: the demo's unseen people, named in ways that its training did not see.
+"""Measures how often a prefix is got around: the demo's unseen people, named in ways that its training did not see.
 
 Every kind of prompt is drawn on a real server without and with the prefix, from the same noise, and read by the reader.
 A kind by which the plain model itself hardly finds anybody says nothing of the prefix: the worst rate is that over the

@@ -1,4 +1,4 @@
-"""What learning costs on a graphics card: full-size layouts of SD1.5, SDXL and Flux with random weights.
+"""Measures learning on a graphics card: full-size layouts of SD1.5, SDXL and Flux with random weights.
 
 Through the host, as the trainer node does it: peak memory over nothing, seconds a step, pictures drawn, bytes of the
 teacher's answers. Where the card is larger than the cards that people have, a ballast takes the rest of its memory, so
@@ -68,7 +68,7 @@ CASES = (
 
 
 @dataclass
-class Row:
+class Outcome:
     """What one case gave; bytes and seconds."""
 
     card: str
@@ -105,11 +105,11 @@ def only(gigabytes: int | None) -> Iterator[None]:
         _forget()
 
 
-def measure(case: Case, checkpoint: Any, size: int) -> Row:
+def measure(case: Case, checkpoint: Any, size: int) -> Outcome:
     """Draws, steps and, if asked for, makes the authors' steps."""
     from ..engines.comfy.denoiser import ComfyDenoiser, Drawing
 
-    row = Row(torch.cuda.get_device_name(), case.layout, case.weights, case.card, case.batch)
+    row = Outcome(torch.cuda.get_device_name(), case.layout, case.weights, case.card, case.batch)
     denoiser = ComfyDenoiser(
         checkpoint.model, checkpoint.clip, checkpoint.vae, (size, size), Drawing(steps=DRAWING_STEPS, cfg=7.0)
     )
@@ -127,7 +127,7 @@ def measure(case: Case, checkpoint: Any, size: int) -> Row:
     return row
 
 
-def _draw(case: Case, denoiser: Any, row: Row, held: int) -> None:
+def _draw(case: Case, denoiser: Any, row: Outcome, held: int) -> None:
     from ..engines.micro_batches import MicroBatches
 
     micro_batches = MicroBatches(denoiser, 2 * case.batch)
@@ -149,7 +149,7 @@ def _draw(case: Case, denoiser: Any, row: Row, held: int) -> None:
         row.saved_by.append(f"drew {micro_batches.size} at a time")
 
 
-def _learn(case: Case, denoiser: Any, row: Row, held: int) -> None:
+def _learn(case: Case, denoiser: Any, row: Outcome, held: int) -> None:
     from ..engines.micro_batches import MicroBatches
     from ..trainer.data.pictures import Pair, Pictures
     from ..trainer.data.targets import TargetPool
@@ -197,7 +197,7 @@ def _kept_by_one(denoiser: Any, settings: Any) -> int:
     return kept
 
 
-def _learn_as_the_authors(checkpoint: Any, denoiser: Any, row: Row, held: int) -> None:
+def _learn_as_the_authors(checkpoint: Any, denoiser: Any, row: Outcome, held: int) -> None:
     from ..trainer.loop import start_vectors
     from ..trainer.settings import TrainingSettings
     from ._authors_loop import Item, reference_step
@@ -256,7 +256,7 @@ def _forget() -> None:
     torch.cuda.empty_cache()
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[Outcome]) -> str:
     """The rows as a table of Markdown."""
     head = (
         "| card | layout | weights | memory | a step of 8 | peak | kept a picture: reckoned, measured | evaluations/s"
@@ -301,7 +301,7 @@ def main() -> int:
     enter_host(cpu=False)
     from . import _layouts
 
-    rows: list[Row] = []
+    rows: list[Outcome] = []
     built: tuple[str, str] | None = None
     checkpoint: Any = None
     for case in CASES:

@@ -1,4 +1,4 @@
-"""What more people cost: seconds a step and memory must stay flat, set-up may grow with their number.
+"""Measures what more people cost: seconds a step and memory must stay flat, set-up may grow with their number.
 
 Runs the trainer on the demo model with 8, 64 and 512 invented names, each in a process of its own: one portrait of each
 drawn in few steps, their prompts encoded, then learning. Set-up is all that comes before the first step. Every step

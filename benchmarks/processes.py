@@ -1,4 +1,4 @@
-"""How many of the teacher's answers a second one process computes, and two that share the work and one file.
+"""Counts the teacher's answers a second of one process, and of two that share the work and one file.
 
 Each way runs as `accelerate launch` would have it, on the demo model behind a pipeline of diffusers, every process on
 one thread of one core; the clock runs from when all are ready to when everybody knows every answer. On a machine with

@@ -1,4 +1,4 @@
-"""What a backward pass through a text encoder holds: in two stages with layers computed twice, against in one go.
+"""Measures the memory of a backward pass through a text encoder: in two stages, layers twice, against in one go.
 
 A T5 and an LLM of the host's classes, twelve layers each, weights in half precision, and the gradient of a loss of the
 conditioning by the prefix's vectors. In one go, as autograd does it, every Linear keeps its float32 copy for the

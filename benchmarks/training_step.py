@@ -1,4 +1,4 @@
-"""One training step of the authors' loop against one of ours, on the same random model laid out like SD1.
+"""Times one training step of the authors' loop against one of ours, on the same random model laid out like SD1.
 
 The reference (`benchmarks/_authors_loop.py`) is docs/METHODS.md 1.3 word for word: three forward passes, gradients on
 all weights, batch 1. Ours makes one forward pass and one backward pass to the vectors, against a teacher's answer that

@@ -56,8 +56,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     Raises:
         AnonymizationError: anything in the way, as `evaluate`, `load_pipeline` and `load_prefix` say.
     """
-    from ..evaluation.commands import asked, finish, optional_parts
-    from ..evaluation.job import evaluate
+    from ..evaluation.commands import asked, evaluate_asked, finish
     from ..evaluation.results import to_json
 
     options.drawing_steps, options.drawing_cfg = options.steps, options.guidance
@@ -75,16 +74,16 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             progress_report("downloading weights", received, of)
 
         recognizer = _recognizer(options, place, download)
-        evaluation = evaluate(
+        evaluation = evaluate_asked(
             denoiser,
             recognizer,
-            what.identities,
-            what.prefixes,
-            what.settings,
-            drawing={"steps": options.steps, "cfg": options.guidance, "sampler": "the pipeline's own"},
-            runs=options.output / "runs",
-            report=lambda done, total: progress_report("drawing and reading", done, total),
-            **optional_parts(options, recognizer, what.identities, options.weights, place, download),
+            options,
+            what,
+            {"steps": options.steps, "cfg": options.guidance, "sampler": "the pipeline's own"},
+            options.weights,
+            place,
+            lambda done, total: progress_report("drawing and reading", done, total),
+            download,
         )
     said: list[str] = []
     files = finish(evaluation, options, what, said.append)

@@ -35,7 +35,7 @@ interrupted (a run of 'train' is kept, and goes on when the same command is give
 'python -m trainer COMMAND --help' explains each command."""
 
 
-class Terminated(KeyboardInterrupt):
+class ToldToEnd(KeyboardInterrupt):
     """The system asked the process to end; to a run that is the same as Ctrl+C."""
 
 
@@ -109,4 +109,4 @@ def _program() -> str:
 
 
 def _terminate(*_: object) -> None:
-    raise Terminated
+    raise ToldToEnd

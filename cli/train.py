@@ -104,7 +104,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     from ..trainer.loop import PrefixTraining, learn_prefix
     from ..trainer.parallel.accelerate_team import team_of_this_process
     from ..trainer.progress import Callbacks
-    from ..trainer.report import describe
+    from ..trainer.reporting.report import describe
 
     identities = parse_identities(text_of_file(options.identities))
     given = "" if options.general_prompts is None else text_of_file(options.general_prompts)
@@ -203,7 +203,7 @@ def _require_plot(path: Path) -> None:
 def _plot(learned: Learned, path: Path) -> None:
     from PIL import Image
 
-    from ..trainer.plot import plot_losses
+    from ..trainer.reporting.plot import plot_losses
 
     pixels = (plot_losses(learned.history)[0] * 255).round().byte().numpy()
     try:

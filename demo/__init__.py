@@ -1,1 +1,1 @@
-"""The embedded model of invented people: renderer, language, build script, weights and loader."""
+"""Holds the embedded model of invented people: renderer, language, build script, weights and loader."""

@@ -23,18 +23,28 @@ def main() -> None:
     parser.add_argument(
         "--sheet", type=Path, default=ROOT / "build" / "demo" / "check.png", help="where the pictures go"
     )
+    parser.add_argument("--keep-gallery", action="store_true", help="write the reader's gallery beside its weights")
     arguments = parser.parse_args()
     enter_host()
     from PIL import Image
 
     from .generate import DemoParts, generate
     from .loader import load_demo_model
-    from .measure import draw_all, face_retention, identification_rate, looks_kept, make_gallery
+    from .measure import (
+        draw_all,
+        face_retention,
+        identification_rate,
+        looks_kept,
+        make_gallery,
+        write_gallery,
+    )
     from .reader import load_reader, read
     from .world.language import describe
     from .world.renderer import picture_of
 
     net = load_reader()
+    if arguments.keep_gallery:
+        write_gallery(net)
     gallery = make_gallery(net)
     rng = np.random.default_rng(5)
     who = [i for i in range(64) for _ in range(PER_PERSON)]

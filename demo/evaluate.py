@@ -12,8 +12,7 @@ import sys
 from pathlib import Path
 
 from ..engines.options import Drawing
-from ..evaluation.commands import add_arguments, asked, finish, optional_parts, show_progress
-from ..evaluation.job import evaluate
+from ..evaluation.commands import add_arguments, asked, evaluate_asked, finish, show_progress
 from ..prefix import AnonymizationError
 from ..tools.command import run_command
 from ..tools.layout import BUILD
@@ -41,25 +40,17 @@ def run(arguments: argparse.Namespace) -> None:
     model, clip, vae = load_demo_model()
     drawing = Drawing(arguments.steps, arguments.guidance, SAMPLER, SCHEDULER)
     denoiser = ComfyDenoiser(model, clip, vae, (SIZE, SIZE), drawing)
-    recognizer = DemoRecognizer()
     what = asked(arguments, identities(PEOPLE[arguments.people]), THING_PROMPTS)
-    evaluation = evaluate(
+    evaluation = evaluate_asked(
         denoiser,
-        recognizer,
-        what.identities,
-        what.prefixes,
-        what.settings,
-        drawing=dataclasses.asdict(drawing),
-        runs=arguments.output / "runs",
-        report=show_progress("drawing and reading"),
-        **optional_parts(
-            arguments,
-            recognizer,
-            what.identities,
-            Path(arguments.output),
-            lambda network: None,
-            show_progress("downloading weights"),
-        ),
+        DemoRecognizer(),
+        arguments,
+        what,
+        dataclasses.asdict(drawing),
+        Path(arguments.output),
+        lambda network: None,
+        show_progress("drawing and reading"),
+        show_progress("downloading weights"),
     )
     finish(evaluation, arguments, what)
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from ..faces.gallery import Gallery
 from ..prefix import load_prefix
 from ..tools.comfy_server import ComfyServer, ServerProgress
 from ..tools.command import run_command
@@ -27,7 +28,7 @@ from ..tools.layout import ROOT
 from ..tools.workflow import load_workflow, workflow_to_prompt
 from .generate import GUIDANCE, SAMPLER, SCHEDULER, STEPS
 from .kept import Kept, digest_of_graph, digest_of_inputs
-from .measure import RenderGallery, face_retention, identification_rate, looks_kept, make_gallery, preservation
+from .measure import face_retention, identification_rate, looks_kept, make_gallery, preservation
 from .reader import load_reader, read
 from .sheet import before_after
 from .world.people import THING_PROMPTS, cast, cast_looks
@@ -184,7 +185,7 @@ def learn(server: ComfyServer, seed: int | None = None) -> tuple[str, float, int
 
 
 def measure(
-    server: ComfyServer, prefix: str, net: ReaderNet, gallery: RenderGallery, kept: Kept | None = None
+    server: ComfyServer, prefix: str, net: ReaderNet, gallery: Gallery, kept: Kept | None = None
 ) -> tuple[dict[str, Any], Image.Image]:
     """Draws everything without and with the prefix and reads it: the report, and the picture of pairs."""
     people = cast()

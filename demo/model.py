@@ -1,4 +1,4 @@
-"""The demo model's sizes and parts, built from ComfyUI's own classes so that every node runs on them unchanged.
+"""Builds the parts of the demo model from ComfyUI's own classes, so that every node runs on them unchanged.
 
 An SD1-type UNet (v-prediction), an SD1 CLIP text model with the host's tokenizer, and a TAESD with 8x downscale.
 """

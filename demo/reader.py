@@ -1,8 +1,9 @@
-"""The reader: recognizes a face of the demo's world in a picture. Learned from renders alone, never from drawn ones."""
+"""Recognizes faces of the demo's world: the reader, which learned from renders alone, never from drawn pictures."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -64,6 +65,12 @@ def load_reader() -> ReaderNet:
     net = ReaderNet()
     net.load_state_dict(load_weights("reader"))
     return net.eval()
+
+
+@cache
+def committed_reader() -> ReaderNet:
+    """The reader with the committed weights, one for the whole process: what was made with it once serves again."""
+    return load_reader()
 
 
 @torch.no_grad()

@@ -1,8 +1,9 @@
-"""The reader as a `Recognizer`, so that whatever measures faces runs on the demo model without downloads."""
+"""Makes the reader a `Recognizer`, so that whatever measures faces runs on the demo model without downloads."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
@@ -10,10 +11,10 @@ from PIL import Image
 from ..faces.gallery import NOBODY, STRANGER, Gallery
 from ..faces.recognizer import Face, Threshold, cosine_similarities
 from ..trainer.data.list_text import sameness
-from .measure import LOOKS, gallery_pictures
-from .reader import ReaderNet, load_reader, read
-from .world.people import STRANGERS_PER_PERSON, cast, named_looks
-from .world.renderer import SIZE, draw
+from .measure import LOOKS, make_gallery
+from .reader import ReaderNet, committed_reader, read
+from .world.people import cast, named_looks
+from .world.renderer import SIZE, Picture, draw
 
 
 class DemoRecognizer:
@@ -22,14 +23,14 @@ class DemoRecognizer:
     name = "demo reader"
     threshold = Threshold(
         value=0.9,
-        source="between renders of one person and of strangers of the same looks",
+        source="between renders of one person and of strangers with those looks",
     )
 
     def __init__(self, net: ReaderNet | None = None) -> None:
-        self._net = net or load_reader()
+        self._net = net or committed_reader()
 
     def find(self, pictures: np.ndarray) -> list[tuple[Face, ...]]:
-        """See `Recognizer`. Pictures of another size are brought to 64 × 64."""
+        """See `Recognizer`. Pictures of another size are brought to 96 × 96."""
         height, width = pictures.shape[1:3]
         reading = read(self._net, _small(pictures))
         box = (0.0, 0.0, float(width), float(height))
@@ -43,27 +44,14 @@ class DemoRecognizer:
         return cosine_similarities(some, others)
 
     def gallery(self, names: Sequence[str]) -> Gallery:
-        """See `Knows`: renders of all of the cast, and of a hundred strangers of the same looks for each one named."""
+        """See `Knows`: the whole gallery of `measure`, whoever is named; of others of the cast it knows faces too."""
         places = {sameness(person.name): index for index, person in enumerate(cast())}
         keys = [sameness(name) for name in names]
         named = {places[key]: number for number, key in enumerate(keys) if key in places}
         if not named:
             return NOBODY
-        pictures = gallery_pictures()
-        chosen = pictures[: len(cast())]
-        for index in named:
-            first = len(cast()) + index * STRANGERS_PER_PERSON
-            chosen += pictures[first : first + STRANGERS_PER_PERSON]
-        people = [named.get(index, STRANGER) for index in range(len(cast()))]
-        people += [STRANGER] * (len(chosen) - len(people))
-        # Drawn in this process: the host would not survive being started once more for each of its cores.
-        embeddings = read(self._net, np.stack([draw(picture) for picture in chosen])).embeddings
-        return Gallery(
-            embeddings,
-            np.array(people),
-            f"renders of the demo's {len(cast())} people and of {STRANGERS_PER_PERSON} strangers of the same looks for"
-            " each one named",
-        )
+        made = make_gallery(self._net, _draw_in_this_process)
+        return replace(made, people=np.array([named.get(index, STRANGER) for index in made.people.tolist()]))
 
     def looks_kept(self, pictures: np.ndarray, descriptions: Sequence[str]) -> list[tuple[int, int]]:
         """See `SeesLooks`: hair, skin, glasses, beard."""
@@ -72,6 +60,11 @@ class DemoRecognizer:
             told = named_looks(description)
             counts.append((sum(getattr(seen, name) == told[name] for name in LOOKS if name in told), len(told)))
         return counts
+
+
+def _draw_in_this_process(pictures: Sequence[Picture]) -> np.ndarray:
+    """The host would not survive being started once more for each of its cores."""
+    return np.stack([draw(picture) for picture in pictures])
 
 
 def _small(pictures: np.ndarray) -> np.ndarray:

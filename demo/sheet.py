@@ -1,4 +1,4 @@
-"""The picture that shows a prefix at work: pairs from the same noise, without it above and with it below."""
+"""Draws the picture that shows a prefix at work: pairs from the same noise, without it above and with it below."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from textwrap import wrap
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..faces.palette import INK, PAPER, SOFT
+
 CELL, GAP, MARGIN, TITLE, COLUMNS = 128, 10, 22, 20, 8
 LETTERS = 20
-PAPER, INK, SOFT = (250, 250, 248), (32, 34, 40), (120, 124, 132)
 
 
 def before_after(

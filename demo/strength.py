@@ -14,12 +14,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..faces.gallery import Gallery
+from ..faces.palette import BLUE, RED
 from ..tools.comfy_server import ComfyServer
 from ..tools.command import run_command
 from ..tools.layout import ROOT
-from ..trainer.chart import BLUE, RED, Axis, Curve, draw_chart
+from ..trainer.reporting.chart import Axis, Curve, draw_chart
 from .main_job import PER_PROMPT, draw_pictures, name_prompt, status
-from .measure import RenderGallery, identification_rate, make_gallery
+from .measure import identification_rate, make_gallery
 from .reader import ReaderNet, load_reader, read
 from .world.people import cast
 
@@ -36,7 +38,7 @@ PLOT = ROOT / "docs" / "strength.png"
 Rates = Mapping[str, Sequence[float]]
 
 
-def measure(server: ComfyServer, prefix: str, net: ReaderNet, gallery: RenderGallery) -> dict[str, list[float]]:
+def measure(server: ComfyServer, prefix: str, net: ReaderNet, gallery: Gallery) -> dict[str, list[float]]:
     """Identification rate of each group at each of `STRENGTHS`, with a prefix file that the server has."""
     people = cast()
     who = [i for i in range(len(people)) for _ in range(PER_PROMPT)]

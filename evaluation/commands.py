@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from ..engines.denoiser import Denoiser
 from ..faces.recognizer import Place, Recognizer, Report
 from ..prefix import SUFFIX, MeasurementError, Prefix, load_prefix, save_prefix
 from ..prefix.errors import shown
@@ -16,6 +18,7 @@ from ..trainer.data.identities import Identity, parse_identities
 from ..trainer.data.list_text import text_of_file
 from ..trainer.data.prompts import lines_of
 from ..trainer.paths import path_of, require_writable_file, require_writable_folder
+from .job import evaluate
 from .photos import gallery_of_folder, photos_below
 from .quality import load_quality
 from .reporting.files import Files, write_files
@@ -113,31 +116,47 @@ def asked(
     return Asked(tuple(identities), prefixes, files, settings)
 
 
-def optional_parts(
-    arguments: argparse.Namespace,
+def evaluate_asked(
+    denoiser: Denoiser,
     recognizer: Recognizer,
-    identities: Sequence[Identity],
+    arguments: argparse.Namespace,
+    what: Asked,
+    drawing: Mapping[str, Any],
     weights: Path,
     place: Place,
     report: Report,
-) -> dict[str, object]:
-    """The keyword arguments `gallery` and `quality` of `job.evaluate`.
+    download: Report,
+) -> Evaluation:
+    """Evaluates what a command line asks for, with photos and quality if it names them; broken off, it goes on.
 
     Args:
+        drawing: see `job.evaluate`.
         weights: the folder for Inception's weights.
         place: brings a network to its device.
-        report: called with received and all bytes while weights are downloaded.
+        report: called with what is done and all there is to do.
+        download: called with received and all bytes while weights are downloaded.
 
     Raises:
-        MeasurementError: photos cannot be read, or what measures quality is missing.
+        AnonymizationError: as `job.evaluate`; photos cannot be read, or what measures quality is missing.
     """
     gallery = quality = None
     if arguments.references is not None:
-        gallery = gallery_of_folder(recognizer, identities, arguments.references)
+        gallery = gallery_of_folder(recognizer, what.identities, arguments.references)
     if arguments.quality is not None:
         real = [] if arguments.real is None else [photo for _, photo in photos_below(arguments.real)]
-        quality = load_quality(arguments.quality, [weights], place, report, real, arguments.clip_model)
-    return {"gallery": gallery, "quality": quality}
+        quality = load_quality(arguments.quality, [weights], place, download, real, arguments.clip_model)
+    return evaluate(
+        denoiser,
+        recognizer,
+        what.identities,
+        what.prefixes,
+        what.settings,
+        drawing=drawing,
+        gallery=gallery,
+        quality=quality,
+        runs=arguments.output / "runs",
+        report=report,
+    )
 
 
 def finish(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,11 +23,8 @@ from .picture_sets import EvaluationContext, PictureSet, open_picture_set
 from .quality import FEW, Quality
 from .reporting.examples import EXAMPLES, examples_of
 from .results import PLAIN, Column, Evaluation
-from .scores import Scores, score_column, score_people
+from .scores import score_column, score_people
 from .settings import PROTOCOL_VERSION, EvaluationSettings
-
-if TYPE_CHECKING:
-    from .readings import Readings
 
 DEFAULTS = EvaluationSettings()
 
@@ -71,47 +69,19 @@ def evaluate(
     _require_sound(denoiser, identities, prefixes)
     known = _known(recognizer, identities, gallery)
     columns: dict[str, Prefix | None] = {PLAIN: None, **prefixes}
-    requests = {
-        "portraits": portraits(identities, settings),
-        "general": general(settings),
-        "other noise": general(settings, "other noise"),
-        "references": portraits(identities, settings, known.missing(len(identities)), "references"),
-        "strangers": [] if known.strangers else strangers(identities, settings),
-    }
+    requests = _requests(identities, settings, known)
     progress = _Progress(report, _work(requests, len(columns)))
     micro_batches, sets_in_all = MicroBatches(denoiser, settings.batch_size), 2 * len(columns) + 3
     context = EvaluationContext(denoiser, recognizer, micro_batches, progress.tick, runs, sets_in_all)
     with ExitStack() as stack:
-
-        def picture_set(kind: str, prefix: Prefix | None = None) -> PictureSet:
-            return stack.enter_context(open_picture_set(context, requests[kind], prefix))
-
-        named = {name: picture_set("portraits", prefix) for name, prefix in columns.items()}
-        unnamed = (
-            {name: picture_set("general", prefix) for name, prefix in columns.items()} if requests["general"] else {}
+        drawn = _drawn(stack, context, requests, columns)
+        faces = join([known, *_drawn_faces(drawn, requests)])
+        scored = _scored(columns, identities, requests["portraits"], drawn, faces, context, quality)
+        examples = (
+            *examples_of(drawn.named, len(identities), EXAMPLES[0]),
+            *examples_of(drawn.unnamed, len(settings.general_prompts), EXAMPLES[1]),
         )
-        extra = {kind: picture_set(kind) for kind in ("other noise", "references", "strangers") if requests[kind]}
-        picture_sets = [*named.values(), *unnamed.values(), *extra.values()]
-        for each in picture_sets:
-            each.draw()
-        drawn = [
-            extra[kind].read().gallery([request.person for request in requests[kind]], source)
-            for kind, source in (("references", DRAWN_BY_THE_MODEL), ("strangers", "strangers it drew"))
-            if kind in extra
-        ]
-        faces = join([known, *drawn])
-        general_scores = GeneralPromptScores(unnamed, extra.get("other noise"), context, quality)
-        scored = []
-        for name, prefix in columns.items():
-            readings = named[name].read()
-            scored.append(
-                _column(name, prefix, identities, requests["portraits"], readings, faces, general_scores, recognizer)
-            )
-        examples = [
-            *examples_of(named, len(identities), EXAMPLES[0]),
-            *examples_of(unnamed, len(settings.general_prompts), EXAMPLES[1]),
-        ]
-        trouble = dict.fromkeys(each.trouble for each in picture_sets if each.trouble)
+        trouble = dict.fromkeys(each.trouble for each in drawn.all if each.trouble)
     return Evaluation(
         protocol=PROTOCOL_VERSION,
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -129,11 +99,69 @@ def evaluate(
             "known": len(identities) - len(faces.missing(len(identities))),
             "strangers": faces.strangers,
         },
-        quality="" if quality is None or not unnamed else quality.name,
-        columns=tuple(scored),
+        quality="" if quality is None or not drawn.unnamed else quality.name,
+        columns=scored,
         notes=(*_notes(identities, faces, quality, requests), *trouble),
-        examples=tuple(examples),
+        examples=examples,
     )
+
+
+Requests = Mapping[str, Sequence[PictureRequest]]
+"""What is drawn: portraits and general prompts by every column, the rest by the plain model alone."""
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """All pictures of an evaluation.
+
+    Attributes:
+        named, unnamed: of people, and of general prompts, by each column.
+        extra: what the plain model drew beside: other noise, references, strangers.
+    """
+
+    named: Mapping[str, PictureSet]
+    unnamed: Mapping[str, PictureSet]
+    extra: Mapping[str, PictureSet]
+
+    @property
+    def all(self) -> Sequence[PictureSet]:
+        """Every set, in the order in which they are drawn."""
+        return [*self.named.values(), *self.unnamed.values(), *self.extra.values()]
+
+
+def _requests(identities: Sequence[Identity], settings: EvaluationSettings, known: Gallery) -> Requests:
+    return {
+        "portraits": portraits(identities, settings),
+        "general": general(settings),
+        "other noise": general(settings, "other noise"),
+        "references": portraits(identities, settings, known.missing(len(identities)), "references"),
+        "strangers": [] if known.strangers else strangers(identities, settings),
+    }
+
+
+def _drawn(
+    stack: ExitStack, context: EvaluationContext, requests: Requests, columns: Mapping[str, Prefix | None]
+) -> _Drawn:
+    """Opens every set of pictures for as long as the stack is, and draws what is missing of each."""
+
+    def opened(kind: str, prefix: Prefix | None = None) -> PictureSet:
+        return stack.enter_context(open_picture_set(context, requests[kind], prefix))
+
+    drawn = _Drawn(
+        named={name: opened("portraits", prefix) for name, prefix in columns.items()},
+        unnamed={name: opened("general", prefix) for name, prefix in columns.items()} if requests["general"] else {},
+        extra={kind: opened(kind) for kind in ("other noise", "references", "strangers") if requests[kind]},
+    )
+    for each in drawn.all:
+        each.draw()
+    return drawn
+
+
+def _drawn_faces(drawn: _Drawn, requests: Requests) -> Iterable[Gallery]:
+    """Faces that the plain model drew, of people of whom none is known and of strangers."""
+    for kind, source in (("references", DRAWN_BY_THE_MODEL), ("strangers", "strangers it drew")):
+        if kind in drawn.extra:
+            yield drawn.extra[kind].read().gallery([request.person for request in requests[kind]], source)
 
 
 class _Progress:
@@ -145,27 +173,32 @@ class _Progress:
         self._report(self._done, self._total)
 
 
-def _column(
-    name: str,
-    prefix: Prefix | None,
+def _scored(
+    columns: Mapping[str, Prefix | None],
     identities: Sequence[Identity],
     requests: Sequence[PictureRequest],
-    readings: Readings,
+    drawn: _Drawn,
     faces: Gallery,
-    general_scores: GeneralPromptScores,
-    recognizer: Recognizer,
-) -> Column:
-    people = score_people(
-        [identity.name for identity in identities],
-        [request.person for request in requests],
-        readings,
-        faces,
-        recognizer.similarities,
-        recognizer.threshold.value,
-    )
-    preservation, quality = general_scores.of(name)
-    scores: Scores = score_column(people, readings, preservation=preservation, **vars(quality))
-    return Column(name, None if prefix is None else seal(prefix.vectors, {}), scores, people)
+    context: EvaluationContext,
+    quality: Quality | None,
+) -> tuple[Column, ...]:
+    """The figures of each column; `requests` are those of the portraits."""
+    general_scores = GeneralPromptScores(drawn.unnamed, drawn.extra.get("other noise"), context, quality)
+    recognizer, found = context.recognizer, []
+    for name, prefix in columns.items():
+        readings = drawn.named[name].read()
+        people = score_people(
+            [identity.name for identity in identities],
+            [request.person for request in requests],
+            readings,
+            faces,
+            recognizer.similarities,
+            recognizer.threshold.value,
+        )
+        preservation, of_quality = general_scores.of(name)
+        scores = score_column(people, readings, preservation=preservation, **vars(of_quality))
+        found.append(Column(name, None if prefix is None else seal(prefix.vectors, {}), scores, people))
+    return tuple(found)
 
 
 def _require_sound(denoiser: Denoiser, identities: Sequence[Identity], prefixes: Mapping[str, Prefix]) -> None:
@@ -194,7 +227,7 @@ def _known(recognizer: Recognizer, identities: Sequence[Identity], gallery: Gall
     return join([given, Gallery(told.embeddings[new], told.people[new], told.source)])
 
 
-def _work(requests: Mapping[str, Sequence[PictureRequest]], columns: int) -> int:
+def _work(requests: Requests, columns: int) -> int:
     """How many pictures are drawn, read and compared in all."""
     portraits, general = len(requests["portraits"]), len(requests["general"])
     once = len(requests["other noise"]) + 2 * len(requests["references"]) + 2 * len(requests["strangers"])
@@ -205,7 +238,7 @@ def _notes(
     identities: Sequence[Identity],
     faces: Gallery,
     quality: Quality | None,
-    requests: Mapping[str, Sequence[PictureRequest]],
+    requests: Requests,
 ) -> Iterable[str]:
     missing = [identities[person].name for person in faces.missing(len(identities))]
     if missing:

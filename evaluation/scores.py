@@ -5,17 +5,14 @@ Pure functions of numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..faces.gallery import Gallery
-from ..faces.scoring import ranks_first
+from ..faces.scoring import Similarities, rank
 from .readings import Readings
-
-Similarities = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""`Recognizer.similarities`."""
 
 
 @dataclass(frozen=True)
@@ -83,20 +80,12 @@ def score_people(
         people: number of the person whom each picture was to show, places in `names`.
     """
     whose = np.asarray(people)
-    own: np.ndarray = np.full(len(whose), np.nan)
-    first: np.ndarray = np.zeros(len(whose), bool)
     known = set(gallery.people.tolist())
-    seen = np.flatnonzero(readings.faces)
-    if len(seen) and len(gallery.people):
-        alike = similarities(readings.embeddings[seen], gallery.embeddings)
-        first[seen] = ranks_first(alike, gallery.people, whose[seen])
-        theirs = gallery.people[None] == whose[seen][:, None]
-        nearest = np.where(theirs, alike, -np.inf).max(1)
-        own[seen] = np.where(theirs.any(1), nearest, np.nan)
+    ranked = rank(readings.faces, readings.embeddings, whose, gallery, similarities)
     scores = []
     for number, name in enumerate(names):
         mine = whose == number
-        figures = own[mine & ~np.isnan(own)]
+        figures = ranked.own[mine & ~np.isnan(ranked.own)]
         scores.append(
             PersonScores(
                 name,
@@ -104,7 +93,7 @@ def score_people(
                 int(readings.faces[mine].sum()),
                 float(figures.mean()) if len(figures) else None,
                 float(figures.max()) if len(figures) else None,
-                int(first[mine].sum()) if number in known else None,
+                int(ranked.first[mine].sum()) if number in known else None,
                 int((figures >= threshold).sum()) if number in known else None,
             )
         )

@@ -11,6 +11,10 @@ import torch
 from torch import Tensor
 
 from .measurement import FacePair, Measurement
+from .palette import BLUE as OTHER
+from .palette import FAINT, INK, PAPER, Colour
+from .palette import GREY as GONE
+from .palette import RED as RECOGNIZED
 from .report import verdict
 
 if TYPE_CHECKING:
@@ -20,8 +24,6 @@ if TYPE_CHECKING:
 WIDTH, CELL, GAP, MARGIN = 960, 208, 12, 24
 COLUMNS, SHOWN = 2, 6
 HEAD, LINE, STRIP = 76, 26, 170
-PAPER, INK, FAINT = (255, 255, 255), (40, 44, 52), (224, 227, 232)
-RECOGNIZED, OTHER, GONE = (214, 84, 60), (46, 117, 182), (150, 152, 158)
 DOT = 5
 LOW, HIGH = -0.5, 1.0
 
@@ -76,7 +78,7 @@ def _told(measurement: Measurement, index: int) -> str:
     return ", ".join(told[:6]) + (" …" if len(told) > 6 else "")
 
 
-def _marks(measurement: Measurement, index: int, side: int) -> Iterator[tuple[tuple[float, ...], tuple[int, int, int]]]:
+def _marks(measurement: Measurement, index: int, side: int) -> Iterator[tuple[tuple[float, ...], Colour]]:
     """Boxes with their colours; faces of the anonymized picture that belong to nobody are grey."""
     pairs = [pair for pair in measurement.pairs if pair.picture == index]
     partners = {id(pair.anonymized): pair for pair in pairs} if side else {id(pair.plain): pair for pair in pairs}
@@ -88,7 +90,7 @@ def _marks(measurement: Measurement, index: int, side: int) -> Iterator[tuple[tu
             yield face.box, RECOGNIZED if pair.recognized(measurement.threshold.value) else OTHER
 
 
-def _cell(picture: np.ndarray, marks: list[tuple[tuple[float, ...], tuple[int, int, int]]]) -> Image:
+def _cell(picture: np.ndarray, marks: list[tuple[tuple[float, ...], Colour]]) -> Image:
     from PIL import Image, ImageDraw
 
     height, width = picture.shape[:2]
@@ -135,7 +137,7 @@ def _write(
     place: tuple[float, float],
     text: str,
     size: int,
-    colour: tuple[int, int, int] = INK,
+    colour: Colour = INK,
     anchor: str = "la",
 ) -> None:
     from PIL import ImageFont

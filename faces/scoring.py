@@ -2,15 +2,20 @@
 
 Pure functions of numbers, next to values that hold them (docs/METHODS.md 1.8): identity similarity is the cosine
 similarity of face embeddings, face retention the share of pictures in which a face is still found, identification the
-share of faces that are nearest to the person they were.
+share of pictures in which the person named ranks first. Whoever asks who ranks first asks here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from .gallery import Gallery
+
+Similarities = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""`Recognizer.similarities`."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,20 @@ class Identification:
     known: int
     found: int
     recognized: int
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """How pictures stand to the people whom they were to show.
+
+    Attributes:
+        first: whether the person ranks first among all known faces, bool [n].
+        own: similarity to the most similar of the person's known faces, [n]; NaN without a face, or where none of the
+            person is known.
+    """
+
+    first: np.ndarray
+    own: np.ndarray
 
 
 def spread(figures: Sequence[float]) -> Spread:
@@ -100,6 +119,29 @@ def ranks_first(similarities: np.ndarray, whose: np.ndarray, people: np.ndarray)
     return np.asarray(whose)[similarities.argmax(1)] == np.asarray(people)
 
 
+def rank(
+    faces: np.ndarray, embeddings: np.ndarray, people: np.ndarray, gallery: Gallery, similarities: Similarities
+) -> Ranked:
+    """Ranks pictures in a gallery (rank-1 of docs/METHODS.md 1.8); one without a face finds nobody.
+
+    Args:
+        faces: whether each picture has a face, bool [n].
+        embeddings: of that face, [n, d].
+        people: [n] number of the person whom each picture was to show, as the gallery numbers them.
+        gallery: everybody who may be found.
+        similarities: of the recognizer.
+    """
+    people = np.asarray(people)
+    ranked = Ranked(np.zeros(len(people), bool), np.full(len(people), np.nan))
+    seen = np.flatnonzero(faces)
+    if len(seen) and len(gallery.people):
+        alike = similarities(embeddings[seen], gallery.embeddings)
+        ranked.first[seen] = ranks_first(alike, gallery.people, people[seen])
+        theirs = gallery.people[None] == people[seen][:, None]
+        ranked.own[seen] = np.where(theirs.any(1), np.where(theirs, alike, -np.inf).max(1), np.nan)
+    return ranked
+
+
 def identify(plain: np.ndarray, anonymized: np.ndarray, threshold: float) -> Identification:
     """Whom faces are taken for, by the likeness of plain and anonymized ones to people: both [n, people]."""
     known = plain.max(1, initial=-np.inf) >= threshold
@@ -109,6 +151,6 @@ def identify(plain: np.ndarray, anonymized: np.ndarray, threshold: float) -> Ide
     return Identification(
         people=plain.shape[1],
         known=int(known.sum()),
-        found=int((after.argmax(1) == who).sum()),
+        found=int(ranks_first(after, np.arange(plain.shape[1]), who).sum()),
         recognized=int((likeness >= threshold).sum()),
     )

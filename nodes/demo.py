@@ -1,4 +1,4 @@
-"""The node that loads the embedded demo model, so that everything can be tried without a checkpoint."""
+"""Defines the node that loads the embedded demo model, so that everything can be tried without a checkpoint."""
 
 from __future__ import annotations
 

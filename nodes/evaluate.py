@@ -56,95 +56,8 @@ class EvaluateAnonymization(io.ComfyNode):
             description="Measures prefixes as the method's paper does: draws people without and with each prefix from"
             " the same prompts and noises, and puts the figures side by side. Broken off, it goes on where it was.",
             is_output_node=True,
-            inputs=[
-                io.Model.Input("model", tooltip="The model to draw with. It is not changed."),
-                io.Clip.Input("clip", tooltip="Its text encoder, straight from the loader. It is not changed."),
-                io.Vae.Input("vae", tooltip="Its VAE."),
-                io.Combo.Input(
-                    "recognizer",
-                    options=CHOICES,
-                    default=CHOICES[0],
-                    tooltip="Who recognizes faces, as in Measure Anonymization: facenet knows real ones, the demo"
-                    " reader those of the demo model alone.",
-                ),
-                io.String.Input(
-                    "prompts",
-                    multiline=True,
-                    default="\n".join(DEFAULTS.prompts),
-                    tooltip="What is drawn of each person, one prompt a line. The word 'name' in curly braces"
-                    " stands for the name.",
-                ),
-                io.String.Input(
-                    "general_prompts",
-                    multiline=True,
-                    default="",
-                    placeholder="prompts that name nobody, one a line (empty: a built-in list)",
-                    tooltip="Prompts that name nobody, to see how far they move and what that costs in quality. Take"
-                    " others than the prefix was learned on. Empty: a built-in list of captions.",
-                ),
-                widget(EvaluationSettings, "images_per_name"),
-                widget(EvaluationSettings, "images_per_prompt"),
-                *drawing_widgets(("steps", "cfg"), "Sampler steps for each picture.", "Guidance, as in KSampler."),
-                seed_widget(EvaluationSettings),
-                *size_widgets("Width of the pictures.", "Height of the pictures."),
-                widget(EvaluationSettings, "batch_size"),
-                io.String.Input(
-                    "filename_prefix",
-                    default="evaluations/anonymization",
-                    tooltip="Where results go, below the output folder: a folder with JSON, CSV and a page of HTML.",
-                ),
-                *prefix_lists(
-                    "A prefix to measure: a file in models/anonymization_prefixes. The plain model is always measured"
-                    " beside it."
-                ),
-                widget(Drawing, "sampler", "sampler_name", options=comfy.samplers.KSampler.SAMPLERS, optional=True),
-                widget(Drawing, "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, optional=True),
-                widget(EvaluationSettings, "strangers", optional=True),
-                advanced(
-                    io.Combo.Input(
-                        "quality",
-                        options=[NO_QUALITY, *QUALITIES],
-                        default=NO_QUALITY,
-                        optional=True,
-                        tooltip="CLIP score, and FID and KID against the plain model's pictures, of the general"
-                        " prompts. They need the packages torchmetrics and torch-fidelity, and weights.",
-                    )
-                ),
-                advanced(
-                    io.String.Input(
-                        "clip_model",
-                        default=CLIP_MODEL,
-                        optional=True,
-                        tooltip="For the CLIP score: a name on the Hugging Face hub, or a folder.",
-                    )
-                ),
-                IdentitiesSocket.Input(
-                    "identities",
-                    optional=True,
-                    tooltip="The people to measure, better not those the prefix was learned on; connect an Identity"
-                    " List. Without one, the demo reader takes the demo people that nothing is learned on.",
-                ),
-                *learned_sockets("A prefix to measure, from Train or Load Anonymization Prefix."),
-                io.Image.Input(
-                    "references",
-                    optional=True,
-                    tooltip="Photos of the people, as many of each, in the order of the list. Without them, pictures"
-                    " that the plain model draws in other noise stand for their faces.",
-                ),
-            ],
-            outputs=[
-                io.String.Output(
-                    display_name="report", tooltip="Verdict, table, and what the figures rest on, in plain words."
-                ),
-                io.Image.Output(display_name="table", tooltip="The table, and the same noises with each prefix."),
-                io.String.Output(display_name="json", tooltip="All figures, of each person too, as JSON."),
-                io.String.Output(display_name="folder", tooltip="The folder with the JSON, CSV and HTML files."),
-                PrefixSocket.Output(
-                    display_name="prefix",
-                    tooltip="The first prefix, its figures in its record, with what produced them; for Save"
-                    " Anonymization Prefix.",
-                ),
-            ],
+            inputs=[*_asked_for(), *_files(), *_more(), *_wires()],
+            outputs=_outputs(),
         )
 
     @classmethod
@@ -240,6 +153,117 @@ class EvaluateAnonymization(io.ComfyNode):
         table = draw_table(evaluation)
         shown = ui.PreviewImage(table, cls=cls).as_dict() | tell(report).as_dict()
         return io.NodeOutput(report, table, to_json(evaluation), str(folder), prefix, ui=shown)
+
+
+def _asked_for() -> list[io.Input]:
+    """What is drawn, and how: the inputs that must be there."""
+    return [
+        io.Model.Input("model", tooltip="The model to draw with. It is not changed."),
+        io.Clip.Input("clip", tooltip="Its text encoder, straight from the loader. It is not changed."),
+        io.Vae.Input("vae", tooltip="Its VAE."),
+        io.Combo.Input(
+            "recognizer",
+            options=CHOICES,
+            default=CHOICES[0],
+            tooltip="Who recognizes faces, as in Measure Anonymization: facenet knows real ones, the demo"
+            " reader those of the demo model alone.",
+        ),
+        io.String.Input(
+            "prompts",
+            multiline=True,
+            default="\n".join(DEFAULTS.prompts),
+            tooltip="What is drawn of each person, one prompt a line. The word 'name' in curly braces"
+            " stands for the name.",
+        ),
+        io.String.Input(
+            "general_prompts",
+            multiline=True,
+            default="",
+            placeholder="prompts that name nobody, one a line (empty: a built-in list)",
+            tooltip="Prompts that name nobody, to see how far they move and what that costs in quality. Take"
+            " others than the prefix was learned on. Empty: a built-in list of captions.",
+        ),
+        widget(EvaluationSettings, "images_per_name"),
+        widget(EvaluationSettings, "images_per_prompt"),
+        *drawing_widgets(("steps", "cfg"), "Sampler steps for each picture.", "Guidance, as in KSampler."),
+        seed_widget(EvaluationSettings),
+        *size_widgets("Width of the pictures.", "Height of the pictures."),
+        widget(EvaluationSettings, "batch_size"),
+        io.String.Input(
+            "filename_prefix",
+            default="evaluations/anonymization",
+            tooltip="Where results go, below the output folder: a folder with JSON, CSV and a page of HTML.",
+        ),
+    ]
+
+
+def _files() -> list[io.WidgetInput]:
+    """Prefixes by their names."""
+    return prefix_lists(
+        "A prefix to measure: a file in models/anonymization_prefixes. The plain model is always measured beside it."
+    )
+
+
+def _more() -> list[io.Input]:
+    """What few need to change."""
+    return [
+        widget(Drawing, "sampler", "sampler_name", options=comfy.samplers.KSampler.SAMPLERS, optional=True),
+        widget(Drawing, "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, optional=True),
+        widget(EvaluationSettings, "strangers", optional=True),
+        advanced(
+            io.Combo.Input(
+                "quality",
+                options=[NO_QUALITY, *QUALITIES],
+                default=NO_QUALITY,
+                optional=True,
+                tooltip="CLIP score, and FID and KID against the plain model's pictures, of the general"
+                " prompts. They need the packages torchmetrics and torch-fidelity, and weights.",
+            )
+        ),
+        advanced(
+            io.String.Input(
+                "clip_model",
+                default=CLIP_MODEL,
+                optional=True,
+                tooltip="For the CLIP score: a name on the Hugging Face hub, or a folder.",
+            )
+        ),
+    ]
+
+
+def _wires() -> list[io.Input]:
+    """What comes from other nodes and may be missing."""
+    return [
+        IdentitiesSocket.Input(
+            "identities",
+            optional=True,
+            tooltip="The people to measure, better not those the prefix was learned on; connect an Identity"
+            " List. Without one, the demo reader takes the demo people that nothing is learned on.",
+        ),
+        *learned_sockets("A prefix to measure, from Train or Load Anonymization Prefix."),
+        io.Image.Input(
+            "references",
+            optional=True,
+            tooltip="Photos of the people, as many of each, in the order of the list. Without them, pictures"
+            " that the plain model draws in other noise stand for their faces.",
+        ),
+    ]
+
+
+def _outputs() -> list[io.Output]:
+    return [
+        io.String.Output(
+            display_name="report", tooltip="Verdict, table, and what the figures rest on, in plain words."
+        ),
+        io.Image.Output(display_name="table", tooltip="The table, and the same noises with each prefix."),
+        io.String.Output(display_name="json", tooltip="All figures, of each person too, as JSON."),
+        io.String.Output(display_name="folder", tooltip="The folder with the JSON, CSV and HTML files."),
+        PrefixSocket.Output(
+            display_name="prefix",
+            tooltip="The first prefix, its figures in its record, with what produced them; for Save"
+            " Anonymization Prefix.",
+        ),
+    ]
 
 
 def _people(identities: tuple[Identity, ...] | None, recognizer: str) -> tuple[Identity, ...]:

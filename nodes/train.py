@@ -15,8 +15,8 @@ from comfy_execution.utils import get_executing_context
 from ..engines.automatic import drawn_with, usual_drawing_of
 from ..engines.options import AS_THE_HOST, Computing, Drawing
 from ..prefix.files.preview import SIDE as PREVIEW_SIDE
+from ..trainer.reporting.telemetry import PreviewPicture
 from ..trainer.settings import TrainingSettings
-from ..trainer.telemetry import PreviewPicture
 from .folder import work_folder
 from .inputs import checked
 from .interface import IdentitiesSocket, PrefixSocket, advanced, drawing_widgets, seed_widget, size_widgets, widget
@@ -117,10 +117,10 @@ class TrainAnonymizationPrefix(io.ComfyNode):
         from ..engines.comfy.denoiser import ComfyDenoiser
         from ..trainer.data.prompts import general_prompts as prompts_to_keep
         from ..trainer.loop import PrefixTraining
-        from ..trainer.plot import plot_losses
-        from ..trainer.preview import BeforeAfter
         from ..trainer.progress import Callbacks
-        from ..trainer.report import describe
+        from ..trainer.reporting.plot import plot_losses
+        from ..trainer.reporting.preview import BeforeAfter
+        from ..trainer.reporting.report import describe
 
         chosen = TrainingSettings(**settings)
         computing = Computing(precision, gradient_checkpointing)

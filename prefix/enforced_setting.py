@@ -14,15 +14,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import SETTING_FILES, SETTING_VARIABLES  # The entry point must know them before anything can fail.
 from .errors import AnonymizationError, first_line
 from .files import library
 from .files.prefix_file import SUFFIXES, load_prefix
 from .value import Prefix
 
-VARIABLE = "ANONYMIZE_FACES_ENFORCE"
-TRUST_VARIABLE = "ANONYMIZE_FACES_TRUST"
-EMBEDDINGS_VARIABLE = "ANONYMIZE_FACES_EMBEDDINGS"
-FILE = "enforce.ini"
+VARIABLE, TRUST_VARIABLE, EMBEDDINGS_VARIABLE = SETTING_VARIABLES
+FILE = Path(__file__).resolve().parents[1] / SETTING_FILES[0]
+"""The operator's file, beside the entry point."""
+
 SECTION = "enforcement"
 EMBEDDINGS = {"": False, "refuse": False, "allow": True}
 """Whether prompts may draw embeddings (textual inversions), by what the setting says."""
@@ -65,7 +66,7 @@ def read_enforcement(environment: Mapping[str, str], file: Path, folders: Sequen
 
     Args:
         environment: of the process.
-        file: `enforce.ini` beside the extension.
+        file: the operator's, `FILE` but for tests.
         folders: those that prefix files lie in.
     """
     try:
@@ -105,7 +106,7 @@ def _read(environment: Mapping[str, str], file: Path, folders: Sequence[Path]) -
 
 def _setting_file(file: Path) -> Path | None:
     """The operator's file; its name may be written in any case, and have the suffix that Windows hides."""
-    names = [name for name in os.listdir(file.parent) if name.casefold() in (FILE, f"{FILE}.txt")]
+    names = [name for name in os.listdir(file.parent) if name.casefold() in SETTING_FILES]
     if len(names) > 1:
         raise AnonymizationError(f"there are two settings, {' and '.join(sorted(names))}: remove one of them")
     return file.with_name(names[0]) if names else None

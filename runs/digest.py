@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,12 +15,16 @@ from .weights import weights_of
 DEPTH = 8
 """How deep the values inside patches are followed."""
 
+_PACKAGE = __name__.removesuffix(".runs.digest")
+_FOLDERS = re.compile(r"[/\\]")
+
 
 def digest_of(*values: Any) -> str:
     """A digest of values of any kind that is the same in every process: 16 hexadecimal digits.
 
     Tensors and modules count by samples of their values (see `fingerprint`), functions by their names and what they
-    close over, other objects by their class and attributes. No addresses, no random ids.
+    close over, other objects by their class and attributes. No addresses, no random ids, and no paths: a run goes on
+    when the extension is moved.
     """
     text = "\n".join(_lines(values, DEPTH, {}))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -75,4 +80,9 @@ def _content(cell: Any) -> Any:
 
 
 def _name(value: Any) -> str:
-    return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', '')}"
+    """The name of a class or function, whatever file of ours, or folder of another extension, it comes from."""
+    module, name = str(getattr(value, "__module__", "")), getattr(value, "__qualname__", "")
+    if f"{module}.".startswith(f"{_PACKAGE}."):
+        return name
+    # The host names an extension's modules by the path of its folder.
+    return f"{_FOLDERS.split(module)[-1]}.{name}"

@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from anonymize_faces.demo.measure import RenderGallery, make_gallery
-from anonymize_faces.demo.reader import ReaderNet, load_reader
+from anonymize_faces.demo.measure import make_gallery
+from anonymize_faces.demo.reader import ReaderNet, committed_reader
 from anonymize_faces.faces.facenet import VGGFACE2, FacenetRecognizer, load_facenet
-from anonymize_faces.prefix import Prefix, PrefixRecord
+from anonymize_faces.faces.gallery import Gallery
+from anonymize_faces.prefix import Prefix
+from anonymize_faces.tests.support.enforced_workflow import Enforcing
 from anonymize_faces.tests.support.environments import Environment, environment
 from anonymize_faces.tests.support.facenet_weights import random_weights
+from anonymize_faces.tests.support.prefixes import random_prefix
 from anonymize_faces.tests.support.tiny_checkpoints import Checkpoint, tiny_checkpoint
 from anonymize_faces.tools.comfy_server import ComfyServer
 from anonymize_faces.tools.layout import host_folder
@@ -52,6 +55,14 @@ def tidy(server: ComfyServer) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def enforcing(host: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Enforcing]:
+    """A real ComfyUI process that must protect every prompt, with a pack of other people's nodes; tests share it."""
+    made = Enforcing(tmp_path_factory.mktemp("enforcing"), host, ANONYMIZE_FACES_ENFORCE="studio.safetensors")
+    with made.server:
+        yield made
+
+
+@pytest.fixture(scope="session")
 def host_modules(host: Path) -> None:
     """Makes the host's own modules importable in this process, on the CPU.
 
@@ -73,16 +84,13 @@ def host_python() -> Iterator[Environment]:
 @pytest.fixture(scope="session")
 def reader() -> ReaderNet:
     """The demo's reader."""
-    return load_reader()
+    return committed_reader()
 
 
 @pytest.fixture(scope="session")
-def gallery(reader: ReaderNet) -> RenderGallery:
+def gallery(reader: ReaderNet) -> Gallery:
     """What the reader sees in some 6,000 renders of the cast and of strangers."""
     return make_gallery(reader)
-
-
-RECORD = PrefixRecord(family="sd1", fingerprint="0" * 16)
 
 
 @pytest.fixture(scope="session")
@@ -98,8 +106,7 @@ def make_prefix():
     """Builds a prefix of m vectors with the widths given, by encoder key."""
 
     def make(m: int = 10, seed: int = 0, **widths: int) -> Prefix:
-        generator = torch.Generator().manual_seed(seed)
-        return Prefix({key: torch.randn(m, d, generator=generator) for key, d in widths.items()}, RECORD)
+        return random_prefix(widths, m, seed)
 
     return make
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from anonymize_faces.prefix import TrainingError
+from anonymize_faces.tools import tests
 from anonymize_faces.tools.comfy_server import ServerFailed, ServerSilent
 from anonymize_faces.tools.command import run_command
 from anonymize_faces.tools.layout import ROOT
@@ -117,3 +120,30 @@ def test_silence_is_broken_by_what_is_heard_and_by_what_is_printed(tmp_path: Pat
         assert not silence.too_long()
     time.sleep(0.4)
     assert silence.too_long()
+
+
+def test_all_tests_are_run_side_by_side_and_one_that_fails_fails_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name, outcome in (("first", "pass"), ("second", "assert False"), ("third", "pass")):
+        (tmp_path / f"test_{name}.py").write_text(f"def test_{name}() -> None:\n    {outcome}\n", encoding="utf-8")
+    names = ("first", "second", "third")
+    runs = [tests.TestRun(name, ("-p", "no:cacheprovider", str(tmp_path / f"test_{name}.py"))) for name in names]
+    monkeypatch.setattr(tests, "RUNS", runs)
+    monkeypatch.setattr(tests, "_tell_coverage", lambda: None)
+    assert tests.main() == 1
+    told = capfd.readouterr().out
+    assert [told.index(f"Tests {name}:") for name in names[1:]] and told.count("1 passed") == 2
+    assert "FAILED" in told and told.count("1 failed") == 1
+
+
+def test_each_test_is_in_one_run_and_the_measured_rooms_are_those_of_coverage() -> None:
+    settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    source = re.search(r"^source = (\[.*\])$", settings, re.MULTILINE)
+    assert source is not None and set(json.loads(source[1])) == set(tests.ROOMS)
+    hosts, rooms, apart = (run.arguments for run in tests.RUNS)
+    folders = [f"tests/{room}" for room in tests.ROOMS]
+    assert all((ROOT / folder).is_dir() for folder in folders)
+    assert [f"--ignore={folder}" for folder in folders] == [part for part in hosts if part.startswith("--ignore")]
+    assert [part for part in rooms if part.startswith("tests/")] == folders
+    assert "apart" in apart and "not apart" in hosts and "not apart" in rooms

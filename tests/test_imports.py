@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -131,7 +132,8 @@ def test_imports_point_one_way():
         if found.file in ENTRY_POINTS or here in OUTSIDE or here == there:
             return True
         if found.ours == "__init__.py":
-            return here == "nodes"  # The entry point refuses prompts where the nodes cannot even be imported.
+            # The entry point refuses prompts where nothing else can be imported, and so knows where a setting may be.
+            return here == "nodes" or found.file == "prefix/enforced_setting.py"
         return LEVELS.get(there, 99) < LEVELS[here]
 
     assert [found for found in imports() if found.ours and not allowed(found)] == []
@@ -159,6 +161,23 @@ def test_no_test_module_imports_another():
 
 def test_benchmarks_import_no_tests():
     assert [f for f in imports() if top(f.file) == "benchmarks" and top(f.ours) == "tests"] == []
+
+
+def test_pip_installs_all_that_the_command_line_can_be_asked_for():
+    settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    packages = set(re.findall(rf'^    "{PACKAGE}\.?([\w.]*)",$', settings, re.MULTILINE))
+    waiting = ["trainer/__main__.py", "demo/recognizer.py", "engines/diffusers/eval_unlearn.py"]
+    waiting += [file for file in sources() if file.startswith("cli/")]
+    reached: set[str] = set()
+    while waiting:
+        file = waiting.pop()
+        if file not in reached:
+            reached.add(file)
+            if file != "demo/loader.py":  # What it loads into ComfyUI it imports there; the reader reads its weights.
+                waiting += [f.ours for f in imports() if f.file == file and f.ours and not f.typing_only]
+    reached.discard("__init__.py")  # Of which headless code needs no more than names.
+    assert len(reached) > 50
+    assert {Path(file).parent.as_posix().replace("/", ".") for file in reached} <= packages
 
 
 def test_no_cycle_of_imports():

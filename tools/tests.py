@@ -1,7 +1,7 @@
-"""Runs all tests, those that wait for pip and for processes of their own beside the others.
+"""Runs all tests in as many processes as there are processors, at most one for each of `RUNS`.
 
-`make test` runs it: where there is a second processor, the tests marked `apart` run in a process beside that of all the
-others, and what they say comes at the end. `.venv/bin/pytest` runs the same tests one after another.
+`make test` runs it: what the first run says comes as it goes, what the others say at the end. `.venv/bin/pytest` runs
+the same tests one after another.
 """
 
 from __future__ import annotations
@@ -11,41 +11,90 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import IO
 
 from .command import run_command
 from .layout import ROOT
 
+PYTEST = ("-m", "pytest", "--durations=40", "--durations-min=1")
 COVERAGE = (sys.executable, "-m", "coverage")
-PYTEST = (*COVERAGE, "run", "-m", "pytest", "--durations=40", "--durations-min=1")
+ROOMS = ("engines", "evaluation", "faces", "prefix", "runs", "trainer")
+"""Folders whose tests run their code in their own process, which is measured; other code runs in servers."""
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""Tests compute with tiny tensors: more threads of torch wait for each other, and take three times the processor."""
+
+
+@dataclass(frozen=True)
+class TestRun:
+    """Tests that one process runs one after another.
+
+    Attributes:
+        name: what they are, in words.
+        arguments: of pytest.
+        measured: whether lines that they run are counted, which takes a third longer.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    measured: bool = False
+
+    @property
+    def command(self) -> list[str]:
+        """What runs them."""
+        start = [*COVERAGE, "run"] if self.measured else [sys.executable]
+        return [*start, *PYTEST, *self.arguments]
+
+
+_FOLDERS = tuple(f"tests/{room}" for room in ROOMS)
+RUNS = (
+    TestRun("with real hosts", ("-m", "not apart", *(f"--ignore={folder}" for folder in _FOLDERS))),
+    TestRun("of the rooms", ("-m", "not apart", "-p", "no:cacheprovider", *_FOLDERS), measured=True),
+    TestRun("with pip and processes of their own", ("-m", "apart", "-p", "no:cacheprovider")),
+)
+"""All tests, each in one run; the longest first."""
 
 
 def main() -> int:
     """Runs all tests; 0 if none failed."""
-    if (os.cpu_count() or 1) < 2:
-        code = subprocess.run(PYTEST, cwd=ROOT).returncode
-        _tell_coverage()
-        return code
-    with TemporaryFile() as said:
-        command = [*PYTEST, "-m", "apart", "-p", "no:cacheprovider"]
-        apart = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT)
+    environment = {**ONE_THREAD, **os.environ}
+    running: list[subprocess.Popen[bytes]] = []
+    first, *others = RUNS
+
+    def run(tests: TestRun, output: IO[bytes] | None = None) -> int:
+        process = subprocess.Popen(tests.command, cwd=ROOT, env=environment, stdout=output, stderr=output)
+        running.append(process)
+        return process.wait()
+
+    processors = ThreadPoolExecutor(min(len(RUNS), os.cpu_count() or 1))
+    with ExitStack() as files:
+        outputs = [files.enter_context(TemporaryFile()) for _ in others]
         try:
-            others = subprocess.run([*PYTEST, "-m", "not apart"], cwd=ROOT)
-            apart.wait()
+            shown = processors.submit(run, first)
+            kept = [processors.submit(run, tests, output) for tests, output in zip(others, outputs, strict=True)]
+            codes = [shown.result()]
+            for tests, output, code in zip(others, outputs, kept, strict=True):
+                codes.append(code.result())
+                print(f"\nTests {tests.name}:", flush=True)
+                output.seek(0)
+                shutil.copyfileobj(output, sys.stdout.buffer)
+                sys.stdout.flush()
         finally:
-            apart.terminate()
-            apart.wait()
-        print("\nThe tests that ran beside these:", flush=True)
-        said.seek(0)
-        shutil.copyfileobj(said, sys.stdout.buffer)
-        sys.stdout.flush()
+            processors.shutdown(wait=False, cancel_futures=True)
+            for process in running:
+                process.terminate()
+            processors.shutdown()
     _tell_coverage()
-    return others.returncode or apart.returncode
+    return next(filter(None, codes), 0)
 
 
 def _tell_coverage() -> None:
-    """Says how much of each room's lines ran in the tests' own processes; what servers ran is not counted."""
+    """Says how much of each room's lines its tests ran; what servers ran is not counted."""
     subprocess.run([*COVERAGE, "combine", "--quiet"], cwd=ROOT)
     said = subprocess.run([*COVERAGE, "json", "--quiet", "-o", "-"], cwd=ROOT, capture_output=True, text=True)
     if said.returncode:

@@ -30,8 +30,8 @@ from .learnable_layers import judged
 from .parallel.shared_work import compute, in_turn, mask
 from .parallel.team import ALONE, Team, share
 from .plan import Plan, dry_step, plan_of
-from .preview import PreviewBudget
 from .progress import NO_CALLBACKS, Callbacks, Learned, Progress
+from .reporting.preview import PreviewBudget
 from .settings import TrainingSettings
 from .state import RunState, Score, new_state, restore, state_to_file
 from .step import MOST_SKIPPED, make_step

@@ -18,7 +18,7 @@ from ...prefix.layers import LAST, Layer
 _LAST = "last"
 
 
-class Reading(NamedTuple):
+class EncoderReading(NamedTuple):
     """What of its network an encoder of the host returns.
 
     Attributes:
@@ -32,7 +32,7 @@ class Reading(NamedTuple):
     projected: bool
 
 
-def usual_readings(encoders: Mapping[str, Any]) -> dict[str, Reading]:
+def usual_readings(encoders: Mapping[str, Any]) -> dict[str, EncoderReading]:
     """How encoders are read when nobody asks for anything else, by their keys; see `text_encoders`.
 
     Raises:
@@ -51,12 +51,12 @@ def usual_readings(encoders: Mapping[str, Any]) -> dict[str, Reading]:
     return found
 
 
-def usual_layers(usual: Mapping[str, Reading]) -> dict[str, Layer]:
+def usual_layers(usual: Mapping[str, EncoderReading]) -> dict[str, Layer]:
     """The layers of readings, as `prefix.layers` takes them."""
     return {key: reading.layer for key, reading in usual.items()}
 
 
-def current_layers(encoders: Mapping[str, Any], usual: Mapping[str, Reading]) -> dict[str, Layer]:
+def current_layers(encoders: Mapping[str, Any], usual: Mapping[str, EncoderReading]) -> dict[str, Layer]:
     """The layers that the encoders would be read at with the options that are set now."""
     return {
         key: _told(
@@ -75,7 +75,7 @@ def current_layers(encoders: Mapping[str, Any], usual: Mapping[str, Reading]) ->
 
 @contextlib.contextmanager
 def judged_layers(
-    encoders: Mapping[str, Any], usual: Mapping[str, Reading], judge: Callable[[str, Layer], None]
+    encoders: Mapping[str, Any], usual: Mapping[str, EncoderReading], judge: Callable[[str, Layer], None]
 ) -> Iterator[set[str]]:
     """Inside, each time the network of an encoder is run, `judge` gets the encoder's key and the layer it is read at.
 
@@ -107,7 +107,7 @@ def judged_layers(
         yield read
 
 
-def _readings(encoder: Any, asked: Mapping[str, Any]) -> Iterator[Reading]:
+def _readings(encoder: Any, asked: Mapping[str, Any]) -> Iterator[EncoderReading]:
     """What an encoder may return of a network that is asked for this; more than one where that cannot be told apart.
 
     Beside the last states a network returns those of the one layer that it is asked for, or None.
@@ -120,22 +120,24 @@ def _readings(encoder: Any, asked: Mapping[str, Any]) -> Iterator[Reading]:
         yield _reading(encoder, "hidden", index, normalized, projected)
 
 
-def _reading(encoder: Any, layer: Any, index: Any, normalized: bool, projected: bool) -> Reading:
+def _reading(encoder: Any, layer: Any, index: Any, normalized: bool, projected: bool) -> EncoderReading:
     """A reading from the host's names for it."""
     if isinstance(layer, list | tuple):  # Several of them, in place of a name.
         index, layer = layer, "hidden"
     if layer == _LAST:
-        return Reading(LAST, True, bool(projected))
+        return EncoderReading(LAST, True, bool(projected))
     if isinstance(index, list | tuple):
-        return Reading(tuple(sorted(map(str, index))), bool(normalized), bool(projected))
+        return EncoderReading(tuple(sorted(map(str, index))), bool(normalized), bool(projected))
     if layer == "all" or index == "all":
-        return Reading("all layers", bool(normalized), bool(projected))
+        return EncoderReading("all layers", bool(normalized), bool(projected))
     if not isinstance(index, numbers.Integral) or isinstance(index, bool):
-        return Reading(f"layer {index}", bool(normalized), bool(projected))
-    return Reading(int(index) if index < 0 else int(index) - encoder.num_layers, bool(normalized), bool(projected))
+        return EncoderReading(f"layer {index}", bool(normalized), bool(projected))
+    return EncoderReading(
+        int(index) if index < 0 else int(index) - encoder.num_layers, bool(normalized), bool(projected)
+    )
 
 
-def _told(reading: Reading, usual: Reading) -> Layer:
+def _told(reading: EncoderReading, usual: EncoderReading) -> Layer:
     """The layer, or a description that no prefix was learned at if more than the layer is unusual."""
     if reading.normalized != usual.normalized:
         return f"layer {reading.layer} {'with' if reading.normalized else 'without'} the last norm"

@@ -29,7 +29,7 @@ UNPROTECTED = (
 
 _SHOWN = "anonymize_faces_shown"
 _HOSTS = ("comfy", "comfy_execution", "execution", "nodes")
-_OURS = __name__.rpartition(".nodes.")[0] + "."
+_OURS = __name__.removesuffix("engines.comfy.inner_encoders")
 
 _READING_PLAIN: ContextVar[bool] = ContextVar("reading_plain", default=False)
 

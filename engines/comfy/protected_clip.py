@@ -43,7 +43,7 @@ from ...prefix import (
 )
 from ...prefix.bypass import READ_ELSEWHERE, WatchedTokens, holds_other_vectors, read_elsewhere, require_all_prefixed
 from ...prefix.layers import Layer, listed
-from .encoder_layers import Reading, judged_layers, usual_layers, usual_readings
+from .encoder_layers import EncoderReading, judged_layers, usual_layers, usual_readings
 from .inner_encoders import guard_patcher, guarded, reading_plain, release_patcher, shown
 from .text_encoders import embedding_width, text_encoders, vectors_for
 
@@ -204,7 +204,7 @@ def _encode_strictly(
 
 def _part(
     vectors: Mapping[str, Tensor],
-    usual: Mapping[str, Reading],
+    usual: Mapping[str, EncoderReading],
     judge: Callable[[str, Layer], None],
     part_of: Callable[[str], Any],
     stage: Any,
@@ -217,7 +217,7 @@ def _part(
 
 
 def _read(
-    usual: Mapping[str, Reading],
+    usual: Mapping[str, EncoderReading],
     judge: Callable[[str, Layer], None],
     encode: Callable[[Any], tuple[Any, ...]],
     stage: Any,

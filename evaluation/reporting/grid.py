@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...trainer.chart import INK, PAPER
+from ...faces.palette import INK, PAPER
 
 if TYPE_CHECKING:
     from PIL.Image import Image

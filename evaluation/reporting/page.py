@@ -7,20 +7,22 @@ import io
 
 import numpy as np
 
+from ...faces.palette import FAINT, INK, SOFT, css
 from ...prefix import as_markup
 from ..results import FIGURES, Evaluation
 from .report import MEANINGS, foundations, table, verdicts
 
 TITLE = "Evaluation of anonymization prefixes"
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #282c34; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: 1rem 0; }
-th, td { padding: .3rem .8rem; border-bottom: 1px solid #e0e3e8; text-align: left; vertical-align: top; }
-td.figure, th.figure { text-align: right; font-variant-numeric: tabular-nums; }
-small { color: #70747c; }
-img { width: 96px; height: auto; display: block; }
-img.small { image-rendering: pixelated; }
+STYLE = f"""
+body {{ font: 15px/1.5 system-ui, sans-serif; color: {css(INK)}; max-width: 60rem; margin: 2rem auto;
+  padding: 0 1rem; }}
+table {{ border-collapse: collapse; margin: 1rem 0; }}
+th, td {{ padding: .3rem .8rem; border-bottom: 1px solid {css(FAINT)}; text-align: left; vertical-align: top; }}
+td.figure, th.figure {{ text-align: right; font-variant-numeric: tabular-nums; }}
+small {{ color: {css(SOFT)}; }}
+img {{ width: 96px; height: auto; display: block; }}
+img.small {{ image-rendering: pixelated; }}
 """
 
 POLICY = (

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...trainer.chart import FAINT, INK, PAPER
+from ...faces.palette import FAINT, INK, PAPER
 from ..results import Evaluation
 from .report import table
 

@@ -27,7 +27,7 @@ def start_enforcement() -> Enforcement | None:
     from ..folder import prefix_folders
     from .guards import Guarding
 
-    found = read_enforcement(os.environ, _EXTENSION / FILE, prefix_folders())
+    found = read_enforcement(os.environ, FILE, prefix_folders())
     Guarding.enforcement = found
     if found is None:
         return None

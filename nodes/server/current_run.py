@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ...trainer.telemetry import Run, Telemetry
+from ...trainer.reporting.telemetry import Run, Telemetry
 
 TELEMETRY = Telemetry()
 

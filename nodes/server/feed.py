@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ...trainer.telemetry import Telemetry
+from ...trainer.reporting.telemetry import Telemetry
 
 LEASE_SECONDS = 12.0
 """How long somebody watches who does not say so again."""

@@ -14,10 +14,10 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ...prefix.enforced_setting import Enforcement
 from ...prefix.files import library
 from ...prefix.files.storage import MAX_FILE_BYTES
 from ...prefix.provenance import family_title
+from ..enforcement.guards import Guarding
 from .current_run import RUNNING
 from .requests import HEADERS, OCTETS, Refusal, answering, bytes_of, json_answer, query_of, table_of, text_of
 from .training_routes import register_training_routes
@@ -27,13 +27,9 @@ if TYPE_CHECKING:
 
 ROOT = "/anonymize_faces"
 
-_enforcement: Enforcement | None = None
 
-
-def register_routes(enforcement: Enforcement | None = None) -> None:
+def register_routes() -> None:
     """Adds the routes to the host's server, if this process has one. Call once, at the entry point."""
-    global _enforcement
-    _enforcement = enforcement
     from server import PromptServer
 
     server = getattr(PromptServer, "instance", None)
@@ -116,7 +112,7 @@ async def _delete(request: web.Request) -> web.Response:
 
 
 async def _enforced(request: web.Request) -> web.Response:
-    found = _enforcement
+    found = Guarding.enforcement
     return json_answer(
         {
             "enforced": found is not None,
@@ -156,10 +152,11 @@ def _require_not_enforced(name: str, new_name: str | None = None) -> None:
     """
     from ..folder import require_no_embeddings_in
 
-    if _enforcement is None:
+    enforcement = Guarding.enforcement
+    if enforcement is None:
         return
     names = [name] if new_name is None else [name, new_name]
-    if any(map(_enforcement.names, names)) or any(map(_enforcement.is_at, library.places(_folders(), name))):
+    if any(map(enforcement.names, names)) or any(map(enforcement.is_at, library.places(_folders(), name))):
         raise Refusal(409, "This server anonymizes every prompt with that prefix: only its operator can change it.")
     for folder in _folders():
         require_no_embeddings_in(folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from ...prefix import AnonymizationError
 from ...prefix.enforced_setting import FILE, read_enforcement
@@ -11,8 +10,6 @@ from .encoding import protect_encoding
 from .folder import prefix_folders
 from .hooks import install_hooks, patch
 from .protection import PromptGuard
-
-EXTENSION = Path(__file__).resolve().parents[2]
 
 _GUARDS: list[PromptGuard] = []
 
@@ -27,7 +24,7 @@ def start() -> PromptGuard:
         SystemExit: this host is not known, and the operator wants every prompt anonymized.
     """
     if not _GUARDS:
-        _GUARDS.append(PromptGuard(read_enforcement(os.environ, EXTENSION / FILE, prefix_folders())))
+        _GUARDS.append(PromptGuard(read_enforcement(os.environ, FILE, prefix_folders())))
     (guard,) = _GUARDS
     try:
         install_hooks(guard)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anonymize_faces.prefix import save_prefix
 from anonymize_faces.tests.browser.workbench import Workbench, load
-from anonymize_faces.tests.support.drawing import make_prefix
+from anonymize_faces.tests.support.prefixes import demo_prefix
 from anonymize_faces.tools.layout import ROOT
 
 EXAMPLE = ROOT / "example_workflows" / "3 Compare strengths.json"
@@ -22,7 +22,7 @@ LOADED = """() => {
 
 def test_any_two_columns_lie_over_each_other_with_a_slider_between_them(either_workbench: Workbench) -> None:
     workbench, page = either_workbench, either_workbench.page
-    save_prefix(make_prefix(), workbench.server.prefix_folder / "demo people.safetensors", overwrite=True)
+    save_prefix(demo_prefix(), workbench.server.prefix_folder / "demo people.safetensors", overwrite=True)
     workbench.open(load(EXAMPLE))
     workbench.look_at("CompareStrengths")
     slider = page.locator(".anonymize-faces-slider")

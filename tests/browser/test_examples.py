@@ -10,7 +10,7 @@ import requests
 
 from anonymize_faces.prefix import save_prefix
 from anonymize_faces.tests.browser.workbench import PATIENCE, Workbench, load
-from anonymize_faces.tests.support.drawing import make_prefix
+from anonymize_faces.tests.support.prefixes import demo_prefix
 from anonymize_faces.tools.layout import ROOT
 
 EXAMPLES = {path.stem: path for path in sorted((ROOT / "example_workflows").glob("*.json"))}
@@ -42,7 +42,7 @@ SHORTEN = """() => {
 @pytest.fixture
 def demo_people(workbench: Workbench) -> None:
     """The prefix file that the examples choose."""
-    save_prefix(make_prefix(), workbench.server.prefix_folder / "demo people.safetensors", overwrite=True)
+    save_prefix(demo_prefix(), workbench.server.prefix_folder / "demo people.safetensors", overwrite=True)
 
 
 def look(workbench: Workbench, stage: str) -> dict[str, list[str]]:

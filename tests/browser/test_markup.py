@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import torch
 
-from anonymize_faces.prefix import Prefix, PrefixRecord, as_markup, save_prefix
+from anonymize_faces.prefix import Prefix, as_markup, save_prefix
 from anonymize_faces.tests.browser.workbench import Workbench
-from anonymize_faces.tests.support.drawing import DEMO_WIDTH
 from anonymize_faces.tests.support.evaluation_workflow import SMALL, node
+from anonymize_faces.tests.support.prefixes import demo_prefix
 
 SCRIPT = '<img src=x onerror="window.ran = true">'
 HOSTILE = (
@@ -47,11 +46,8 @@ def reported(page: Any, text: str) -> str:
 
 
 def hostile_prefix() -> Prefix:
-    record = PrefixRecord(
-        family="sd1", fingerprint="0" * 16, identities=3, steps=9, date=HOSTILE[:100], name=HOSTILE, notes=HOSTILE,
-        scores={HOSTILE: 1.0},
-    )  # fmt: skip
-    return Prefix({"l": torch.ones(4, DEMO_WIDTH)}, record)
+    texts = {"date": HOSTILE[:100], "name": HOSTILE, "notes": HOSTILE, "scores": {HOSTILE: 1.0}}
+    return demo_prefix(identities=3, steps=9, **texts)
 
 
 def test_what_an_evaluation_reports_of_its_prompts_is_shown_as_it_was_written(workbench: Workbench, page: Any) -> None:

@@ -17,17 +17,16 @@ from anonymize_faces.prefix import Prefix, PrefixRecord, load_prefix, save_prefi
 from anonymize_faces.prefix.files.preview import preview_path, save_preview
 from anonymize_faces.tests.browser.workbench import TAB_BUTTON, Workbench
 from anonymize_faces.tests.support.checkpoints import write_hollow_checkpoint
+from anonymize_faces.tests.support.prefixes import random_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer
 
 SCORES = {"identity_signal_left": 0.12, "general_prompts_moved": 0.03, "best_step": 80.0}
 WIDTHS = {"sd1": {"l": 768}, "sdxl": {"l": 768, "g": 1280}}
 
 
-def make_prefix(family: str, title: str = "") -> Prefix:
-    record = PrefixRecord(
-        family, "", identities=48, steps=1500, date="2026-11-20T10:00:00+00:00", scores=SCORES, name=title
-    )
-    return Prefix({key: torch.ones(10, width) for key, width in WIDTHS[family].items()}, record)
+def prefix_of(family: str, title: str = "") -> Prefix:
+    told = {"identities": 48, "steps": 1500, "date": "2026-11-20T10:00:00+00:00", "scores": SCORES, "name": title}
+    return random_prefix(WIDTHS[family], family=family, fingerprint="", **told)
 
 
 @pytest.fixture
@@ -35,7 +34,7 @@ def files(server: ComfyServer, host_modules: None) -> Iterator[Path]:
     """The server's prefix folder with a prefix of each of two families, and with a checkpoint of one."""
     folder = server.prefix_folder
     for family in WIDTHS:
-        save_prefix(make_prefix(family), folder / "seen" / f"of_{family}.safetensors")
+        save_prefix(prefix_of(family), folder / "seen" / f"of_{family}.safetensors")
     write_hollow_checkpoint(server.model_folder("checkpoints") / "hollow_SD1.safetensors", "SD1")
     yield folder
     for path in folder.glob("seen/*"):
@@ -171,7 +170,7 @@ def test_prefix_files_are_listed_renamed_brought_in_and_deleted(
     renamed.wait_for()
     assert (files / "seen" / "named anew.safetensors").is_file() and not (files / "seen/of_sd1.safetensors").exists()
 
-    drop(workbench, save_prefix(make_prefix("sd1", "dropped"), tmp_path / "dropped by hand.safetensors"))
+    drop(workbench, save_prefix(prefix_of("sd1", "dropped"), tmp_path / "dropped by hand.safetensors"))
     tab.locator("details").filter(has_text="dropped by hand").wait_for()
     assert load_prefix(files / "dropped by hand.safetensors").record.name == "dropped"
     (tmp_path / "odd.safetensors").write_bytes(b"no prefix")
@@ -212,7 +211,7 @@ def test_of_several_files_each_gets_its_answer(workbench: Workbench, files: Path
     page.locator(TAB_BUTTON).click()
     tab = page.locator(".anonymize-faces-library")
     tab.get_by_role("button", name="Look again").wait_for()
-    first, last = (save_prefix(make_prefix("sd1"), tmp_path / f"{name}.safetensors") for name in ("first", "last"))
+    first, last = (save_prefix(prefix_of("sd1"), tmp_path / f"{name}.safetensors") for name in ("first", "last"))
     (tmp_path / "bad.safetensors").write_bytes(b"no prefix")
     (tmp_path / "empty.pt").write_bytes(b"")
     drop(workbench, first, tmp_path / "bad.safetensors", tmp_path / "empty.pt", last)
@@ -279,9 +278,9 @@ def chosen(workbench: Workbench, checkpoint: str = "hollow_SD1.safetensors") -> 
 def test_protecting_chooses_the_newest_prefix_that_fits_or_the_one_that_is_set(
     workbench: Workbench, files: Path
 ) -> None:
-    save_prefix(make_prefix("sdxl"), files / "a first by alphabet.safetensors")
+    save_prefix(prefix_of("sdxl"), files / "a first by alphabet.safetensors")
     for age, name in enumerate(["z newest.safetensors", "b older.safetensors"]):
-        path = save_prefix(make_prefix("sd1"), files / name)
+        path = save_prefix(prefix_of("sd1"), files / name)
         os.utime(path, (path.stat().st_mtime - 100 * age,) * 2)
     os.utime(files / "seen" / "of_sd1.safetensors", (1, 1))
     assert chosen(workbench) == ["z newest.safetensors"]
@@ -304,7 +303,7 @@ def test_protecting_chooses_the_newest_prefix_that_fits_or_the_one_that_is_set(
 def test_a_prefix_of_the_tab_is_used_in_the_open_workflow(workbench: Workbench, files: Path) -> None:
     page = workbench.page
     for name in ("use first", "use second"):
-        save_prefix(make_prefix("sd1"), files / f"{name}.safetensors")
+        save_prefix(prefix_of("sd1"), files / f"{name}.safetensors")
     chosen(workbench)
     page.locator(TAB_BUTTON).click()
     tab = page.locator(".anonymize-faces-library")
@@ -331,11 +330,11 @@ def test_a_card_shows_people_grade_and_notes_and_can_be_dragged_onto_the_canvas(
     workbench, page = either_workbench, either_workbench.page
     picture = io.BytesIO()
     Image.linear_gradient("L").resize((512, 256)).save(picture, "JPEG")
-    made = make_prefix("sd1")
+    made = prefix_of("sd1")
     record = dataclasses.replace(made.record, notes="<b>Learned</b> on a film crew.")
     shown = Prefix(made.vectors, record, picture.getvalue())
     save_preview(shown, save_prefix(shown, files / "with people.safetensors"))
-    save_prefix(make_prefix("sd1"), files / "of another.safetensors")
+    save_prefix(prefix_of("sd1"), files / "of another.safetensors")
     preview_path(files / "of another.safetensors").write_bytes(picture.getvalue())
 
     page.locator(TAB_BUTTON).click()
@@ -376,7 +375,7 @@ def test_a_card_shows_people_grade_and_notes_and_can_be_dragged_onto_the_canvas(
 
 def test_where_no_prefix_fits_protecting_says_so_and_nothing_is_loaded(workbench: Workbench, files: Path) -> None:
     (files / "seen" / "of_sdxl.safetensors").unlink()
-    save_prefix(make_prefix("sd1"), files / "a first by alphabet.safetensors")
+    save_prefix(prefix_of("sd1"), files / "a first by alphabet.safetensors")
     checkpoint = "hollow_SDXL.safetensors"
     write_hollow_checkpoint(workbench.server.model_folder("checkpoints") / checkpoint, "SDXL")
     assert chosen(workbench, checkpoint) == ["(choose a prefix)"]

@@ -11,7 +11,7 @@ from anonymize_faces.demo import kept as module
 from anonymize_faces.demo.kept import Kept, digest_of_inputs
 from anonymize_faces.demo.main_job import PER_PROMPT, Request, draw_pictures
 from anonymize_faces.prefix import save_prefix
-from anonymize_faces.tests.support.drawing import make_prefix
+from anonymize_faces.tests.support.prefixes import demo_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer
 
 REQUESTS = [Request("a portrait of a man", 1), Request("a red circle", 2)]
@@ -23,7 +23,7 @@ class Ended(Exception):
 
 @pytest.fixture
 def prefix(server: ComfyServer) -> Path:
-    return save_prefix(make_prefix(1), server.prefix_folder / "kept.safetensors", overwrite=True)
+    return save_prefix(demo_prefix(1), server.prefix_folder / "kept.safetensors", overwrite=True)
 
 
 @pytest.mark.usefixtures("tidy")
@@ -43,10 +43,10 @@ def test_pictures_are_drawn_once_and_anew_for_another_prefix_or_other_inputs(
             draw_pictures(server, others, prefix.name, kept=Kept(tmp_path, "one"))
     with pytest.raises(Ended):
         draw_pictures(server, REQUESTS, None, kept=Kept(tmp_path, "one"))
-    save_prefix(make_prefix(2), prefix, overwrite=True)
+    save_prefix(demo_prefix(2), prefix, overwrite=True)
     with pytest.raises(Ended):
         draw_pictures(server, REQUESTS, prefix.name, kept=Kept(tmp_path, "one"))
-    save_prefix(make_prefix(1), prefix, overwrite=True)
+    save_prefix(demo_prefix(1), prefix, overwrite=True)
     with pytest.raises(Ended):
         draw_pictures(server, REQUESTS, prefix.name, kept=Kept(tmp_path, "other"))
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from anonymize_faces.demo.reader import ReaderNet
 from anonymize_faces.demo.recognizer import DemoRecognizer
 from anonymize_faces.demo.world.people import HAIR, cast, strangers
 from anonymize_faces.demo.world.renderer import draw_all, picture_of, portrait, random_picture
+from anonymize_faces.faces.gallery import Gallery
 from anonymize_faces.faces.recognizer import Knows, SeesLooks
 from anonymize_faces.faces.scoring import ranks_first
 
@@ -15,8 +17,9 @@ VIEWS, STRANGERS = 3, 4
 
 
 @pytest.fixture(scope="module")
-def recognizer() -> DemoRecognizer:
-    return DemoRecognizer()
+def recognizer(reader: ReaderNet, gallery: Gallery) -> DemoRecognizer:
+    """Its gallery is made already."""
+    return DemoRecognizer(reader)
 
 
 def test_the_threshold_tells_a_person_from_strangers_of_the_same_looks(recognizer):
@@ -51,7 +54,7 @@ def test_it_knows_the_cast_by_name_among_strangers_of_the_same_looks(recognizer)
     names = ["Nobody Known", cast()[9].name.upper(), cast()[30].name]
     known = recognizer.gallery(names)
     assert isinstance(recognizer, Knows) and known.missing(3) == [0]
-    assert len(known.people) == 64 + 2 * 100 and known.strangers == len(known.people) - 2
+    assert len(known.people) == 64 * 101 and known.strangers == len(known.people) - 2
     rng = np.random.default_rng(11)
     people = np.repeat([1, 2], 8)
     faces = recognizer.find(draw_all([picture_of(rng, cast()[who], who) for who in (9, 30) for _ in range(8)]))

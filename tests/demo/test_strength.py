@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from anonymize_faces.demo.strength import GROUPS, falls, plot, table
-from anonymize_faces.trainer.chart import BLUE, RED
+from anonymize_faces.faces.palette import BLUE, RED
 
 FALLING = dict(zip(GROUPS, ([0.9, 0.6, 0.4, 0.1, 0.0], [0.8, 0.8, 0.5, 0.3, 0.1]), strict=True))
 

@@ -16,7 +16,7 @@ from anonymize_faces.evaluation.scores import picture_distance
 from anonymize_faces.evaluation.settings import EvaluationSettings
 from anonymize_faces.faces.gallery import STRANGER, Gallery
 from anonymize_faces.prefix import MeasurementError, PrefixMismatchError
-from anonymize_faces.tests.support.painter import COLOURS, FACELESS, PEOPLE, ColourRecognizer, Painter, make_prefix
+from anonymize_faces.tests.support.painter import COLOURS, FACELESS, PEOPLE, ColourRecognizer, Painter, prefix_of_effect
 from anonymize_faces.trainer.data.identities import Identity
 
 SETTINGS = EvaluationSettings(
@@ -30,7 +30,7 @@ def run(
     painter: Painter, prefixes: dict[str, float], recognizer: ColourRecognizer | None = None, **options: Any
 ) -> Evaluation:
     options = {"settings": SETTINGS, "identities": PEOPLE, "gallery": PHOTOS} | options
-    made = {name: make_prefix(effect) for name, effect in prefixes.items()}
+    made = {name: prefix_of_effect(effect) for name, effect in prefixes.items()}
     recognizer = recognizer or ColourRecognizer()
     return evaluate(painter, recognizer, options.pop("identities"), made, drawing={"steps": 20}, **options)
 
@@ -73,7 +73,7 @@ def test_preservation_is_how_far_pictures_moved_by_what_another_noise_does() -> 
         return (painter.decode(latents).numpy() * 255).round().astype(np.uint8)
 
     plain, other = pictures("general"), pictures("other noise")
-    moved = pictures("general", dict(make_prefix(1.0).vectors))
+    moved = pictures("general", dict(prefix_of_effect(1.0).vectors))
     asked = picture_distance(plain, moved).mean() / picture_distance(plain, other).mean()
     assert asked > 1
     assert found.columns[1].scores.preservation == pytest.approx(asked, rel=1e-6)
@@ -212,10 +212,15 @@ def test_what_is_done_is_told_up_to_all_of_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("prefixes", "people", "error", "words"),
     [
-        ({"a": make_prefix(1.0, width=5)}, PEOPLE, PrefixMismatchError, "have 5"),
-        ({"a": make_prefix(1.0, family="sdxl")}, PEOPLE, PrefixMismatchError, "SDXL"),
-        ({"a": make_prefix(1.0), "b": make_prefix(1.0)}, PEOPLE, MeasurementError, "'a' and 'b' are the same prefix"),
-        ({"none": make_prefix(1.0)}, PEOPLE, MeasurementError, "rename it"),
+        ({"a": prefix_of_effect(1.0, width=5)}, PEOPLE, PrefixMismatchError, "have 5"),
+        ({"a": prefix_of_effect(1.0, family="sdxl")}, PEOPLE, PrefixMismatchError, "SDXL"),
+        (
+            {"a": prefix_of_effect(1.0), "b": prefix_of_effect(1.0)},
+            PEOPLE,
+            MeasurementError,
+            "'a' and 'b' are the same prefix",
+        ),
+        ({"none": prefix_of_effect(1.0)}, PEOPLE, MeasurementError, "rename it"),
         ({}, (), MeasurementError, "name at least one person"),
     ],
 )

@@ -15,7 +15,7 @@ from anonymize_faces.evaluation.job import evaluate
 from anonymize_faces.evaluation.quality import Quality, clip_features, load_quality
 from anonymize_faces.evaluation.settings import BOTH, CLIP, INCEPTION, EvaluationSettings
 from anonymize_faces.prefix import MeasurementError, WeightsError
-from anonymize_faces.tests.support.painter import PEOPLE, ColourRecognizer, Painter, make_prefix
+from anonymize_faces.tests.support.painter import PEOPLE, ColourRecognizer, Painter, prefix_of_effect
 
 SETTINGS = EvaluationSettings(general_prompts=("a wall", "a door"), images_per_name=1, images_per_prompt=8)
 
@@ -76,7 +76,7 @@ def test_columns_of_an_evaluation_get_their_quality():
         painter,
         ColourRecognizer(),
         PEOPLE,
-        {"whole": make_prefix(1.0), "nothing": make_prefix(0.0)},
+        {"whole": prefix_of_effect(1.0), "nothing": prefix_of_effect(0.0)},
         SETTINGS,
         drawing={},
         quality=Quality(MeanColour(), None),

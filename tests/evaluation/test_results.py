@@ -19,11 +19,11 @@ from anonymize_faces.evaluation.reporting.report import describe
 from anonymize_faces.evaluation.results import Evaluation, scored, to_csv, to_json
 from anonymize_faces.evaluation.settings import EvaluationSettings
 from anonymize_faces.prefix import MeasurementError, load_prefix, save_prefix, scores_hold
-from anonymize_faces.tests.support.painter import FACELESS, PEOPLE, ColourRecognizer, Painter, make_prefix
+from anonymize_faces.tests.support.painter import FACELESS, PEOPLE, ColourRecognizer, Painter, prefix_of_effect
 from anonymize_faces.trainer.data.identities import Identity
 
 SETTINGS = EvaluationSettings(general_prompts=("a wall",), images_per_name=2)
-WHOLE, HALF = make_prefix(1.0), make_prefix(0.5)
+WHOLE, HALF = prefix_of_effect(1.0), prefix_of_effect(0.5)
 ODD = "<script>alert('x')</script>"
 
 
@@ -125,4 +125,4 @@ def test_a_prefix_carries_its_figures_and_what_produced_them(evaluation, tmp_pat
     assert "fid" not in load.record.scores
     assert load.record.evaluation["model"]["digest"] == "one" and load.record.evaluation["settings"]["seed"] == 0
     with pytest.raises(MeasurementError, match="not among those evaluated"):
-        scored(make_prefix(0.25), evaluation)
+        scored(prefix_of_effect(0.25), evaluation)

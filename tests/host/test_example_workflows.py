@@ -17,7 +17,7 @@ from PIL import Image
 from anonymize_faces.benchmarks._sd1 import write_checkpoint
 from anonymize_faces.prefix import load_prefix, save_prefix
 from anonymize_faces.prefix.files.preview import load_preview
-from anonymize_faces.tests.support.drawing import make_prefix
+from anonymize_faces.tests.support.prefixes import demo_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer
 from anonymize_faces.tools.layout import EXTENSION, ROOT
 from anonymize_faces.tools.workflow import load_workflow, workflow_to_prompt
@@ -84,7 +84,7 @@ def pictures(server: ComfyServer, graph: Graph, kind: str) -> list[np.ndarray]:
 @pytest.fixture
 def demo_people(server: ComfyServer, tidy: None) -> None:
     """A prefix file of the name that the example workflows choose."""
-    save_prefix(make_prefix(), server.prefix_folder / DEMO_PEOPLE, overwrite=True)
+    save_prefix(demo_prefix(), server.prefix_folder / DEMO_PEOPLE, overwrite=True)
 
 
 @pytest.fixture

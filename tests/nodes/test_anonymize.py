@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from anonymize_faces.prefix import save_prefix
-from anonymize_faces.tests.support.drawing import PLAIN, PROTECTED, Draw, anonymize, drawing, make_prefix
+from anonymize_faces.tests.support.drawing import PLAIN, PROTECTED, Draw, anonymize, drawing
+from anonymize_faces.tests.support.prefixes import demo_prefix
 from anonymize_faces.tools.comfy_server import WorkflowFailed
 
 
@@ -14,11 +15,11 @@ from anonymize_faces.tools.comfy_server import WorkflowFailed
 def files(server):
     """Prefix files on the server: one that fits the demo model, another, and two that do not fit."""
     prefixes = {
-        "one": make_prefix(),
-        "two": make_prefix(1),
-        "wide": make_prefix(width=768),
-        "other_encoder": make_prefix(key="h"),
-        "both": make_prefix(layers={"l": [-2, -1]}),
+        "one": demo_prefix(),
+        "two": demo_prefix(1),
+        "wide": demo_prefix(width=768),
+        "other_encoder": demo_prefix(key="h"),
+        "both": demo_prefix(layers={"l": [-2, -1]}),
     }
     return {
         name: save_prefix(prefix, server.prefix_folder / "anonymize" / f"{name}.safetensors")
@@ -116,7 +117,7 @@ def test_a_file_saved_anew_under_its_name_is_noticed(draw, server):
     path = server.prefix_folder / "anonymize" / "changing.safetensors"
     pictures = []
     for seed in (0, 1):
-        save_prefix(make_prefix(seed), path, overwrite=True)
+        save_prefix(demo_prefix(seed), path, overwrite=True)
         pictures.append(draw(PROTECTED, anonymize=anonymize("anonymize/changing.safetensors")))
     assert not np.array_equal(*pictures)
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from anonymize_faces.prefix import save_prefix
-from anonymize_faces.tests.support.drawing import make_prefix
+from anonymize_faces.tests.support.prefixes import demo_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
 
 SETTINGS = {
@@ -29,7 +29,7 @@ SETTINGS = {
 @pytest.fixture(scope="module", autouse=True)
 def files(server: ComfyServer) -> None:
     for seed, name in enumerate(("one", "two")):
-        save_prefix(make_prefix(seed), server.prefix_folder / "compare" / f"{name}.safetensors", overwrite=True)
+        save_prefix(demo_prefix(seed), server.prefix_folder / "compare" / f"{name}.safetensors", overwrite=True)
 
 
 def comparing(clip=("demo", 1), **settings) -> dict:

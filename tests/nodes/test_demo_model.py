@@ -8,14 +8,15 @@ import numpy as np
 from PIL import Image
 
 from anonymize_faces.demo.main_job import Request, draw_pictures, drawing_graph, train_graph, train_node
-from anonymize_faces.demo.measure import RenderGallery, face_retention, identification_rate, looks_kept
+from anonymize_faces.demo.measure import face_retention, identification_rate, looks_kept
 from anonymize_faces.demo.reader import ReaderNet, read
 from anonymize_faces.demo.world.people import cast
+from anonymize_faces.faces.gallery import Gallery
 from anonymize_faces.tools.comfy_server import ComfyServer
 
 
 def test_the_hosts_own_nodes_draw_people_whom_the_reader_finds(
-    server: ComfyServer, reader: ReaderNet, gallery: RenderGallery
+    server: ComfyServer, reader: ReaderNet, gallery: Gallery
 ) -> None:
     who = list(range(0, 64, 8))
     requests = [Request(f"A close-up portrait of {cast()[i].name}", 40 + i) for i in who]

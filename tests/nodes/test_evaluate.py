@@ -13,8 +13,8 @@ from PIL import Image
 
 from anonymize_faces.demo.world.people import cast
 from anonymize_faces.prefix import load_prefix, save_prefix, scores_hold
-from anonymize_faces.tests.support.drawing import make_prefix
 from anonymize_faces.tests.support.evaluation_workflow import SMALL, node
+from anonymize_faces.tests.support.prefixes import demo_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer, ServerProgress, WorkflowFailed, WorkflowInterrupted
 from anonymize_faces.tools.layout import ROOT
 from anonymize_faces.tools.workflow import load_workflow, workflow_to_prompt
@@ -41,7 +41,7 @@ def evaluating(**inputs: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module", autouse=True)
 def prefixes(server: ComfyServer) -> None:
     for seed in (1, 2, 3):
-        save_prefix(make_prefix(seed), server.prefix_folder / "evaluate" / f"{seed}.safetensors")
+        save_prefix(demo_prefix(seed), server.prefix_folder / "evaluate" / f"{seed}.safetensors")
 
 
 def told(outputs: dict[str, Any], name: str) -> str:
@@ -129,7 +129,7 @@ def test_nothing_is_saved_where_no_prefix_was_evaluated(server):
 
 
 def test_the_shipped_workflow_evaluates_a_prefix_that_is_there_and_saves(server, tidy):
-    save_prefix(make_prefix(), server.prefix_folder / "demo people.safetensors", overwrite=True)
+    save_prefix(demo_prefix(), server.prefix_folder / "demo people.safetensors", overwrite=True)
     workflow = load_workflow(ROOT / "example_workflows" / "5 Evaluate on the demo model.json")
     graph = workflow_to_prompt(workflow, server.object_info())
     kinds = {item["class_type"]: name for name, item in graph.items()}

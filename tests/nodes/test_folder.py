@@ -11,7 +11,8 @@ import pytest
 import torch
 import websocket
 
-from anonymize_faces.prefix import Prefix, PrefixRecord, load_prefix, save_prefix
+from anonymize_faces.prefix import Prefix, load_prefix, save_prefix
+from anonymize_faces.tests.support.prefixes import random_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
 
 NODES = (("LoadAnonymizationPrefix", "file"), ("AnonymizeFaces", "prefix"))
@@ -31,9 +32,8 @@ def folder(server):
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def prefix(fingerprint: str = "", family: str = "sd1", **widths: int) -> Prefix:
-    vectors = {key: torch.randn(3, width) for key, width in (widths or {"l": 768}).items()}
-    return Prefix(vectors, PrefixRecord(family=family, fingerprint=fingerprint))
+def prefix(fingerprint: str = "", family: str = "sd1", seed: int = 0, **widths: int) -> Prefix:
+    return random_prefix(widths or {"l": 768}, 3, seed, family=family, fingerprint=fingerprint)
 
 
 def listed(server: ComfyServer) -> set[str]:
@@ -154,7 +154,7 @@ def test_a_textual_inversion_is_saved_where_the_host_finds_it_and_never_in_the_p
     assert export("people/anonymous.safetensors") == "people/anonymous.safetensors"  # The same one is not saved twice.
     assert os.listdir(embeddings / "people") == ["anonymous.safetensors"]
 
-    save_prefix(prefix(), folder / "p.safetensors", overwrite=True)
+    save_prefix(prefix(seed=1), folder / "p.safetensors", overwrite=True)
     assert export("people/anonymous") == "people/anonymous_2.safetensors"
     (embeddings / "mine.pt").write_bytes(b"the artist's own")
     assert export("mine") == "mine_2.safetensors"  # The host would take mine.safetensors for mine.pt.

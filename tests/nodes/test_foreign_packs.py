@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from anonymize_faces.prefix import save_prefix
-from anonymize_faces.tests.support.drawing import PLAIN, PROTECTED, Draw, anonymize, make_prefix
+from anonymize_faces.tests.support.drawing import PLAIN, PROTECTED, Draw, anonymize
+from anonymize_faces.tests.support.prefixes import demo_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
 from anonymize_faces.tools.layout import BUILD
 
@@ -49,7 +50,7 @@ def draw(host: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Draw]
         folder / "comfy", report=print, arguments=["--extra-model-paths-config", str(folder / "paths.yaml")]
     )
     with server:
-        save_prefix(make_prefix(), server.prefix_folder / "one.safetensors")
+        save_prefix(demo_prefix(), server.prefix_folder / "one.safetensors")
         yield Draw(server)
 
 

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from anonymize_faces.prefix import save_prefix
-from anonymize_faces.tests.support.drawing import make_prefix
+from anonymize_faces.tests.support.prefixes import demo_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
 
 FILE = "inputs/one.safetensors"
@@ -106,7 +106,7 @@ def wrong_values(kind: Any, needed: bool) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def inputs(server: ComfyServer) -> dict[str, list[tuple[str, str, bool]]]:
     """Name, type and whether it is needed, of every input of every node of ours, as the server tells them."""
-    save_prefix(make_prefix(1), server.prefix_folder / FILE, overwrite=True)
+    save_prefix(demo_prefix(1), server.prefix_folder / FILE, overwrite=True)
     return {
         kind: [
             (name, "COMBO" if isinstance(spec[0], list) else spec[0], needed == "required")

@@ -18,8 +18,8 @@ from anonymize_faces.demo.world.people import cast
 from anonymize_faces.demo.world.renderer import draw_all, picture_of
 from anonymize_faces.faces.facenet import VGGFACE2
 from anonymize_faces.prefix import save_prefix
-from anonymize_faces.tests.support.drawing import make_prefix
 from anonymize_faces.tests.support.facenet_weights import random_weights
+from anonymize_faces.tests.support.prefixes import demo_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
 from anonymize_faces.tools.layout import ROOT
 from anonymize_faces.tools.workflow import load_workflow, workflow_to_prompt
@@ -149,14 +149,14 @@ def test_a_corrupt_picture_is_an_error_and_the_server_goes_on(server, weights, a
 
 
 def test_the_shipped_workflow_measures_a_prefix_that_is_there(server, tidy):
-    save_prefix(make_prefix(), server.prefix_folder / "demo people.safetensors", overwrite=True)
+    save_prefix(demo_prefix(), server.prefix_folder / "demo people.safetensors", overwrite=True)
     workflow = load_workflow(ROOT / "example_workflows" / "4 Measure before and after.json")
     graph = workflow_to_prompt(workflow, server.object_info())
     kinds = {node["class_type"]: name for name, node in graph.items()}
     assert "TrainAnonymizationPrefix" not in kinds
     graph[kinds["EmptyLatentImage"]]["inputs"]["batch_size"] = 3
     (told,) = server.run(graph)["outputs"][kinds["MeasureAnonymization"]]["text"]
-    assert "pictures" in told and "tests/" not in told and "Still recognized  " in told and "demo reader" in told
+    assert "Face retention" in told and "tests/" not in told and "Still recognized  " in told and "demo reader" in told
 
 
 def odd_picture(rng: np.random.Generator, number: int, folder: Path, face: Image.Image) -> str:

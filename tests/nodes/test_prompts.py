@@ -11,7 +11,8 @@ import safetensors.torch
 import torch
 
 from anonymize_faces.prefix import save_prefix
-from anonymize_faces.tests.support.drawing import DEMO_WIDTH, PLAIN, PROTECTED, Draw, anonymize, drawing, make_prefix
+from anonymize_faces.tests.support.drawing import PLAIN, PROTECTED, Draw, anonymize, drawing
+from anonymize_faces.tests.support.prefixes import DEMO_WIDTH, demo_prefix
 
 NAME = "a portrait of Ada Lovelace"
 CORE = "embedding:every_prompt "
@@ -29,11 +30,11 @@ def encode(clip, text: str) -> dict:
 @pytest.fixture(scope="module")
 def draw(server):
     """Draws; the server has a prefix, the same vectors as an embedding, another embedding, and a LoRA on the text."""
-    prefix, generator = make_prefix(3, layers={"l": [-2, -1]}), torch.Generator().manual_seed(4)
+    prefix, generator = demo_prefix(3, layers={"l": [-2, -1]}), torch.Generator().manual_seed(4)
     save_prefix(prefix, server.prefix_folder / "prompts" / "one.safetensors", overwrite=True)
     embeddings = server.embedding_folder
     safetensors.torch.save_file({"clip_l": prefix.vectors["l"]}, embeddings / "every_prompt.safetensors")
-    safetensors.torch.save_file({"clip_l": make_prefix(5).vectors["l"][:3].clone()}, embeddings / "hat.safetensors")
+    safetensors.torch.save_file({"clip_l": demo_prefix(5).vectors["l"][:3].clone()}, embeddings / "hat.safetensors")
     lora = {}
     for layer in range(3):
         name = f"lora_te_text_model_encoder_layers_{layer}_mlp_fc1"

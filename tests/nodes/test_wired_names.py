@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from anonymize_faces.prefix import save_prefix
-from anonymize_faces.tests.support.drawing import make_prefix
 from anonymize_faces.tests.support.enforced_workflow import CLIP, TEXT, Enforcing, encoding, node
+from anonymize_faces.tests.support.prefixes import demo_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
 
 
@@ -48,11 +48,11 @@ def test_a_file_whose_name_comes_by_wire_is_read_anew_once_it_changes(wired, nam
         (text,) = wired.run(GRAPHS[name])["outputs"]["show"]["text"]
         return text
 
-    save_prefix(make_prefix(2), file)
+    save_prefix(demo_prefix(2), file)
     first = shown()
     assert shown() == first
     status = file.stat()
-    save_prefix(make_prefix(3), file, overwrite=True)
+    save_prefix(demo_prefix(3), file, overwrite=True)
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert shown() != first
     file.unlink()
@@ -80,9 +80,9 @@ def test_every_node_that_takes_the_name_of_a_file_by_wire_looks_at_the_folder(ho
     seen = []
     for change in (
         lambda: None,
-        lambda: save_prefix(make_prefix(2), one),
-        lambda: save_prefix(make_prefix(3), one, overwrite=True),
-        lambda: save_prefix(make_prefix(4), two),
+        lambda: save_prefix(demo_prefix(2), one),
+        lambda: save_prefix(demo_prefix(3), one, overwrite=True),
+        lambda: save_prefix(demo_prefix(4), two),
         one.unlink,
         lambda: (tmp_path / "elsewhere").write_bytes(b"what the link leads to"),
     ):

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from anonymize_faces.prefix import save_prefix
+from anonymize_faces.tests.support.web_ui.encoders import prefix_for
 from anonymize_faces.tests.support.web_ui.host import Host, host
-from anonymize_faces.tests.support.web_ui.prefixes import prefix
 
 
 @pytest.fixture
@@ -20,8 +20,8 @@ def open_host(tmp_path: Path) -> Iterator[Callable[..., Host]]:
 
         def make(kind: str = "forge", family: str = "sd1") -> Host:
             made = stack.enter_context(host(tmp_path, kind, family))
-            save_prefix(prefix(family), made.folder / "people.safetensors", overwrite=True)
-            save_prefix(prefix(family, seed=1), made.folder / "others.safetensors", overwrite=True)
+            save_prefix(prefix_for(family), made.folder / "people.safetensors", overwrite=True)
+            save_prefix(prefix_for(family, seed=1), made.folder / "others.safetensors", overwrite=True)
             return made
 
         yield make

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from anonymize_faces.prefix import Prefix, save_prefix
+from anonymize_faces.tests.support.web_ui.encoders import prefix_for
 from anonymize_faces.tests.support.web_ui.host import Host, parse_infotext
-from anonymize_faces.tests.support.web_ui.prefixes import prefix
 
 KINDS = ("forge", "automatic")
 ON = (True, "people.safetensors", 1.0)
@@ -21,7 +21,7 @@ SKIP = "CLIP_stop_at_last_layers"
 
 def learned_at(made: Host, family: str = "sd1", **layers: list[int]) -> None:
     """Makes `people.safetensors` one that was learned at these layers."""
-    plain = prefix(family)
+    plain = prefix_for(family)
     record = dataclasses.replace(plain.record, layers=layers)
     save_prefix(Prefix(plain.vectors, record), made.folder / "people.safetensors", overwrite=True)
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from anonymize_faces.prefix import blend, inject_text
+from anonymize_faces.tests.support.web_ui.encoders import prefix_for
 from anonymize_faces.tests.support.web_ui.host import Host
-from anonymize_faces.tests.support.web_ui.prefixes import prefix
 
 KINDS = ("forge", "automatic")
 ON = (True, "people.safetensors", 1.0)
@@ -47,7 +47,7 @@ def draw(made: Host, prompt: str, panel: tuple | None = ON, **fields: Any) -> An
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_enters_the_text_encoder_is_what_comfyui_would_let_enter(open_host, comfy, kind, family):
     made = open_host(kind, family)
-    vectors = prefix(family).vectors
+    vectors = prefix_for(family).vectors
     for prompt in (SHORT, "", LONG):
         with entering(made) as seen:
             draw(made, prompt, negative_prompt="blurry")
@@ -95,7 +95,7 @@ def embedded(made: Host, key: str, chunk: Any) -> torch.Tensor:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_chunk_of_both_prompts_carries_the_prefix_and_no_word_is_lost(open_host, kind, prompt):
     made = open_host(kind)
-    vectors = prefix("sd1").vectors["l"]
+    vectors = prefix_for("sd1").vectors["l"]
     reader = made.shared.sd_model.readers["l"]
     with entering(made) as seen:
         draw(made, prompt, negative_prompt=LONG)
@@ -199,7 +199,7 @@ def test_strength_goes_from_plain_exactly_to_protected_exactly(open_host, kind, 
 
 def test_t5_reads_the_prefix_first_and_padding_gives_way(open_host):
     made = open_host("forge", "flux")
-    vectors = prefix("flux").vectors
+    vectors = prefix_for("flux").vectors
     with entering(made) as seen:
         short = draw(made, SHORT, negative_prompt="x")
         longer = draw(made, f"{'the cat ' * 124} BREAK a dog", negative_prompt="x")
@@ -231,7 +231,7 @@ def test_rows_that_an_extension_has_cut_itself_are_protected_or_refused(open_hos
         with pytest.raises(made.error("PrefixMismatchError"), match="leaves no room"):
             reader.process_tokens([full], [[1.0] * 77])
     positions = reader.read_by.text_model.embeddings.position_embedding.weight
-    torch.testing.assert_close((seen["l"][0] - positions)[1:11], prefix("sd1").vectors["l"], atol=1e-5, rtol=0)
+    torch.testing.assert_close((seen["l"][0] - positions)[1:11], prefix_for("sd1").vectors["l"], atol=1e-5, rtol=0)
     assert len(seen["l"]) == 1
 
 
@@ -239,6 +239,6 @@ def test_a_prefix_that_leaves_no_room_is_told_before_anything_is_encoded(open_ho
     from anonymize_faces.prefix import save_prefix
 
     made = open_host()
-    save_prefix(prefix("sd1", m=71), made.folder / "long.safetensors")
+    save_prefix(prefix_for("sd1", m=71), made.folder / "long.safetensors")
     with pytest.raises(made.error("PrefixMismatchError"), match="leaves no room for a prompt"):
         draw(made, SHORT, (True, "long.safetensors", 1.0))

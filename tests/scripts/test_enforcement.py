@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from anonymize_faces.prefix import save_prefix
+from anonymize_faces.tests.support.web_ui.encoders import prefix_for
 from anonymize_faces.tests.support.web_ui.host import SCRIPT, load
-from anonymize_faces.tests.support.web_ui.prefixes import prefix
 from anonymize_faces.tests.support.web_ui.requests import OFF, ON, OTHERS, PROMPT, picture
 
 
@@ -45,7 +45,7 @@ def test_the_plot_and_requests_without_scripts_are_protected_too(open_host, expe
 def test_the_prefix_is_read_once_and_the_file_no_longer_counts(open_host, expected, monkeypatch):
     monkeypatch.setenv("ANONYMIZE_FACES_ENFORCE", "people.safetensors")
     made = open_host()
-    save_prefix(prefix("sd1", seed=9), made.folder / "people.safetensors", overwrite=True)
+    save_prefix(prefix_for("sd1", seed=9), made.folder / "people.safetensors", overwrite=True)
     assert torch.equal(picture(made.draw(PROMPT)), expected[0])
     (made.folder / "people.safetensors").unlink()
     monkeypatch.delenv("ANONYMIZE_FACES_ENFORCE")
@@ -68,7 +68,7 @@ def test_a_wrong_setting_refuses_everything_and_the_panel_says_so(open_host, mon
 def test_a_checkpoint_that_the_prefix_does_not_fit_is_refused(open_host, monkeypatch):
     monkeypatch.setenv("ANONYMIZE_FACES_ENFORCE", "people.safetensors")
     made = open_host()
-    save_prefix(prefix("sdxl"), made.folder / "people.safetensors", overwrite=True)
+    save_prefix(prefix_for("sdxl"), made.folder / "people.safetensors", overwrite=True)
     made = open_host("forge", "sd2")
     with pytest.raises(made.error("PrefixMismatchError")):
         made.draw(PROMPT)

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from anonymize_faces.prefix import save_prefix
+from anonymize_faces.tests.support.web_ui.encoders import prefix_for
 from anonymize_faces.tests.support.web_ui.host import Host, infotext, model, parse_infotext
-from anonymize_faces.tests.support.web_ui.prefixes import prefix
 from anonymize_faces.tests.support.web_ui.requests import OFF, ON, OTHERS, PROMPT, picture
 
 
@@ -78,7 +78,7 @@ def test_values_in_anything_but_a_list_are_an_error_and_none_at_all_say_nothing(
 @pytest.mark.parametrize("kind", ["forge", "automatic"])
 def test_a_prefix_of_another_family_is_an_error(open_host, kind):
     made = open_host(kind, "sd1")
-    save_prefix(prefix("sdxl"), made.folder / "xl.safetensors")
+    save_prefix(prefix_for("sdxl"), made.folder / "xl.safetensors")
     with pytest.raises(made.error("PrefixMismatchError"), match="learned on SDXL, and this checkpoint is of another"):
         made.draw(PROMPT, (True, "xl.safetensors", 1.0))
     assert not made.drawn
@@ -114,7 +114,7 @@ def test_conditionings_that_the_host_keeps_are_of_the_same_prefix_and_strength_o
 def test_a_file_of_the_same_name_with_other_vectors_is_another_prefix(open_host):
     made = open_host()
     before = picture(made.draw(PROMPT, ON))
-    save_prefix(prefix("sd1", seed=5), made.folder / "people.safetensors", overwrite=True)
+    save_prefix(prefix_for("sd1", seed=5), made.folder / "people.safetensors", overwrite=True)
     assert not torch.equal(before, picture(made.draw(PROMPT, ON)))
 
 
@@ -308,7 +308,7 @@ def test_an_api_request_says_what_the_panel_says(open_host):
 
 def test_the_infotext_says_what_protected_and_the_panel_takes_it_up_again(open_host):
     made = open_host()
-    save_prefix(prefix("sd1"), made.folder / "studio" / "people, of 2026.safetensors")
+    save_prefix(prefix_for("sd1"), made.folder / "studio" / "people, of 2026.safetensors")
     drawn = made.draw(PROMPT, (True, "studio/people, of 2026.safetensors", 0.75))
     parameters = parse_infotext(drawn.infotext)
     fields = made.scripts.scripts_txt2img.infotext_fields

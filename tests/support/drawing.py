@@ -5,20 +5,12 @@ from __future__ import annotations
 import io
 
 import numpy as np
-import torch
 from PIL import Image
 
-from anonymize_faces.prefix import Prefix, PrefixRecord
 from anonymize_faces.tools.comfy_server import ComfyServer
 
-DEMO_WIDTH = 192
 PROTECTED = ["anonymize", 0]
 PLAIN = ["demo", 1]
-
-
-def make_prefix(seed: int = 0, width: int = DEMO_WIDTH, key: str = "l", **fields) -> Prefix:
-    vectors = torch.randn(10, width, generator=torch.Generator().manual_seed(seed)) * 0.1
-    return Prefix({key: vectors}, PrefixRecord(family="sd1", fingerprint="0" * 16, **fields))
 
 
 def anonymize(prefix: str = "anonymize/one.safetensors", clip=PLAIN, **inputs) -> dict:

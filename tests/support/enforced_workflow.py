@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from anonymize_faces.prefix import save_prefix
-from anonymize_faces.tests.support.drawing import make_prefix
+from anonymize_faces.tests.support.prefixes import demo_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer
 
 TEXT = "a portrait of Ada Lovelace"
@@ -19,7 +19,7 @@ TEXT = "a portrait of Ada Lovelace"
 CLIP = ["demo", 1]
 
 
-WIDTH = make_prefix(0).vectors["l"].shape[1]
+WIDTH = demo_prefix(0).vectors["l"].shape[1]
 
 
 def node(class_type: str, **inputs: Any) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class Enforcing:
             environment={"RECORDS": str(self._records), **environment},
         )
         for seed, name in ((0, "studio"), (1, "other")):
-            save_prefix(make_prefix(seed), self.server.prefix_folder / f"{name}.safetensors")
+            save_prefix(demo_prefix(seed), self.server.prefix_folder / f"{name}.safetensors")
         (self.server.embedding_folder / "people").mkdir(parents=True)
         for name in ("ada", "people/ada"):
             save_file({"clip_l": torch.ones(2, WIDTH)}, self.server.embedding_folder / f"{name}.safetensors")

@@ -19,7 +19,7 @@ GREY = (0.5, 0.5, 0.5)
 SPREAD = 0.05
 
 
-def make_prefix(effect: float, width: int = 4, family: str = "painter") -> Prefix:
+def prefix_of_effect(effect: float, width: int = 4, family: str = "painter") -> Prefix:
     """A prefix that moves people towards others' colours, and other prompts by a tenth of that."""
     return Prefix({"l": torch.full((2, width), effect)}, PrefixRecord(family=family, fingerprint="0" * 16))
 

@@ -20,7 +20,7 @@ from anonymize_faces.trainer.data.targets import TargetPool
 from anonymize_faces.trainer.known_names import MOST_NAMED, Knowledge, knowledge_of, sentences
 from anonymize_faces.trainer.loop import PrefixTraining, learn_prefix, training_pairs
 from anonymize_faces.trainer.progress import Callbacks
-from anonymize_faces.trainer.report import describe
+from anonymize_faces.trainer.reporting.report import describe
 from anonymize_faces.trainer.settings import TrainingSettings
 
 PEOPLE = tuple(Identity(f"Person {number}", f"a man with {number} hats") for number in range(16))

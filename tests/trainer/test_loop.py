@@ -12,9 +12,9 @@ import torch
 from anonymize_faces.prefix import TrainingError
 from anonymize_faces.trainer.data.identities import parse_identities
 from anonymize_faces.trainer.loop import learn_prefix, start_vectors
-from anonymize_faces.trainer.plot import plot_losses
 from anonymize_faces.trainer.progress import Callbacks, Learned, Progress
-from anonymize_faces.trainer.report import describe
+from anonymize_faces.trainer.reporting.plot import plot_losses
+from anonymize_faces.trainer.reporting.report import describe
 from anonymize_faces.trainer.settings import TrainingSettings
 
 PEOPLE = parse_identities("Ada Lovelace: a woman with dark hair\nBob Miller")

@@ -17,7 +17,7 @@ from anonymize_faces.trainer.data.identities import parse_identities
 from anonymize_faces.trainer.loop import learn_prefix
 from anonymize_faces.trainer.objective import distances
 from anonymize_faces.trainer.progress import Callbacks, Learned, Progress
-from anonymize_faces.trainer.report import describe
+from anonymize_faces.trainer.reporting.report import describe
 from anonymize_faces.trainer.settings import TrainingSettings
 from anonymize_faces.trainer.step import MOST_SKIPPED
 

@@ -19,9 +19,9 @@ from anonymize_faces.trainer.data.pictures import Pair, Pictures
 from anonymize_faces.trainer.data.prompts import NEGATIVES
 from anonymize_faces.trainer.data.targets import TargetPool, negatives_of
 from anonymize_faces.trainer.loop import learn_prefix
-from anonymize_faces.trainer.preview import PREVIEW_SHARE, PreviewBudget
 from anonymize_faces.trainer.progress import Callbacks, Learned
-from anonymize_faces.trainer.report import describe
+from anonymize_faces.trainer.reporting.preview import PREVIEW_SHARE, PreviewBudget
+from anonymize_faces.trainer.reporting.report import describe
 from anonymize_faces.trainer.settings import TrainingSettings
 from anonymize_faces.trainer.state import Score
 from anonymize_faces.trainer.validation import (
@@ -246,7 +246,7 @@ def test_what_is_shown_last_is_the_prefix(denoiser: Any) -> None:
 
 def test_showing_takes_its_share_of_the_time_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("anonymize_faces.trainer.preview.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("anonymize_faces.trainer.reporting.preview.time.monotonic", lambda: clock[0])
     preview_budget = PreviewBudget(0.0, picture_seconds=0.25)
     shown: list[float] = []
 

@@ -42,6 +42,10 @@ const THEME = `
   --line: var(--border-color, #4e4e4e);
   --field: var(--comfy-input-bg, #222);
   --alarm: var(--error-text, #ff5c5c);
+  --good: #57b35f;
+  --fair: #d9a441;
+  --recognizability: #e8775d;
+  --effects: #5ba0dc;
 }
 *, *::before, *::after { box-sizing: inherit; }
 [hidden] { display: none !important; }

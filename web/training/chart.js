@@ -13,7 +13,6 @@ const SVG = "http://www.w3.org/2000/svg";
 /** Pixels, the title and the axes included. */
 export const CHART_HEIGHT = 154;
 export const CHART_STYLES = `
-:host { --recognizability: #e8775d; --effects: #5ba0dc; --goal: #57b35f; }
 .chart { display: grid; grid-template-columns: auto 1fr; gap: 2px 5px; height: ${CHART_HEIGHT}px; flex: none; }
 .chart .title { grid-column: 1 / -1; display: flex; gap: 12px; white-space: nowrap; overflow: hidden; }
 .chart .title span::before { content: ""; display: inline-block; width: 16px; margin-right: 4px; vertical-align: middle;
@@ -21,7 +20,7 @@ export const CHART_STYLES = `
 .chart .title .recognizability { color: var(--recognizability); }
 .chart .title .effects { color: var(--effects); }
 .chart .title .effects::before { border-top-style: dashed; }
-.chart .title .goal { color: var(--goal); }
+.chart .title .goal { color: var(--good); }
 .chart .y, .chart .x { display: flex; justify-content: space-between; color: var(--quiet); font-size: 10px; }
 .chart .y { flex-direction: column; text-align: right; }
 .chart .x { grid-column: 2; }
@@ -29,7 +28,7 @@ export const CHART_STYLES = `
 .chart path { fill: none; stroke-width: 1.8; vector-effect: non-scaling-stroke; stroke-linejoin: round; stroke-linecap: round; }
 .chart path.recognizability { stroke: var(--recognizability); }
 .chart path.effects { stroke: var(--effects); stroke-dasharray: 5 3; }
-.chart path.goal { stroke: var(--goal); stroke-width: 1; }
+.chart path.goal { stroke: var(--good); stroke-width: 1; }
 `;
 
 /** What `drawChart` draws in. */

@@ -21,8 +21,8 @@ const STYLES = `
 .body { display: flex; flex-direction: column; gap: 6px; min-height: 0; flex: 1; padding: 2px; }
 .row { display: flex; align-items: baseline; justify-content: space-between; gap: 8px; min-height: 17px; flex: none; }
 .verdict { font-size: 14px; font-weight: 600; height: 20px; flex: none; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
-.verdict.good { color: #57b35f; }
-.verdict.fair { color: #d9a441; }
+.verdict.good { color: var(--good); }
+.verdict.fair { color: var(--fair); }
 .verdict.poor, .failed .message, .failed .state { color: var(--alarm); }
 .verdict.none { color: var(--quiet); font-style: italic; font-weight: 400; }
 .state { font-weight: 600; }

@@ -4,7 +4,7 @@ import { t } from "../shared/text.js";
 
 /** Share of recognizability below which a prefix protects well. */
 export const GOAL = 0.1;
-/** Shares above which much is left of people, and other prompts change much; as in trainer/report.py. */
+/** Shares above which much is left of people, and other prompts change much; as in trainer/reporting/report.py. */
 const MUCH = 0.3;
 
 /**

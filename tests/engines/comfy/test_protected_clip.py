@@ -360,6 +360,10 @@ def test_embeddings_in_prompts_are_refused_where_the_operator_does_not_allow_the
             strict.encode_from_tokens(made)
 
 
+def handle_on_weights(clip):
+    return clip.patcher.model
+
+
 def read_by_weights(clip, tokens):
     return clip.patcher.model.encode_token_weights(tokens)
 
@@ -378,6 +382,10 @@ def test_the_handle_on_the_weights_reads_only_what_carries_the_prefix_and_is_the
         with torch.no_grad():
             assert read(copied, protected.tokenize(SHORT))[0].shape[1] == 77
         assert copied.patcher.is_clone(clip.patcher) and type(copied.patcher).__name__ == type(clip.patcher).__name__
+        # This extension compares, moves and patches it, as the host does.
+        for asking, plain in (("anonymize_faces.engines.any", True), ("comfy.sd", True), ("anonymize_faces_2", False)):
+            handle = types.FunctionType(handle_on_weights.__code__, {"__name__": asking})
+            assert (handle(copied) is clip.cond_stage_model) is plain
     loaded = len(comfy.model_management.current_loaded_models)
     encode(clip, SHORT), encode(protected, SHORT), encode(protected.clone(), SHORT)
     assert len(comfy.model_management.current_loaded_models) <= max(1, loaded)

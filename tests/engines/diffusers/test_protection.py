@@ -11,8 +11,7 @@ import torch
 
 from anonymize_faces.engines.diffusers import PromptEncoder, protect_pipeline
 from anonymize_faces.prefix import PrefixMismatchError
-from anonymize_faces.tests.support.pipelines import WIDTHS, tiny_pipeline
-from anonymize_faces.tests.support.pipelines_parts import DRAWN, LONG, SHORT, arguments, prefix_for
+from anonymize_faces.tests.support.pipelines import DRAWN, LONG, SHORT, WIDTHS, arguments, prefix_for, tiny_pipeline
 
 
 def models_of(pipeline: Any) -> dict[str, Any]:

@@ -11,8 +11,16 @@ import torch
 
 from anonymize_faces.engines.diffusers import protect_pipeline
 from anonymize_faces.prefix import PrefixMismatchError
-from anonymize_faces.tests.support.pipelines import WIDTHS, random, tiny_pipeline
-from anonymize_faces.tests.support.pipelines_parts import DRAWN, LONG, SHORT, arguments, prefix_for
+from anonymize_faces.tests.support.pipelines import (
+    DRAWN,
+    LONG,
+    SHORT,
+    WIDTHS,
+    arguments,
+    prefix_for,
+    random,
+    tiny_pipeline,
+)
 
 EMBEDS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
 OF_SDXL = {"text_embeds": torch.zeros(1, 48), "time_ids": torch.zeros(1, 6)}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +12,8 @@ import torch
 from anonymize_faces.nodes.enforcement.rewriting import FOREIGN, HOST, Kind, Refused, rewrite
 from anonymize_faces.prefix import load_prefix, save_prefix
 from anonymize_faces.prefix.enforced_setting import read_enforcement
-from anonymize_faces.tests.support.drawing import make_prefix
-from anonymize_faces.tests.support.enforced_workflow import CLIP, TEXT, Enforcing, encoding, node, sampling
+from anonymize_faces.tests.support.enforced_workflow import CLIP, TEXT, encoding, node, sampling
+from anonymize_faces.tests.support.prefixes import demo_prefix
 from anonymize_faces.tools.comfy_server import WorkflowFailed
 
 TEXTS = (TEXT, "")
@@ -242,20 +240,13 @@ REFUSED = {
 
 
 @pytest.fixture(scope="module")
-def enforcing(host: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Enforcing]:
-    made = Enforcing(tmp_path_factory.mktemp("enforcing"), host, ANONYMIZE_FACES_ENFORCE="studio.safetensors")
-    with made.server:
-        yield made
-
-
-@pytest.fixture(scope="module")
 def conditionings(host_modules: None) -> dict[str, list[torch.Tensor]]:
     """What the demo's encoder makes of `TEXTS`, plain and with the server's prefix."""
     from anonymize_faces.demo.loader import load_demo_model
     from anonymize_faces.engines.comfy.protected_clip import protect
 
     _, clip, _ = load_demo_model()
-    protected = protect(clip, make_prefix(0), 1.0)
+    protected = protect(clip, demo_prefix(0), 1.0)
     return {
         name: [encoder.encode_from_tokens(encoder.tokenize(text)) for text in TEXTS]
         for name, encoder in (("plain", clip), ("protected", protected))
@@ -385,7 +376,7 @@ def test_the_servers_prefix_is_told_and_cannot_be_changed_by_those_who_use_it(en
         )
         assert answer.status_code == 409
     assert sorted(path.name for path in folder.iterdir()) == ["other.safetensors", "studio.safetensors"]
-    assert load_prefix(folder / "studio.safetensors").record == make_prefix(0).record
+    assert load_prefix(folder / "studio.safetensors").record == demo_prefix(0).record
     assert {path.name for path in enforcing.server.embedding_folder.rglob("*.*")} == {"ada.safetensors"}
 
 
@@ -398,7 +389,7 @@ def test_a_server_that_enforces_nothing_has_no_guards(server):
 
 
 def test_the_setting_is_read_from_a_variable_or_a_file_and_is_never_silently_off(tmp_path):
-    save_prefix(make_prefix(), tmp_path / "p.safetensors")
+    save_prefix(demo_prefix(), tmp_path / "p.safetensors")
     file = tmp_path / "enforce.ini"
     folders = [tmp_path]
     assert read_enforcement({}, file, folders) is None

@@ -15,8 +15,8 @@ import requests
 import anonymize_faces
 from anonymize_faces.prefix import enforced_setting, save_prefix
 from anonymize_faces.prefix.enforced_setting import read_enforcement
-from anonymize_faces.tests.support.drawing import make_prefix
 from anonymize_faces.tests.support.enforced_workflow import sampling
+from anonymize_faces.tests.support.prefixes import demo_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
 
 EXTENSION = Path(anonymize_faces.__file__).resolve().parent
@@ -42,7 +42,7 @@ def server_with(tmp_path: Path, *arguments: str, **environment: str) -> ComfySer
         arguments=["--extra-model-paths-config", str(paths), *arguments],
         environment=environment,
     )
-    save_prefix(make_prefix(0), made.prefix_folder / "studio.safetensors")
+    save_prefix(demo_prefix(0), made.prefix_folder / "studio.safetensors")
     return made
 
 
@@ -138,7 +138,7 @@ def test_the_gate_never_raises_and_never_lets_a_prompt_through():
     ],
 )
 def test_a_file_that_is_wrong_is_a_fault(tmp_path, content, reason):
-    save_prefix(make_prefix(), tmp_path / "p.safetensors")
+    save_prefix(demo_prefix(), tmp_path / "p.safetensors")
     file = tmp_path / "enforce.ini"
     if content is None:
         file.mkdir()
@@ -150,7 +150,7 @@ def test_a_file_that_is_wrong_is_a_fault(tmp_path, content, reason):
 
 
 def test_a_file_is_found_whatever_an_editor_or_windows_makes_of_its_name(tmp_path):
-    save_prefix(make_prefix(), tmp_path / "p.safetensors")
+    save_prefix(demo_prefix(), tmp_path / "p.safetensors")
     file = tmp_path / "enforce.ini"
     for name in ("Enforce.ini", "enforce.ini.txt", "ENFORCE.INI.TXT"):
         (tmp_path / name).write_bytes(b"\xef\xbb\xbf[enforcement]\r\nprefix = p.safetensors\r\nembeddings = Allow\r\n")
@@ -163,7 +163,7 @@ def test_a_file_is_found_whatever_an_editor_or_windows_makes_of_its_name(tmp_pat
 
 
 def test_whatever_is_raised_while_the_setting_is_read_is_a_fault(tmp_path, monkeypatch):
-    save_prefix(make_prefix(), tmp_path / "studio.safetensors")
+    save_prefix(demo_prefix(), tmp_path / "studio.safetensors")
     for error in (OverflowError("int too large to convert to float"), RecursionError(), MemoryError(), KeyError("x")):
         monkeypatch.setattr(enforced_setting, "load_prefix", raising(error))
         found = read_enforcement(ENFORCE, tmp_path / "enforce.ini", [tmp_path])
@@ -173,7 +173,7 @@ def test_whatever_is_raised_while_the_setting_is_read_is_a_fault(tmp_path, monke
 
 
 def test_settings_of_variables_go_together(tmp_path):
-    save_prefix(make_prefix(), tmp_path / "studio.safetensors")
+    save_prefix(demo_prefix(), tmp_path / "studio.safetensors")
     file = tmp_path / "enforce.ini"
     for alone in ({"ANONYMIZE_FACES_TRUST": "A"}, {"ANONYMIZE_FACES_EMBEDDINGS": "refuse"}):
         assert "go with ANONYMIZE_FACES_ENFORCE" in read_enforcement(alone, file, [tmp_path]).fault
@@ -187,8 +187,7 @@ def test_the_entry_point_knows_every_way_to_set_it(monkeypatch, tmp_path):
     for name in anonymize_faces.SETTING_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     assert not anonymize_faces.may_enforce()
-    names = {enforced_setting.VARIABLE, enforced_setting.TRUST_VARIABLE, enforced_setting.EMBEDDINGS_VARIABLE}
-    assert names == set(anonymize_faces.SETTING_VARIABLES)
+    assert (EXTENSION / anonymize_faces.SETTING_FILES[0]) == enforced_setting.FILE
     monkeypatch.setenv(enforced_setting.VARIABLE, "")
     assert anonymize_faces.may_enforce()
     monkeypatch.delenv(enforced_setting.VARIABLE)

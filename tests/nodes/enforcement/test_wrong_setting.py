@@ -9,8 +9,8 @@ import pytest
 import requests
 
 from anonymize_faces.prefix import save_prefix
-from anonymize_faces.tests.support.drawing import make_prefix
 from anonymize_faces.tests.support.enforced_workflow import node, sampling
+from anonymize_faces.tests.support.prefixes import demo_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
 
 NAME = "studios/missing.safetensors"
@@ -21,7 +21,7 @@ REMEDY = "Nothing is drawn until its operator has set it right and started it ag
 @pytest.fixture(scope="module")
 def wrong(host: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
     made = ComfyServer(tmp_path_factory.mktemp("wrong"), report=print, environment={"ANONYMIZE_FACES_ENFORCE": NAME})
-    save_prefix(make_prefix(0), made.prefix_folder / "other.safetensors")
+    save_prefix(demo_prefix(0), made.prefix_folder / "other.safetensors")
     with made:
         yield made
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from anonymize_faces.nodes.server.feed import LEASE_SECONDS, MOST_WATCHERS, SEND_SECONDS, Feed
-from anonymize_faces.trainer.telemetry import Run, Telemetry
+from anonymize_faces.trainer.reporting.telemetry import Run, Telemetry
 
 Result = TypeVar("Result")
 

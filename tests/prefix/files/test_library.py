@@ -30,12 +30,12 @@ from anonymize_faces.prefix import (
 from anonymize_faces.prefix.files import library
 from anonymize_faces.prefix.files.prefix_file import prefix_bytes
 from anonymize_faces.prefix.files.storage import MAX_FILE_BYTES
+from anonymize_faces.tests.support.prefixes import random_prefix
 
 
 def one_prefix(family: str = "sd1", **widths: int) -> Prefix:
-    vectors = {key: torch.randn(3, width) for key, width in (widths or {"l": 768}).items()}
-    record = PrefixRecord(family=family, fingerprint="0" * 16, identities=5, scores={"similarity": 0.25}, name="mine")
-    return Prefix(vectors, record)
+    told = {"identities": 5, "scores": {"similarity": 0.25}, "name": "mine"}
+    return random_prefix(widths or {"l": 768}, 3, family=family, **told)
 
 
 @pytest.fixture

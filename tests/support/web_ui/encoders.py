@@ -14,11 +14,14 @@ from typing import Any
 
 import torch
 
+from anonymize_faces.prefix import Prefix
 from anonymize_faces.tests.support import pipelines
+from anonymize_faces.tests.support.prefixes import random_prefix
 
 Fix = namedtuple("Fix", ["offset", "embedding"])
 
 WIDTHS = {"l": pipelines.L, "g": pipelines.G, "h": pipelines.H, "t5xxl": pipelines.T5}
+FAMILIES = {"sd1": ("l",), "sd2": ("h",), "sdxl": ("g", "l"), "flux": ("l", "t5xxl")}
 
 
 class Chunk:
@@ -277,3 +280,8 @@ def automatic_classes(opts: Any) -> dict[str, type]:
         "g": FrozenOpenCLIPEmbedder2WithCustomWords,
         "h": FrozenOpenCLIPEmbedderWithCustomWords,
     }
+
+
+def prefix_for(family: str, m: int = 10, seed: int = 0) -> Prefix:
+    """A prefix that fits these encoders."""
+    return random_prefix({key: WIDTHS[key] for key in FAMILIES[family]}, m, seed, family=family, fingerprint="")

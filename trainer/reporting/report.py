@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .progress import Learned
+from ..progress import Learned
 
 LITTLE, MUCH = 0.1, 0.3
 """Shares below which something is little, above which much."""

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .plan import Plan
-    from .progress import Progress, Stage
-    from .state import Losses, Score
+    from ..plan import Plan
+    from ..progress import Progress, Stage
+    from ..state import Losses, Score
 
 MOST_POINTS = 160
 """Points of a loss curve, at most."""

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ...faces.palette import FAINT, INK, PAPER, Colour
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -17,10 +19,6 @@ LEFT, TOP, RIGHT, BOTTOM = 96, 64, 32, 64
 SCALE = 2
 """Lines are drawn this much larger and then shrunk, which smooths their edges."""
 
-INK, FAINT, PAPER = (40, 44, 52), (224, 227, 232), (255, 255, 255)
-RED, BLUE = (214, 84, 60), (46, 117, 182)
-
-Colour = tuple[int, int, int]
 Point = tuple[float, float]
 
 

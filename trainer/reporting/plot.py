@@ -8,15 +8,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .chart import BLUE, RED, Axis, Curve, draw_chart
-from .state import Losses
+from ...faces.palette import BLUE, PALE_BLUE, PALE_RED, RED
+from ..state import Losses
+from .chart import Axis, Curve, draw_chart
 
 SMOOTHING = 40
 """A curve is the running mean over one such part of the run."""
 
 CURVES = (
-    ("people named", RED, (246, 210, 202)),
-    ("other prompts", BLUE, (202, 221, 240)),
+    ("people named", RED, PALE_RED),
+    ("other prompts", BLUE, PALE_BLUE),
 )
 
 

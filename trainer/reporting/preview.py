@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..engines.denoiser import Denoiser, Vectors
-from ..runs.seeds import derived_seed
-from .data.identities import Identity
-from .data.prompts import OPENINGS, name_prompt
+from ...engines.denoiser import Denoiser, Vectors
+from ...runs.seeds import derived_seed
+from ..data.identities import Identity
+from ..data.prompts import OPENINGS, name_prompt
 
 COLUMNS = 4
 

@@ -11,8 +11,15 @@ import pytest
 
 from anonymize_faces.trainer.plan import Evaluations, Plan
 from anonymize_faces.trainer.progress import Progress
+from anonymize_faces.trainer.reporting.telemetry import (
+    MOST_POINTS,
+    RATE_SECONDS,
+    PreviewPicture,
+    Run,
+    SampledCurve,
+    Telemetry,
+)
 from anonymize_faces.trainer.state import Losses, Score
-from anonymize_faces.trainer.telemetry import MOST_POINTS, RATE_SECONDS, PreviewPicture, Run, SampledCurve, Telemetry
 
 WHOLE = (10, 20, 100)
 

@@ -1,0 +1,38 @@
+"""Makes prefixes of random vectors, for all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from anonymize_faces.prefix import Prefix, PrefixRecord
+
+DEMO_WIDTH = 192
+"""Of the demo model's token embeddings."""
+
+
+def random_prefix(
+    widths: Mapping[str, int],
+    m: int = 10,
+    seed: int = 0,
+    scale: float = 1.0,
+    family: str = "sd1",
+    fingerprint: str = "0" * 16,
+    **record: Any,
+) -> Prefix:
+    """A prefix of m vectors for each text encoder, normal with standard deviation `scale`; the same for the same seed.
+
+    Args:
+        widths: of each encoder's token embeddings, by its key.
+        record: what the record says beside family and fingerprint.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    vectors = {key: scale * torch.randn(m, width, generator=generator) for key, width in widths.items()}
+    return Prefix(vectors, PrefixRecord(family=family, fingerprint=fingerprint, **record))
+
+
+def demo_prefix(seed: int = 0, width: int = DEMO_WIDTH, key: str = "l", **record: Any) -> Prefix:
+    """A prefix that the demo model takes, or, with another width or key, does not."""
+    return random_prefix({key: width}, seed=seed, scale=0.1, **record)

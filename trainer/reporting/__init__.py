@@ -1,0 +1,1 @@
+"""Tells of a run: report, curves, pictures on the way, telemetry."""
