@@ -145,7 +145,7 @@ def ours(
 ) -> tuple[int, bool]:
     """Evaluations of a run of the shipped workflow that ends when the prefix is good, and whether it ever was."""
     from ..trainer.loop import PrefixTraining
-    from ..trainer.preview import BeforeAfter
+    from ..trainer.reporting.preview import BeforeAfter
     from ..trainer.progress import Callbacks
 
     count, good = Count(denoiser), [False]
