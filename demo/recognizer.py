@@ -30,7 +30,7 @@ class DemoRecognizer:
         self._net = net or committed_reader()
 
     def find(self, pictures: np.ndarray) -> list[tuple[Face, ...]]:
-        """See `Recognizer`. Pictures of another size are brought to 96 × 96."""
+        """See `Recognizer`. Pictures of another size are brought to that of the reader's."""
         height, width = pictures.shape[1:3]
         reading = read(self._net, _small(pictures))
         box = (0.0, 0.0, float(width), float(height))

@@ -10,7 +10,7 @@ from comfy_api.v0_0_2 import io
 from ..prefix import Prefix
 from ..prefix.files.library import newest_choices
 from ..prefix.files.preview import load_with_preview
-from .folder import content_hash, find_file, prefix_files
+from .folder import content_hash, fault_of, find_file, prefix_files
 from .interface import PrefixSocket
 
 PLACES = (1, 2, 3)
@@ -32,6 +32,11 @@ def prefix_lists(help: str) -> list[io.WidgetInput]:
 def learned_sockets(help: str) -> list[Any]:
     """The sockets `learned_prefix_1` and so on, each with its help."""
     return [PrefixSocket.Input(f"learned_prefix_{place}", optional=True, tooltip=help) for place in PLACES]
+
+
+def fault_of_choice(name: Any) -> str | None:
+    """What is wrong with what is chosen in such a list; None if nothing is, or if none is chosen."""
+    return None if name is None or name == NO_PREFIX else fault_of(name)
 
 
 def contents_of(inputs: Mapping[str, Any]) -> str:

@@ -20,8 +20,7 @@ from ..engines.comfy.text_encoders import tokenized_keys
 from ..engines.options import AS_USUAL, Drawing
 from ..prefix import Prefix, require_family
 from ..trainer.data.prompts import lines_of
-from .chosen_prefixes import NO_PREFIX, PLACES, chosen_prefixes, contents_of, learned_sockets, prefix_lists
-from .folder import fault_of
+from .chosen_prefixes import PLACES, chosen_prefixes, contents_of, fault_of_choice, learned_sockets, prefix_lists
 from .inputs import InputError, checked, quoted
 from .interface import drawing_widgets, size_widgets, widget
 
@@ -117,7 +116,7 @@ class CompareStrengths(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, prefix_1: Any = None) -> bool | str:
         """Refuses a missing file before anything runs, as Evaluate Anonymization does."""
-        return prefix_1 is None or prefix_1 == NO_PREFIX or fault_of(prefix_1) or True
+        return fault_of_choice(prefix_1) or True
 
     @classmethod
     def fingerprint_inputs(cls, **inputs: Any) -> str:

@@ -19,8 +19,8 @@ from ..engines.options import AS_USUAL, Drawing
 from ..evaluation.settings import CAPTIONS, CLIP_MODEL, QUALITIES, EvaluationSettings
 from ..prefix import MeasurementError
 from ..trainer.data.prompts import lines_of
-from .chosen_prefixes import NO_PREFIX, PLACES, chosen_prefixes, contents_of, learned_sockets, prefix_lists
-from .folder import fault_of, work_folder
+from .chosen_prefixes import PLACES, chosen_prefixes, contents_of, fault_of_choice, learned_sockets, prefix_lists
+from .folder import work_folder
 from .inputs import checked, quoted
 from .interface import (
     IdentitiesSocket,
@@ -67,7 +67,7 @@ class EvaluateAnonymization(io.ComfyNode):
         Takes the first alone: the host repeats what is said here for every input that is taken. Of the others newer
         hosts see to it that they are in the list, and `execute` looks before it draws.
         """
-        return prefix_1 is None or prefix_1 == NO_PREFIX or fault_of(prefix_1) or True
+        return fault_of_choice(prefix_1) or True
 
     @classmethod
     def fingerprint_inputs(cls, **inputs: Any) -> str:
