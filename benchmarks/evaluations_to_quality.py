@@ -145,8 +145,8 @@ def ours(
 ) -> tuple[int, bool]:
     """Evaluations of a run of the shipped workflow that ends when the prefix is good, and whether it ever was."""
     from ..trainer.loop import PrefixTraining
-    from ..trainer.reporting.preview import BeforeAfter
     from ..trainer.progress import Callbacks
+    from ..trainer.reporting.preview import BeforeAfter
 
     count, good = Count(denoiser), [False]
     training = PrefixTraining(denoiser, identities, prompts, settings)
