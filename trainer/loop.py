@@ -25,7 +25,7 @@ from .data.pairs import TrainingPairs, training_pairs
 from .data.pictures import Pictures
 from .data.plain_text import PlainText
 from .data.targets import TargetPool, slots_of_step
-from .known_names import knowledge_of, sentences
+from .known_names import KnownNames, sentences
 from .learnable_layers import judged
 from .parallel.shared_work import compute, in_turn, mask
 from .parallel.team import ALONE, Team, share
@@ -123,15 +123,11 @@ class PrefixTraining:
         with in_turn(self._team, lambda: RunFolder(self._runs, key, owner=self._team.rank == 0)) as folder:
             drawing = Drawing(self._denoiser, self._settings, pairs, folder, callbacks, self._team, self._kept)
             drawing.draw(drawing.first)
-            people, portraits = pairs.people, self._settings.portraits_per_identity
-            knowledge = knowledge_of(drawing.pictures.latents, len(people), portraits, self._settings.seed)
-            notes = sentences(knowledge, people)
-            learned = pairs.without(knowledge.left_out, portraits)
-            run = _Learning(self._denoiser, self._settings, learned, drawing, folder, callbacks, self._team, notes)
+            people = len(self.held_out.learned.people)
+            run = _Learning(self._denoiser, self._settings, pairs, people, drawing, folder, callbacks, self._team)
             state = run.warm_up()
             stopped = run.make_steps(state, PreviewBudget(started, drawing.seconds_a_picture))
-            left_out = len(knowledge.left_out)
-            prefix, best, figures = run.finish(state, len(self.held_out.learned.people) - left_out)
+            prefix, best, figures = run.finish(state)
         return Learned(
             prefix=prefix,
             history=tuple(state.history),
@@ -143,7 +139,7 @@ class PrefixTraining:
             learning_seconds=state.seconds,
             stopped=stopped,
             notes=(
-                *notes,
+                *run.notes,
                 *state.sentences,
                 *([STREAMED] if self._denoiser.streams_weights else []),
                 *([folder.trouble] if folder.trouble else []),
@@ -178,9 +174,9 @@ class _Learning:
     """A run from the moment that its pictures are drawn.
 
     Args:
-        drawing: of all `pairs.drawn`, some of which may be drawn already.
+        people: that are learned from, whether portraits of them are drawn or not.
+        drawing: of all `pairs.drawn`, of which the first are drawn already.
         folder: where the run is kept.
-        notes: what is told of the run from now on, sentences.
     """
 
     def __init__(
@@ -188,17 +184,17 @@ class _Learning:
         denoiser: Denoiser,
         settings: TrainingSettings,
         pairs: TrainingPairs,
+        people: int,
         drawing: Drawing,
         folder: RunFolder,
         callbacks: Callbacks,
         team: Team,
-        notes: Sequence[str] = (),
     ) -> None:
-        self._notes = tuple(notes)
         self._began = time.monotonic()
         self._denoiser = denoiser
         self._settings = settings
-        self._spoken = pairs.spoken
+        self._pairs = pairs
+        self._people = people
         self._folder = folder
         self._callbacks = callbacks
         self._team = team
@@ -219,9 +215,12 @@ class _Learning:
             asking,
             settings.overshoot,
             self._plain,
-            settings.waves,
+            pairs.waves,
         )
-        self._pool.leave_out(pairs.left_out)
+        waves_of_people = pairs.waves[: len(pairs.people) * pairs.portraits : max(1, pairs.portraits)]
+        self._names = KnownNames(pictures.latents, waves_of_people, pairs.portraits, settings.seed)
+        self._examine_names()
+        self._spoken = pairs.spoken_without(self._names.knowledge.left_out)
         asked = validation_pictures(pairs.lessons, pairs.questions)
         others = range(len(pairs.lessons) + len(pairs.questions), len(pairs.drawn))
         self._validation, self._report_on = (
@@ -229,6 +228,11 @@ class _Learning:
             for some in (asked, others)
         )
         self._between = steps_between(len(self._validation), settings.batch_size)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is told of the run, sentences."""
+        return tuple(sentences(self._names.knowledge, self._pairs.people, self._people))
 
     def warm_up(self) -> RunState:
         """The state that steps are made from: that of the run that was broken off, or the vectors after the warm start.
@@ -271,6 +275,7 @@ class _Learning:
         while True:
             with saved_if_broken_off(lambda: self._save(state)):
                 self._drawing.draw(self._needed(state, stopped), self._progress(state) if state.step else None)
+            self._examine_names()
             with self._denoiser.gradients(self._micro_batches.size), saved_if_broken_off(lambda: self._save(state)):
                 while not (stopped or self._validation_is_due(state) or self._lacks_pictures(state)):
                     if self._team.count > 1 and state.step == prepared:
@@ -293,8 +298,8 @@ class _Learning:
             if self._team.rank == 0:
                 preview_budget.show(self._callbacks.show, state.vectors)
 
-    def finish(self, state: RunState, identities: int) -> tuple[Prefix, Score, Score]:
-        """The best prefix, learned on so many identities, its score and its figures; the run's folder is removed.
+    def finish(self, state: RunState) -> tuple[Prefix, Score, Score]:
+        """The best prefix, its score and its figures; the run's folder is removed.
 
         Raises:
             TrainingError: there is none.
@@ -314,7 +319,7 @@ class _Learning:
             family=self._denoiser.family,
             fingerprint=self._denoiser.fingerprint,
             settings=dataclasses.asdict(self._settings),
-            identities=identities,
+            identities=self._people - len(self._names.knowledge.left_out),
             steps=state.step,
             date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             layers=self._denoiser.record_layers(layers),
@@ -358,7 +363,7 @@ class _Learning:
         def report(made: int) -> None:
             if made % self._settings.snapshot_every == 0:
                 save()
-            self._callbacks.report(Progress(self._of[0], made, 0, self._of, notes=self._notes))
+            self._callbacks.report(Progress(self._of[0], made, 0, self._of, notes=self.notes))
 
         with saved_if_broken_off(save):
             warm_start(
@@ -371,6 +376,11 @@ class _Learning:
                 report,
                 self._team,
             )
+
+    def _examine_names(self) -> None:
+        """Has nothing learned from names that the model does not seem to know, of those whose portraits are drawn."""
+        if self._names.examine():
+            self._pool.leave_out(self._pairs.lessons_of(self._names.knowledge.left_out))
 
     def _prepare_targets(self, step: int) -> int:
         """Has the team compute the targets of the steps from this one on; the step that they reach to."""
@@ -407,7 +417,7 @@ class _Learning:
 
     def _progress(self, state: RunState) -> Progress:
         losses = state.history[-1] if state.history else None
-        return Progress(*self._of[:2], state.step, self._of, losses, state.best_score, state.history, self._notes)
+        return Progress(*self._of[:2], state.step, self._of, losses, state.best_score, state.history, self.notes)
 
     def _save(self, state: RunState) -> None:
         """Saves the run, with word of which of the teacher's answers are kept."""

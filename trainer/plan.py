@@ -155,7 +155,7 @@ def pictures_drawn(pairs: TrainingPairs, first: Sequence[int], settings: Trainin
     named = named_before(settings.denoiser_steps, settings.batch_size)
     drawn = {*first, *range(lessons + questions, len(pairs.drawn))}
     for kind, count in ((True, named), (False, shown - named)):
-        drawn.update(come_to(pairs.lessons, settings.waves, settings.noisings_per_picture, count, kind))
+        drawn.update(come_to(pairs.lessons, pairs.waves, settings.noisings_per_picture, count, kind))
         asked = validation_pictures(pairs.lessons, pairs.questions)
         drawn.update(spread([index for index in asked if pairs.drawn[index].names_somebody is kind], MOST_ASKED))
     return drawn

@@ -30,8 +30,8 @@ PRESETS: Mapping[str, Mapping[str, float]] = MappingProxyType(
         ),
         BALANCED: _preset(
             steps=300,
-            people_drawn=48,
-            portraits_per_identity=2,
+            people_drawn=32,
+            portraits_per_identity=3,
             general_drawn=160,
             noisings_per_picture=8,
             drawing_share=0.5,

@@ -12,31 +12,24 @@ from ...engines.micro_batches import MicroBatches
 from ...runs.kept_latents import NONE_KEPT, KeptLatents
 from ...runs.run_folder import RunFolder
 from ...runs.tensor_store import TensorStore
-from ..known_names import LEAST_PEOPLE, LEAST_PORTRAITS
 from ..parallel.shared_work import in_turn, mask, shared
 from ..parallel.team import ALONE, Team
 from ..progress import Callbacks, Progress
 from ..settings import TrainingSettings
 from .pairs import TrainingPairs
 from .pictures import Pictures, draw_pictures
-from .waves import waves_of
 
 DRAWN_AT_ONCE = 2
 """Pictures are drawn this many batches at a time: without gradients they need less memory."""
 
 
 def first_wave(pairs: TrainingPairs, settings: TrainingSettings, team: Team = ALONE) -> list[int]:
-    """The pictures that are drawn before anything is learned; all of them where processes learn together.
-
-    All portraits where they tell whom the model knows, see `known_names`.
-    """
+    """The pictures that are drawn before anything is learned; all of them where processes learn together."""
     if team.count > 1:
         return list(range(len(pairs.drawn)))
     if not settings.denoiser_steps:
         return []
-    telling = settings.portraits_per_identity >= LEAST_PORTRAITS and len(pairs.people) >= LEAST_PEOPLE
-    waves = waves_of(pairs.lessons, settings.waves)
-    return [i for i, wave in enumerate(waves) if wave == 0 or (telling and pairs.lessons[i].names_somebody)]
+    return [index for index, wave in enumerate(pairs.waves) if wave == 0]
 
 
 class Drawing:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 from ...runs.seeds import generator as seeded
 from ..settings import TrainingSettings
@@ -13,6 +13,7 @@ from .long_prompts import EVERY as LONG_EVERY
 from .long_prompts import choosing, long_general_prompts
 from .pictures import Pair, general_pairs, identity_pairs, spoken_pairs
 from .prompts import GENERAL_PROMPTS
+from .waves import waves_of
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class TrainingPairs:
         spoken: those that the warm start learns from: the lessons, one of each person that no picture is drawn for,
             and others.
         people: those whose portraits are drawn, in the order of the lessons.
-        left_out: the lessons, by their place, that are not learned from after all.
+        waves: of the lessons' pictures, see `data.waves`.
     """
 
     lessons: tuple[Pair, ...]
@@ -34,19 +35,21 @@ class TrainingPairs:
     reported: tuple[Pair, ...]
     spoken: tuple[Pair, ...]
     people: tuple[Identity, ...]
-    left_out: frozenset[int] = frozenset()
+    waves: tuple[int, ...]
 
-    def without(self, people: Sequence[int], portraits: int) -> TrainingPairs:
-        """The same without what names some of the people; what was drawn keeps its place.
+    @property
+    def portraits(self) -> int:
+        """Lessons that name each of `people`; they stand first, person by person."""
+        return sum(pair.names_somebody for pair in self.lessons) // max(1, len(self.people))
 
-        Args:
-            people: by their place in `people`.
-            portraits: of each.
-        """
-        left_out = {person * portraits + number for person in people for number in range(portraits)}
-        unsaid = left_out | {len(self.lessons) + person for person in people}
-        spoken = tuple(pair for place, pair in enumerate(self.spoken) if place not in unsaid)
-        return replace(self, spoken=spoken, left_out=frozenset(left_out))
+    def lessons_of(self, people: Iterable[int]) -> list[int]:
+        """The lessons that name these people, all by their places."""
+        return [person * self.portraits + number for person in people for number in range(self.portraits)]
+
+    def spoken_without(self, people: Collection[int]) -> tuple[Pair, ...]:
+        """Those of `spoken` that name none of these people, by their place in `people`."""
+        unsaid = {*self.lessons_of(people), *(len(self.lessons) + person for person in people)}
+        return tuple(pair for place, pair in enumerate(self.spoken) if place not in unsaid)
 
     @property
     def drawn(self) -> tuple[Pair, ...]:
@@ -68,7 +71,8 @@ def training_pairs(held_out: HeldOut, settings: TrainingSettings) -> TrainingPai
         identity_pairs(subjects.people, PORTRAITS, choices, long_every=PORTRAITS) + general_pairs(subjects.prompts)
         for subjects in (held_out.choosing, held_out.reporting)
     )
-    return TrainingPairs(lessons, questions, reported, spoken, drawn)
+    waves = waves_of(lessons, settings.waves, settings.portraits_per_identity)
+    return TrainingPairs(lessons, questions, reported, spoken, drawn, waves)
 
 
 def chosen_apart(people: Sequence[Identity], most: int) -> tuple[tuple[Identity, ...], tuple[Identity, ...]]:

@@ -16,7 +16,7 @@ from ...runs.tensor_store import TensorStore
 from ..objective import beyond
 from .pictures import NEGATIVE_PAIRS, Pair, Pictures
 from .plain_text import PlainText, Spoken
-from .waves import in_waves, waves_of
+from .waves import in_waves
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class TargetPool:
         micro_batches: how many the teacher is asked at once.
         overshoot: see `objective.beyond`.
         plain: what prompts say without a prefix.
-        waves: in how many parts the pictures are come to in the first round, see `data.waves`.
+        waves: of each picture, see `data.waves`; all in one if there are none.
 
     Attributes:
         layers: those that are learned at, all of the denoiser's at first; settled before anything is asked for.
@@ -83,7 +83,7 @@ class TargetPool:
         micro_batches: MicroBatches | None = None,
         overshoot: float = 0.0,
         plain: PlainText | None = None,
-        waves: int = 1,
+        waves: Sequence[int] = (),
     ) -> None:
         count = len(pictures.pairs) * noisings
         self.predictions = TensorStore(count, denoiser.latent_shape) if predictions is None else predictions
@@ -100,7 +100,9 @@ class TargetPool:
         kinds = torch.tensor([pair.names_somebody for pair in pictures.pairs]).repeat_interleave(noisings)
         self._negatives = negatives_of(kinds, denoiser.unconditional_share, seed)
         self._slots = {kind: torch.nonzero(kinds == kind).flatten() for kind in (True, False)}
-        self.waves = torch.tensor(waves_of(pictures.pairs, waves), dtype=torch.long).repeat_interleave(noisings)
+        self._waves = tuple(waves) or (0,) * len(pictures.pairs)
+        self.waves = torch.tensor(self._waves, dtype=torch.long).repeat_interleave(noisings)
+        self._instead: dict[int, int] = {}
 
     def slots(self, names_somebody: bool) -> Tensor:
         """The slots `[n]` of the pictures that name somebody, or of the others."""
@@ -108,15 +110,29 @@ class TargetPool:
 
     def pictures(self, slots: Sequence[int]) -> list[int]:
         """The pictures of these slots, and all others of the waves that they are of."""
-        begun = {(self._kinds[slot // self._noisings], int(self.waves[slot])) for slot in slots}
-        starts = range(0, len(self.waves), self._noisings)
-        return [index for index, slot in enumerate(starts) if (self._kinds[index], int(self.waves[slot])) in begun]
+        kinds = list(zip(self._kinds, self._waves, strict=True))
+        begun = {kinds[slot // self._noisings] for slot in slots}
+        return [index for index, kind in enumerate(kinds) if kind in begun]
 
     def leave_out(self, pictures: Collection[int]) -> None:
-        """Takes some pictures out of `slots`; not all of them."""
-        for kind, slots in self._slots.items():
-            out = torch.isin(slots // self._noisings, torch.tensor(sorted(pictures), dtype=slots.dtype))
-            self._slots[kind] = slots[~out]
+        """Has others of their kind take the place of these pictures, as drawn as they are; some must be left.
+
+        Whatever is dealt keeps its place, so that this may be said at any time.
+        """
+        for picture in pictures:
+            kind, wave = self._kinds[picture], self._waves[picture]
+            others = [
+                index
+                for index, (its, of) in enumerate(zip(self._kinds, self._waves, strict=True))
+                if its is kind and of <= wave and index not in pictures
+            ]
+            same = [index for index in others if self._waves[index] == wave] or others
+            self._instead[picture] = same[picture % len(same)]
+
+    def instead(self, slot: int) -> int:
+        """The slot itself, or the one that takes its place, see `leave_out`."""
+        picture, number = divmod(slot, self._noisings)
+        return self._instead.get(picture, picture) * self._noisings + number
 
     def read(self, slots: Sequence[int], micro_batches: MicroBatches) -> None:
         """Encodes what the teacher is going to be told about those of these slots that it was never asked for."""
@@ -236,7 +252,7 @@ def slots_of_step(pool: TargetPool, batch_size: int, seed: int, step: int, count
     dealt: list[int] = []
     for kind, (number, purpose, start) in of_kind.items():
         slots = pool.slots(kind)
-        dealt += deal(slots, number, seed, purpose, start, pool.waves[slots])
+        dealt += map(pool.instead, deal(slots, number, seed, purpose, start, pool.waves[slots]))
     return dealt
 
 
