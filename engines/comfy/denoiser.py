@@ -37,6 +37,7 @@ from ..micro_batches import says_out_of_memory
 from ..options import AS_THE_HOST, AS_USUAL, PRECISIONS, TOKENIZED_KEPT, VOCABULARY_SAMPLE, Computing, Drawing
 from ..recomputation import recomputed
 from ..text_states import text_states
+from .differentiable_kernels import differentiable_kernels
 from .learned_layers import layers_to_learn, read_at, recorded
 from .text_encoders import embedding_table, encoder_fingerprint, rows_of, text_encoders, vectors_for
 
@@ -152,7 +153,7 @@ class ComfyDenoiser:
             with (
                 torch.inference_mode(False),
                 torch.enable_grad(),
-                _differentiable_kernels(),
+                differentiable_kernels(self._model.model, self._clip.cond_stage_model),
                 _frozen(self._model),
                 _frozen(self._clip.patcher),
                 checkpointed(self._clip.cond_stage_model) if self._encodes_twice else nullcontext(),
@@ -459,20 +460,6 @@ def _own_parameterization(sampling: Any, noised: Tensor, sigmas: Tensor, clean: 
     zeros = torch.zeros_like(clean)
     slope = sampling.calculate_denoised(sigmas, zeros + 1, zeros)
     return (clean - sampling.calculate_denoised(sigmas, zeros, noised)) / slope
-
-
-@contextmanager
-def _differentiable_kernels() -> Iterator[None]:
-    """Newer hosts run fused kernels, through which no gradient flows, unless they are told that something learns."""
-    before = getattr(comfy.model_management, "in_training", None)
-    if before is None:
-        yield
-        return
-    comfy.model_management.in_training = True
-    try:
-        yield
-    finally:
-        comfy.model_management.in_training = before
 
 
 @contextmanager
