@@ -159,7 +159,7 @@ def stream(words: tuple[int, ...], rows: list[float], before: int = 0) -> list[T
     return [TextStates(states, words, before + len(words), is_stream=True)]
 
 
-def test_of_a_stream_what_follows_what_differs_and_what_is_shared_count_in_the_unit_of_the_teachers_numbers() -> None:
+def test_of_a_stream_what_follows_differs_and_is_shared_counts_in_the_unit_of_the_teachers_numbers() -> None:
     teacher = stream((1, 5, 6, 2), [0.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0], before=1)  # A head, four words, a tail of two.
     same = stream((1, 9, 2), [7.0, 7.0, 2.0, 2.0, 2.0, 2.0, 2.0], before=2)  # With a prefix; three words.
     assert float(text_distance(same, teacher)) == 0.0

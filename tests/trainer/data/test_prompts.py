@@ -38,7 +38,7 @@ def test_the_built_in_prompts_hold_the_empty_one_and_no_doubles() -> None:
     assert len(set(GENERAL_PROMPTS)) == len(GENERAL_PROMPTS)
 
 
-def test_the_built_in_prompts_always_stay_behind_the_empty_one_and_ones_own_and_looks_take_turns_with_them() -> None:
+def test_the_built_in_prompts_always_stay_behind_ones_own_and_take_turns_with_looks() -> None:
     text = "a red circle\r\n# a note\n\na dog\na red circle\na tree"
     found = general_prompts(text, [ADA, ADA])
     assert found[:4] == ("", "a red circle", "a dog", "a tree")
