@@ -50,7 +50,7 @@ PORTRAITS_OF_THEIRS = 4
 THEIRS_A_STEP = 5
 """Three forward passes and a backward pass."""
 
-LOOK_EVERY = 10
+LOOK_EVERY = 20
 """Steps of ours after which it is measured."""
 
 NOISINGS = 200
