@@ -22,7 +22,7 @@ from ..faces.recognizer import Finder
 from ..prefix import put_whole
 from ..prefix.errors import DescriptionError, MeasurementError, shown
 from .describing import ALL, DEFAULTS, DescribingSettings, Description, Report, Teller, describe, sayable
-from .people import DescribedPerson, describe_people, name_of
+from .people import Check, DescribedPerson, describe_people, name_of
 from .readers import LooksReader
 
 TEXTS, METADATA, IDENTITIES = "txt", "metadata", "identities"
@@ -73,7 +73,7 @@ class FolderJob:
     output: Path | None = None
     overwrite: bool = False
     same: Callable[[str], str] = str.casefold
-    check: Callable[[str], object] = field(default=lambda line: None)
+    check: Check = field(default=lambda line: ())
 
     @property
     def lines_file(self) -> Path:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from typing import Protocol
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from .describing import DEFAULTS, Answered, DescribingSettings, Description, Tel
 _NUMBER = re.compile(r"[\s_-]*\(?\d+\)?$")
 _REPEATS = re.compile(r"^\d+_")
 """How trainers write before a folder's name how often its pictures are learned."""
+
+_SYNTAX = re.compile("[:\uff1a\ufe55\ufe13\u2236\ua789#\uff03\ufe5f]")
 
 _MADE_BY_DEVICES = frozenset(
     "dsc dscn dscf img image images imgp mvimg pxl photo photos picture pictures pic scan screenshot untitled download"
@@ -39,14 +42,35 @@ def name_of(path: str) -> str:
     """
     parts = PurePosixPath(path)
     name = _REPEATS.sub("", parts.parent.name) if parts.parent.name else _without_number(parts.stem)
-    name = " ".join(name.replace("_", " ").replace("#", " ").replace(":", " ").split())
+    name = listable(name.replace("_", " "))
     words = {word.casefold() for word in re.split(r"[\s_-]+", name)}
     return "" if not any(map(str.isalpha, name)) or words & _MADE_BY_DEVICES else name
+
+
+def listable(name: str) -> str:
+    """A name as a line of a list can hold it: without colons and number signs, of keyboards of any language."""
+    return " ".join(_SYNTAX.sub(" ", name).split())
 
 
 def _without_number(stem: str) -> str:
     shorter = _NUMBER.sub("", stem)
     return shorter or stem
+
+
+class Listed(Protocol):
+    """Somebody in a list."""
+
+    @property
+    def name(self) -> str:
+        """Their name."""
+
+    @property
+    def description(self) -> str:
+        """Their looks."""
+
+
+Check = Callable[[str], Sequence[Listed]]
+"""What a list reads in a line; raises an `AnonymizationError` for one that it cannot hold."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +104,7 @@ def describe_people(
     attributes: Sequence[Attribute],
     settings: DescribingSettings = DEFAULTS,
     same: Callable[[str], str] = str.casefold,
-    check: Callable[[str], object] = lambda line: None,
+    check: Check = lambda line: (),
 ) -> list[DescribedPerson]:
     """What the photographs of each person say together, in the order in which people first come.
 
@@ -88,7 +112,7 @@ def describe_people(
         described: names, and what came of a picture of theirs; pictures without a name belong to nobody.
         attributes: what was read, in order.
         same: what two spellings of one name have in common.
-        check: called with each person's line; raises an `AnonymizationError` for one that no list can hold.
+        check: reads each person's line as a list does.
     """
     photos: dict[str, list[tuple[str, Description]]] = {}
     for name, description in described:
@@ -135,15 +159,15 @@ def majority(attribute: Attribute, read: Sequence[Description], certainty: float
     return Answered(attribute.name, answers, probability, True)
 
 
-def _checked(person: DescribedPerson, check: Callable[[str], object]) -> DescribedPerson:
+def _checked(person: DescribedPerson, check: Check) -> DescribedPerson:
     if not person.description:
         return person
     try:
-        check(person.line)
+        read = check(person.line)
     except AnonymizationError as error:
-        return DescribedPerson(
-            person.name, person.photos, person.described, person.answers, finding=_of_one_line(error)
-        )
+        return replace(person, description="", finding=_of_one_line(error))
+    if read and [(one.name, one.description) for one in read] != [(person.name, person.description)]:
+        return replace(person, description="", finding="this name cannot stand in a list")
     return person
 
 

@@ -29,6 +29,9 @@ SAYING_NOTHING = frozenset(
 SAYING_NOTHING_TOGETHER = ("years old", "years of age", "a head of", "in addition")
 """Words that do so only beside each other: somebody old is something else than somebody some years old."""
 
+MOST_TOKENS = 160
+"""Of a rewritten sentence."""
+
 LONGEST = 600
 """Characters of a sentence; what is longer is no sentence about a face."""
 

@@ -53,10 +53,18 @@ def load_clip_reader(folder: Path, attributes: str, place: Place, only_photograp
     chosen = chosen_attributes(attributes, VOCABULARY)
     _require_files(folder)
     network, tokenizer = _load(folder)
-    place(network)
+    place(_Whole(network))
     reader = ClipReader(network, tokenizer, (*chosen, PICTURE) if only_photographs else chosen, folder.name)
     temperatures = load_temperatures(folder)
     return Calibrated(reader, temperatures) if temperatures else reader
+
+
+class _Whole(torch.nn.Module):
+    """A model of transformers as hosts can move it: they note a device on it, which transformers' own allow nobody."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
 
 
 class ClipReader:
@@ -160,7 +168,7 @@ def _load(folder: Path) -> tuple[Any, Any]:
         network, told = CLIPModel.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # So can what it raises for a damaged file.
         raise DescriptionError(
             f"The CLIP model in {where} cannot be read ({first_line(error)}): get its files anew."
@@ -175,4 +183,4 @@ def _load(folder: Path) -> tuple[Any, Any]:
         raise DescriptionError(f"{WEIGHTS} in {where} does not fit its config.json: get both from one place.")
     if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
         raise DescriptionError(f"{WEIGHTS} in {where} holds values that are no numbers: get it anew.")
-    return network, tokenizer
+    return network.float(), tokenizer

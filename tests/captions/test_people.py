@@ -27,6 +27,7 @@ from anonymize_faces.trainer.data.list_text import sameness
         ("José Ñandú 7.jpg", "José Ñandú"),
         ("山田花子2.jpg", "山田花子"),
         ("Ada: #1 fan.jpg", "Ada 1 fan"),
+        ("Ada\uff1a Example.jpg", "Ada Example"),
         ("IMG_1234.jpg", ""),
         ("DSC00017.JPG", ""),
         ("20240101_120000.jpg", ""),
@@ -39,7 +40,7 @@ def test_a_name_is_the_files_or_its_folders_and_never_a_cameras(path, name):
     assert name_of(path) == name
 
 
-def people(*photos, certainty=0.85, check=lambda line: None):
+def people(*photos, certainty=0.85, check=lambda line: ()):
     """People described from photographs: a name, and what is read of each."""
     looks = [told for _, told in photos]
     reader = ChosenLooks(lambda crop: looks[crop[0, 0, 1]])
@@ -84,6 +85,8 @@ def test_a_name_never_gets_into_a_description_and_lists_read_what_comes_out():
 
 
 def test_whom_a_list_cannot_hold_is_left_out_with_the_reason():
+    (odd,) = people(("Ada: # Example", BLACK), check=parse_identities)
+    assert odd.finding and not odd.description
     found = people(("black hair", BLACK), ("Ada", BLACK), check=parse_identities)
     assert [bool(person.description) for person in found] == [False, True]
     assert "has the name in the description" in found[0].finding
