@@ -52,12 +52,12 @@ class Rewriter:
 
     def __init__(self, attributes: Sequence[Attribute], reword: Reword) -> None:
         self._grammar = Grammar(attributes)
-        self._reword = reword
+        self._rephrase = reword
         self._wordings = sorted(_wordings(attributes, self._grammar), key=lambda one: -len(one[0]))
 
     def rewrite(self, caption: str) -> str:
         """The description in other words, or as it was if the other words say something else."""
-        said = " ".join(self._reword(REQUEST.format(caption)).strip().strip("\"'").split())
+        said = " ".join(self._rephrase(REQUEST.format(caption)).strip().strip("\"'").split())
         facts = self.facts_in(said) if 0 < len(said) <= LONGEST else None
         return said.rstrip(".") if facts is not None and facts == self._grammar.parse(caption) else caption
 
@@ -68,7 +68,7 @@ class Rewriter:
         place = 0
         while place < len(words):
             found = next((one for one in self._wordings if words[place : place + len(one[0])] == one[0]), None)
-            meant = found[1] if found else _facts_of_word(words[place])
+            meant = found[1] if found else _facts_of_one(words[place])
             if meant is None:
                 return None
             if any(facts.get(name, answers) != answers for name, answers in meant.items()):
@@ -78,7 +78,7 @@ class Rewriter:
         return facts
 
 
-def _facts_of_word(word: str) -> Facts | None:
+def _facts_of_one(word: str) -> Facts | None:
     if word in SAYING_NOTHING or word in _HARMLESS:
         return {}
     if word in _MEANING:
