@@ -23,6 +23,7 @@ EPILOGUE = """\
 the usual way:
   python -m trainer train --model sd15.safetensors --identities people.txt --output people.safetensors
   python -m trainer evaluate people.safetensors --model sd15.safetensors --names others.txt --output results
+  python -m trainer describe photos --clip clip-vit-large-patch14 --form identities --output people.txt
   python -m trainer show people.safetensors
   python -m trainer convert people.safetensors people-for-a1111.safetensors --format textual-inversion
 
@@ -75,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from . import convert, evaluate, show, train
+    from . import convert, describe, evaluate, show, train
 
     parser = argparse.ArgumentParser(
         prog=_program(),
@@ -89,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     shared.add_argument("--quiet", action="store_true", help="show no progress")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (train, evaluate, convert, show):
+    for command in (train, evaluate, describe, convert, show):
         sub = commands.add_parser(
             command.NAME,
             help=command.SUMMARY,

@@ -53,6 +53,10 @@ class WeightsError(MeasurementError):
     """Weights of a recognizer that are not there, cannot be fetched, or are not what they should be."""
 
 
+class DescriptionError(AnonymizationError):
+    """Faces that cannot be described: pictures, attributes or a reader of looks that do not serve."""
+
+
 def first_line(error: BaseException) -> str:
     """What somebody else's error says, in so many words as fit into a sentence of ours."""
     return str(error).strip().split("\n")[0].rstrip(".")[:200] or type(error).__name__

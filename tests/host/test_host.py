@@ -19,6 +19,14 @@ SOCKETS = {
         ["IMAGE", "IMAGE", "IMAGE"],
     ),
     "IdentityList": ({"text"}, ["IDENTITIES"]),
+    "DescribeFaces": (
+        {"images", "reader", "certainty", "attributes", "several", "reword", "clip_model", "language_model"},
+        ["STRING", "STRING", "IMAGE", "IMAGE"],
+    ),
+    "DescribePeople": (
+        {"folder", "reader", "certainty", "names", "images", "clip_model", "language_model"},
+        ["IDENTITIES", "STRING", "STRING", "IMAGE"],
+    ),
     "TrainAnonymizationPrefix": (
         {"model", "clip", "vae", "identities", "general_prompts", "seed"},
         ["ANONYMIZATION_PREFIX", "IMAGE", "STRING"],
