@@ -72,6 +72,8 @@ THUMBNAILS: Mapping[str, Callable[[Shown], Image.Image]] = {
     "3 Compare strengths": lambda shown: whole(shown["PreviewImage"][0]),
     "4 Measure before and after": lambda shown: whole(shown["MeasureAnonymization"][0]),
     "5 Evaluate on the demo model": lambda shown: top(shown["EvaluateAnonymization"][0]),
+    "7 Protect photos": lambda shown: tiled([*shown["ProtectPhotos"][:2], *shown["PreviewImage"][:2]]),
+    "8 Measure how photos are protected": lambda shown: top(shown["PreviewImage"][0]),
 }
 """What is shown of each example's own pictures."""
 

@@ -9,12 +9,11 @@ import numpy as np
 
 from ..faces.gallery import NOBODY, Gallery, join
 from ..faces.recognizer import Recognizer
+from ..photos.folders import SUFFIXES
 from ..prefix import MeasurementError
 from ..trainer.data.identities import Identity
 from ..trainer.data.list_text import sameness
 from .readings import read
-
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 SOURCE = "photos of them"
 
