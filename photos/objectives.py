@@ -20,15 +20,11 @@ PAPER_ELEMENTS = 77 * 768 * 4 * 64 * 64
 
 
 class Objective(Protocol):
-    """A method of protecting.
+    """A method of protecting."""
 
-    Attributes:
-        asking: what it asks of the denoiser, None if it asks nothing.
-        needs_target: whether it pulls towards another picture.
-    """
-
-    asking: Asking | None
-    needs_target: bool
+    @property
+    def asking(self) -> Asking | None:
+        """What it asks of the denoiser; None if it asks nothing."""
 
     def prepare(self, latents: Tensor, step: int) -> None:
         """Called before each step with some photos' latents `[n, …]`."""
@@ -52,7 +48,6 @@ class TowardsTarget:
     """The VAE is to take the photo for another picture: ‖z − z*‖² (PhotoGuard, Mist, PID)."""
 
     asking: Asking | None = None
-    needs_target = True
 
     def prepare(self, latents: Tensor, step: int) -> None:
         """Nothing is needed."""
@@ -76,8 +71,6 @@ class HardToLearn:
     Args:
         spread: whether prompts are drawn from a `PromptDistribution`, or the plain one is taken.
     """
-
-    needs_target = False
 
     def __init__(self, denoiser: Denoiser, settings: ProtectionSettings, spread: bool) -> None:
         self.asking = Asking(denoiser)
@@ -124,8 +117,6 @@ class HardToLearn:
 
 class SeenAsTarget(HardToLearn):
     """The VAE is to take the photo for another picture, and so is the denoiser whatever the photo may be called."""
-
-    needs_target = True
 
     def gradient(self, latents: Tensor, targets: Tensor | None, numbers: Sequence[int], step: int) -> Tensor:
         """See `Objective`."""
