@@ -38,7 +38,7 @@ from ..photos.settings import (
 )
 from ..tools.command import run_command
 
-PEOPLE, QUICK_PEOPLE = 8, 3
+PEOPLE, QUICK_PEOPLE = 8, 2
 PHOTOS = 4
 FIRST_PERSON = 900
 RELEASED_STEPS = 120
