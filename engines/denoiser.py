@@ -81,8 +81,6 @@ class Denoiser(Protocol):
     """The layers that a prefix is to be learned at; pictures are drawn at the first."""
     unconditional_share: float
     """See `Drawing.unconditional_share`, at the guidance that pictures are drawn with."""
-    streams_weights: bool
-    """Whether `stream_weights` has moved any."""
     evaluations_a_picture: int
     """How often `sample` asks the denoiser for one picture."""
 
@@ -187,6 +185,10 @@ class Denoiser(Protocol):
 
     def use_less_memory(self) -> bool:
         """Computes in a way that needs less memory from now on; False if there is none. Inside `gradients`."""
+
+    @property
+    def streams_weights(self) -> bool:
+        """Whether `stream_weights` has moved any."""
 
     def stream_weights(self) -> bool:
         """Moves weights off the device, to come there as they are needed, slowly; False if none can be. Inside
