@@ -1,6 +1,6 @@
 """Describes pictures: finds the face, crops it, reads its looks, and says of them what is certain enough.
 
-The steps are those of synthetic face captions (docs/METHODS.md 5.1).
+The steps are those of synthetic face captions (docs/METHODS.md 7.1).
 """
 
 from __future__ import annotations

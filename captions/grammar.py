@@ -2,7 +2,7 @@
 
 Each phrase that can occur is made once and listed with what it means. Saying looks phrases up by what they mean,
 reading looks them up by how they begin, the longest first, so that the one is the exact inverse of the other
-(docs/METHODS.md 5.3).
+(docs/METHODS.md 7.3).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 For every attribute each answer is put into several templates; a picture's probabilities are the softmax over the
 answers of its cosines with the means of these, times the model's own scale (Radford et al., arXiv 2103.00020, 3.1.4).
-How well this does on real faces is not measured here (docs/METHODS.md 5.2).
+How well this does on real faces is not measured here (docs/METHODS.md 7.2).
 """
 
 from __future__ import annotations

@@ -76,6 +76,8 @@ THUMBNAILS: Mapping[str, Callable[[Shown], Image.Image]] = {
     "7 Describe people, then train": lambda shown: stacked(
         tiled(shown["PreviewImage"][1:], 4, 2), shown["TrainAnonymizationPrefix"][0]
     ),
+    "8 Protect photos": lambda shown: tiled([*shown["ProtectPhotos"][:2], *shown["PreviewImage"][:2]]),
+    "9 Measure how photos are protected": lambda shown: top(shown["PreviewImage"][0]),
 }
 """What is shown of each example's own pictures."""
 

@@ -126,6 +126,7 @@ _SOCKETS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "CLIP": (_having("tokenizer", "cond_stage_model", "clone"), "a text encoder (CLIP)"),
     "VAE": (_having("encode", "decode", "first_stage_model"), "a VAE"),
     "IMAGE": (lambda value: isinstance(value, Tensor), "pictures"),
+    "MASK": (lambda value: isinstance(value, Tensor) and value.ndim >= 2 and value.numel() > 0, "a mask"),
     PrefixSocket.io_type: (lambda value: isinstance(value, Prefix), "a prefix"),
     IdentitiesSocket.io_type: (_are_identities, "the people of an Identity List"),
 }

@@ -38,6 +38,14 @@ SOCKETS = {
         {"model", "clip", "vae", "recognizer", "prompts", "prefix_1", "learned_prefix_3", "identities", "references"},
         ["STRING", "IMAGE", "STRING", "STRING", "ANONYMIZATION_PREFIX"],
     ),
+    "ProtectPhotos": (
+        {"photos", "model", "clip", "vae", "budget", "method", "mask", "pull_towards"},
+        ["IMAGE", "STRING", "IMAGE"],
+    ),
+    "MeasurePhotoProtection": (
+        {"original", "protected", "model", "clip", "vae", "recognizer", "attacker", "purification", "strangers"},
+        ["STRING", "IMAGE", "IMAGE", "FLOAT"],
+    ),
     "LoadDemoModel": (set(), ["MODEL", "CLIP", "VAE"]),
 }
 MAY_IMPORT = {

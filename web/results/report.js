@@ -14,6 +14,8 @@ const HEIGHTS = {
   SaveAnonymizationPrefix: 44,
   MeasureAnonymization: 150,
   EvaluateAnonymization: 220,
+  ProtectPhotos: 150,
+  MeasurePhotoProtection: 220,
 };
 const STYLES = `
 :host { display: flex; padding: 2px; }
