@@ -10,7 +10,6 @@ import numpy as np
 from ..faces.gallery import NOBODY, Gallery, join
 from ..faces.picture_files import SUFFIXES, pictures_below, read_picture
 from ..faces.recognizer import Recognizer
-from ..photos.folders import SUFFIXES
 from ..prefix import MeasurementError
 from ..trainer.data.identities import Identity
 from ..trainer.data.list_text import sameness

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
-from ..prefix.errors import MeasurementError, first_line, shown
+from ..prefix.errors import AnonymizationError, MeasurementError, first_line, shown
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """How the names of files end that hold pictures, in small letters."""
@@ -41,29 +41,41 @@ def read_picture(path: Path) -> np.ndarray:
     Raises:
         MeasurementError: it is no picture, damaged, animated, or too large.
     """
+    with upright_picture(path) as image:
+        return _pixels(image)
+
+
+@contextlib.contextmanager
+def upright_picture(path: Path, refusal: type[AnonymizationError] = MeasurementError) -> Iterator[Image.Image]:
+    """A picture as Pillow reads it, turned as its EXIF says; whatever is wrong with it, also inside, is an error.
+
+    Args:
+        refusal: the class of that error.
+
+    Raises:
+        AnonymizationError: a `refusal`: it is no picture, damaged, animated, or too large.
+    """
     name = shown(path.name)
     try:
         with _strict(), Image.open(path) as image:
             if getattr(image, "n_frames", 1) > 1:
-                raise MeasurementError(
+                raise refusal(
                     f"'{name}' is animated or has several pages: save the picture you mean as a file of its own."
                 )
             if image.width * image.height > MOST_PIXELS:
-                raise MeasurementError(
+                raise refusal(
                     f"'{name}' has {image.width * image.height // 10**6} megapixels: shrink it below"
                     f" {MOST_PIXELS // 10**6}."
                 )
-            return _pixels(ImageOps.exif_transpose(image))
-    except MeasurementError:
+            yield ImageOps.exif_transpose(image)
+    except AnonymizationError:
         raise
     except Image.UnidentifiedImageError as error:
-        raise MeasurementError(f"'{name}' is no picture: remove it, or save it as JPEG or PNG.") from error
+        raise refusal(f"'{name}' is no picture: remove it, or save it as JPEG or PNG.") from error
     except Image.DecompressionBombError as error:
-        raise MeasurementError(f"'{name}' has too many pixels: shrink it.") from error
+        raise refusal(f"'{name}' has too many pixels: shrink it.") from error
     except Exception as error:  # Whatever a damaged file makes a decoder raise.
-        raise MeasurementError(
-            f"'{name}' is damaged ({first_line(error)}): get the file anew, or remove it."
-        ) from error
+        raise refusal(f"'{name}' is damaged ({first_line(error)}): get the file anew, or remove it.") from error
 
 
 @contextlib.contextmanager

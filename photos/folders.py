@@ -9,12 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..faces.picture_files import SUFFIXES, pictures_below, upright_picture
 from ..prefix.errors import PhotoError, shown
 from ..prefix.files.storage import put_whole
-
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-MOST_PIXELS = 120_000_000
-"""A picture that claims to have more is not opened."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ def photos_in(folder: Path) -> list[Photo]:
     """
     if not folder.is_dir():
         raise PhotoError(f"'{shown(folder)}' is no folder: name the folder that the photos lie in.")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = pictures_below(folder)
     if not paths:
         raise PhotoError(f"There are no photos in '{shown(folder)}': put some there ({', '.join(SUFFIXES)}).")
     names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
@@ -96,31 +93,17 @@ def reread(data: bytes) -> np.ndarray:
 
 
 def _read(path: Path, name: str) -> Photo:
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise PhotoError(f"'{shown(path.name)}' has more than {MOST_PIXELS:,} pixels: make it smaller first.")
-            if getattr(image, "is_animated", False):
-                raise PhotoError(f"'{shown(path.name)}' is animated: save its pictures one by one, and protect those.")
-            if image.mode.startswith(("I", "F")) or _is_deep_png(path):
-                raise PhotoError(
-                    f"'{shown(path.name)}' has more than 8 bits a colour, in which it would not be published: save it"
-                    " with 8 bits first."
-                )
-            turned = ImageOps.exif_transpose(image)
-            alpha = None
-            if turned.mode in ("RGBA", "LA", "PA") or "transparency" in turned.info:
-                seen = np.asarray(turned.convert("RGBA"))[..., 3]
-                alpha = None if seen.min() == 255 else seen.copy()
-            return Photo(name, np.asarray(turned.convert("RGB")).copy(), alpha)
-    except PhotoError:
-        raise
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise PhotoError(
-            f"'{shown(path.name)}' cannot be read as a picture: remove it from the folder, or save it anew."
-        ) from error
+    with upright_picture(path, PhotoError) as image:
+        if image.mode.startswith(("I", "F")) or _is_deep_png(path):
+            raise PhotoError(
+                f"'{shown(path.name)}' has more than 8 bits a colour, in which it would not be published: save it"
+                " with 8 bits first."
+            )
+        alpha = None
+        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+            seen = np.asarray(image.convert("RGBA"))[..., 3]
+            alpha = None if seen.min() == 255 else seen.copy()
+        return Photo(name, np.asarray(image.convert("RGB")).copy(), alpha)
 
 
 def _is_deep_png(path: Path) -> bool:
