@@ -169,7 +169,7 @@ def test_describe_people_then_train_learns_on_the_list_that_was_read(server, tid
         outputs[name]["text"][0] for name in of_kind(graph, "PreviewAny") if ": a person" in outputs[name]["text"][0]
     )
     saved = load_prefix(server.prefix_folder / "described people.safetensors")
-    assert saved.record.identities == len(lines.splitlines()) == 48
+    assert len(lines.splitlines()) == 48 and 30 <= saved.record.identities <= 48, "some are held out"
 
 
 @pytest.mark.slow
