@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -14,10 +13,11 @@ from torch import Tensor
 
 from ..engines.denoiser import Denoiser, Layer, Vectors
 from ..engines.micro_batches import MicroBatches
+from ..engines.vectors import new_vectors
 from ..prefix.errors import TrainingError
 from ..prefix.value import Prefix, PrefixRecord
 from ..runs.kept_latents import KeptLatents
-from ..runs.run_folder import RunFolder, run_key
+from ..runs.run_folder import RunFolder, run_key, saved_if_broken_off
 from ..runs.seeds import generator as seeded
 from .data.drawing import Drawing, first_wave, shared_tensors, stages_of
 from .data.identities import Identity
@@ -427,17 +427,7 @@ class _Learning:
 
 def start_vectors(denoiser: Denoiser, settings: TrainingSettings) -> dict[str, Tensor]:
     """The parameters `{encoder key: [m, d]}` that training starts from: words repeated as needed, or random vectors."""
-    generator = seeded(settings.seed, "vectors")
-    vectors = {}
-    for key, embeddings in denoiser.token_embeddings(settings.init).items():
-        if settings.init.strip():
-            rows = [index % len(embeddings) for index in range(settings.vectors)]
-            start = embeddings[rows].clone()
-        else:
-            noise = torch.randn(settings.vectors, embeddings.shape[1], generator=generator)
-            start = embeddings.mean(0) + embeddings.std(0) * noise
-        vectors[key] = start.requires_grad_()
-    return vectors
+    return new_vectors(denoiser, settings.init, settings.vectors, seeded(settings.seed, "vectors"))
 
 
 def reason_to_stop(state: RunState, stop: Callable[[], bool]) -> str:
@@ -454,13 +444,3 @@ def no_longer_improves(state: RunState, patience: int) -> str:
     if not patience or since < patience:
         return ""
     return f"It ended at step {state.step}, because nothing had become better since step {best.step if best else 0}."
-
-
-@contextmanager
-def saved_if_broken_off(save: Callable[[], None]) -> Iterator[None]:
-    """Saves the run if it is broken off in here, be it between steps or in one: that one has changed nothing yet."""
-    try:
-        yield
-    except BaseException:
-        save()
-        raise

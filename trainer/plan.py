@@ -12,6 +12,7 @@ import torch
 from ..engines.denoiser import Denoiser, Vectors
 from ..engines.gradient_flow import gradient_through
 from ..engines.micro_batches import MicroBatches
+from ..runs.amounts import duration, gigabytes
 from ..runs.kept_latents import KeptLatents
 from .data.pairs import TrainingPairs
 from .data.targets import named_before
@@ -219,18 +220,3 @@ def dry_step(denoiser: Denoiser, prompt: str, vectors: Vectors, micro_batches: M
         (measured,) = micro_batches.work(passes, [0])
     denoiser.free_memory()
     return measured
-
-
-def duration(seconds: float) -> str:
-    """A time for people, rounded up to minutes from one minute on."""
-    if seconds < 60:
-        return "less than a minute"
-    minutes = -(-int(seconds) // 60)
-    if minutes < 60:
-        return f"about {minutes} minute{'s' if minutes > 1 else ''}"
-    return f"about {minutes / 60:.1f} hours"
-
-
-def gigabytes(count: int) -> str:
-    """An amount of memory for people."""
-    return f"{count / 2**30:.1f} GB" if count >= 2**30 else f"{max(1, round(count / 2**20))} MB"

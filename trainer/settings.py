@@ -24,7 +24,7 @@ class TrainingSettings:
     half of a batch names people, the other does not. Vectors that start from no words are spread like the encoder's
     token embeddings. After `warmup` the rate falls along a cosine.
     docs/METHODS.md 1.3 has a `general_weight` of 1. The learning rate is Adam's peak rate for embeddings spread like
-    those of SD1's CLIP, see `state.scale_free_adam`.
+    those of SD1's CLIP, see `engines.vectors.scale_free_adam`.
 
     Raises:
         TrainingError: a value is out of range.

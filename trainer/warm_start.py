@@ -16,6 +16,7 @@ from torch import Tensor
 from ..engines.denoiser import Denoiser, Layer, Vectors
 from ..engines.gradient_flow import gradient_through
 from ..engines.micro_batches import MicroBatches
+from ..engines.vectors import scale_free_adam
 from ..runs.seeds import generator as seeded
 from ..runs.seeds import rate_factor
 from .data.pictures import NEGATIVE_PAIRS, Pair
@@ -23,7 +24,7 @@ from .data.plain_text import PlainText
 from .learnable_layers import judged
 from .parallel.team import ALONE, Team, share
 from .settings import TrainingSettings
-from .state import RunState, scale_free_adam
+from .state import RunState
 from .text_distance import HELD_WEIGHT, text_distance
 
 PAIRS_OF_A_KIND = 12

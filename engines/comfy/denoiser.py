@@ -6,6 +6,7 @@ conditioning, its `extra_conds` the denoiser's arguments, its `model_sampling` t
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -29,17 +30,18 @@ from ...prefix.errors import TrainingError
 from ...runs.digest import digest_of, original_weights
 from ...runs.seeds import noise_of
 from ..checkpointing import checkpointed
-from ..denoiser import Layer, TextStates, Vectors
+from ..denoiser import Layer, TextStates, Tuned, Vectors
 from ..differentiable import differentiable
 from ..gradient_flow import gradient_through, require_gradient
 from ..kept_memory import Counting, weighs_much
 from ..micro_batches import says_out_of_memory
 from ..options import AS_THE_HOST, AS_USUAL, PRECISIONS, TOKENIZED_KEPT, VOCABULARY_SAMPLE, Computing, Drawing
-from ..recomputation import recomputed
+from ..recomputation import recomputed, weights_learned
 from ..text_states import text_states
 from .differentiable_kernels import differentiable_kernels
 from .learned_layers import layers_to_learn, read_at, recorded
 from .text_encoders import embedding_table, encoder_fingerprint, rows_of, text_encoders, vectors_for
+from .tuning import DENOISER, LearnedWeights, joined
 
 OVERWRITES = "arguments don't support automatic differentiation"
 """What torch says of results that are written over what they were made from."""
@@ -47,7 +49,7 @@ OVERWRITES = "arguments don't support automatic differentiation"
 COMPILED = "torch.compile"
 """The host's key for the wrapper that runs a compiled network."""
 
-MODEL, CLIP = "MODEL (the denoiser)", "CLIP (the text encoder)"
+MODEL, CLIP, VAE = "MODEL (the denoiser)", "CLIP (the text encoder)", "VAE"
 
 BACKWARD_MEMORY = 4
 """Memory of a forward pass that is kept for the backward one, as a multiple of what the host reckons for inference.
@@ -93,6 +95,8 @@ class ComfyDenoiser:
         self._vae = vae
         self._drawing = drawing
         self._computing = computing
+        self._picture_vae: Any = None
+        self._weights: tuple[Tensor, ...] = ()
         self._attention_overwrites = False
         self._kept_by_picture: int | None = None
         self._counting: Counting | None = None
@@ -142,12 +146,17 @@ class ComfyDenoiser:
         return embeddings
 
     @contextmanager
-    def gradients(self, batch_size: int) -> Iterator[None]:
-        """See `Denoiser`. Loads both models, as the host would for sampling."""
+    def gradients(self, batch_size: int, pictures: bool = False) -> Iterator[None]:
+        """See `Denoiser`. Loads the models, as the host would for sampling."""
         memory = self._model.model.memory_required([batch_size, *self.latent_shape])
-        comfy.model_management.load_models_gpu(
-            [self._clip.patcher, self._model], memory_required=BACKWARD_MEMORY * memory
-        )
+        patchers = [self._clip.patcher, self._model]
+        if pictures:
+            self._picture_vae = self._picture_vae or float_vae(self._vae)
+            patchers.append(self._picture_vae.patcher)
+            width, height = self.picture_size
+            encoding = self._picture_vae.memory_used_encode((batch_size, 3, height, width), torch.float32)
+            memory = max(memory, encoding)
+        comfy.model_management.load_models_gpu(patchers, memory_required=BACKWARD_MEMORY * memory)
         self._model.pre_run()
         try:
             with (
@@ -156,11 +165,15 @@ class ComfyDenoiser:
                 differentiable_kernels(self._model.model, self._clip.cond_stage_model),
                 _frozen(self._model),
                 _frozen(self._clip.patcher),
+                _frozen(self._picture_vae.patcher) if pictures else nullcontext(),
+                weights_learned(self._weights),
                 checkpointed(self._clip.cond_stage_model) if self._encodes_twice else nullcontext(),
                 ExitStack() as self._checkpoints,
             ):
                 for patcher, most in self._most_loaded.items():
                     _unload(patcher, most)
+                if pictures and self._model.load_device.type != "cpu":
+                    self._checkpoints.enter_context(checkpointed(self._picture_vae.first_stage_model))
                 if self._saves_memory or (self._computing.checkpointing == "auto" and not self._has_room(batch_size)):
                     self.use_less_memory()
                 yield
@@ -232,6 +245,52 @@ class ComfyDenoiser:
         """See `Denoiser`."""
         return self._sampling.noise_scaling(self._sigmas(t), noise, latents)
 
+    def target(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """See `Denoiser`."""
+        return _own_parameterization(self._sampling, self.add_noise(latents, noise, t), self._sigmas(t), latents)
+
+    def states(self, conditioning: Sequence[Any]) -> list[Tensor]:
+        """See `Denoiser`."""
+        return [entry[0] for entry in conditioning]
+
+    def with_states(self, conditioning: Sequence[Any], states: Sequence[Tensor]) -> list[Any]:
+        """See `Denoiser`."""
+        return [[own, entry[1]] for own, entry in zip(states, conditioning, strict=True)]
+
+    def encode_pictures(self, pictures: Tensor) -> Tensor:
+        """See `Denoiser`; the host's VAE gives the mean of its distribution, not a sample."""
+        with gradient_through(VAE):
+            latents = self._picture_vae.encode(pictures)
+        if torch.is_grad_enabled() and pictures.requires_grad and not latents.requires_grad:
+            # Where memory runs out, the host goes over to tiles, without gradient and without a word.
+            raise MemoryError("not enough memory for the backward pass of the VAE")
+        if latents[0].numel() != functools.reduce(int.__mul__, self.latent_shape):
+            raise TrainingError(
+                "This VAE is not that of the model: its latents have another shape. Connect the checkpoint's own VAE."
+            )
+        latents = latents.reshape(-1, *self.latent_shape)
+        return self._model.model.process_latent_in(latents).float().cpu()
+
+    def tuned(self, kind: str, rank: int, text_encoder: bool, seed: int) -> Tuned:
+        """See `Denoiser`; LoRA is the host's own."""
+        parts = {"model": LearnedWeights(self._model, kind, rank, seed, DENOISER)}
+        other = copy.copy(self)
+        other._model = parts["model"].patcher
+        if text_encoder:
+            parts["clip"] = LearnedWeights(self._clip.patcher, kind, rank, seed + 1)
+            other._clip = self._clip.clone()
+            other._clip.patcher = parts["clip"].patcher
+        weights = joined(parts)
+        other._weights = tuple(weights.values())
+        other._kept_by_picture = None
+        other._most_loaded = {}
+
+        def close() -> None:
+            for part in parts.values():
+                part.close()
+
+        return Tuned(other, weights, close)
+
     def predict(self, noised: Tensor, t: Tensor, conditioning: Sequence[Any]) -> Tensor:
         """See `Denoiser`. Inside `gradients` only. Items whose arguments have different shapes run apart."""
         return self._predict(noised, t, conditioning)
@@ -278,6 +337,12 @@ class ComfyDenoiser:
             drawn.update(zip(together, self._model.model.process_latent_in(samples).float().cpu(), strict=True))
         return torch.stack([drawn[index] for index in range(len(prompts))])
 
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """See `Denoiser`."""
+        cell = self._vae.spacial_compression_encode()
+        return self.latent_shape[-1] * cell, self.latent_shape[-2] * cell
+
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures `[B, height, width, 3]` in 0 to 1, by the host's VAE, of latents as `sample` returns them."""
         pictures = self._vae.decode(self._model.model.process_latent_out(latents))
@@ -312,6 +377,8 @@ class ComfyDenoiser:
     def stream_weights(self) -> bool:
         """See `Denoiser`. By the host's own low-VRAM mode: first the text encoders, then half of what is left of the
         denoiser each time. Only where blocks are computed twice: else the backward pass keeps what was moved."""
+        if self._weights:  # The host would leave what is learned off layers that it takes off the device.
+            return False
         if not self._is_checkpointed:
             return False
         for patcher, part in ((self._clip.patcher, 1.0), (self._model, 0.5)):
@@ -500,6 +567,20 @@ def _unload(patcher: Any, most: int) -> bool:
         return False
     _freeze(patcher)
     return True
+
+
+def float_vae(vae: Any) -> Any:
+    """The host's VAE if it computes in float32, else a copy that does; the VAE itself stays as it is."""
+    if vae.vae_dtype == torch.float32:
+        return vae
+    with torch.inference_mode(False):
+        own = copy.copy(vae)
+        own.first_stage_model = copy.deepcopy(vae.first_stage_model).float().requires_grad_(False)
+        own.vae_dtype = torch.float32
+        own.patcher = comfy.model_patcher.ModelPatcher(
+            own.first_stage_model, load_device=vae.patcher.load_device, offload_device=vae.patcher.offload_device
+        )
+    return own
 
 
 def _normal_copy(tensor: Tensor) -> Tensor:
