@@ -20,7 +20,7 @@ import torch
 from ..prefix import put_whole
 from ..tools.layout import ROOT, host_folder
 
-CODE = ("demo", "evaluation", "faces", "nodes", "prefix", "tools", "trainer", "example_workflows")
+CODE = ("demo", "engines", "evaluation", "faces", "nodes", "prefix", "runs", "tools", "trainer", "example_workflows")
 """Folders from which the figures of a demo follow: code, weights, workflows."""
 
 RECORD = "learned.json"

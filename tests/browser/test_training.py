@@ -22,10 +22,7 @@ EXAMPLE = ROOT / "example_workflows" / "1 Train on the demo model.json"
 ORDER = (".verdict", "button", "progress", "img", ".chart")
 """What the panel shows, from above: what one decides by, and the buttons for that, never leave the window."""
 
-ENDLESS = {"steps": 100_000, "batch_size": 8, "patience": 0}
-
-LATER = {"text_steps": 3, "patience": 9}
-"""Places of settings among those after the ones that `learning` lists."""
+ENDLESS = {"steps": 100_000, "batch_size": 8}
 
 
 def learning(name: str, **settings: Any) -> dict[str, Any]:
@@ -33,11 +30,13 @@ def learning(name: str, **settings: Any) -> dict[str, Any]:
     workflow = load(EXAMPLE)
     nodes = {node["type"]: node for node in workflow["nodes"]}
     values = nodes["TrainAnonymizationPrefix"]["widgets_values"]
-    for index, (setting, value) in enumerate((TRAINING | settings).items()):
+    for index, (setting, value) in enumerate(({"patience": 0} | TRAINING | settings).items()):
         order = "general_prompts vectors steps batch_size learning_rate seed init".split()
         order += "portraits_per_identity noisings_per_picture width height drawing_steps drawing_cfg".split()
-        if setting in LATER:
-            values[len(order) + LATER[setting]] = value
+        if setting == "text_steps":
+            values[len(order) + 3] = value
+        elif setting == "patience":
+            values[-1] = value
         else:
             values[order.index(setting)] = value
         assert index < len(values)
@@ -130,7 +129,7 @@ def test_a_page_that_the_server_lost_is_found_again_and_gets_its_results(workben
     # Where a page connects anew before the server has done with its old connection, the host forgets the new one with
     # the old one: nothing comes any more, and the page stays at the step that it showed last.
     page = workbench.page
-    workbench.open(learning("lost", steps=80, batch_size=4, patience=0, seed=89))
+    workbench.open(learning("lost", steps=80, batch_size=4, seed=89))
     workbench.queue()
     wait_for(page, ".state", r"Step \d+ of 80")
     client = page.evaluate("() => window.app.api.clientId")
