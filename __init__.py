@@ -222,10 +222,15 @@ def _register_folders() -> None:
     """Adds the folders below `models/` that are ours, after those that extra_model_paths.yaml may name for them."""
     import folder_paths
 
-    from .nodes import recognizers
+    from .nodes import looks_readers, recognizers
     from .prefix import SUFFIXES
     from .prefix.files import library
 
-    for name, suffixes in ((library.FOLDER, SUFFIXES), (recognizers.FOLDER, (recognizers.SUFFIX,))):
+    ours = {
+        library.FOLDER: SUFFIXES,
+        recognizers.FOLDER: (recognizers.SUFFIX,),
+        looks_readers.FOLDER: (looks_readers.SUFFIX,),
+    }
+    for name, suffixes in ours.items():
         folder_paths.add_model_folder_path(name, f"{folder_paths.models_dir}/{name}")
         folder_paths.folder_names_and_paths[name][1].update(suffixes)

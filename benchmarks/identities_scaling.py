@@ -46,7 +46,14 @@ def measure(count: int) -> dict[str, float]:
     people = [Identity(f"Person {number:03d}", "a person with brown hair") for number in range(count)]
     denoiser = ComfyDenoiser(*load_demo_model(), (SIZE, SIZE), Drawing(steps=2, cfg=1.0))
     warm = TrainingSettings(
-        text_steps=0, steps=2, batch_size=8, portraits_per_identity=1, snapshot_every=10, noisings_per_picture=NOISINGS
+        text_steps=0,
+        steps=2,
+        batch_size=8,
+        portraits_per_identity=1,
+        people_drawn=max(COUNTS),
+        general_drawn=max(COUNTS),
+        snapshot_every=10,
+        noisings_per_picture=NOISINGS,
     )
     settings = replace(warm, steps=STEPS)
     moments: list[float] = []

@@ -73,7 +73,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         def download(received: int, of: int) -> None:
             progress_report("downloading weights", received, of)
 
-        recognizer = _recognizer(options, place, download)
+        recognizer = recognizer_of(options, place, download)
         evaluation = evaluate_asked(
             denoiser,
             recognizer,
@@ -92,7 +92,8 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     }
 
 
-def _recognizer(options: argparse.Namespace, place: Place, report: Report) -> Recognizer:
+def recognizer_of(options: argparse.Namespace, place: Place, report: Report) -> Recognizer:
+    """The recognizer that the options name; its networks are brought to where `place` says."""
     if options.recognizer == DEMO:
         from ..demo.recognizer import DemoRecognizer
 

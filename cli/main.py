@@ -17,14 +17,18 @@ DONE, FAILED, WRONG_USE, BROKEN_OFF = 0, 1, 2, 130
 
 DESCRIPTION = """\
 Learns an anonymization prefix without ComfyUI, on a pipeline of diffusers: people who are named in a prompt keep the
-looks that a description would give them, and get another face. Nothing in the model is changed."""
+looks that a description would give them, and get another face. Nothing in the model is changed. Also protects photos
+against models that are trained on them, and tries how well that holds."""
 
 EPILOGUE = """\
 the usual way:
   python -m trainer train --model sd15.safetensors --identities people.txt --output people.safetensors
   python -m trainer evaluate people.safetensors --model sd15.safetensors --names others.txt --output results
+  python -m trainer describe photos --clip clip-vit-large-patch14 --form identities --output people.txt
   python -m trainer show people.safetensors
   python -m trainer convert people.safetensors people-for-a1111.safetensors --format textual-inversion
+  python -m trainer protect photos/ --output protected/ --model sd15.safetensors
+  python -m trainer attack protected/ --original photos/ --model sd15.safetensors
 
 people.txt holds one person a line, with the looks that may stay:
   Ada Example: a woman with brown hair and glasses
@@ -75,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from . import convert, evaluate, show, train
+    from . import attack, convert, describe, evaluate, protect, show, train
 
     parser = argparse.ArgumentParser(
         prog=_program(),
@@ -89,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     shared.add_argument("--quiet", action="store_true", help="show no progress")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (train, evaluate, convert, show):
+    for command in (train, evaluate, describe, convert, show, protect, attack):
         sub = commands.add_parser(
             command.NAME,
             help=command.SUMMARY,

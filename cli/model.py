@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from ..engines.diffusers.denoiser import DiffusersDenoiser
 
 
-def load_denoiser(options: argparse.Namespace, console: Console, device: Any = None) -> DiffusersDenoiser:
+def load_denoiser(
+    options: argparse.Namespace, console: Console, device: Any = None, drawing_share: float = 1.0
+) -> DiffusersDenoiser:
     """The model that the options name, on its device.
 
     Args:
+        drawing_share: of the sampler's usual steps, for each picture.
         device: where it is to be unless the options say; None for the fastest there is.
 
     Raises:
@@ -46,7 +49,7 @@ def load_denoiser(options: argparse.Namespace, console: Console, device: Any = N
         ) from error
     usual = _usual_side(pipeline)
     size = (options.width or usual, options.height or usual)
-    drawing = drawing_of(options, usual_drawing([pipeline_family(pipeline).name]))
+    drawing = drawing_of(options, usual_drawing([pipeline_family(pipeline).name]), drawing_share)
     return DiffusersDenoiser(pipeline, size, drawing, computing)
 
 

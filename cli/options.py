@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 
 from ..engines.automatic import UsualDrawing
 from ..engines.options import AS_THE_HOST, PRECISIONS, Computing, Drawing
@@ -74,14 +73,19 @@ def settings_of(options: argparse.Namespace) -> TrainingSettings:
     Raises:
         TrainingError: a value is out of range.
     """
-    names = [field.name for field in dataclasses.fields(TrainingSettings)]
+    names = [about.name for about in all_described(TrainingSettings)]
     chosen = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     return TrainingSettings(**chosen)
 
 
-def drawing_of(options: argparse.Namespace, usual: UsualDrawing) -> Drawing:
-    """How pictures are drawn; sampler and scheduler are the pipeline's own."""
-    return usual.drawing(Drawing(options.drawing_steps or 0, options.drawing_cfg or 0.0, sampler="", scheduler=""))
+def drawing_of(options: argparse.Namespace, usual: UsualDrawing, share: float) -> Drawing:
+    """How pictures are drawn; sampler and scheduler are the pipeline's own.
+
+    Args:
+        share: see `UsualDrawing.drawing`.
+    """
+    asked = Drawing(options.drawing_steps or 0, options.drawing_cfg or 0.0, sampler="", scheduler="")
+    return usual.drawing(asked, share)
 
 
 def computing_of(options: argparse.Namespace) -> Computing:

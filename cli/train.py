@@ -28,7 +28,9 @@ are needed, and no weight of the model changes."""
 EPILOGUE = """\
 the people: one a line, 'Name: description'; without a description somebody is 'a person'. A table (CSV or TSV) whose
 first line names the columns 'name' and 'description' does as well. With 8 people or more, some are held out, and the
-prefix is examined on them. The general prompts, one a line, must stay as they are; there is a built-in list.
+prefix is examined on them. General prompts of yours, one a line, must stay as they are, beside a built-in list.
+
+how much is drawn, learned and validated follows from --preset; any option that is given goes before.
 
 a settings file holds any of these options, as TOML; the command line goes before:
   model = "sd15.safetensors"
@@ -36,7 +38,7 @@ a settings file holds any of these options, as TOML; the command line goes befor
   identities = "people.txt"
   output = "people.safetensors"
   [learning]
-  steps = 2000
+  preset = "thorough"
   batch_size = 16
 
   python -m trainer train --settings people.toml --seed 1
@@ -73,6 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--runs", type=path_of, metavar="FOLDER", help=f"unfinished runs (default: {RUNS}, beside the output)"
     )
     data.add_argument(
+        "--pictures",
+        type=path_of,
+        metavar="FOLDER",
+        help="keeps pictures of general prompts for later runs",
+    )
+    data.add_argument(
         "--plan", action="store_true", default=None, help="tell what learning would take, after one dry step; then end"
     )
     add_model(parser)
@@ -104,9 +112,11 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     settings = settings_of(options)
     team = team_of_this_process()
     console = console.of_member(team.rank)
-    denoiser = load_denoiser(options, console, getattr(team, "device", None))
+    denoiser = load_denoiser(options, console, getattr(team, "device", None), settings.drawing_share)
     if options.plan:
-        plan = PrefixTraining(denoiser, identities, prompts, settings, runs=_runs(options), team=team).plan()
+        plan = PrefixTraining(
+            denoiser, identities, prompts, settings, runs=_runs(options), pictures=options.pictures, team=team
+        ).plan()
         return {"plan": plan.table, "report": plan.words}
     with console.progress_report() as progress_report:
         learned = learn_prefix(
@@ -119,6 +129,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
                 plan=lambda plan: console.say(plan.words),
             ),
             runs=_runs(options),
+            pictures=options.pictures,
             team=team,
         )
     prefix = dataclasses.replace(learned.prefix, record=dataclasses.replace(learned.prefix.record, **_words(options)))
@@ -160,6 +171,8 @@ def _require(options: argparse.Namespace) -> None:
             f"There is a file '{shown(options.output)}' already: name another, or give --overwrite."
         )
     require_writable_folder(_runs(options), "--runs")
+    if options.pictures is not None:
+        require_writable_folder(options.pictures, "--pictures")
     if options.plot is not None:
         _require_plot(options.plot)
     try:

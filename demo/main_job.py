@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from ..prefix import load_prefix
 from ..tools.comfy_server import ComfyServer, ServerProgress
 from ..tools.command import run_command
 from ..tools.layout import BUILD, ROOT
@@ -182,7 +183,8 @@ def learn(server: ComfyServer, seed: int | None = None, model: str = CLASSIC) ->
     saved = {path.name for path in server.prefix_folder.glob("*.safetensors")} - before
     if len(saved) != 1:
         raise SystemExit(f"The workflow saved {len(saved)} new prefixes in {server.prefix_folder}; expected one.")
-    return saved.pop(), seconds, int(graph[train]["inputs"]["steps"])
+    name = saved.pop()
+    return name, seconds, load_prefix(server.prefix_folder / name).record.steps
 
 
 def measure(

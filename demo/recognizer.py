@@ -32,7 +32,7 @@ class DemoRecognizer:
     def find(self, pictures: np.ndarray) -> list[tuple[Face, ...]]:
         """See `Recognizer`. Pictures of another size are brought to that of the reader's."""
         height, width = pictures.shape[1:3]
-        reading = read(self._net, _small(pictures))
+        reading = read(self._net, brought_to_size(pictures))
         box = (0.0, 0.0, float(width), float(height))
         return [
             (Face(box, 1.0, embedding),) if is_face else ()
@@ -56,7 +56,7 @@ class DemoRecognizer:
     def looks_kept(self, pictures: np.ndarray, descriptions: Sequence[str]) -> list[tuple[int, int]]:
         """See `SeesLooks`: hair, skin, glasses, beard."""
         counts = []
-        for seen, description in zip(read(self._net, _small(pictures)).looks, descriptions, strict=True):
+        for seen, description in zip(read(self._net, brought_to_size(pictures)).looks, descriptions, strict=True):
             told = named_looks(description)
             counts.append((sum(getattr(seen, name) == told[name] for name in LOOKS if name in told), len(told)))
         return counts
@@ -67,7 +67,8 @@ def _draw_in_this_process(pictures: Sequence[Picture]) -> np.ndarray:
     return np.stack([draw(picture) for picture in pictures])
 
 
-def _small(pictures: np.ndarray) -> np.ndarray:
+def brought_to_size(pictures: np.ndarray) -> np.ndarray:
+    """Pictures in the size that the reader reads, uint8 [n, SIZE, SIZE, 3]."""
     if pictures.shape[1:3] == (SIZE, SIZE):
         return pictures
     return np.stack([np.asarray(Image.fromarray(p).resize((SIZE, SIZE), Image.Resampling.BOX)) for p in pictures])

@@ -44,12 +44,13 @@ def stacked(upper: Image.Image, lower: Image.Image) -> Image.Image:
     return page.crop((0, 0, SIDE, SIDE))
 
 
-def tiled(pictures: Sequence[Image.Image]) -> Image.Image:
-    """The first four, two by two."""
-    page = Image.new("RGB", (SIDE, SIDE), PAPER)
-    half = SIDE // 2
-    for place, picture in enumerate(pictures[:4]):
-        page.paste(picture.resize((half, half), Image.Resampling.LANCZOS), (place % 2 * half, place // 2 * half))
+def tiled(pictures: Sequence[Image.Image], columns: int = 2, rows: int = 2) -> Image.Image:
+    """The first ones, side by side."""
+    side = SIDE // columns
+    page = Image.new("RGB", (SIDE, side * rows), PAPER)
+    for place, picture in enumerate(pictures[: columns * rows]):
+        row, column = divmod(place, columns)
+        page.paste(picture.resize((side, side), Image.Resampling.LANCZOS), (column * side, row * side))
     return page
 
 
@@ -72,6 +73,11 @@ THUMBNAILS: Mapping[str, Callable[[Shown], Image.Image]] = {
     "3 Compare strengths": lambda shown: whole(shown["PreviewImage"][0]),
     "4 Measure before and after": lambda shown: whole(shown["MeasureAnonymization"][0]),
     "5 Evaluate on the demo model": lambda shown: top(shown["EvaluateAnonymization"][0]),
+    "7 Describe people, then train": lambda shown: stacked(
+        tiled(shown["PreviewImage"][1:], 4, 2), shown["TrainAnonymizationPrefix"][0]
+    ),
+    "8 Protect photos": lambda shown: tiled([*shown["ProtectPhotos"][:2], *shown["PreviewImage"][:2]]),
+    "9 Measure how photos are protected": lambda shown: top(shown["PreviewImage"][0]),
 }
 """What is shown of each example's own pictures."""
 

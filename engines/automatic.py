@@ -12,6 +12,10 @@ AUTOMATIC = 0
 """A width, a height, a number of steps or a guidance of this is chosen by the model's family."""
 
 
+FEW = 10
+"""Sampler steps that a picture takes at least, but for models that are made for fewer."""
+
+
 @dataclass(frozen=True)
 class UsualDrawing:
     """How people draw with models of a family.
@@ -30,9 +34,14 @@ class UsualDrawing:
         """The size that was asked for, or the usual one; one side that is `AUTOMATIC` alone is as long as the other."""
         return width or height or self.side, height or width or self.side
 
-    def drawing(self, asked: Drawing) -> Drawing:
-        """The steps and the guidance that were asked for, or the usual ones."""
-        return replace(asked, steps=asked.steps or self.steps, cfg=asked.cfg or self.cfg)
+    def drawing(self, asked: Drawing, share: float = 1.0) -> Drawing:
+        """The steps and the guidance that were asked for, or the usual ones.
+
+        Args:
+            share: of the usual steps, where none were asked for; models made for few steps take all of theirs.
+        """
+        usual = self.steps if self.steps <= FEW else max(FEW, round(share * self.steps))
+        return replace(asked, steps=asked.steps or usual, cfg=asked.cfg or self.cfg)
 
 
 def drawn_with(size: tuple[int, int], drawing: Drawing) -> str:

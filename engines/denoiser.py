@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 Vectors = Mapping[str, Tensor]
@@ -20,17 +22,44 @@ Layer = int | None
 
 
 class TextStates(NamedTuple):
-    """What text encoders of CLIP type make of a prompt that takes one chunk.
+    """What a text encoder, or several CLIPs side by side, make of a prompt: of CLIPs, one that takes one chunk.
 
     Attributes:
-        states: `[length, d]`: start, prefix, words, end, padding; of several encoders side by side.
-        words: the prompt's tokens.
-        stop: position after the last word, which is that of the end token.
+        states: `[length, d]`: what stands before, prefix, words, what follows. Of CLIPs start, end and padding; of
+            streams the rest of a chat template, where the host leaves it, an end token, padding. Or a pooled output.
+        words: the prompt's tokens; none of a pooled output.
+        stop: position after the last word; of CLIPs that of the end token.
+        is_stream: whether an encoder of T5, BERT or LLM type made them.
     """
 
     states: Tensor
     words: tuple[int, ...]
     stop: int
+    is_stream: bool = False
+
+    @property
+    def start(self) -> int:
+        """Position of the first word."""
+        return self.stop - len(self.words)
+
+
+FULL, LORA = "full", "LoRA"
+"""What of a network is fine-tuned: every weight, or matrices of low rank that are added to it (arXiv 2106.09685)."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A denoiser with weights that can be learned, which shares everything else with the one that it was made of.
+
+    Attributes:
+        denoiser: `gradients` of it has the weights take gradients; its pictures are those of the weights as they are.
+        weights: those that are learned, float32, by name.
+        close: lets go of them; the host's model is then as it was. The denoiser must not be used any more.
+    """
+
+    denoiser: Denoiser
+    weights: Mapping[str, torch.nn.Parameter]
+    close: Callable[[], None]
 
 
 class Denoiser(Protocol):
@@ -64,10 +93,13 @@ class Denoiser(Protocol):
         For the empty text, a sample of the whole vocabulary.
         """
 
-    def gradients(self, batch_size: int) -> AbstractContextManager[None]:
+    def gradients(self, batch_size: int, pictures: bool = False) -> AbstractContextManager[None]:
         """Inside, `encode` and `predict` may be differentiated with respect to the vectors, and `sample` not called.
 
-        Weights take no gradients; afterwards the model is as it was before.
+        Weights take no gradients but those of `tuned`; afterwards the model is as it was before.
+
+        Args:
+            pictures: `encode_pictures` may be called, and differentiated with respect to the pictures.
         """
 
     def encode(
@@ -81,14 +113,50 @@ class Denoiser(Protocol):
 
     def text_states(
         self, prompts: Sequence[str], conditioning: Conditioning, prefix: int = 0
-    ) -> Sequence[TextStates | None] | None:
-        """What `encode` made of prompts, with a prefix of so many vectors; None for one that takes several chunks.
+    ) -> Sequence[Sequence[TextStates] | None]:
+        """What each text encoder says in what `encode` made of prompts, with a prefix of so many vectors.
 
-        None for all if an encoder is of another type than CLIP.
+        None for prompts that take several chunks of a CLIP, and where encoders cannot be told apart.
         """
 
     def add_noise(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """The noised latents x_t, `[B, *latent_shape]`."""
+
+    def target(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """What `predict` ought to answer for `add_noise(latents, noise, t)`, `[B, *latent_shape]`.
+
+        Differentiable in the latents.
+        """
+
+    def states(self, conditioning: Conditioning) -> list[Tensor]:
+        """What a conditioning says of each prompt's tokens, `[1, length, d]` each."""
+
+    def with_states(self, conditioning: Conditioning, states: Sequence[Tensor]) -> Conditioning:
+        """The same conditioning with other states of the same shapes; `predict` is differentiable in them."""
+
+    def encode_pictures(self, pictures: Tensor) -> Tensor:
+        """Latents `[B, *latent_shape]` of pictures `[B, height, width, 3]` in 0 to 1 of the size that is drawn.
+
+        Computed in float32, as the sign of a gradient in half precision is chance. Inside `gradients(…, pictures=True)`
+        only; differentiable in the pictures.
+
+        Raises:
+            TrainingError: the VAE makes latents of another shape, or works without gradients.
+            MemoryError: memory lacks for the backward pass.
+        """
+
+    def tuned(self, kind: str, rank: int, text_encoder: bool, seed: int) -> Tuned:
+        """A denoiser with weights that can be learned, which starts with the pictures of this one.
+
+        Args:
+            kind: `FULL` or `LORA`.
+            rank: of the latter.
+            text_encoder: whether the text encoders are fine-tuned as well.
+            seed: of whatever the weights start from.
+
+        Raises:
+            TrainingError: this model cannot be fine-tuned in that way.
+        """
 
     def predict(self, noised: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """What the model predicts in its own parameterization (noise, velocity or flow), `[B, *latent_shape]` float32.
@@ -105,6 +173,10 @@ class Denoiser(Protocol):
         A picture depends on its own prompt and seed alone, up to rounding.
         """
 
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """Width and height of the pictures that are drawn, in pixels."""
+
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures `[B, height, width, 3]` in 0 to 1, of latents as `sample` returns them."""
 
@@ -113,6 +185,14 @@ class Denoiser(Protocol):
 
     def use_less_memory(self) -> bool:
         """Computes in a way that needs less memory from now on; False if there is none. Inside `gradients`."""
+
+    @property
+    def streams_weights(self) -> bool:
+        """Whether `stream_weights` has moved any."""
+
+    def stream_weights(self) -> bool:
+        """Moves weights off the device, to come there as they are needed, slowly; False if none can be. Inside
+        `gradients`, after `use_less_memory`."""
 
     def free_memory(self) -> None:
         """Gives back what memory the device's allocator keeps for later."""

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from .storages import places_of
+
 
 @contextmanager
 def differentiable(module: torch.nn.Module) -> Iterator[None]:
@@ -22,10 +24,10 @@ def differentiable(module: torch.nn.Module) -> Iterator[None]:
     if not torch.is_grad_enabled():
         yield
         return
-    weights = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
+    weights = places_of(module.parameters())
 
     def pack(tensor: Tensor) -> Tensor:
-        return tensor if tensor.untyped_storage().data_ptr() in weights else _copy_of(tensor)
+        return tensor if places_of([tensor]) <= weights else _copy_of(tensor)
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved), OutWritten():
         yield

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from .differentiable import OutWritten
+from .storages import places_of, storages_of
 
 HEAVY_BYTES = 2**29
 """Of text encoders in float32. The host computes in it, whatever the weights are in, and each Linear keeps its copy for
@@ -32,7 +33,7 @@ class Counting:
 
     def __init__(self, network: nn.Module) -> None:
         self.bytes = 0
-        self._weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+        self._weights = places_of(network.parameters())
         self._seen: set[StorageWeakRef] = set()
         self._stack = ExitStack()
 
@@ -45,11 +46,11 @@ class Counting:
         self._stack.close()
 
     def _count(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        reference = StorageWeakRef(storage)
-        if storage.data_ptr() not in self._weights and reference not in self._seen:
-            self._seen.add(reference)
-            self.bytes += storage.nbytes()
+        for storage in storages_of(tensor):
+            reference = StorageWeakRef(storage)
+            if storage.data_ptr() not in self._weights and reference not in self._seen:
+                self._seen.add(reference)
+                self.bytes += storage.nbytes()
 
 
 def _no_backward(nothing: None) -> Tensor:

@@ -25,7 +25,10 @@ Result = TypeVar("Result")
 
 
 class MicroBatches:
-    """How many items one kind of work takes at once; halved whenever the device runs out of memory.
+    """How many items one kind of work takes at once, where the device may run out of memory.
+
+    Then the denoiser computes in a way that needs less; if that was not enough, half as many items are taken at once;
+    and if memory lacks for a single one, weights leave the device until they are needed.
 
     Attributes:
         size: items in a micro-batch, at most.
@@ -70,6 +73,9 @@ class MicroBatches:
             self._denoiser.free_memory()
             return
         if lacking == 1:
+            if self._denoiser.stream_weights():
+                self._denoiser.free_memory()
+                return
             raise TrainingError(
                 "There is not enough memory for a single picture: set a smaller width and height, set gradient"
                 " checkpointing to 'on', or close what else uses memory."

@@ -8,7 +8,8 @@ one keeps views of tensors which ComfyUI's blocks alter in place, so that gradie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,22 +18,44 @@ from torch.utils import _pytree as pytree
 
 from .differentiable import differentiable
 
+_learned: list[tuple[Tensor, ...]] = []
+"""What is learned just now beside inputs, of each `weights_learned` that is open."""
+
+
+@contextmanager
+def weights_learned(weights: Sequence[Tensor]) -> Iterator[None]:
+    """Inside, these weights take gradients, also in functions that are `recomputed`; afterwards they do not.
+
+    A function that is recomputed is one operation to autograd: what it uses beside its arguments has to be told.
+    """
+    for weight in weights:
+        weight.requires_grad_(True)
+    _learned.append(tuple(weights))
+    try:
+        yield
+    finally:
+        _learned.pop()
+        for weight in weights:
+            weight.requires_grad_(False)
+
 
 def recomputed(module: nn.Module, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """What `function(*args, **kwargs)` returns, of which the backward pass keeps no more than the arguments.
 
     Args:
-        module: the one whose weights the function uses; they must take no gradients.
+        module: the one whose weights the function uses; they must take no gradients, but for those of
+            `weights_learned`.
         function: gives the same results for the same arguments.
         args, kwargs: lists, tables and tuples of anything; gradients flow to the tensors in them that require one, and
             to nothing else. The function may alter them in place: it gets copies.
     """
     leaves, shape = pytree.tree_flatten((args, kwargs))
     wanted = [index for index, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.requires_grad]
-    if not wanted or not torch.is_grad_enabled():
+    learned = [weight for weights in _learned for weight in weights]
+    if not (wanted or learned) or not torch.is_grad_enabled():
         return function(*args, **kwargs)
-    call = _Call(module, function, leaves, shape, wanted)
-    tensors = _Recomputed.apply(call, *(leaves[index] for index in wanted))
+    call = _Call(module, function, leaves, shape, wanted, learned)
+    tensors = _Recomputed.apply(call, *(leaves[index] for index in wanted), *learned)
     return pytree.tree_unflatten(call.filled(tensors), call.output_shape)
 
 
@@ -40,8 +63,15 @@ class _Call:
     """A call that can be made again: the function, and its arguments without those that gradients flow to."""
 
     def __init__(
-        self, module: nn.Module, function: Callable[..., Any], leaves: Sequence[Any], shape: Any, wanted: Sequence[int]
+        self,
+        module: nn.Module,
+        function: Callable[..., Any],
+        leaves: Sequence[Any],
+        shape: Any,
+        wanted: Sequence[int],
+        learned: Sequence[Tensor],
     ) -> None:
+        self.learned = tuple(learned)
         self._module = module
         self._function = function
         self._wanted = tuple(wanted)
@@ -109,9 +139,10 @@ class _Recomputed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: _Call, *inputs: Tensor) -> tuple[Tensor, ...]:
         ctx.call = call
-        ctx.save_for_backward(*inputs)
+        given = inputs[: len(inputs) - len(call.learned)]
+        ctx.save_for_backward(*given)
         with torch.no_grad():
-            return call(inputs)
+            return call(given)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -124,9 +155,10 @@ class _Recomputed(torch.autograd.Function):
             for output, gradient in zip(outputs, gradients, strict=True)
             if output.requires_grad and gradient is not None
         ]
+        wanted = [*inputs, *ctx.call.learned]
         if not pairs:
-            return (None, *(None for _ in inputs))
+            return (None, *(None for _ in wanted))
         found = torch.autograd.grad(
-            [output for output, _ in pairs], inputs, [gradient for _, gradient in pairs], allow_unused=True
+            [output for output, _ in pairs], wanted, [gradient for _, gradient in pairs], allow_unused=True
         )
         return (None, *found)

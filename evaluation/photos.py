@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from ..faces.gallery import NOBODY, Gallery, join
+from ..faces.picture_files import SUFFIXES, pictures_below, read_picture
 from ..faces.recognizer import Recognizer
 from ..prefix import MeasurementError
 from ..trainer.data.identities import Identity
 from ..trainer.data.list_text import sameness
 from .readings import read
-
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 SOURCE = "photos of them"
 
@@ -25,15 +24,7 @@ def photos_below(folder: Path) -> list[tuple[Path, np.ndarray]]:
     Raises:
         MeasurementError: the folder holds none, or one cannot be read.
     """
-    from PIL import Image, ImageOps
-
-    photos = []
-    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES):
-        try:
-            with Image.open(path) as image:
-                photos.append((path, np.asarray(ImageOps.exif_transpose(image).convert("RGB"))))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise MeasurementError(f"'{path}' cannot be read as a picture ({error}): remove it from there.") from error
+    photos = [(path, read_picture(path)) for path in pictures_below(folder)]
     if not photos:
         raise MeasurementError(f"There are no pictures in '{folder}': put some there ({', '.join(SUFFIXES)}).")
     return photos

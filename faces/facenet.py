@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from ..prefix import MeasurementError, WeightsError
-from .recognizer import Face, Place, Report, Threshold, cosine_similarities
+from .recognizer import Face, FoundFace, Place, Report, Threshold, cosine_similarities
 from .weights import Weights, read_weights
 
 VGGFACE2 = Weights(
@@ -62,6 +62,53 @@ def load_facenet(folders: Sequence[Path], place: Place, report: Report) -> Facen
     return FacenetRecognizer(package, network, digest, place)
 
 
+def load_mtcnn(place: Place) -> MtcnnFinder:
+    """Makes a finder, whose weights come with facenet-pytorch.
+
+    Args:
+        place: brings a network to its device.
+
+    Raises:
+        MeasurementError: facenet-pytorch is missing or does not run with this torch, or the device is not there.
+    """
+    return MtcnnFinder(_package(), place)
+
+
+class MtcnnFinder:
+    """A `Finder`: faces of 20 pixels or more, tilted by some 30 degrees at most."""
+
+    def __init__(self, package: ModuleType, place: Place) -> None:
+        self._finder = package.MTCNN(keep_all=True, min_face_size=SMALLEST_FACE, post_process=False).eval()
+        _bring(self._finder, place)
+
+    def find(self, pictures: np.ndarray) -> list[tuple[FoundFace, ...]]:
+        """See `Finder`."""
+        return [
+            tuple(FoundFace(tuple(box.tolist()), confidence) for box, confidence in boxes)
+            for boxes in self.boxes(pictures)
+        ]
+
+    def boxes(self, pictures: np.ndarray) -> list[list[tuple[np.ndarray, float]]]:
+        """Boxes [4] of each picture with how sure they are, the largest first."""
+        height, width = pictures.shape[1:3]
+        shrink = min(1.0, (LARGEST_PICTURE / (height * width)) ** 0.5)
+        size = max(1, round(width * shrink)), max(1, round(height * shrink))
+        if min(size) < SMALLEST_FACE:
+            return [[] for _ in pictures]
+        self._finder.device = _device(self._finder)  # Whoever hosts it may have moved it.
+        step = max(1, PIXELS_AT_ONCE // (size[0] * size[1]))
+        found = []
+        for start in range(0, len(pictures), step):
+            some = pictures[start : start + step]
+            if shrink < 1:
+                some = np.stack([np.asarray(Image.fromarray(p).resize(size, Image.Resampling.BOX)) for p in some])
+            boxes, confidences = self._finder.detect(some)
+            scale = np.array([width / size[0], height / size[1]] * 2)
+            for some_boxes, some_confidences in zip(boxes, confidences, strict=True):
+                found.append(_sure(some_boxes, some_confidences, scale, (width, height)))
+        return found
+
+
 class FacenetRecognizer:
     """A `Recognizer` made of MTCNN and InceptionResnetV1.
 
@@ -74,15 +121,13 @@ class FacenetRecognizer:
     def __init__(self, package: ModuleType, network: torch.nn.Module, digest: str, place: Place) -> None:
         self.name = f"facenet (VGGFace2, weights {digest[:12]})"
         self._package = package
-        self._finder = package.MTCNN(keep_all=True, min_face_size=SMALLEST_FACE, post_process=False).eval()
+        self._finder = MtcnnFinder(package, place)
         self._embedder = network.eval()
-        for part in (self._finder, self._embedder):
-            _bring(part, place)
-        self._finder.device = _device(self._finder)
+        _bring(self._embedder, place)
 
     def find(self, pictures: np.ndarray) -> list[tuple[Face, ...]]:
         """See `Recognizer`."""
-        found = self._boxes(pictures)
+        found = self._finder.boxes(pictures)
         crops = [
             self._package.extract_face(image, box, CROP)
             for image, boxes in zip(map(Image.fromarray, pictures), found, strict=True)
@@ -97,25 +142,6 @@ class FacenetRecognizer:
     def similarities(self, some: np.ndarray, others: np.ndarray) -> np.ndarray:
         """See `Recognizer`: cosine similarities."""
         return cosine_similarities(some, others)
-
-    def _boxes(self, pictures: np.ndarray) -> list[list[tuple[np.ndarray, float]]]:
-        """Boxes [4] of each picture with how sure they are, the largest first."""
-        height, width = pictures.shape[1:3]
-        shrink = min(1.0, (LARGEST_PICTURE / (height * width)) ** 0.5)
-        size = max(1, round(width * shrink)), max(1, round(height * shrink))
-        if min(size) < SMALLEST_FACE:
-            return [[] for _ in pictures]
-        step = max(1, PIXELS_AT_ONCE // (size[0] * size[1]))
-        found = []
-        for start in range(0, len(pictures), step):
-            some = pictures[start : start + step]
-            if shrink < 1:
-                some = np.stack([np.asarray(Image.fromarray(p).resize(size, Image.Resampling.BOX)) for p in some])
-            boxes, confidences = self._finder.detect(some)
-            scale = np.array([width / size[0], height / size[1]] * 2)
-            for some_boxes, some_confidences in zip(boxes, confidences, strict=True):
-                found.append(_sure(some_boxes, some_confidences, scale, (width, height)))
-        return found
 
     @torch.no_grad()
     def _embed(self, crops: Sequence[torch.Tensor]) -> np.ndarray:

@@ -19,17 +19,26 @@ Report = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Face:
+class FoundFace:
     """A face that was found in a picture.
 
     Attributes:
         box: left, top, right, bottom in pixels of the picture, inside it.
-        confidence: how sure the recognizer is that this is a face, 0 to 1.
-        embedding: float32 [d], for `Recognizer.similarities`.
+        confidence: how sure the finder is that this is a face, 0 to 1.
     """
 
     box: tuple[float, float, float, float]
     confidence: float
+
+
+@dataclass(frozen=True)
+class Face(FoundFace):
+    """A face that can be recognized.
+
+    Attributes:
+        embedding: float32 [d], for `Recognizer.similarities`.
+    """
+
     embedding: np.ndarray
 
 
@@ -39,6 +48,17 @@ class Threshold:
 
     value: float
     source: str
+
+
+class Finder(Protocol):
+    """Finds faces. Every `Recognizer` does."""
+
+    def find(self, pictures: np.ndarray) -> Sequence[Sequence[FoundFace]]:
+        """The faces in each of the pictures, uint8 [n, height, width, 3], the largest first; none is empty.
+
+        Raises:
+            MeasurementError: the finder cannot run here.
+        """
 
 
 class Recognizer(Protocol):

@@ -8,7 +8,7 @@ does not look up) would end in an error of Python's.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from numbers import Integral, Real
 from typing import Any
@@ -27,25 +27,39 @@ class InputError(AnonymizationError):
     """A node was given something that its input does not take."""
 
 
-def checked(*files: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def checked(*files: str, lists: Collection[str] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Makes a node's `execute` refuse what its schema does not allow, with an `InputError`.
 
     Args:
         files: inputs that choose a file. Whether it is there is told by whoever opens it, in better words.
+        lists: of a node that the host hands lists (`is_input_list`), the inputs that take them whole, as tuples. Of all
+            others there must be one value, which is handed on.
     """
 
     def wrap(execute: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(execute)
         def run(cls: Any, **given: Any) -> Any:
             spec = cls.INPUT_TYPES()
+            if lists:
+                given = {n: tuple(values) if n in lists else _only(n, values) for n, values in given.items()}
             for name, value in given.items():
                 if name not in files:
-                    _require(spec, name, value)
+                    for one in value if name in lists else (value,):
+                        _require(spec, name, one)
             return execute(cls, **given)
 
         return run
 
     return wrap
+
+
+def _only(name: str, values: Any) -> Any:
+    """The one value of a list that the host made of an input."""
+    if not isinstance(values, list):
+        return values
+    if len(values) != 1:
+        raise InputError(f"'{name}' takes one value and was given a list of {len(values)}: connect one that stays.")
+    return values[0]
 
 
 def quoted(value: Any) -> str:
@@ -112,6 +126,7 @@ _SOCKETS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "CLIP": (_having("tokenizer", "cond_stage_model", "clone"), "a text encoder (CLIP)"),
     "VAE": (_having("encode", "decode", "first_stage_model"), "a VAE"),
     "IMAGE": (lambda value: isinstance(value, Tensor), "pictures"),
+    "MASK": (lambda value: isinstance(value, Tensor) and value.ndim >= 2 and value.numel() > 0, "a mask"),
     PrefixSocket.io_type: (lambda value: isinstance(value, Prefix), "a prefix"),
     IdentitiesSocket.io_type: (_are_identities, "the people of an Identity List"),
 }

@@ -37,10 +37,12 @@ def widget(settings: type, name: str, id: str = "", **other: Any) -> io.WidgetIn
         other: what the node has otherwise, or the host wants to know besides.
     """
     about = described(settings, name)
-    options: dict[str, Any] = {"default": about.default, "tooltip": about.help}
+    options: dict[str, Any] = {"default": about.default, "tooltip": about.told}
     kind = type(about.default)
     if kind in (int, float):
         options["min"], options["max"] = map(kind, about.offered or (about.least, about.most))
+        if about.automatic is not None:
+            options["min"] = kind(min(about.automatic, options["min"]))
     if about.step is not None:
         options["step"] = about.step
     if about.rounded:

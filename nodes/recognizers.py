@@ -89,7 +89,7 @@ def hosted_recognizer(choice: str, report: Report) -> Iterator[Recognizer]:
         return
     from ..faces.facenet import load_facenet
 
-    with _hosting() as hosting:
+    with hosted_networks() as hosting:
         yield HostedRecognizer(load_facenet(_folders(), hosting.place, report), hosting)
 
 
@@ -105,12 +105,13 @@ def hosted_quality(choice: str, clip_model: str, report: Report) -> Iterator[Qua
         return
     from ..evaluation.quality import load_quality
 
-    with _hosting() as hosting:
+    with hosted_networks() as hosting:
         yield load_quality(choice, _folders(), hosting.place, report, clip_model=clip_model, ready=hosting.bring_back)
 
 
 @contextmanager
-def _hosting() -> Iterator[Hosting]:
+def hosted_networks() -> Iterator[Hosting]:
+    """Networks on the host's device for as long as they are needed."""
     hosting = Hosting()
     try:
         yield hosting

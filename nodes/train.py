@@ -53,9 +53,9 @@ class TrainAnonymizationPrefix(io.ComfyNode):
                     "general_prompts",
                     multiline=True,
                     default="",
-                    placeholder="prompts to leave alone, one a line (empty: a built-in list)",
-                    tooltip="Prompts that name nobody and must stay as they are, one a line. Leave it empty for a"
-                    " built-in list. Portraits of the described looks and the empty prompt are always added.",
+                    placeholder="prompts of yours to leave alone, one a line (may be empty)",
+                    tooltip="Prompts of yours that name nobody and must stay as they are, one a line. A built-in list,"
+                    " portraits of the described looks and the empty prompt are always among them.",
                 ),
                 *(widget(TrainingSettings, name) for name in ("vectors", "steps", "batch_size", "learning_rate")),
                 seed_widget(TrainingSettings),
@@ -76,7 +76,13 @@ class TrainAnonymizationPrefix(io.ComfyNode):
                 widget(TrainingSettings, "held_out", optional=True),
                 widget(Computing, "precision", optional=True),
                 widget(Computing, "checkpointing", "gradient_checkpointing", optional=True),
-                *(widget(TrainingSettings, name, optional=True) for name in ("text_steps", "overshoot", "vary_names")),
+                *(
+                    widget(TrainingSettings, name, optional=True)
+                    for name in (
+                        *("text_steps", "overshoot", "vary_names"),
+                        *("preset", "people_drawn", "general_drawn", "patience"),
+                    )
+                ),
             ],
             hidden=[io.Hidden.extra_pnginfo],
             outputs=[
@@ -119,7 +125,8 @@ class TrainAnonymizationPrefix(io.ComfyNode):
         chosen = TrainingSettings(**settings)
         computing = Computing(precision, gradient_checkpointing)
         usual = usual_drawing_of(model)
-        size, drawing = usual.size(width, height), usual.drawing(Drawing(drawing_steps, drawing_cfg))
+        size = usual.size(width, height)
+        drawing = usual.drawing(Drawing(drawing_steps, drawing_cfg), chosen.drawing_share)
         denoiser = ComfyDenoiser(model, clip, vae, size, drawing, computing)
         prompts = prompts_to_keep(general_prompts, identities)
         check = comfy.model_management.throw_exception_if_processing_interrupted
@@ -128,7 +135,9 @@ class TrainAnonymizationPrefix(io.ComfyNode):
         context = get_executing_context()
 
         with followed((cls.hidden.extra_pnginfo or {}).get("workflow")) as telemetry:
-            training = PrefixTraining(denoiser, identities, prompts, chosen, runs=work_folder("runs"))
+            training = PrefixTraining(
+                denoiser, identities, prompts, chosen, runs=work_folder("runs"), pictures=work_folder("pictures")
+            )
             held_out = training.held_out.people
             before_after = BeforeAfter(denoiser, held_out or identities, chosen.seed, check)
 

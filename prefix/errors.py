@@ -49,8 +49,16 @@ class MeasurementError(AnonymizationError):
     """Pictures that cannot be measured, or a recognizer of faces that cannot be used."""
 
 
+class PhotoError(AnonymizationError):
+    """Photographs that cannot be protected, or attacked, as they are."""
+
+
 class WeightsError(MeasurementError):
     """Weights of a recognizer that are not there, cannot be fetched, or are not what they should be."""
+
+
+class DescriptionError(AnonymizationError):
+    """Faces that cannot be described: pictures, attributes or a reader of looks that do not serve."""
 
 
 def first_line(error: BaseException) -> str:

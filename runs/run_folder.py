@@ -13,7 +13,8 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -143,6 +144,16 @@ class RunFolder:
                 f"Nothing more could be saved during the run ({reason}): it went on in memory, and would start anew"
                 f" after a crash. Make room on the disk, or make '{where}' a folder that can be written to."
             )
+
+
+@contextmanager
+def saved_if_broken_off(save: Callable[[], None]) -> Iterator[None]:
+    """Saves the run if it is broken off in here, be it between steps or in one: that one has changed nothing yet."""
+    try:
+        yield
+    except BaseException:
+        save()
+        raise
 
 
 def _locked(folder: Path) -> IO[bytes]:

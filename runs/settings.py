@@ -35,6 +35,7 @@ class Described:
         rounded: a widget takes no values between.
         choices: the values there are; empty where any will do.
         advanced: shown when an artist asks for more.
+        automatic: the value that leaves the choice to the preset, which is the default then; None where none does.
     """
 
     name: str
@@ -48,6 +49,12 @@ class Described:
     rounded: bool = False
     choices: tuple[str, ...] = ()
     advanced: bool = False
+    automatic: float | None = None
+
+    @property
+    def told(self) -> str:
+        """The help, and what the value says that leaves the choice to the preset."""
+        return self.help if self.automatic is None else f"{self.help} {self.automatic:g}: what the preset says."
 
 
 def setting(default: Any, help: str, **about: Any) -> Any:
@@ -97,6 +104,8 @@ def add_option(
         group.add_argument(flag, action="store_true", default=default, help=words)
         return
     shown = repr(about.default) if kind is str and not about.choices else f"{about.default}"
+    if about.automatic is not None:
+        shown = "the preset's"
     told = {"help": f"{words} (default: {shown})", "default": default}
     if about.choices:
         group.add_argument(flag, choices=about.choices, **told)

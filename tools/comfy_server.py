@@ -29,7 +29,7 @@ from .silence import Silence
 Graph = Mapping[str, Mapping[str, Any]]
 """A prompt as the API takes it: `{node id: {"class_type": …, "inputs": {…}}}`."""
 
-MODEL_KINDS = ("anonymization_prefixes", "checkpoints", "embeddings", "facenet", "loras")
+MODEL_KINDS = ("anonymization_prefixes", "checkpoints", "embeddings", "facenet", "loras", "zero_shot_clip")
 LOG_TAIL_LINES = 40
 POLL_SECONDS = 1.0
 REQUEST_SECONDS = 60.0
@@ -97,7 +97,8 @@ class ComfyServer:
 
     What it writes and the prefix files it sees lie under `workspace`: input/, output/, temp/, user/,
     models/anonymization_prefixes/ and server.log. Custom nodes are the host's, and so are models, to which those in
-    models/checkpoints/, models/loras/, models/embeddings/ and models/facenet/ of the workspace are added.
+    models/checkpoints/, models/loras/, models/embeddings/, models/facenet/ and models/zero_shot_clip/ of the workspace
+    are added.
 
     Args:
         workspace: an existing or new folder; a temporary one that goes away with the server if None.

@@ -41,11 +41,13 @@ class Knowledge:
     """What the portraits tell of whom the model knows.
 
     Attributes:
+        examined: how many people were looked at; none where there is too little to tell anything from.
         unknown: the people, by their place in the list, whom it does not seem to know.
         tells: whether the portraits of most people are more alike than those of different ones; where they are not,
             either it knows most of them not, or its portraits cannot be compared like this.
     """
 
+    examined: int = 0
     unknown: tuple[int, ...] = ()
     tells: bool = True
 
@@ -55,20 +57,21 @@ class Knowledge:
         return self.unknown if self.tells else ()
 
 
-def knowledge_of(latents: TensorStore | Tensor, people: int, portraits: int, seed: int) -> Knowledge:
+def knowledge_of(latents: TensorStore | Tensor, people: Sequence[int], portraits: int, seed: int) -> Knowledge:
     """Compares portraits.
 
     Args:
-        latents: the pictures by index: `portraits` of each person in turn, from the first on. Nothing can be told
-            before all of them are there.
+        latents: the pictures by index: `portraits` of each person in turn, from the first on.
+        people: whose are compared, by their place. Nothing can be told before all of these are there.
         seed: the groups follow from it.
     """
-    if people < LEAST_PEOPLE or portraits < LEAST_PORTRAITS:
+    if len(people) < LEAST_PEOPLE or portraits < LEAST_PORTRAITS:
         return Knowledge()
-    if isinstance(latents, TensorStore) and any(index not in latents for index in range(people * portraits)):
+    wanted = (person * portraits + number for person in people for number in range(portraits))
+    if isinstance(latents, TensorStore) and any(index not in latents for index in wanted):
         return Knowledge()
-    step = max(1, people * portraits // MOST_COMPARED)
-    compared = torch.stack([row for person in range(0, people, step) for row in _rows(latents, person, portraits)])
+    step = max(1, len(people) * portraits // MOST_COMPARED)
+    compared = torch.stack([row for person in people[::step] for row in _rows(latents, person, portraits)])
     mean, spread = compared.mean(0), compared.std(0).clamp_min(1e-6)
     directions = _directions(compared, mean, spread).reshape(-1, portraits, compared.shape[1])
     generator = seeded(seed, "alike")
@@ -80,11 +83,49 @@ def knowledge_of(latents: TensorStore | Tensor, people: int, portraits: int, see
     alike = torch.cat(
         [
             alikeness(_directions(torch.stack(list(_rows(latents, person, portraits))), mean, spread)[None])
-            for person in range(people)
+            for person in people
         ]
     )
-    unknown = torch.nonzero(alike <= different.quantile(UNKNOWN)).flatten().tolist()
-    return Knowledge(tuple(unknown), bool(alike.median() > different.quantile(KNOWN)))
+    is_unknown = (alike <= different.quantile(UNKNOWN)).tolist()
+    unknown = tuple(person for person, it_is in zip(people, is_unknown, strict=True) if it_is)
+    return Knowledge(len(people), unknown, bool(alike.median() > different.quantile(KNOWN)))
+
+
+class KnownNames:
+    """Examines names as their portraits are drawn, wave by wave, each before it is learned from; a verdict stays.
+
+    Each wave is compared with those before it, so that whoever goes on with a run finds the same.
+
+    Args:
+        latents: see `knowledge_of`.
+        waves: of the people's portraits, by the people's place.
+        portraits: of each.
+
+    Attributes:
+        knowledge: of all that were examined so far.
+    """
+
+    def __init__(self, latents: TensorStore | Tensor, waves: Sequence[int], portraits: int, seed: int) -> None:
+        self.knowledge = Knowledge()
+        self._latents = latents
+        self._waves = waves
+        self._portraits = portraits
+        self._seed = seed
+        self._next = 0
+
+    def examine(self) -> bool:
+        """Examines the waves that are drawn by now and were not yet; whether there were any."""
+        before = self._next
+        while self._next <= max(self._waves, default=-1):
+            people = [person for person, wave in enumerate(self._waves) if wave <= self._next]
+            found = knowledge_of(self._latents, people, self._portraits, self._seed)
+            if not found.examined:
+                break
+            new = {person for person in found.left_out if self._waves[person] == self._next}
+            left_out = tuple(sorted(new.union(self.knowledge.left_out)))
+            self.knowledge = Knowledge(len(people), left_out) if left_out else found
+            self._next += 1
+        return self._next > before
 
 
 def alikeness(groups: Tensor) -> Tensor:
@@ -93,12 +134,26 @@ def alikeness(groups: Tensor) -> Tensor:
     return (groups.sum(1).square().sum(-1) - count) / (count * (count - 1))
 
 
-def sentences(knowledge: Knowledge, people: Sequence[Identity], were_left_out: bool = True) -> list[str]:
-    """What there is to say of it to the artist.
+def sentences(knowledge: Knowledge, people: Sequence[Identity], learned: int) -> list[str]:
+    """What there is to say of it to the artist, and of whom nothing can be said.
 
     Args:
-        were_left_out: nothing was learned from them; else it is advised to.
+        people: those whose portraits may be drawn.
+        learned: how many are learned from, these among them.
     """
+    if not knowledge.examined:
+        return [
+            "It was not examined whether the model knows the names: that takes"
+            f" {LEAST_PORTRAITS} portraits of each of {LEAST_PEOPLE} people."
+        ]
+    others = learned - knowledge.examined
+    return [
+        *_about(knowledge, people),
+        *([f"Names of {others} more were not examined: no portraits of them were drawn."] if others else []),
+    ]
+
+
+def _about(knowledge: Knowledge, people: Sequence[Identity]) -> list[str]:
     names = [people[index].name for index in knowledge.unknown]
     if not names:
         return []
@@ -108,8 +163,7 @@ def sentences(knowledge: Knowledge, people: Sequence[Identity], were_left_out: b
             " Look at its pictures, and name people whom it draws as the same person every time."
         ]
     told = ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
-    these = "that name" if len(names) == 1 else "these names"
-    so = f"so nothing was learned from {these}" if were_left_out else f"so leave out {these}"
+    so = f"so nothing was learned from {'that name' if len(names) == 1 else 'these names'}"
     return [f"The model does not seem to know {told}: it draws somebody else every time, {so}."]
 
 

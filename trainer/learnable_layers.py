@@ -19,7 +19,7 @@ from ..prefix.layers import told
 from .data.pictures import Pair
 from .data.plain_text import PlainText
 from .parallel.team import ALONE, Team, share
-from .text_distance import comparable_states, text_distance
+from .text_distance import text_distance
 
 MOST_LEFT = 0.5
 """Of what names say, in the text encoder's space, the share that a prefix may leave at a layer by then."""
@@ -44,7 +44,7 @@ def judged(
     All of them where there is but one, or where the text encoders cannot be asked; inside `Denoiser.gradients`.
     """
     asked = spread_over(pairs)
-    if len(layers) == 1 or not asked or denoiser.text_states([asked[0].teacher], plain.of([asked[0].teacher])) is None:
+    if len(layers) == 1 or not asked or denoiser.text_states([""], plain.of([""]))[0] is None:
         return layers, ""
     left = signal_left(denoiser, vectors, asked, layers, plain, team)
     kept = learnable(left)
@@ -81,16 +81,16 @@ def signal_left(
     for row, layer in enumerate(layers):
         for index in share(team, range(len(pairs))):
             ((teacher,), (name,)) = (
-                comparable_states(denoiser, [prompts[index]], plain.of([prompts[index]], [layer]))
+                denoiser.text_states([prompts[index]], plain.of([prompts[index]], [layer]))
                 for prompts in (neutral, named)
             )
             if teacher is None or name is None:
                 continue
             encoded = denoiser.encode([named[index]], vectors, [layer])
-            (student,) = comparable_states(denoiser, [named[index]], encoded, length)
+            (student,) = denoiser.text_states([named[index]], encoded, length)
             if student is not None:
-                sums[row, 0] += float(text_distance(student, teacher.states, teacher))
-                sums[row, 1] += float(text_distance(name, teacher.states, teacher))
+                sums[row, 0] += float(text_distance(student, teacher))
+                sums[row, 1] += float(text_distance(name, teacher))
     (sums,) = team.summed([sums])
     return {layer: left / whole if whole else 1.0 for layer, (left, whole) in zip(layers, sums.tolist(), strict=True)}
 

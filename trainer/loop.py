@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -15,20 +13,21 @@ from torch import Tensor
 
 from ..engines.denoiser import Denoiser, Layer, Vectors
 from ..engines.micro_batches import MicroBatches
+from ..engines.vectors import new_vectors
 from ..prefix.errors import TrainingError
 from ..prefix.value import Prefix, PrefixRecord
-from ..runs.run_folder import RunFolder, run_key
+from ..runs.kept_latents import KeptLatents
+from ..runs.run_folder import RunFolder, run_key, saved_if_broken_off
 from ..runs.seeds import generator as seeded
-from ..runs.tensor_store import TensorStore
+from .data.drawing import Drawing, first_wave, shared_tensors, stages_of
 from .data.identities import Identity
-from .data.long_prompts import choosing, long_general_prompts
-from .data.pictures import Pair, Pictures, draw_pictures, general_pairs, identity_pairs, spoken_pairs
+from .data.pairs import TrainingPairs, training_pairs
+from .data.pictures import Pictures
 from .data.plain_text import PlainText
-from .data.prompts import GENERAL_PROMPTS
 from .data.targets import TargetPool, slots_of_step
-from .known_names import knowledge_of, sentences
+from .known_names import KnownNames, sentences
 from .learnable_layers import judged
-from .parallel.shared_work import compute, in_turn, mask, shared
+from .parallel.shared_work import compute, in_turn, mask
 from .parallel.team import ALONE, Team, share
 from .plan import Plan, dry_step, plan_of
 from .progress import NO_CALLBACKS, Callbacks, Learned, Progress
@@ -36,11 +35,13 @@ from .reporting.preview import PreviewBudget
 from .settings import TrainingSettings
 from .state import RunState, Score, new_state, restore, state_to_file
 from .step import MOST_SKIPPED, make_step
-from .validation import PORTRAITS, HeldOut, Validation, hold_out, steps_between, validation_pictures
+from .validation import Validation, hold_out, steps_between, validation_pictures
 from .warm_start import can_start, start_of, warm_start
 
-DRAWN_AT_ONCE = 2
-"""Pictures are drawn this many batches at a time: without gradients they need less memory."""
+STREAMED = (
+    "Memory was short for a single picture: weights came to the device as they were needed. The prefix is the same,"
+    " learning was much slower."
+)
 
 RECIPE = 7
 """Raised when the same arguments no longer give the same prefix, so that no run of an older version is gone on with."""
@@ -54,10 +55,12 @@ def learn_prefix(
     callbacks: Callbacks = NO_CALLBACKS,
     *,
     runs: Path | None = None,
+    pictures: Path | None = None,
     team: Team = ALONE,
 ) -> Learned:
     """Learns a prefix; see `PrefixTraining` and its `learn`."""
-    return PrefixTraining(denoiser, identities, prompts, settings, runs=runs, team=team).learn(callbacks)
+    training = PrefixTraining(denoiser, identities, prompts, settings, runs=runs, pictures=pictures, team=team)
+    return training.learn(callbacks)
 
 
 class PrefixTraining:
@@ -69,6 +72,8 @@ class PrefixTraining:
         identities: the people to learn from, at least one.
         prompts: general prompts that the prefix is to leave alone, at least one.
         runs: the folder of unfinished runs, where one that was broken off is gone on with; None to keep nothing.
+        pictures: the folder in which pictures of prompts that name nobody are kept for later runs on the same model;
+            None to keep none.
         team: the processes that learn this prefix together, each of which does this with the same arguments; the batch
             is that of all together. They share the folder of unfinished runs, which the first of them writes to.
 
@@ -87,6 +92,7 @@ class PrefixTraining:
         settings: TrainingSettings,
         *,
         runs: Path | None = None,
+        pictures: Path | None = None,
         team: Team = ALONE,
     ) -> None:
         if not identities or not prompts:
@@ -100,6 +106,7 @@ class PrefixTraining:
         self._denoiser = denoiser
         self._settings = settings
         self._runs = runs
+        self._kept = KeptLatents(pictures, denoiser.digest, denoiser.latent_shape)
         self._team = team
 
     def learn(self, callbacks: Callbacks = NO_CALLBACKS) -> Learned:
@@ -114,24 +121,13 @@ class PrefixTraining:
         settings = dataclasses.asdict(self._settings)
         key = run_key(recipe=RECIPE, model=self._denoiser.digest, settings=settings, pairs=pairs.drawn)
         with in_turn(self._team, lambda: RunFolder(self._runs, key, owner=self._team.rank == 0)) as folder:
-            pictures = self._draw(pairs, folder, callbacks)
-            drawing_seconds = time.monotonic() - started
-            people, portraits = self.held_out.learned.people, self._settings.portraits_per_identity
-            knowledge = knowledge_of(pictures.latents, len(people), portraits, self._settings.seed)
-            notes = sentences(knowledge, people)
-            run = _Learning(
-                self._denoiser,
-                self._settings,
-                pairs.without(knowledge.left_out, portraits),
-                pictures,
-                folder,
-                callbacks,
-                self._team,
-                notes,
-            )
+            drawing = Drawing(self._denoiser, self._settings, pairs, folder, callbacks, self._team, self._kept)
+            drawing.draw(drawing.first)
+            people = len(self.held_out.learned.people)
+            run = _Learning(self._denoiser, self._settings, pairs, people, drawing, folder, callbacks, self._team)
             state = run.warm_up()
-            stopped = run.make_steps(state, PreviewBudget(started, drawing_seconds / len(pairs.drawn)))
-            prefix, best, figures = run.finish(state, len(people) - len(knowledge.left_out))
+            stopped = run.make_steps(state, PreviewBudget(started, drawing.seconds_a_picture))
+            prefix, best, figures = run.finish(state)
         return Learned(
             prefix=prefix,
             history=tuple(state.history),
@@ -139,10 +135,15 @@ class PrefixTraining:
             best=best,
             figures=figures,
             examined=len(self.held_out.reporting.people or self.held_out.choosing.people),
-            drawing_seconds=drawing_seconds,
+            drawing_seconds=drawing.seconds,
             learning_seconds=state.seconds,
             stopped=stopped,
-            notes=(*notes, *state.sentences, *([folder.trouble] if folder.trouble else [])),
+            notes=(
+                *run.notes,
+                *state.sentences,
+                *([STREAMED] if self._denoiser.streams_weights else []),
+                *([folder.trouble] if folder.trouble else []),
+            ),
         )
 
     def plan(self, callbacks: Callbacks = NO_CALLBACKS) -> Plan:
@@ -160,85 +161,22 @@ class PrefixTraining:
             return plan_of(
                 self._denoiser,
                 len(self.held_out.learned.people),
-                pairs.lessons,
-                pairs.questions,
-                pairs.reported,
+                pairs,
+                first_wave(pairs, self._settings, self._team),
+                self._kept,
                 self._settings,
                 measured,
                 self._denoiser.count_kept(),
             )
-
-    def _draw(self, pairs: TrainingPairs, folder: RunFolder, callbacks: Callbacks) -> Pictures:
-        """The pictures of all pairs; those that a run of before has drawn are not drawn again."""
-        settings, team = self._settings, self._team
-        latents = _tensor_store(self._denoiser, folder, team, "pictures", len(pairs.drawn), "drawn", precious=True)
-        micro_batches = MicroBatches(self._denoiser, DRAWN_AT_ONCE * settings.batch_size, callbacks.check)
-
-        def report(drawn: int) -> None:
-            folder.save("drawn", {"known": mask(latents)}, {})
-            callbacks.report(Progress(drawn, 0, 0, (len(pairs.drawn), settings.text_steps, settings.steps)))
-
-        return draw_pictures(self._denoiser, pairs.drawn, settings.seed, micro_batches, latents, report, team)
-
-
-@dataclass(frozen=True)
-class TrainingPairs:
-    """The pairs of prompts of a run.
-
-    Attributes:
-        lessons: those that are learned from.
-        questions: those that choose the best snapshot.
-        reported: those that the record's figures are about; none where there are too few for both.
-        spoken: those that the warm start learns from: the lessons, one of each person that no picture is drawn for,
-            and others.
-        left_out: the lessons, by their place, that are not learned from after all.
-    """
-
-    lessons: tuple[Pair, ...]
-    questions: tuple[Pair, ...]
-    reported: tuple[Pair, ...]
-    spoken: tuple[Pair, ...]
-    left_out: frozenset[int] = frozenset()
-
-    def without(self, people: Sequence[int], portraits: int) -> TrainingPairs:
-        """The same without what names some of the people; what was drawn keeps its place.
-
-        Args:
-            people: by their place in the list of those that are learned from.
-            portraits: of each.
-        """
-        left_out = {person * portraits + number for person in people for number in range(portraits)}
-        unsaid = left_out | {len(self.lessons) + person for person in people}
-        spoken = tuple(pair for place, pair in enumerate(self.spoken) if place not in unsaid)
-        return replace(self, spoken=spoken, left_out=frozenset(left_out))
-
-    @property
-    def drawn(self) -> tuple[Pair, ...]:
-        """Those that a picture is drawn for, in this order."""
-        return self.lessons + self.questions + self.reported
-
-
-def training_pairs(held_out: HeldOut, settings: TrainingSettings) -> TrainingPairs:
-    """The pairs of these people and prompts; they follow from the settings' seed."""
-    choices = seeded(settings.seed, "choices")
-    people, prompts = held_out.learned.people, held_out.learned.prompts
-    lessons = identity_pairs(people, settings.portraits_per_identity, choices, settings.vary_names)
-    lessons += general_pairs((*prompts, *long_general_prompts(prompts, choosing(choices))))
-    spoken = lessons + spoken_pairs(people, GENERAL_PROMPTS, choices)
-    questions, reported = (
-        identity_pairs(subjects.people, PORTRAITS, choices, long_every=PORTRAITS) + general_pairs(subjects.prompts)
-        for subjects in (held_out.choosing, held_out.reporting)
-    )
-    return TrainingPairs(lessons, questions, reported, spoken)
 
 
 class _Learning:
     """A run from the moment that its pictures are drawn.
 
     Args:
-        pictures: of all `pairs.drawn`.
+        people: that are learned from, whether portraits of them are drawn or not.
+        drawing: of all `pairs.drawn`, of which the first are drawn already.
         folder: where the run is kept.
-        notes: what is told of the run from now on, sentences.
     """
 
     def __init__(
@@ -246,24 +184,26 @@ class _Learning:
         denoiser: Denoiser,
         settings: TrainingSettings,
         pairs: TrainingPairs,
-        pictures: Pictures,
+        people: int,
+        drawing: Drawing,
         folder: RunFolder,
         callbacks: Callbacks,
         team: Team,
-        notes: Sequence[str] = (),
     ) -> None:
-        self._notes = tuple(notes)
         self._began = time.monotonic()
         self._denoiser = denoiser
         self._settings = settings
-        self._spoken = pairs.spoken
+        self._pairs = pairs
+        self._people = people
         self._folder = folder
         self._callbacks = callbacks
         self._team = team
         self._micro_batches = MicroBatches(denoiser, settings.batch_size, callbacks.check)
-        self._of = (len(pairs.drawn), settings.text_steps, settings.steps)
+        self._drawing = drawing
+        pictures = drawing.pictures
+        self._of = stages_of(drawing.first, settings)
         slots = len(pairs.lessons) * settings.noisings_per_picture
-        self._answers = _tensor_store(denoiser, folder, team, "targets", slots, "snapshot")
+        self._answers = shared_tensors(denoiser, folder, team, "targets", slots, "snapshot")
         asking = MicroBatches(denoiser, settings.batch_size, callbacks.check)
         self._plain = PlainText(denoiser, folder.tensor_cache())
         self._pool = TargetPool(
@@ -275,8 +215,12 @@ class _Learning:
             asking,
             settings.overshoot,
             self._plain,
+            pairs.waves,
         )
-        self._pool.leave_out(pairs.left_out)
+        waves_of_people = pairs.waves[: len(pairs.people) * pairs.portraits : max(1, pairs.portraits)]
+        self._names = KnownNames(pictures.latents, waves_of_people, pairs.portraits, settings.seed)
+        self._examine_names()
+        self._spoken = pairs.spoken_without(self._names.knowledge.left_out)
         asked = validation_pictures(pairs.lessons, pairs.questions)
         others = range(len(pairs.lessons) + len(pairs.questions), len(pairs.drawn))
         self._validation, self._report_on = (
@@ -284,6 +228,11 @@ class _Learning:
             for some in (asked, others)
         )
         self._between = steps_between(len(self._validation), settings.batch_size)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is told of the run, sentences."""
+        return tuple(sentences(self._names.knowledge, self._pairs.people, self._people))
 
     def warm_up(self) -> RunState:
         """The state that steps are made from: that of the run that was broken off, or the vectors after the warm start.
@@ -307,48 +256,62 @@ class _Learning:
                 self._warm_start(warming)
                 state.take_over(warming)
                 self._save(state)
+            elif settings.text_only:
+                raise TrainingError(
+                    "These text encoders cannot teach alone: let text_steps be more than 0, or learn with the denoiser."
+                )
             for taught_at in (self._pool, self._validation, self._report_on):
                 taught_at.layers = state.layers or self._denoiser.layers
+            self._callbacks.look(state.step, state.vectors)
             if self._team.count == 1:
                 reading = MicroBatches(self._denoiser, settings.batch_size, self._callbacks.check)
-                self._pool.read(self._slots(state.step, settings.steps - state.step), reading)
+                self._pool.read(self._slots(state.step, max(0, settings.denoiser_steps - state.step)), reading)
         return state
 
     def make_steps(self, state: RunState, preview_budget: PreviewBudget) -> str:
         """Makes the steps that are left, and validates now and then. Why it ended before the last one, or nothing."""
-        before, prepared, stopped = state.seconds, state.step, ""
+        before, prepared, stopped = state.seconds, state.step, no_longer_improves(state, self._settings.patience)
+        drew = self._drawing.seconds
         while True:
+            with saved_if_broken_off(lambda: self._save(state)):
+                self._drawing.draw(self._needed(state, stopped), self._progress(state) if state.step else None)
+            self._examine_names()
             with self._denoiser.gradients(self._micro_batches.size), saved_if_broken_off(lambda: self._save(state)):
-                while not (stopped or self._validation_is_due(state)):
+                while not (stopped or self._validation_is_due(state) or self._lacks_pictures(state)):
                     if self._team.count > 1 and state.step == prepared:
                         prepared = self._prepare_targets(state.step)
                     batch = self._pool.batch(share(self._team, self._slots(state.step)))
                     make_step(self._denoiser, state, batch, self._settings, self._micro_batches, self._team)
-                    state.seconds = before + time.monotonic() - self._began
+                    state.seconds = before + time.monotonic() - self._began - (self._drawing.seconds - drew)
                     stopped = reason_to_stop(state, self._asked_to_stop)
                     if state.step % self._settings.snapshot_every == 0 or self._validation_is_due(state):
                         self._save(state)
                     self._report(state)
+                    self._callbacks.look(state.step, state.vectors)
+                if self._drawing.lacks(self._needed(state, stopped)):
+                    continue
                 state.add_score(self._validation.score(state.vectors, state.step))
+                stopped = stopped or no_longer_improves(state, self._settings.patience)
             self._save(state)
-            if stopped or state.step >= self._settings.steps:
+            if stopped or state.step >= self._settings.denoiser_steps:
                 return stopped
             if self._team.rank == 0:
                 preview_budget.show(self._callbacks.show, state.vectors)
 
-    def finish(self, state: RunState, identities: int) -> tuple[Prefix, Score, Score]:
-        """The best prefix, learned on so many identities, its score and its figures; the run's folder is removed.
+    def finish(self, state: RunState) -> tuple[Prefix, Score, Score]:
+        """The best prefix, its score and its figures; the run's folder is removed.
 
         Raises:
             TrainingError: there is none.
         """
         best = state.best_score
-        if state.best is None or best is None or state.skipped == state.step:
+        if state.best is None or best is None or (state.step and state.skipped == state.step):
             self._folder.remove()
             raise TrainingError(
                 "The loss is not a finite number at any step: lower the learning rate, or run the model"
                 " in a wider number format (start ComfyUI with --force-fp32)."
             )
+        self._drawing.draw(self._report_on.pictures, self._progress(state) if state.step else None)
         layers, figures = self._layers(state, state.best), self._figures(state.best, best)
         if self._team.rank == 0:
             self._callbacks.show(state.best)
@@ -356,7 +319,7 @@ class _Learning:
             family=self._denoiser.family,
             fingerprint=self._denoiser.fingerprint,
             settings=dataclasses.asdict(self._settings),
-            identities=identities,
+            identities=self._people - len(self._names.knowledge.left_out),
             steps=state.step,
             date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             layers=self._denoiser.record_layers(layers),
@@ -400,7 +363,7 @@ class _Learning:
         def report(made: int) -> None:
             if made % self._settings.snapshot_every == 0:
                 save()
-            self._callbacks.report(Progress(self._of[0], made, 0, self._of, notes=self._notes))
+            self._callbacks.report(Progress(self._of[0], made, 0, self._of, notes=self.notes))
 
         with saved_if_broken_off(save):
             warm_start(
@@ -414,9 +377,14 @@ class _Learning:
                 self._team,
             )
 
+    def _examine_names(self) -> None:
+        """Has nothing learned from names that the model does not seem to know, of those whose portraits are drawn."""
+        if self._names.examine():
+            self._pool.leave_out(self._pairs.lessons_of(self._names.knowledge.left_out))
+
     def _prepare_targets(self, step: int) -> int:
         """Has the team compute the targets of the steps from this one on; the step that they reach to."""
-        until = min(step + self._settings.snapshot_every, self._settings.steps)
+        until = min(step + self._settings.snapshot_every, self._settings.denoiser_steps)
         compute(self._team, self._answers, self._slots(step, until - step), self._pool.prepare)
         return until
 
@@ -429,14 +397,27 @@ class _Learning:
 
     def _validation_is_due(self, state: RunState) -> bool:
         """Whether the vectors are to be examined before the next step is made; those of the warm start are at once."""
-        if state.step >= self._settings.steps:
+        if state.step >= self._settings.denoiser_steps:
             return True
         validated = state.scores[-1].step if state.scores else -1
         return state.step % self._between == 0 and state.step > validated
 
+    def _needed(self, state: RunState, stopped: str) -> Sequence[int]:
+        """The pictures that what comes next asks about: a validation, or a step."""
+        if stopped or self._validation_is_due(state):
+            return self._validation.pictures
+        return self._pool.pictures(self._slots(state.step))
+
+    def _lacks_pictures(self, state: RunState) -> bool:
+        """Whether the next step wants pictures that are not drawn yet."""
+        return self._drawing.lacks(slot // self._settings.noisings_per_picture for slot in self._slots(state.step))
+
     def _report(self, state: RunState) -> None:
-        losses, score = state.history[-1], state.best_score
-        self._callbacks.report(Progress(*self._of[:2], state.step, self._of, losses, score, state.history, self._notes))
+        self._callbacks.report(self._progress(state))
+
+    def _progress(self, state: RunState) -> Progress:
+        losses = state.history[-1] if state.history else None
+        return Progress(*self._of[:2], state.step, self._of, losses, state.best_score, state.history, self.notes)
 
     def _save(self, state: RunState) -> None:
         """Saves the run, with word of which of the teacher's answers are kept."""
@@ -444,28 +425,9 @@ class _Learning:
         self._folder.save("snapshot", {**tensors, "known": mask(self._answers)}, table)
 
 
-def _tensor_store(
-    denoiser: Denoiser, folder: RunFolder, team: Team, name: str, count: int, saved: str, **options: bool
-) -> TensorStore:
-    """Latents in the run's folder that the whole team shares; those are known that were whole when `saved` was."""
-    known = known_of(folder, saved) if team.rank == 0 else ()
-    shape = denoiser.latent_shape
-    return shared(team, in_turn(team, lambda: folder.tensor_store(name, count, shape, known, **options)))
-
-
 def start_vectors(denoiser: Denoiser, settings: TrainingSettings) -> dict[str, Tensor]:
     """The parameters `{encoder key: [m, d]}` that training starts from: words repeated as needed, or random vectors."""
-    generator = seeded(settings.seed, "vectors")
-    vectors = {}
-    for key, embeddings in denoiser.token_embeddings(settings.init).items():
-        if settings.init.strip():
-            rows = [index % len(embeddings) for index in range(settings.vectors)]
-            start = embeddings[rows].clone()
-        else:
-            noise = torch.randn(settings.vectors, embeddings.shape[1], generator=generator)
-            start = embeddings.mean(0) + embeddings.std(0) * noise
-        vectors[key] = start.requires_grad_()
-    return vectors
+    return new_vectors(denoiser, settings.init, settings.vectors, seeded(settings.seed, "vectors"))
 
 
 def reason_to_stop(state: RunState, stop: Callable[[], bool]) -> str:
@@ -475,17 +437,10 @@ def reason_to_stop(state: RunState, stop: Callable[[], bool]) -> str:
     return f"You stopped it at step {state.step}." if stop() else ""
 
 
-@contextmanager
-def saved_if_broken_off(save: Callable[[], None]) -> Iterator[None]:
-    """Saves the run if it is broken off in here, be it between steps or in one: that one has changed nothing yet."""
-    try:
-        yield
-    except BaseException:
-        save()
-        raise
-
-
-def known_of(folder: RunFolder, name: str) -> list[int]:
-    """The rows that were whole when this was saved; what was written later may not be."""
-    tensors, _ = folder.load(name) or ({}, {})
-    return torch.nonzero(tensors["known"]).flatten().tolist() if "known" in tensors else []
+def no_longer_improves(state: RunState, patience: int) -> str:
+    """Why the run is to end because so many validations since the best one were worse, a sentence, or nothing."""
+    best = state.best_score
+    since = 0 if best is None else sum(score.step > best.step for score in state.scores)
+    if not patience or since < patience:
+        return ""
+    return f"It ended at step {state.step}, because nothing had become better since step {best.step if best else 0}."

@@ -12,9 +12,13 @@ import torch
 from ..engines.denoiser import Denoiser, Vectors
 from ..engines.gradient_flow import gradient_through
 from ..engines.micro_batches import MicroBatches
-from .data.pictures import Pair
+from ..runs.amounts import duration, gigabytes
+from ..runs.kept_latents import KeptLatents
+from .data.pairs import TrainingPairs
+from .data.targets import named_before
+from .data.waves import come_to
 from .settings import TrainingSettings
-from .validation import MOST_ASKED, NOISES, steps_between, validation_pictures
+from .validation import MOST_ASKED, NOISES, spread, steps_between, validation_pictures
 from .warm_start import PAIRS_OF_A_KIND
 
 BACKWARD = 2
@@ -66,7 +70,8 @@ class Plan:
         people: that are learned from.
         pictures: that are drawn to learn from.
         evaluations: of the denoiser, without those of previews, which take a share of the time.
-        seconds: of drawing, of the warm start and of learning, at most: batches make a graphics card faster.
+        seconds: of drawing before anything is learned, of the warm start, and of learning with all that is drawn while
+            it goes on, at most: batches make a graphics card faster.
         kept_bytes: that a step's backward pass needs kept if nothing is computed twice.
         disk_bytes: that unfinished work takes until the run ends.
     """
@@ -103,9 +108,9 @@ class Plan:
 def plan_of(
     denoiser: Denoiser,
     people: int,
-    lessons: Sequence[Pair],
-    questions: Sequence[Pair],
-    reported: Sequence[Pair],
+    pairs: TrainingPairs,
+    first: Sequence[int],
+    kept: KeptLatents,
     settings: TrainingSettings,
     measured: Measured,
     kept_bytes: int,
@@ -114,43 +119,58 @@ def plan_of(
 
     Args:
         people: that are learned from.
-        lessons: pairs that are learned from.
-        questions: pairs that choose the best snapshot, and are not learned from.
-        reported: pairs that the record's figures are about.
+        first: the pictures that are drawn before anything is learned.
+        kept: pictures of runs before, which are not drawn anew.
         kept_bytes: of one picture.
     """
-    evaluations = count_evaluations(denoiser.evaluations_a_picture, lessons, questions, reported, settings)
-    pictures = len(lessons) + len(questions) + len(reported)
-    learning = settings.steps * settings.batch_size * measured.learning
+    wanted = pictures_drawn(pairs, first, settings)
+    drawn = {i for i in wanted if pairs.drawn[i].names_somebody or pairs.drawn[i].student not in kept}
+    evaluations = count_evaluations(denoiser.evaluations_a_picture, len(drawn), pairs, settings)
+    before = len(drawn.intersection(first)) * denoiser.evaluations_a_picture
+    learning = settings.denoiser_steps * settings.batch_size * measured.learning
     return Plan(
         people=people,
-        pictures=pictures,
+        pictures=len(drawn),
         evaluations=evaluations,
         seconds=(
-            evaluations.drawing * measured.predicting,
+            before * measured.predicting,
             settings.text_steps * 2 * PAIRS_OF_A_KIND * measured.encoding,
-            learning + (evaluations.teaching + evaluations.validation) * measured.predicting,
+            learning
+            + (evaluations.drawing - before + evaluations.teaching + evaluations.validation) * measured.predicting,
         ),
         kept_bytes=kept_bytes * settings.batch_size,
         disk_bytes=4
         * torch.Size(denoiser.latent_shape).numel()
-        * (pictures + len(lessons) * settings.noisings_per_picture),
+        * (len(wanted) + len(pairs.lessons) * settings.noisings_per_picture),
     )
 
 
-def count_evaluations(
-    each: int,
-    lessons: Sequence[Pair],
-    questions: Sequence[Pair],
-    reported: Sequence[Pair],
-    settings: TrainingSettings,
-) -> Evaluations:
+def pictures_drawn(pairs: TrainingPairs, first: Sequence[int], settings: TrainingSettings) -> set[int]:
+    """The pictures that a run draws if it makes all its steps; see `data.waves`.
+
+    Args:
+        first: those that are drawn before anything is learned.
+    """
+    lessons, questions = len(pairs.lessons), len(pairs.questions)
+    shown = settings.denoiser_steps * settings.batch_size
+    named = named_before(settings.denoiser_steps, settings.batch_size)
+    drawn = {*first, *range(lessons + questions, len(pairs.drawn))}
+    for kind, count in ((True, named), (False, shown - named)):
+        drawn.update(come_to(pairs.lessons, pairs.waves, settings.noisings_per_picture, count, kind))
+        asked = validation_pictures(pairs.lessons, pairs.questions)
+        drawn.update(spread([index for index in asked if pairs.drawn[index].names_somebody is kind], MOST_ASKED))
+    return drawn
+
+
+def count_evaluations(each: int, pictures: int, pairs: TrainingPairs, settings: TrainingSettings) -> Evaluations:
     """Counts them.
 
     Args:
         each: that drawing a picture takes.
+        pictures: that are drawn.
     """
-    shown = settings.steps * settings.batch_size
+    lessons, questions, reported = pairs.lessons, pairs.questions, pairs.reported
+    shown = settings.denoiser_steps * settings.batch_size
     people = [pair for pair in lessons if pair.names_somebody]
     named = min(shown // 2, settings.noisings_per_picture * len(people))
     past = sum(pair.overshoots for pair in people) / max(1, len(people)) if settings.overshoot else 0.0
@@ -158,9 +178,9 @@ def count_evaluations(
     drawn = [*lessons, *questions, *reported]
     asked = Counter(drawn[index].names_somebody for index in validation_pictures(lessons, questions))
     examined = NOISES * sum(min(count, MOST_ASKED) for count in asked.values())
-    times = 1 + -(-settings.steps // steps_between(examined, settings.batch_size))
+    times = 1 + -(-settings.denoiser_steps // steps_between(examined, settings.batch_size))
     return Evaluations(
-        drawing=each * len(drawn),
+        drawing=each * pictures,
         teaching=round(named * (1 + past)) + general,
         learning=shown * (1 + BACKWARD),
         validation=examined * (2 + times) + 3 * NOISES * len(reported),
@@ -200,18 +220,3 @@ def dry_step(denoiser: Denoiser, prompt: str, vectors: Vectors, micro_batches: M
         (measured,) = micro_batches.work(passes, [0])
     denoiser.free_memory()
     return measured
-
-
-def duration(seconds: float) -> str:
-    """A time for people, rounded up to minutes from one minute on."""
-    if seconds < 60:
-        return "less than a minute"
-    minutes = -(-int(seconds) // 60)
-    if minutes < 60:
-        return f"about {minutes} minute{'s' if minutes > 1 else ''}"
-    return f"about {minutes / 60:.1f} hours"
-
-
-def gigabytes(count: int) -> str:
-    """An amount of memory for people."""
-    return f"{count / 2**30:.1f} GB" if count >= 2**30 else f"{max(1, round(count / 2**20))} MB"

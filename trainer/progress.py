@@ -96,6 +96,8 @@ class Callbacks:
         stop: asked after every step whether to end, with the best prefix so far.
         show: called outside `Denoiser.gradients` with the vectors, now and then and with the best ones at the end.
         plan: called with what the run is going to take, before anything is drawn.
+        look: called inside `Denoiser.gradients` with the steps made and the vectors, after every step and before the
+            first.
     """
 
     report: Callable[[Progress], None] = lambda progress: None
@@ -103,6 +105,7 @@ class Callbacks:
     stop: Callable[[], bool] = lambda: False
     show: Callable[[Vectors], None] = lambda vectors: None
     plan: Callable[[Plan], None] = lambda plan: None
+    look: Callable[[int, Vectors], None] = lambda step, vectors: None
 
 
 NO_CALLBACKS = Callbacks()

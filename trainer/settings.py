@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from ..prefix.errors import PrefixValueError, TrainingError
 from ..prefix.files.plain import require_plain
-from ..runs.settings import LARGEST_SEED, require_in_range, setting
+from ..runs.settings import LARGEST_SEED, described, require_in_range, setting
+from .presets import BALANCED, NONE_OF_ITS_OWN, PRESETS
 
 LONGEST_INIT = 10_000
 """Characters of the words to start from: more than any text encoder reads."""
@@ -17,29 +18,45 @@ LONGEST_INIT = 10_000
 class TrainingSettings:
     """How a prefix is learned. All values survive JSON, as they go into the prefix's record.
 
-    What each setting does is in its help. `held_out` is of `validation`, `vary_names` of `data.variations`,
-    `text_steps` of `warm_start` and `overshoot` of `objective`. One half of a batch names people, the other does not.
-    Vectors that start from no words are spread like the encoder's token embeddings. After `warmup` the rate falls
-    along a cosine.
+    What each setting does is in its help. One that is `automatic` becomes what the preset says as soon as a value of
+    this class is made, so that none holds such a one: `TrainingSettings()` is the preset *balanced*. `held_out` is of
+    `validation`, `vary_names` of `data.variations`, `text_steps` of `warm_start` and `overshoot` of `objective`. One
+    half of a batch names people, the other does not. Vectors that start from no words are spread like the encoder's
+    token embeddings. After `warmup` the rate falls along a cosine.
     docs/METHODS.md 1.3 has a `general_weight` of 1. The learning rate is Adam's peak rate for embeddings spread like
-    those of SD1's CLIP, see `state.scale_free_adam`.
+    those of SD1's CLIP, see `engines.vectors.scale_free_adam`.
 
     Raises:
         TrainingError: a value is out of range.
     """
 
+    preset: str = setting(
+        BALANCED,
+        "How thoroughly to learn. It sets how many pictures are drawn, how many steps are made and how much is"
+        " validated, wherever the advanced settings are automatic.",
+        choices=tuple(PRESETS),
+    )
     vectors: int = setting(
         10,
         "Length of the prefix. Each vector takes the place of one token of the prompt.",
         least=1,
         offered=(1, 64),
+        advanced=True,
     )
-    steps: int = setting(1000, "More steps take longer and remove more.", least=1, offered=(1, 1_000_000))
+    steps: int = setting(
+        0,
+        "More steps take longer and remove more.",
+        least=1,
+        offered=(1, 1_000_000),
+        automatic=0,
+        advanced=True,
+    )
     batch_size: int = setting(
         8,
         "Pictures a step; half of them name people. Lower it if memory runs out.",
         least=1,
         offered=(1, 256),
+        advanced=True,
     )
     learning_rate: float = setting(
         1.4e-3,
@@ -49,29 +66,37 @@ class TrainingSettings:
         offered=(1e-6, 1.0),
         step=1e-6,
         rounded=True,
+        advanced=True,
     )
     seed: int = setting(0, "The same seed and settings give the same prefix.", offered=(0, LARGEST_SEED))
     init: str = setting("", "Words that the prefix starts from. Empty: it starts at random.", advanced=True)
     portraits_per_identity: int = setting(
-        4, "Portraits that the model draws of each person to learn from.", least=1, offered=(1, 64), advanced=True
+        0,
+        "Portraits that the model draws of each person to learn from.",
+        least=1,
+        offered=(1, 64),
+        automatic=0,
+        advanced=True,
     )
     noisings_per_picture: int = setting(
-        8,
+        0,
         "Noises in which each picture is seen. What the model makes of each is computed once: fewer are faster, more"
         " are more varied.",
         least=1,
         offered=(1, 1000),
+        automatic=0,
         advanced=True,
     )
     warmup: float = setting(0.02, "Share of the steps over which the learning rate rises.", least=0, most=1)
     held_out: float = setting(
-        0.125,
+        float(NONE_OF_ITS_OWN),
         "Share of the people, and of the general prompts, that the prefix does not learn from and is examined on, 3 to"
         " 12 of each. With fewer than 8 people none is held out.",
         least=0,
         most=0.5,
         step=0.005,
         rounded=True,
+        automatic=NONE_OF_ITS_OWN,
         advanced=True,
     )
     general_weight: float = setting(4.0, "Weight of prompts that name nobody in the loss.", least=0, above=True)
@@ -82,11 +107,11 @@ class TrainingSettings:
         advanced=True,
     )
     text_steps: int = setting(
-        200,
-        "Steps that the prefix learns from the text encoder alone, before the model runs. They are quick. SD1, SD2 and"
-        " SDXL only.",
+        NONE_OF_ITS_OWN,
+        "Steps that the prefix learns from the text encoder alone, before the model runs. They are quick.",
         least=0,
         offered=(0, 100_000),
+        automatic=NONE_OF_ITS_OWN,
         advanced=True,
     )
     overshoot: float = setting(
@@ -99,9 +124,60 @@ class TrainingSettings:
         advanced=True,
     )
     snapshot_every: int = setting(20, "Steps after which the run is saved.", least=1)
+    people_drawn: int = setting(
+        0,
+        "People that the model draws portraits of, at most. The others are learned from the text encoder alone.",
+        least=1,
+        offered=(1, 1_000_000),
+        automatic=0,
+        advanced=True,
+    )
+    general_drawn: int = setting(
+        0,
+        "General prompts that the model draws a picture for, at most; your own go first. The others are learned from"
+        " the text encoder alone.",
+        least=1,
+        offered=(1, 100_000),
+        automatic=0,
+        advanced=True,
+    )
+    patience: int = setting(
+        NONE_OF_ITS_OWN,
+        "Learning ends early when so many validations in a row bring nothing better. 0: it makes all its steps.",
+        least=0,
+        offered=(0, 1000),
+        automatic=NONE_OF_ITS_OWN,
+        advanced=True,
+    )
+    drawing_share: float = setting(
+        0.0,
+        "Share of the usual sampler steps that a picture to learn from takes, where its steps are not set.",
+        least=0.05,
+        most=1,
+        automatic=0,
+    )
+
+    streams_warm_up: bool = True
+    """Whether text encoders of T5, BERT and LLM type teach before the denoiser does. For measurements; no widget."""
+
+    waves: int = 4
+    """Parts in which pictures are drawn while learning goes on, see `data.waves`; 1: all of them before the first step.
+    For measurements; no widget."""
+    text_only: bool = False
+    """Whether to learn from the text encoder alone, without a step in which the denoiser is asked. For measurements."""
+
+    @property
+    def denoiser_steps(self) -> int:
+        """Steps in which the denoiser is asked."""
+        return 0 if self.text_only else self.steps
 
     def __post_init__(self) -> None:
+        for name, value in PRESETS.get(self.preset, {}).items():
+            if getattr(self, name) == described(TrainingSettings, name).automatic:
+                object.__setattr__(self, name, value)
         require_in_range(self, TrainingError)
+        if self.waves < 1:
+            raise TrainingError("Pictures are drawn in at least one part.")
         if len(self.init) > LONGEST_INIT:
             raise TrainingError(f"The words to start from are longer than {LONGEST_INIT} characters: shorten them.")
         try:  # Else a run could end in a prefix that cannot be saved.

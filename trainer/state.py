@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..engines.denoiser import Layer
+from ..engines.vectors import CLIP_SPREAD, scale_free_adam
 from .settings import TrainingSettings
 
 
@@ -108,12 +109,6 @@ class RunState:
             self.notes.append(sentence)
 
 
-CLIP_SPREAD = 0.014
-"""Standard deviation of the token embeddings of SD1's CLIP, for which learning rates are told; T5's is about 1."""
-
-EPSILON = 1e-8
-"""Adam's, for gradients with respect to embeddings of that spread."""
-
 ELEMENTS = 4096.0
 """About as many as a small picture has: the loss is a mean over a picture's elements."""
 
@@ -128,24 +123,6 @@ def new_state(vectors: dict[str, Tensor], settings: TrainingSettings) -> RunStat
     """
     optimizer = scale_free_adam(vectors, settings.learning_rate / CLIP_SPREAD)
     return RunState(vectors, optimizer, loss_scale=ELEMENTS, micro_batch=settings.batch_size)
-
-
-def scale_free_adam(vectors: Mapping[str, Tensor], rate: float) -> torch.optim.Adam:
-    """Adam whose steps do not depend on how widely an encoder's embeddings are spread (docs/METHODS.md 2.5).
-
-    Where embeddings, and the prefix among them, are multiplied by a number and divided by it where they are read, the
-    gradient is divided by it. Adam moves by its rate whatever the size of the gradient, so the rate is multiplied by
-    the spread; and its ε, which is added to the size of the gradient, is divided by it.
-
-    Args:
-        vectors: one group of the optimizer each, with its peak rate as `peak`.
-        rate: peak rate as a multiple of the spread.
-    """
-    groups = []
-    for vector in vectors.values():
-        spread = float(vector.detach().std()) or CLIP_SPREAD
-        groups.append({"params": [vector], "peak": rate * spread, "eps": EPSILON * CLIP_SPREAD / spread})
-    return torch.optim.Adam(groups)
 
 
 def state_to_file(state: RunState) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -137,6 +137,7 @@ class Validation:
 
     Attributes:
         layers: those that are asked about, all of the denoiser's at first; settled before the first score.
+        pictures: that are asked about; drawn before the first score.
     """
 
     layers: Sequence[Layer]
@@ -158,7 +159,7 @@ class Validation:
         by_kind = {
             kind: [index for index in chosen if pictures.pairs[index].names_somebody is kind] for kind in (True, False)
         }
-        asked = [index for indices in by_kind.values() for index in _spread(indices, MOST_ASKED)]
+        asked = [index for indices in by_kind.values() for index in spread(indices, MOST_ASKED)]
         # Guidance asks for the negative prompt as well, with a weight of its own.
         negative = Pair("", "", names_somebody=False)
         without = round(NOISES * denoiser.unconditional_share)
@@ -167,7 +168,8 @@ class Validation:
             for index in asked
             for noise in range(NOISES)
         ]
-        self._latents = [pictures.latents[index] for index in asked]
+        self._latents = pictures.latents
+        self.pictures = asked
         self._times = stratified_times(len(self._pairs), seeded(seed, "exam times"))
         self._seed = seed
         self._names = torch.tensor([pair.names_somebody for pair in self._pairs], dtype=torch.bool)
@@ -205,7 +207,7 @@ class Validation:
 
     def _predict(self, prompts: Sequence[str], vectors: Vectors | None = None) -> Tensor:
         def ask(indices: Sequence[int]) -> Tensor:
-            latents = torch.stack([self._latents[index // NOISES] for index in indices])
+            latents = torch.stack([self._latents[self.pictures[index // NOISES]] for index in indices])
             noise = torch.stack(
                 [torch.randn(latents[0].shape, generator=seeded(self._seed, "exam noise", index)) for index in indices]
             )
@@ -219,7 +221,7 @@ class Validation:
             return self._denoiser.predict(noised, times, conditioning).float().cpu()
 
         mine = share(self._team, range(len(self._pairs)))
-        predictions = torch.zeros(len(self._pairs), *self._latents[0].shape)
+        predictions = torch.zeros(len(self._pairs), *self._denoiser.latent_shape)
         if mine:
             predictions[mine] = torch.cat(self._micro_batches.work(ask, mine))
         return self._team.summed([predictions])[0]
@@ -244,7 +246,7 @@ def _halves(items: Sequence[T]) -> tuple[tuple[T, ...], tuple[T, ...]]:
     return (tuple(items[:half]), tuple(items[half:])) if len(items) >= 2 * LEAST_ASKED else (tuple(items), ())
 
 
-def _spread(items: Sequence[int], most: int) -> list[int]:
+def spread(items: Sequence[int], most: int) -> list[int]:
     """At most so many of the items, from everywhere in the list."""
     return [items[index * len(items) // most] for index in range(most)] if len(items) > most else list(items)
 

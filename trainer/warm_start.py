@@ -2,8 +2,7 @@
 
 Most of what a prefix must do can be learned in the text encoder's own space, before any denoiser runs: what a prompt
 that names somebody says with the prefix is to be what its neutral twin says, and prompts that name nobody are to say
-what they said. Prompts of different words can be compared where a CLIP reads the padding after them: at the same
-positions, and every state there has read the whole prompt. Where both end in the same words, those are compared too.
+what they said. How prompts of different words are compared is in `text_distance`.
 """
 
 from __future__ import annotations
@@ -17,16 +16,16 @@ from torch import Tensor
 from ..engines.denoiser import Denoiser, Layer, Vectors
 from ..engines.gradient_flow import gradient_through
 from ..engines.micro_batches import MicroBatches
+from ..engines.vectors import scale_free_adam
 from ..runs.seeds import generator as seeded
 from ..runs.seeds import rate_factor
 from .data.pictures import NEGATIVE_PAIRS, Pair
 from .data.plain_text import PlainText
 from .learnable_layers import judged
-from .objective import beyond
 from .parallel.team import ALONE, Team, share
 from .settings import TrainingSettings
-from .state import RunState, scale_free_adam
-from .text_distance import HELD_WEIGHT, comparable_states, text_distance
+from .state import RunState
+from .text_distance import HELD_WEIGHT, text_distance
 
 PAIRS_OF_A_KIND = 12
 """Pairs that name somebody, and as many others, in a step."""
@@ -56,11 +55,11 @@ def start_of(vectors: dict[str, Tensor]) -> RunState:
 
 
 def can_start(denoiser: Denoiser, pairs: Sequence[Pair], settings: TrainingSettings, plain: PlainText) -> bool:
-    """Whether there is anything to do: text encoders other than CLIPs cannot be compared so."""
+    """Whether there is anything to do, and what the text encoders say can be told apart."""
     if not settings.text_steps or len({pair.names_somebody for pair in pairs}) < 2:
         return False
-    prompts = [pairs[0].teacher]
-    return denoiser.text_states(prompts, plain.of(prompts)) is not None
+    said = denoiser.text_states([""], plain.of([""]))[0]
+    return said is not None and (settings.streams_warm_up or not any(part.is_stream for part in said))
 
 
 def warm_start(
@@ -94,7 +93,7 @@ def warm_start(
     @cache
     def comparable(pair: Pair) -> bool:
         prompts = [pair.teacher, pair.student]
-        return None not in comparable_states(denoiser, prompts, plain.of(prompts))
+        return None not in denoiser.text_states(prompts, plain.of(prompts))
 
     while True:
         if not state.layers and state.step >= JUDGED_AFTER * settings.text_steps:
@@ -114,7 +113,14 @@ def warm_start(
         def gradient_of(part: Sequence[Lesson], count: int = len(chosen)) -> tuple[Tensor, ...] | None:
             loss = _loss(denoiser, state.vectors, part, plain, settings.overshoot)
             with gradient_through("text encoder"):
-                return None if loss is None else torch.autograd.grad(loss / count, parameters)
+                if loss is None:
+                    return None
+                # A stream's prompts may say nothing that a CLIP beside it changes.
+                found = torch.autograd.grad(loss / count, parameters, allow_unused=len(parameters) > 1)
+                return tuple(
+                    torch.zeros_like(vector) if gradient is None else gradient
+                    for vector, gradient in zip(parameters, found, strict=True)
+                )
 
         gradients = [
             gradient for gradient in micro_batches.work(gradient_of, share(team, chosen)) if gradient is not None
@@ -148,17 +154,16 @@ def _loss(
     """The summed loss of some lessons; None if none of them can be compared."""
     pairs, layers = [pair for pair, _ in lessons], [layer for _, layer in lessons]
     told, named = [pair.teacher for pair in pairs], [pair.student for pair in pairs]
-    teachers = comparable_states(denoiser, told, plain.of(told, layers))
-    names = comparable_states(denoiser, named, plain.of(named, layers))
+    teachers = denoiser.text_states(told, plain.of(told, layers))
+    names = denoiser.text_states(named, plain.of(named, layers))
     length = len(next(iter(vectors.values())))
-    students = comparable_states(denoiser, named, denoiser.encode(named, vectors, layers), length)
+    students = denoiser.text_states(named, denoiser.encode(named, vectors, layers), length)
     losses = []
     for pair, student, teacher, name in zip(pairs, students, teachers, names, strict=True):
         if student is None or teacher is None or name is None:
             continue
         if pair.names_somebody:
-            goal = beyond(teacher.states, name.states, overshoot * pair.described)
-            losses.append(text_distance(student, goal, teacher))
+            losses.append(text_distance(student, teacher, name, overshoot * pair.described))
         else:
-            losses.append(GENERAL_WEIGHT * text_distance(student, teacher.states, teacher, HELD_WEIGHT))
+            losses.append(GENERAL_WEIGHT * text_distance(student, teacher, shared_weight=HELD_WEIGHT))
     return torch.stack(losses).sum() if losses else None

@@ -17,7 +17,9 @@ import { protectWorkflow, unprotectWorkflow } from "./workflow/protect.js";
 const PROTECT = "AnonymizeFaces.Protect";
 const UNPROTECT = "AnonymizeFaces.Unprotect";
 /** Nodes of ours that have advanced settings. */
-const OURS = new Set(["TrainAnonymizationPrefix", "EvaluateAnonymization", "CompareStrengths"]);
+const OURS = new Set([
+  "TrainAnonymizationPrefix", "EvaluateAnonymization", "CompareStrengths", "ProtectPhotos", "MeasurePhotoProtection",
+]);
 
 // The host reads the commands' names while it registers them.
 await loadText();

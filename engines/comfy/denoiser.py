@@ -6,8 +6,9 @@ conditioning, its `extra_conds` the denoiser's arguments, its `model_sampling` t
 
 from __future__ import annotations
 
+import copy
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
@@ -24,25 +25,31 @@ from comfy.ldm.modules.attention import attention_pytorch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
-from ...prefix import ClipChunks, encoder_layout, frame_of, inject_text, looked_at, words
+from ...prefix import encoder_layout, frame_of, inject_text, looked_at, words
 from ...prefix.errors import TrainingError
 from ...runs.digest import digest_of, original_weights
 from ...runs.seeds import noise_of
 from ..checkpointing import checkpointed
-from ..denoiser import Layer, TextStates, Vectors
+from ..denoiser import Layer, TextStates, Tuned, Vectors
 from ..differentiable import differentiable
 from ..gradient_flow import gradient_through, require_gradient
 from ..kept_memory import Counting, weighs_much
 from ..micro_batches import says_out_of_memory
 from ..options import AS_THE_HOST, AS_USUAL, PRECISIONS, TOKENIZED_KEPT, VOCABULARY_SAMPLE, Computing, Drawing
-from ..recomputation import recomputed
+from ..recomputation import recomputed, weights_learned
+from ..text_states import text_states
+from .differentiable_kernels import differentiable_kernels
 from .learned_layers import layers_to_learn, read_at, recorded
 from .text_encoders import embedding_table, encoder_fingerprint, rows_of, text_encoders, vectors_for
+from .tuning import DENOISER, LearnedWeights, joined
 
 OVERWRITES = "arguments don't support automatic differentiation"
 """What torch says of results that are written over what they were made from."""
 
-MODEL, CLIP = "MODEL (the denoiser)", "CLIP (the text encoder)"
+COMPILED = "torch.compile"
+"""The host's key for the wrapper that runs a compiled network."""
+
+MODEL, CLIP, VAE = "MODEL (the denoiser)", "CLIP (the text encoder)", "VAE"
 
 BACKWARD_MEMORY = 4
 """Memory of a forward pass that is kept for the backward one, as a multiple of what the host reckons for inference.
@@ -88,12 +95,15 @@ class ComfyDenoiser:
         self._vae = vae
         self._drawing = drawing
         self._computing = computing
+        self._picture_vae: Any = None
+        self._weights: tuple[Tensor, ...] = ()
         self._attention_overwrites = False
         self._kept_by_picture: int | None = None
         self._counting: Counting | None = None
         self._is_checkpointed = False
         self._saves_memory = computing.checkpointing == "on"
         self._checkpoints: ExitStack | None = None
+        self._most_loaded: dict[Any, int] = {}
         self._encoders = text_encoders(clip.cond_stage_model)
         if _is_prefixed(clip):
             raise TrainingError("This CLIP carries a prefix already: connect the checkpoint's own CLIP.")
@@ -136,23 +146,34 @@ class ComfyDenoiser:
         return embeddings
 
     @contextmanager
-    def gradients(self, batch_size: int) -> Iterator[None]:
-        """See `Denoiser`. Loads both models, as the host would for sampling."""
+    def gradients(self, batch_size: int, pictures: bool = False) -> Iterator[None]:
+        """See `Denoiser`. Loads the models, as the host would for sampling."""
         memory = self._model.model.memory_required([batch_size, *self.latent_shape])
-        comfy.model_management.load_models_gpu(
-            [self._clip.patcher, self._model], memory_required=BACKWARD_MEMORY * memory
-        )
+        patchers = [self._clip.patcher, self._model]
+        if pictures:
+            self._picture_vae = self._picture_vae or float_vae(self._vae)
+            patchers.append(self._picture_vae.patcher)
+            width, height = self.picture_size
+            encoding = self._picture_vae.memory_used_encode((batch_size, 3, height, width), torch.float32)
+            memory = max(memory, encoding)
+        comfy.model_management.load_models_gpu(patchers, memory_required=BACKWARD_MEMORY * memory)
         self._model.pre_run()
         try:
             with (
                 torch.inference_mode(False),
                 torch.enable_grad(),
-                _differentiable_kernels(),
+                differentiable_kernels(self._model.model, self._clip.cond_stage_model),
                 _frozen(self._model),
                 _frozen(self._clip.patcher),
+                _frozen(self._picture_vae.patcher) if pictures else nullcontext(),
+                weights_learned(self._weights),
                 checkpointed(self._clip.cond_stage_model) if self._encodes_twice else nullcontext(),
                 ExitStack() as self._checkpoints,
             ):
+                for patcher, most in self._most_loaded.items():
+                    _unload(patcher, most)
+                if pictures and self._model.load_device.type != "cpu":
+                    self._checkpoints.enter_context(checkpointed(self._picture_vae.first_stage_model))
                 if self._saves_memory or (self._computing.checkpointing == "auto" and not self._has_room(batch_size)):
                     self.use_less_memory()
                 yield
@@ -206,22 +227,69 @@ class ComfyDenoiser:
 
     def text_states(
         self, prompts: Sequence[str], conditioning: Sequence[Any], prefix: int = 0
-    ) -> list[TextStates | None] | None:
+    ) -> list[tuple[TextStates, ...] | None]:
         """See `Denoiser`."""
-        if not all(isinstance(encoder_layout(key), ClipChunks) for key in self._encoders):
-            return None
-        key = next(iter(self._encoders))
-        found: list[TextStates | None] = []
-        for prompt, (states, _) in zip(prompts, conditioning, strict=True):
-            tokens = self._tokenize(prompt)
-            own = tuple(_identifier(entry[0]) for entry in words(key, tokens, frame_of(self._tokenize, prompt)))
-            single = states.shape[1] == len(tokens[key][0])
-            found.append(TextStates(states[0], own, 1 + prefix + len(own)) if single else None)
-        return found
+        return [
+            text_states(
+                self._tokenize(prompt),
+                frame_of(self._tokenize, prompt),
+                self._encoders,
+                states[0],
+                extras["pooled_output"],
+                prefix,
+            )
+            for prompt, (states, extras) in zip(prompts, conditioning, strict=True)
+        ]
 
     def add_noise(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """See `Denoiser`."""
         return self._sampling.noise_scaling(self._sigmas(t), noise, latents)
+
+    def target(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """See `Denoiser`."""
+        return _own_parameterization(self._sampling, self.add_noise(latents, noise, t), self._sigmas(t), latents)
+
+    def states(self, conditioning: Sequence[Any]) -> list[Tensor]:
+        """See `Denoiser`."""
+        return [entry[0] for entry in conditioning]
+
+    def with_states(self, conditioning: Sequence[Any], states: Sequence[Tensor]) -> list[Any]:
+        """See `Denoiser`."""
+        return [[own, entry[1]] for own, entry in zip(states, conditioning, strict=True)]
+
+    def encode_pictures(self, pictures: Tensor) -> Tensor:
+        """See `Denoiser`; the host's VAE gives the mean of its distribution, not a sample."""
+        with gradient_through(VAE):
+            latents = self._picture_vae.encode(pictures)
+        if torch.is_grad_enabled() and pictures.requires_grad and not latents.requires_grad:
+            # Where memory runs out, the host goes over to tiles, without gradient and without a word.
+            raise MemoryError("not enough memory for the backward pass of the VAE")
+        if latents[0].numel() != functools.reduce(int.__mul__, self.latent_shape):
+            raise TrainingError(
+                "This VAE is not that of the model: its latents have another shape. Connect the checkpoint's own VAE."
+            )
+        latents = latents.reshape(-1, *self.latent_shape)
+        return self._model.model.process_latent_in(latents).float().cpu()
+
+    def tuned(self, kind: str, rank: int, text_encoder: bool, seed: int) -> Tuned:
+        """See `Denoiser`; LoRA is the host's own."""
+        parts = {"model": LearnedWeights(self._model, kind, rank, seed, DENOISER)}
+        other = copy.copy(self)
+        other._model = parts["model"].patcher
+        if text_encoder:
+            parts["clip"] = LearnedWeights(self._clip.patcher, kind, rank, seed + 1)
+            other._clip = self._clip.clone()
+            other._clip.patcher = parts["clip"].patcher
+        weights = joined(parts)
+        other._weights = tuple(weights.values())
+        other._kept_by_picture = None
+        other._most_loaded = {}
+
+        def close() -> None:
+            for part in parts.values():
+                part.close()
+
+        return Tuned(other, weights, close)
 
     def predict(self, noised: Tensor, t: Tensor, conditioning: Sequence[Any]) -> Tensor:
         """See `Denoiser`. Inside `gradients` only. Items whose arguments have different shapes run apart."""
@@ -269,6 +337,12 @@ class ComfyDenoiser:
             drawn.update(zip(together, self._model.model.process_latent_in(samples).float().cpu(), strict=True))
         return torch.stack([drawn[index] for index in range(len(prompts))])
 
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """See `Denoiser`."""
+        cell = self._vae.spacial_compression_encode()
+        return self.latent_shape[-1] * cell, self.latent_shape[-2] * cell
+
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures `[B, height, width, 3]` in 0 to 1, by the host's VAE, of latents as `sample` returns them."""
         pictures = self._vae.decode(self._model.model.process_latent_out(latents))
@@ -299,6 +373,25 @@ class ComfyDenoiser:
     def saves_memory(self) -> bool:
         """Whether the denoiser's blocks are computed twice."""
         return self._saves_memory
+
+    def stream_weights(self) -> bool:
+        """See `Denoiser`. By the host's own low-VRAM mode: first the text encoders, then half of what is left of the
+        denoiser each time. Only where blocks are computed twice: else the backward pass keeps what was moved."""
+        if self._weights:  # The host would leave what is learned off layers that it takes off the device.
+            return False
+        if not self._is_checkpointed:
+            return False
+        for patcher, part in ((self._clip.patcher, 1.0), (self._model, 0.5)):
+            most = int((1 - part) * patcher.loaded_size())
+            if _unload(patcher, most):
+                self._most_loaded[patcher] = most
+                return True
+        return False
+
+    @property
+    def streams_weights(self) -> bool:
+        """See `Denoiser`."""
+        return bool(self._most_loaded)
 
     def _has_room(self, batch_size: int) -> bool:
         """Whether the device has room for what the backward pass of a batch needs kept.
@@ -359,14 +452,14 @@ class ComfyDenoiser:
         model = self._model.model
         options = comfy.model_patcher.create_model_options_clone(self._model.model_options)["transformer_options"]
         comfy.patcher_extension.merge_nested_dicts(
-            options.setdefault("wrappers", {}), self._model.wrappers, copy_dict1=False
+            options.setdefault("wrappers", {}), _uncompiled(self._model.wrappers), copy_dict1=False
         )
         options["cond_or_uncond"] = [0] * len(noised)
         options["sigmas"] = sigmas
         if self._attention_overwrites:
             options.setdefault("optimized_attention_override", _differentiable_attention)
         try:
-            mutations = self._counting or _mutations_allowed(model.diffusion_model)
+            mutations = self._counting or _mutations_allowed(model.diffusion_model, self._is_paged())
             with self._number_format(), mutations:
                 clean = model.apply_model(noised, sigmas, transformer_options=options, **arguments)
         except RuntimeError as error:
@@ -391,11 +484,6 @@ def _is_prefixed(clip: Any) -> bool:
     return any(isinstance(entry[0], Tensor) for chunks in blank.values() for entry in chunks[0])
 
 
-def _identifier(token: Any) -> int:
-    """A number that tells a token from others; an embedding of the user's own is told by its values."""
-    return -int(digest_of(token.detach()), 16) if isinstance(token, Tensor) else int(token)
-
-
 def _what_it_computes(patcher: Any) -> list[Any]:
     """Everything about one of the host's patchers that its answers follow from."""
     return [
@@ -416,9 +504,18 @@ def _differentiable_attention(of_the_host: Callable[..., Tensor], *args: Any, **
     return (attention_pytorch if torch.is_grad_enabled() else of_the_host)(*args, **kwargs)
 
 
-def _mutations_allowed(network: torch.nn.Module) -> AbstractContextManager[Any]:
-    """Some denoisers add residuals in place, as text encoders do; the UNets of SD1, SD2 and SDXL do not."""
-    return nullcontext() if isinstance(network, UNetModel) else differentiable(network)
+def _mutations_allowed(network: torch.nn.Module, is_paged: bool) -> AbstractContextManager[Any]:
+    """Some denoisers add residuals in place, as text encoders do; the UNets of SD1, SD2 and SDXL do not.
+
+    Newer hosts stream the weights of all layers through one buffer, so that what a layer saved is written over.
+    """
+    return nullcontext() if isinstance(network, UNetModel) and not is_paged else differentiable(network)
+
+
+def _uncompiled(wrappers: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """A model's wrappers without the one that the host's Torch Compile Model adds: pictures are drawn by the compiled
+    network, and learned on with the network itself, whose blocks can be computed twice."""
+    return {kind: {key: found for key, found in by_key.items() if key != COMPILED} for kind, by_key in wrappers.items()}
 
 
 def _own_parameterization(sampling: Any, noised: Tensor, sigmas: Tensor, clean: Tensor) -> Tensor:
@@ -433,20 +530,6 @@ def _own_parameterization(sampling: Any, noised: Tensor, sigmas: Tensor, clean: 
 
 
 @contextmanager
-def _differentiable_kernels() -> Iterator[None]:
-    """Newer hosts run fused kernels, through which no gradient flows, unless they are told that something learns."""
-    before = getattr(comfy.model_management, "in_training", None)
-    if before is None:
-        yield
-        return
-    comfy.model_management.in_training = True
-    try:
-        yield
-    finally:
-        comfy.model_management.in_training = before
-
-
-@contextmanager
 def _frozen(patcher: Any) -> Iterator[None]:
     """Weights that backward passes may run through, but take no gradients; afterwards their flags are as before.
 
@@ -454,6 +537,15 @@ def _frozen(patcher: Any) -> Iterator[None]:
     copy that is equal to the last bit and stays in its place.
     """
     flags = {name: parameter.requires_grad for name, parameter in patcher.model.named_parameters()}
+    _freeze(patcher)
+    try:
+        yield
+    finally:
+        for name, parameter in patcher.model.named_parameters():
+            parameter.requires_grad_(flags[name])
+
+
+def _freeze(patcher: Any) -> None:
     for prefix, module in patcher.model.named_modules():
         for table in (module._parameters, module._buffers):
             for name, tensor in table.items():
@@ -461,11 +553,34 @@ def _frozen(patcher: Any) -> Iterator[None]:
                     _unpin(patcher, f"{prefix}.{name}")
                     table[name] = _normal_copy(tensor)
     patcher.model.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for name, parameter in patcher.model.named_parameters():
-            parameter.requires_grad_(flags[name])
+
+
+def _unload(patcher: Any, most: int) -> bool:
+    """Moves weights off the device until no more than so many bytes are left there; False if none moved.
+
+    A pager moves them by itself. What the host puts back in place of patched weights is frozen like all others.
+    """
+    if patcher.offload_device == patcher.load_device or getattr(patcher, "is_dynamic", lambda: False)():
+        return False
+    too_much = patcher.loaded_size() - most
+    if too_much <= 0 or patcher.partially_unload(patcher.offload_device, too_much) <= 0:
+        return False
+    _freeze(patcher)
+    return True
+
+
+def float_vae(vae: Any) -> Any:
+    """The host's VAE if it computes in float32, else a copy that does; the VAE itself stays as it is."""
+    if vae.vae_dtype == torch.float32:
+        return vae
+    with torch.inference_mode(False):
+        own = copy.copy(vae)
+        own.first_stage_model = copy.deepcopy(vae.first_stage_model).float().requires_grad_(False)
+        own.vae_dtype = torch.float32
+        own.patcher = comfy.model_patcher.ModelPatcher(
+            own.first_stage_model, load_device=vae.patcher.load_device, offload_device=vae.patcher.offload_device
+        )
+    return own
 
 
 def _normal_copy(tensor: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...prefix import ClipChunks, encoder_layout, fingerprint, frame_of, words
+from ...prefix import fingerprint, frame_of, words
 from ...prefix.errors import TrainingError
 from ...prefix.layers import layers_by_training
 from ...runs.digest import digest_of
@@ -23,19 +23,21 @@ from ...runs.seeds import noise_of
 from ...runs.weights import device_of
 from ..checkpointing import checkpointed
 from ..comfy.learned_layers import candidates, recorded
-from ..denoiser import Layer, TextStates, Vectors
+from ..denoiser import Layer, TextStates, Tuned, Vectors
 from ..gradient_flow import gradient_through, require_gradient
 from ..kept_memory import Counting, weighs_much
 from ..micro_batches import says_out_of_memory
 from ..options import AS_THE_HOST, AS_USUAL, PRECISIONS, TOKENIZED_KEPT, VOCABULARY_SAMPLE, Computing, Drawing
-from ..recomputation import recomputed
+from ..recomputation import recomputed, weights_learned
+from ..text_states import text_states
 from . import Encoded, PromptEncoder, is_protected
 from .encoder_parts import Part
 from .host_names import host_names
 from .model_calls import ASK, GUIDANCE, packed, unpacked
 from .noise_levels import levels_of
+from .tuning import learnable_copy
 
-DENOISER, TEXT_ENCODER = "pipeline's denoiser", "pipeline's text encoder"
+DENOISER, TEXT_ENCODER, VAE = "pipeline's denoiser", "pipeline's text encoder", "pipeline's VAE"
 
 
 class DiffusersDenoiser:
@@ -67,12 +69,15 @@ class DiffusersDenoiser:
         self._pipeline = copy.copy(pipeline)  # Shares all parts; whether it shows progress is our own affair.
         self._pipeline.set_progress_bar_config(disable=True)
         self._network = pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
+        self._vae: Any = None
+        self._weights: tuple[Tensor, ...] = ()
         self._drawing = drawing
         self._computing = computing
         self._encoders = torch.nn.ModuleList(part.model for part in self._encoder.parts.values())
         self._encodes_twice = weighs_much(self._encoders)
         self._saves_memory = computing.checkpointing == "on"
         self._checkpoints: ExitStack | None = None
+        self.streams_weights = False
         self.evaluations_a_picture = drawing.evaluations
         self.unconditional_share = drawing.unconditional_share
         self.family = self._encoder.family.name
@@ -112,13 +117,18 @@ class DiffusersDenoiser:
         return embeddings
 
     @contextmanager
-    def gradients(self, batch_size: int) -> Iterator[None]:
+    def gradients(self, batch_size: int, pictures: bool = False) -> Iterator[None]:
         """See `Denoiser`."""
         encoders = [part.model for part in self._encoder.parts.values()]
+        if pictures and self._vae is None:
+            vae = self._pipeline.vae
+            with torch.inference_mode(False):
+                self._vae = vae if vae.dtype == torch.float32 else copy.deepcopy(vae).float()
         with (
             torch.inference_mode(False),
             torch.enable_grad(),
-            _frozen([self._network, *encoders]),
+            _frozen([self._network, *encoders, *([self._vae] if pictures else [])]),
+            weights_learned(self._weights),
             self._checkpointed(),
             ExitStack() as self._checkpoints,
         ):
@@ -161,22 +171,68 @@ class DiffusersDenoiser:
 
     def text_states(
         self, prompts: Sequence[str], conditioning: Sequence[Encoded], prefix: int = 0
-    ) -> list[TextStates | None] | None:
+    ) -> list[tuple[TextStates, ...] | None]:
         """See `Denoiser`."""
         parts = self._encoder.parts
-        if not all(isinstance(encoder_layout(key), ClipChunks) for key in parts):
-            return None
-        part = next(iter(parts.values()))
-        found: list[TextStates | None] = []
-        for prompt, encoded in zip(prompts, conditioning, strict=True):
-            own = tuple(_words(part, prompt))
-            single = encoded.states.shape[1] == part.room + 2
-            found.append(TextStates(encoded.states[0], own, 1 + prefix + len(own)) if single else None)
-        return found
+
+        def tokenize(text: str) -> dict[str, Any]:
+            return {key: part.chunks(text) for key, part in parts.items()}
+
+        return [
+            text_states(tokenize(prompt), frame_of(tokenize, prompt), parts, encoded.states[0], encoded.pooled, prefix)
+            for prompt, encoded in zip(prompts, conditioning, strict=True)
+        ]
 
     def add_noise(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """See `Denoiser`."""
         return self._levels.add_noise(latents, noise, _column(self._levels.sigmas(t)))
+
+    def target(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """See `Denoiser`."""
+        return self._levels.target(latents, noise, _column(self._levels.sigmas(t)))
+
+    def states(self, conditioning: Sequence[Encoded]) -> list[Tensor]:
+        """See `Denoiser`."""
+        return [entry.states for entry in conditioning]
+
+    def with_states(self, conditioning: Sequence[Encoded], states: Sequence[Tensor]) -> list[Encoded]:
+        """See `Denoiser`."""
+        return [entry._replace(states=own) for own, entry in zip(states, conditioning, strict=True)]
+
+    def encode_pictures(self, pictures: Tensor) -> Tensor:
+        """See `Denoiser`; the mean of the VAE's distribution, not a sample."""
+        vae = self._vae
+        pixels = (pictures.permute(0, 3, 1, 2) * 2 - 1).to(device_of(vae))
+        with gradient_through(VAE):
+            encoded = vae.encode(pixels)
+        latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
+        require_gradient([latents], [pictures], VAE)
+        shift = vae.config.get("shift_factor") or 0.0
+        return ((latents - shift) * vae.config.scaling_factor).float().cpu()
+
+    def tuned(self, kind: str, rank: int, text_encoder: bool, seed: int) -> Tuned:
+        """See `Denoiser`; LoRA is PEFT's."""
+        other = copy.copy(self)
+        other._pipeline = copy.copy(self._pipeline)
+        weights: dict[str, torch.nn.Parameter] = {}
+
+        def replace(name: str, number: int) -> None:
+            network, learned = learnable_copy(getattr(self._pipeline, name), kind, rank, seed + number)
+            setattr(other._pipeline, name, network)
+            weights.update({f"{name}.{inner}": parameter for inner, parameter in learned.items()})
+
+        name = "unet" if hasattr(self._pipeline, "unet") else "transformer"
+        replace(name, 0)
+        other._network = getattr(other._pipeline, name)
+        if text_encoder:
+            parts = [part for part in self._encoder.family.parts if getattr(self._pipeline, part[2], None) is not None]
+            for number, part in enumerate(parts):
+                replace(part[2], 1 + number)
+            other._encoder = PromptEncoder(other._pipeline)
+            other._encoders = torch.nn.ModuleList(part.model for part in other._encoder.parts.values())
+            other._tokens = functools.lru_cache(TOKENIZED_KEPT)(other._encoder.tokens)
+        other._weights = tuple(weights.values())
+        return Tuned(other, weights, lambda: None)
 
     def predict(self, noised: Tensor, t: Tensor, conditioning: Sequence[Encoded]) -> Tensor:
         """See `Denoiser`. Items whose conditionings have different lengths run apart."""
@@ -220,6 +276,11 @@ class DiffusersDenoiser:
             drawn.update(zip(together, latents.float().cpu(), strict=True))
         return torch.stack([drawn[index] for index in range(len(prompts))])
 
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """See `Denoiser`."""
+        return self.latent_shape[2] * self._cell, self.latent_shape[1] * self._cell
+
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures `[B, height, width, 3]` in 0 to 1, by the pipeline's VAE, of latents as `sample` returns them."""
@@ -240,6 +301,10 @@ class DiffusersDenoiser:
         self._saves_memory = True
         self._checkpoints.enter_context(checkpointed(self._network))
         return True
+
+    def stream_weights(self) -> bool:
+        """See `Denoiser`. Where weights are is for the pipeline's owner to say, as with `enable_model_cpu_offload`."""
+        return False
 
     def free_memory(self) -> None:
         """See `Denoiser`."""

@@ -27,6 +27,9 @@ class Levels(Protocol):
     def add_noise(self, latents: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
         """The noised latents, `[B, …]`; σ is `[B, 1, …]`."""
 
+    def target(self, latents: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
+        """What the denoiser ought to answer for latents and the noise in them; σ is `[B, 1, …]`."""
+
     def seen(self, noised: Tensor, sigmas: Tensor) -> Tensor:
         """What the denoiser sees of noised latents; σ is `[B, 1, …]`."""
 
@@ -39,9 +42,11 @@ class BetaLevels:
 
     Args:
         alphas: cumulative products of the schedule, `[steps]`.
+        predicted: what the denoiser predicts, in the scheduler's words.
     """
 
-    def __init__(self, alphas: Tensor) -> None:
+    def __init__(self, alphas: Tensor, predicted: str = "epsilon") -> None:
+        self._predicted = predicted
         alphas = alphas.double()
         self._logs = ((1 - alphas) / alphas).sqrt().clamp(max=MOST_NOISE).log().float()
 
@@ -54,6 +59,20 @@ class BetaLevels:
     def add_noise(self, latents: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
         """See `Levels`."""
         return latents + sigmas * noise
+
+    def target(self, latents: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
+        """See `Levels`: the noise, or the velocity of Salimans and Ho (arXiv 2202.00512).
+
+        Raises:
+            TrainingError: the denoiser predicts something else.
+        """
+        if self._predicted == "epsilon":
+            return noise.expand_as(latents)
+        if self._predicted == "v_prediction":
+            return (noise - sigmas * latents) / (sigmas.square() + 1).sqrt()
+        raise TrainingError(
+            f"This model predicts '{self._predicted}', which cannot be fine-tuned: take one that predicts noise."
+        )
 
     def seen(self, noised: Tensor, sigmas: Tensor) -> Tensor:
         """See `Levels`."""
@@ -83,6 +102,10 @@ class FlowLevels:
         """See `Levels`."""
         return (1 - sigmas) * latents + sigmas * noise
 
+    def target(self, latents: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
+        """See `Levels`: the direction from picture to noise."""
+        return noise - latents
+
     def seen(self, noised: Tensor, sigmas: Tensor) -> Tensor:
         """See `Levels`."""
         return noised
@@ -103,7 +126,7 @@ def levels_of(scheduler: Any, cells: int) -> Levels:
     """
     config = scheduler.config
     if hasattr(scheduler, "alphas_cumprod"):
-        return BetaLevels(scheduler.alphas_cumprod)
+        return BetaLevels(scheduler.alphas_cumprod, config.get("prediction_type", "epsilon"))
     if "shift" not in config:
         raise TrainingError(
             f"{type(scheduler).__name__} is a scheduler whose levels of noise are not known: give the pipeline the one"

@@ -30,6 +30,10 @@ UNPROTECTED = {
     " must anonymize every prompt: evaluate it on another one.",
     "CompareStrengths": "Comparing strengths draws people without protection as well, and this server must anonymize"
     " every prompt: compare them on another one.",
+    "ProtectPhotos": "Protecting photos reads prompts without protection, and this server must anonymize every prompt:"
+    " protect them on another one.",
+    "MeasurePhotoProtection": "Measuring how photos are protected trains a model on a person and draws them, and this"
+    " server must anonymize every prompt: measure it on another one.",
 }
 """Nodes of ours that have to draw with the plain text encoder, and what is said of them."""
 

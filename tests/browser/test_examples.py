@@ -26,6 +26,8 @@ QUICK = {
     "EmptyLatentImage": {"batch_size": 2},
     "CompareStrengths": {"steps": 1},
     "EvaluateAnonymization": {"steps": 1, "images_per_name": 1, "images_per_prompt": 1},
+    "ProtectPhotos": {"steps": 2},
+    "MeasurePhotoProtection": {"steps": 2, "images_per_prompt": 1},
 }  # fmt: skip
 """Settings by types of nodes with which a workflow is done in seconds and shows as much."""
 

@@ -30,11 +30,13 @@ def learning(name: str, **settings: Any) -> dict[str, Any]:
     workflow = load(EXAMPLE)
     nodes = {node["type"]: node for node in workflow["nodes"]}
     values = nodes["TrainAnonymizationPrefix"]["widgets_values"]
-    for index, (setting, value) in enumerate((TRAINING | settings).items()):
+    for index, (setting, value) in enumerate(({"patience": 0} | TRAINING | settings).items()):
         order = "general_prompts vectors steps batch_size learning_rate seed init".split()
         order += "portraits_per_identity noisings_per_picture width height drawing_steps drawing_cfg".split()
         if setting == "text_steps":
             values[len(order) + 3] = value
+        elif setting == "patience":
+            values[-1] = value
         else:
             values[order.index(setting)] = value
         assert index < len(values)

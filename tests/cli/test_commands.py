@@ -19,6 +19,7 @@ from anonymize_faces.prefix import Prefix, PrefixRecord, load_prefix, save_prefi
 from anonymize_faces.tests.support.pipelines import tiny_pipeline
 from anonymize_faces.tools.layout import ROOT
 from anonymize_faces.trainer import loop
+from anonymize_faces.trainer.data import drawing
 
 SETTINGS = """
 general_prompts = "{folder}/general.txt"
@@ -87,7 +88,7 @@ def test_it_learns_a_prefix_and_says_so_to_scripts(model: Path, work: Path, caps
 def test_the_plan_is_told_and_nothing_is_drawn(
     model: Path, work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "draw_pictures", lambda *_: pytest.fail("something was drawn"))
+    monkeypatch.setattr(drawing, "draw_pictures", lambda *_: pytest.fail("something was drawn"))
     assert main(train(model, work, "--json", "--plan")) == 0
     found = said(capsys)
     assert found["plan"]["people"] == 2 and found["plan"]["evaluations"] > 0 and found["plan"]["kept_bytes"] > 0
@@ -131,7 +132,7 @@ def test_an_interrupted_run_goes_on(
         ({"settings.toml": "stepz = 3"}, 2, "no such option"),
         ({"settings.toml": "steps = true"}, 2, "cannot be"),
         ({"settings.toml": "steps = ["}, 2, "not a TOML file"),
-        ({"settings.toml": "steps = 0"}, 1, "set it to 1 or more"),
+        ({"settings.toml": "steps = -1"}, 1, "set it to 1 or more"),
         ({"o.safetensors": "somebody's"}, 1, "--overwrite"),
         ({"settings.toml": 'name = ["a", "b"]'}, 2, "cannot be"),
         ({"settings.toml": "name = 2026-11-25"}, 2, "cannot be"),

@@ -19,6 +19,14 @@ SOCKETS = {
         ["IMAGE", "IMAGE", "IMAGE"],
     ),
     "IdentityList": ({"text"}, ["IDENTITIES"]),
+    "DescribeFaces": (
+        {"images", "reader", "certainty", "attributes", "several", "reword", "clip_model", "language_model"},
+        ["STRING", "STRING", "IMAGE", "IMAGE"],
+    ),
+    "DescribePeople": (
+        {"folder", "reader", "certainty", "names", "images", "clip_model", "language_model"},
+        ["IDENTITIES", "STRING", "STRING", "IMAGE"],
+    ),
     "TrainAnonymizationPrefix": (
         {"model", "clip", "vae", "identities", "general_prompts", "seed"},
         ["ANONYMIZATION_PREFIX", "IMAGE", "STRING"],
@@ -29,6 +37,14 @@ SOCKETS = {
     "EvaluateAnonymization": (
         {"model", "clip", "vae", "recognizer", "prompts", "prefix_1", "learned_prefix_3", "identities", "references"},
         ["STRING", "IMAGE", "STRING", "STRING", "ANONYMIZATION_PREFIX"],
+    ),
+    "ProtectPhotos": (
+        {"photos", "model", "clip", "vae", "budget", "method", "mask", "pull_towards"},
+        ["IMAGE", "STRING", "IMAGE"],
+    ),
+    "MeasurePhotoProtection": (
+        {"original", "protected", "model", "clip", "vae", "recognizer", "attacker", "purification", "strangers"},
+        ["STRING", "IMAGE", "IMAGE", "FLOAT"],
     ),
     "LoadDemoModel": (set(), ["MODEL", "CLIP", "VAE"]),
 }

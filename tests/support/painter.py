@@ -43,6 +43,9 @@ class Painter:
     def use_less_memory(self) -> bool:
         return False
 
+    def stream_weights(self) -> bool:
+        return False
+
     def free_memory(self) -> None:
         pass
 

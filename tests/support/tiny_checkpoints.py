@@ -31,13 +31,16 @@ def randomize(module: torch.nn.Module, seed: int) -> None:
                 weight.fill_(1.0 if name.endswith("weight") else 0.0)
 
 
-def tiny_checkpoint(parameterization: str = "EPS", family: str = "sd1", operations: Any = None) -> Checkpoint:
+def tiny_checkpoint(
+    parameterization: str = "EPS", family: str = "sd1", operations: Any = None, in_encoders: bool = True
+) -> Checkpoint:
     """A denoiser of 32 channels and text encoders of three layers, made of the host's own classes, random weights.
 
     Args:
         parameterization: a member of the host's `ModelType`.
         family: "sd1" (encoder l of width 32) or "sdxl" (encoders l and g of widths 32 and 48, pooled output).
         operations: the classes of the layers, if not the host's; their weights are left as they are.
+        in_encoders: whether the text encoders' are of these as well.
     """
     import comfy.model_base
     import comfy.model_patcher
@@ -73,9 +76,10 @@ def tiny_checkpoint(parameterization: str = "EPS", family: str = "sd1", operatio
         "clip_l_model_config": {**ENCODER, "hidden_size": 32},
         "clip_g_model_config": {**ENCODER, "hidden_size": 48},
     }
-    if operations is not None:
+    in_encoders = in_encoders and operations is not None
+    if in_encoders:
         widths["custom_operations"] = operations
     clip = comfy.sd.CLIP(target, model_options={**widths, "dtype": torch.float32})
-    if operations is None:
+    if not in_encoders:
         randomize(clip.cond_stage_model, 2)
     return Checkpoint(model, clip, CellVae())

@@ -20,7 +20,7 @@ from anonymize_faces.trainer.settings import TrainingSettings
 PEOPLE = parse_identities("Ada Lovelace: a woman with dark hair\nBob Miller")
 GENERAL = ("", "a red circle", "a dog in the snow")
 Make = Callable[..., Any]
-SHORT = TrainingSettings(text_steps=0, steps=3, batch_size=4, portraits_per_identity=1, noisings_per_picture=2)
+SHORT = TrainingSettings(waves=1, text_steps=0, steps=3, batch_size=4, portraits_per_identity=1, noisings_per_picture=2)
 
 
 class StoppedError(Exception):
@@ -94,9 +94,9 @@ def test_progress_is_told_after_every_batch_of_pictures_and_every_step(
     seen: list[Progress] = []
     learn(make_denoiser(make_checkpoint()), TrainingSettings(**{**vars(SHORT), "text_steps": 2}), report=seen.append)
     done = [(entry.pictures, entry.text_steps, entry.steps) for entry in seen]
-    assert done == [(5, 0, 0), (5, 1, 0), (5, 2, 0), (5, 2, 1), (5, 2, 2), (5, 2, 3)]
+    assert done == [(2, 0, 0), (5, 0, 0), (5, 1, 0), (5, 2, 0), (5, 2, 1), (5, 2, 2), (5, 2, 3)]
     assert {entry.of for entry in seen} == {(5, 2, 3)} and seen[-1].done == 10
-    assert all(math.isfinite(loss) for entry in seen[3:] for loss in entry.losses)
+    assert all(math.isfinite(loss) for entry in seen[4:] for loss in entry.losses)
 
 
 @pytest.mark.parametrize("when", [0, 2])
@@ -132,7 +132,7 @@ def test_nobody_to_learn_from_is_refused(make_checkpoint: Make, make_denoiser: M
 
 @pytest.mark.parametrize(
     "setting",
-    [{"steps": 0}, {"vectors": 0}, {"batch_size": -1}, {"learning_rate": 0.0}, {"text_steps": -1}, {"overshoot": 2.0}],
+    [{"steps": -1}, {"vectors": 0}, {"batch_size": -1}, {"learning_rate": 0.0}, {"text_steps": -2}, {"overshoot": 2.0}],
 )
 def test_settings_out_of_range_are_refused(setting: dict[str, Any]) -> None:
     with pytest.raises(TrainingError):

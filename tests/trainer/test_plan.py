@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from anonymize_faces.prefix.errors import TrainingError
+from anonymize_faces.runs.amounts import duration, gigabytes
 from anonymize_faces.tests.support.learning_checks import learning
 from anonymize_faces.trainer.data.identities import Identity
 from anonymize_faces.trainer.loop import PrefixTraining
-from anonymize_faces.trainer.plan import Evaluations, Measured, Plan, duration, gigabytes
+from anonymize_faces.trainer.plan import Evaluations, Measured, Plan
 from anonymize_faces.trainer.progress import Callbacks
 
 Make = Callable[..., Any]

@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from anonymize_faces.runs.run_folder import RunFolder
+from anonymize_faces.trainer.data.drawing import DRAWN_AT_ONCE
 from anonymize_faces.trainer.data.identities import parse_identities
-from anonymize_faces.trainer.loop import DRAWN_AT_ONCE, learn_prefix
+from anonymize_faces.trainer.loop import learn_prefix
 from anonymize_faces.trainer.progress import Callbacks, Learned, Progress
 from anonymize_faces.trainer.settings import TrainingSettings
 from anonymize_faces.trainer.state import Score
@@ -25,7 +26,14 @@ Make = Callable[..., Any]
 PEOPLE = parse_identities("Ada Lovelace: a woman with dark hair\nBob Miller\nCy Young: a man with a hat")
 GENERAL = ("", "a red circle", "a dog in the snow", "a house")
 SETTINGS = TrainingSettings(
-    text_steps=1, steps=14, batch_size=3, vectors=3, portraits_per_identity=2, noisings_per_picture=2, snapshot_every=4
+    text_steps=1,
+    steps=14,
+    batch_size=3,
+    vectors=3,
+    portraits_per_identity=2,
+    noisings_per_picture=2,
+    snapshot_every=4,
+    waves=1,
 )
 
 
@@ -98,6 +106,32 @@ def test_a_run_that_is_killed_ends_with_the_same_prefix_to_the_last_bit(
     assert [made for made in steps if made] == list(range(saved + 1, SETTINGS.steps + 1))
     assert same(whole.learned, again)
     assert whole.learned.scores == again.scores and whole.learned.best == again.best
+
+
+@pytest.mark.parametrize("moment", ["sample", "step"])
+def test_a_run_that_is_killed_between_two_waves_of_pictures_ends_with_the_same_prefix(
+    moment: str, denoiser: Any, tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(SETTINGS, waves=3)
+    killed, sample, calls = tmp_path / "killed", denoiser.sample, [0]
+
+    def copied(*arguments: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 3 and moment == "sample":
+            shutil.copytree(tmp_path / "runs", killed)
+        return sample(*arguments)
+
+    def copy(progress: Progress) -> None:
+        if progress.steps == 7 and moment == "step" and not killed.exists():
+            shutil.copytree(tmp_path / "runs", killed)
+
+    denoiser.sample = copied
+    whole = learn(denoiser, tmp_path / "runs", settings, report=copy)
+    denoiser.sample = sample
+    steps: list[int] = []
+    again = learn(denoiser, killed, settings, report=lambda progress: steps.append(progress.steps))
+    assert same(whole, again) and same(whole, learn(denoiser, None, settings))
+    assert moment == "sample" or next(step for step in steps if step) > 1
 
 
 WARM = dataclasses.replace(SETTINGS, text_steps=7, snapshot_every=3)
@@ -253,7 +287,8 @@ def test_what_belongs_to_another_run_is_never_used(
     with pytest.raises(StoppedError):
         learn_prefix(denoiser, people, prompts, settings, Callbacks(watch), runs=killed)
     assert [progress.steps for progress in seen if progress.steps] == [1, 2]
-    assert seen[0].pictures == DRAWN_AT_ONCE * SETTINGS.batch_size
+    of_people = settings.portraits_per_identity * len(people)
+    assert seen[0].pictures == min(of_people, DRAWN_AT_ONCE * SETTINGS.batch_size)
 
 
 @pytest.mark.parametrize("name", ["snapshot", "drawn", "pictures", "targets"])

@@ -37,7 +37,7 @@ Make = Callable[..., Any]
 PEOPLE = tuple(Identity(f"Person {number}", f"a man with {number} hats") for number in range(16))
 GENERAL = ("", *(f"{number} red circles" for number in range(12)))
 SETTINGS = TrainingSettings(
-    text_steps=0, steps=20, batch_size=8, vectors=3, portraits_per_identity=1, noisings_per_picture=1
+    text_steps=0, steps=20, batch_size=8, vectors=3, portraits_per_identity=1, noisings_per_picture=1, patience=0
 )
 PAIRS = (Pair("Ada Lovelace", "a woman", True), Pair("a dog", "a dog", False))
 

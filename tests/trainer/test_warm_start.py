@@ -44,7 +44,7 @@ def distances_of(denoiser: Any, vectors: dict[str, torch.Tensor], kind: bool) ->
     pairs = [pair for pair in PAIRS if pair.names_somebody is kind]
     students = states_of(denoiser, [pair.student for pair in pairs], vectors)
     teachers = states_of(denoiser, [pair.teacher for pair in pairs])
-    return sum(float(text_distance(s, t.states, t)) for s, t in zip(students, teachers, strict=True))
+    return sum(float(text_distance(s, t)) for s, t in zip(students, teachers, strict=True))
 
 
 @pytest.fixture(params=["sd1", "sdxl"])
@@ -55,8 +55,8 @@ def denoiser(request: pytest.FixtureRequest, make_checkpoint: Make, make_denoise
 def test_states_tell_where_a_prompts_words_stand(denoiser: Any) -> None:
     with denoiser.gradients(1), torch.no_grad():
         vectors = start_vectors(denoiser, SETTINGS)
-        (plain,) = states_of(denoiser, ["a red circle"])
-        (prefixed,) = states_of(denoiser, ["a red circle"], vectors)
+        ((plain,),) = states_of(denoiser, ["a red circle"])
+        ((prefixed,),) = states_of(denoiser, ["a red circle"], vectors)
         (entry,) = denoiser.encode(["a red circle"], vectors)
     assert plain.stop == 1 + 3 and prefixed.stop == 1 + 4 + 3
     assert plain.words == prefixed.words and len(set(plain.words)) == 3
@@ -99,29 +99,79 @@ def test_micro_batches_make_no_difference(denoiser: Any) -> None:
         torch.testing.assert_close(one, ends[1][key], rtol=1e-3, atol=1e-5)
 
 
-def test_without_steps_or_padding_to_read_there_is_none(make_checkpoint: Make, make_denoiser: Make) -> None:
-    checkpoint = make_checkpoint()
+def with_text_encoders(name: str, make_checkpoint: Make, make_denoiser: Make) -> Any:
+    """An engine whose text encoders are those of a family, and whose denoiser is one for others: it is not asked."""
+    denoiser = make_denoiser(dataclasses.replace(make_checkpoint(), clip=make_clip(name)))
+    denoiser._kept_by_picture = 0
+    return denoiser
+
+
+def test_without_steps_or_states_that_can_be_told_apart_there_is_none(
+    make_checkpoint: Make, make_denoiser: Make
+) -> None:
     cases = (
-        (checkpoint.clip, dataclasses.replace(SETTINGS, text_steps=0)),
-        (make_clip("chroma and pixart"), SETTINGS),
+        ("sd1", dataclasses.replace(SETTINGS, text_steps=0), False),
+        ("hidream", SETTINGS, False),
+        ("chroma and pixart", dataclasses.replace(SETTINGS, streams_warm_up=False), False),
+        ("chroma and pixart", SETTINGS, True),
+        ("sd1", dataclasses.replace(SETTINGS, streams_warm_up=False), True),
     )
-    for clip, settings in cases:
-        denoiser = make_denoiser(dataclasses.replace(checkpoint, clip=clip))
-        # The denoiser is one for another encoder: it is not asked what a picture would need kept.
-        denoiser._kept_by_picture = 0
+    for name, settings, starts in cases:
+        denoiser = with_text_encoders(name, make_checkpoint, make_denoiser)
         with denoiser.gradients(1):
-            assert not can_start(denoiser, PAIRS, settings, PlainText(denoiser))
+            assert can_start(denoiser, PAIRS, settings, PlainText(denoiser)) is starts, name
+
+
+@pytest.mark.parametrize("family", ["flux", "chroma and pixart", "z-image", "lumina 2"])
+def test_t5_and_language_models_bring_names_to_their_looks_too(
+    family: str, make_checkpoint: Make, make_denoiser: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anonymize_faces.trainer.warm_start.PAIRS_OF_A_KIND", 4)
+    denoiser = with_text_encoders(family, make_checkpoint, make_denoiser)
+    settings = dataclasses.replace(SETTINGS, overshoot=0.0, text_steps=15)
+    with denoiser.gradients(1):
+        vectors = start_vectors(denoiser, settings)
+        begun = {key: vector.detach().clone() for key, vector in vectors.items()}
+        with torch.no_grad():
+            before = [distances_of(denoiser, vectors, kind) for kind in (True, False)]
+        start(denoiser, vectors, settings)
+        with torch.no_grad():
+            after = [distances_of(denoiser, vectors, kind) for kind in (True, False)]
+    assert after[0] < 0.8 * before[0] and after[1] < 0.8 * before[1]
+    for key, vector in vectors.items():
+        assert ((vector - begun[key]).norm(dim=1) > 0.01).all(), key
 
 
 def test_words_that_both_prompts_end_in_count_as_well() -> None:
-    teacher = TextStates(torch.zeros(8, 2), (5, 6, 7), 4)
+    teacher = [TextStates(torch.zeros(8, 2), (5, 6, 7), 4)]
     states = torch.zeros(8, 2)
     states[4] = 1.0
     # Of the student's words 9 6 7 at 2, 3 and 4, behind a prefix of one vector, the last two are the teacher's too.
-    student = TextStates(states, (9, 6, 7), 5)
-    assert float(text_distance(student, teacher.states, teacher)) == pytest.approx(0.5 * 0.5)
-    others = TextStates(states, (9, 6, 8), 5)
-    assert float(text_distance(others, teacher.states, teacher)) == 0.0
+    student = [TextStates(states, (9, 6, 7), 5)]
+    assert float(text_distance(student, teacher)) == pytest.approx(0.5 * 0.5)
+    others = [TextStates(states, (9, 6, 8), 5)]
+    assert float(text_distance(others, teacher)) == 0.0
+
+
+def stream(words: tuple[int, ...], rows: list[float], before: int = 0) -> list[TextStates]:
+    """States `[length, 2]` that say the same number twice: of what stands before, of the words, of what follows."""
+    states = torch.tensor(rows).unsqueeze(1).expand(-1, 2)
+    return [TextStates(states, words, before + len(words), is_stream=True)]
+
+
+def test_of_a_stream_what_follows_differs_and_is_shared_counts_in_the_unit_of_the_teachers_numbers() -> None:
+    teacher = stream((1, 5, 6, 2), [0.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0], before=1)  # A head, four words, a tail of two.
+    same = stream((1, 9, 2), [7.0, 7.0, 2.0, 2.0, 2.0, 2.0, 2.0], before=2)  # With a prefix; three words.
+    assert float(text_distance(same, teacher)) == 0.0
+    name = stream((1, 9, 2), [7.0, 7.0, 2.0, 4.0, 2.0, 2.0, 2.0], before=2)
+    assert float(text_distance(name, teacher)) == pytest.approx(1.0)  # Two of 2, squared.
+    tail = stream((1, 9, 2), [7.0, 7.0, 2.0, 2.0, 2.0, 2.0, 4.0], before=2)
+    assert float(text_distance(tail, teacher)) == pytest.approx(0.5)
+    shared = stream((1, 9, 2), [7.0, 7.0, 4.0, 2.0, 2.0, 2.0, 2.0], before=2)
+    assert float(text_distance(shared, teacher, shared_weight=3.0)) == pytest.approx(1.5)
+    # The goal lies past the teacher, away from the name.
+    past = stream((1, 9, 2), [7.0, 7.0, 2.0, 1.0, 2.0, 2.0, 2.0], before=2)
+    assert float(text_distance(past, teacher, name, overshoot=0.5)) == pytest.approx(0.0)
 
 
 def test_the_goal_lies_past_the_neutral_side() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...engines.denoiser import Denoiser
 from ...engines.micro_batches import MicroBatches
+from ...runs.kept_latents import NONE_KEPT, KeptLatents
 from ...runs.seeds import derived_seed
 from ...runs.tensor_store import TensorStore
 from ..parallel.shared_work import compute
@@ -116,27 +117,50 @@ def draw_pictures(
     latents: TensorStore,
     report: Callable[[int], None],
     team: Team = ALONE,
+    wanted: Sequence[int] | None = None,
+    kept: KeptLatents = NONE_KEPT,
 ) -> Pictures:
     """Draws one picture for each pair from the prompt that the student will see, without prefix.
 
+    Pictures of prompts that name nobody are the same in every run on a model, and those of people are drawn apart from
+    them, so that it makes no difference, not even in rounding, whether the former are drawn or were kept.
+
     Args:
-        seed: the pictures' noises follow from it.
+        wanted: those that are drawn now; None for all.
+        seed: the noises of people's pictures follow from it.
         micro_batches: how many are drawn at once.
         latents: where they are kept; those that are known already, from the first on, are not drawn again.
         report: called after each micro-batch with the number of pictures there are so far; may raise to stop.
         team: among whom the pictures are dealt out.
+        kept: pictures of prompts that name nobody, from runs before and for later ones.
     """
 
     def draw(indices: Sequence[int]) -> None:
-        seeds = [derived_seed(seed, "picture", index) for index in indices]
-        drawn = denoiser.sample([pairs[index].student for index in indices], seeds)
-        for index, latent in zip(indices, drawn, strict=True):
+        missing = []
+        for index in indices:
+            latent = None if pairs[index].names_somebody else kept.get(pairs[index].student)
+            if latent is None:
+                missing.append(index)
+            else:
+                latents.put(index, latent)
+        prompts = [pairs[index].student for index in missing]
+        seeds = [
+            derived_seed(seed, "picture", index) if pairs[index].names_somebody else derived_seed(0, f"of {prompt}")
+            for index, prompt in zip(missing, prompts, strict=True)
+        ]
+        drawn = denoiser.sample(prompts, seeds) if missing else ()
+        for index, prompt, latent in zip(missing, prompts, drawn, strict=True):
             latents.put(index, latent)
+            if not pairs[index].names_somebody:
+                kept.put(prompt, latent)
         if team.count == 1:
-            report(indices[-1] + 1)
+            report(len(latents.known()))
 
     def met(_: int) -> None:
         report(len(latents.known()))
 
-    compute(team, latents, range(len(pairs)), lambda mine: micro_batches.work(draw, mine), met)
+    indices = range(len(pairs)) if wanted is None else wanted
+    for kind in (True, False):
+        some = [index for index in indices if pairs[index].names_somebody is kind]
+        compute(team, latents, some, lambda mine: micro_batches.work(draw, mine), met)
     return Pictures(latents, tuple(pairs))

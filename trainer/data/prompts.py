@@ -6,6 +6,7 @@ The form of the name prompts and their openings are docs/METHODS.md 1.2.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain, zip_longest
 
 from .identities import Identity
 from .prompt_list import prompts_of
@@ -86,7 +87,7 @@ GENERAL_PROMPTS = (
     "a parrot on a branch, detailed feathers",
     "a dragon above a burning castle",
     # Objects and food.
-    "a red circle on a white background",
+    "a white ring on a black background",
     "a blue cube on a wooden table",
     "a bowl of ripe oranges",
     "a slice of chocolate cake on a plate",
@@ -144,8 +145,73 @@ GENERAL_PROMPTS = (
     "an aerial photo of a river delta",
     "cinematic still, dramatic lighting, shallow depth of field, 35mm",
     "masterpiece, best quality, highly detailed, sharp focus",
+    # A few words.
+    "a tree",
+    "a stone",
+    "an old house by a river",
+    "a white boat on a lake",
+    "a grey car in the street",
+    "a blue flower",
+    "a star in the dark sky",
+    "a green square",
+    "three yellow circles",
+    "a glass cup on a table",
+    "a path through a field",
+    "clouds",
+    "fog over hills",
+    # Places by name.
+    "the Eiffel Tower in spring",
+    "the Golden Gate Bridge in fog",
+    "a street market in Marrakesh",
+    "Mount Fuji behind cherry blossoms",
+    "Times Square on New Year's Eve",
+    "the canals of Venice, oil on canvas",
+    "a map of Australia",
+    "Washington in winter",
+    # Brands.
+    "a can of Coca-Cola on ice",
+    "a pair of Nike sneakers, studio light",
+    "a Volkswagen van at a camp site",
+    "a LEGO castle",
+    "a Leica camera on a desk",
+    "a Tesla charging in a garage",
+    # Artists: whose hand it is in, not who is seen.
+    "a wheat field in the style of Vincent van Gogh",
+    "water lilies by Claude Monet",
+    "a village in the snow by Pieter Bruegel",
+    "a still life by Paul Cézanne",
+    "a forest spirit, concept art by Hayao Miyazaki",
+    "a poster in the manner of Alphonse Mucha",
+    # Characters: named, and nobody.
+    "Pikachu on a skateboard",
+    "Mickey Mouse at the piano",
+    "Super Mario jumping over a pipe",
+    "Darth Vader in a desert",
+    "Totoro under an umbrella",
+    "Sherlock Holmes in the fog, engraving",
+    "the Statue of Liberty as a comic hero",
+    # Tags.
+    "1girl, solo, silver hair, school uniform, looking at viewer, smile",
+    "1boy, armor, sword, cape, dynamic pose, night",
+    "scenery, no humans, ruins, overgrown, sunlight, river",
+    "food focus, no humans, strawberry cake, plate, fork",
+    "cat, black fur, yellow eyes, sitting, window, rain",
+    "score_9, score_8_up, mecha, city, explosion",
+    # Long ones, as language models write and read them.
+    "A quiet reading room with tall windows, long oak tables and green lamps; dust floats in the afternoon light, and"
+    " rows of leather-bound books fill the shelves up to the painted ceiling.",
+    "An overhead view of a breakfast table: two fried eggs, a sliced avocado, toast with butter, a jar of honey and a"
+    " pot of tea on a blue linen cloth, with soft shadows and natural colours.",
+    "A woman in a yellow raincoat stands at the end of a wooden pier and looks at the sea, seen from behind, while"
+    " gulls circle above the waves and a small fishing boat comes home under dark clouds.",
+    "A detailed cutaway drawing of an old submarine, with crew bunks, an engine room, pipes and valves, labelled in"
+    " neat handwriting on yellowed paper, in the manner of a technical manual.",
 )
-"""Prompts that name nobody, for models of every kind."""
+"""Prompts that name nobody whom a prefix is for, for models of every kind. None of them is asked about where a prefix
+is measured (tests/trainer/data/test_prompts.py)."""
+
+KINDS_APART = 11
+"""General prompts are put so that neighbours in the list come so far apart: a few from the front are of all kinds."""
 
 
 def name_prompt(identity: Identity, opening: str, context: str) -> str:
@@ -161,8 +227,8 @@ def neutral_prompt(identity: Identity, opening: str, context: str) -> str:
 def general_prompts(text: str, identities: Iterable[Identity]) -> tuple[str, ...]:
     """The prompts that the prefix must leave alone, each once.
 
-    These are the artist's own, one a line, or the built-in list if there are none. Always among them are the empty
-    prompt and portraits of the identities' descriptions: looks must stay where nobody is named.
+    The empty prompt comes first, then the artist's own, one a line, then by turns the built-in ones and portraits of
+    the identities' descriptions: looks must stay where nobody is named. So a few from the front are of all kinds.
 
     Args:
         text: the artist's prompts; blank lines and lines that begin with `#` are skipped.
@@ -171,9 +237,10 @@ def general_prompts(text: str, identities: Iterable[Identity]) -> tuple[str, ...
     Raises:
         ListError: the text is no list of prompts.
     """
-    own = lines_of(text)
-    described = [f"A portrait of {identity.description}" for identity in identities]
-    return tuple(dict.fromkeys(["", *(own or GENERAL_PROMPTS), *described]))
+    described = dict.fromkeys(f"A portrait of {identity.description}" for identity in identities)
+    built_in = [prompt for start in range(KINDS_APART) for prompt in GENERAL_PROMPTS[start::KINDS_APART]]
+    by_turns = chain.from_iterable(zip_longest(built_in, described))
+    return tuple(dict.fromkeys(["", *lines_of(text), *(prompt for prompt in by_turns if prompt is not None)]))
 
 
 def lines_of(text: str) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from ...runs.tensor_store import TensorStore
 from ..objective import beyond
 from .pictures import NEGATIVE_PAIRS, Pair, Pictures
 from .plain_text import PlainText, Spoken
+from .waves import in_waves
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +64,11 @@ class TargetPool:
         micro_batches: how many the teacher is asked at once.
         overshoot: see `objective.beyond`.
         plain: what prompts say without a prefix.
+        waves: of each picture, see `data.waves`; all in one if there are none.
 
     Attributes:
         layers: those that are learned at, all of the denoiser's at first; settled before anything is asked for.
+        waves: of each slot's picture, `[n]`.
     """
 
     layers: Sequence[Layer]
@@ -80,6 +83,7 @@ class TargetPool:
         micro_batches: MicroBatches | None = None,
         overshoot: float = 0.0,
         plain: PlainText | None = None,
+        waves: Sequence[int] = (),
     ) -> None:
         count = len(pictures.pairs) * noisings
         self.predictions = TensorStore(count, denoiser.latent_shape) if predictions is None else predictions
@@ -92,19 +96,43 @@ class TargetPool:
         self.layers = denoiser.layers
         self._times = stratified_times(count, seeded(seed, "times"))
         self._plain = plain or PlainText(denoiser)
+        self._kinds = [pair.names_somebody for pair in pictures.pairs]
         kinds = torch.tensor([pair.names_somebody for pair in pictures.pairs]).repeat_interleave(noisings)
         self._negatives = negatives_of(kinds, denoiser.unconditional_share, seed)
         self._slots = {kind: torch.nonzero(kinds == kind).flatten() for kind in (True, False)}
+        self._waves = tuple(waves) or (0,) * len(pictures.pairs)
+        self.waves = torch.tensor(self._waves, dtype=torch.long).repeat_interleave(noisings)
+        self._instead: dict[int, int] = {}
 
     def slots(self, names_somebody: bool) -> Tensor:
         """The slots `[n]` of the pictures that name somebody, or of the others."""
         return self._slots[names_somebody]
 
+    def pictures(self, slots: Sequence[int]) -> list[int]:
+        """The pictures of these slots, and all others of the waves that they are of."""
+        kinds = list(zip(self._kinds, self._waves, strict=True))
+        begun = {kinds[slot // self._noisings] for slot in slots}
+        return [index for index, kind in enumerate(kinds) if kind in begun]
+
     def leave_out(self, pictures: Collection[int]) -> None:
-        """Takes some pictures out of `slots`; not all of them."""
-        for kind, slots in self._slots.items():
-            out = torch.isin(slots // self._noisings, torch.tensor(sorted(pictures), dtype=slots.dtype))
-            self._slots[kind] = slots[~out]
+        """Has others of their kind take the place of these pictures, as drawn as they are; some must be left.
+
+        Whatever is dealt keeps its place, so that this may be said at any time.
+        """
+        for picture in pictures:
+            kind, wave = self._kinds[picture], self._waves[picture]
+            others = [
+                index
+                for index, (its, of) in enumerate(zip(self._kinds, self._waves, strict=True))
+                if its is kind and of <= wave and index not in pictures
+            ]
+            same = [index for index in others if self._waves[index] == wave] or others
+            self._instead[picture] = same[picture % len(same)]
+
+    def instead(self, slot: int) -> int:
+        """The slot itself, or the one that takes its place, see `leave_out`."""
+        picture, number = divmod(slot, self._noisings)
+        return self._instead.get(picture, picture) * self._noisings + number
 
     def read(self, slots: Sequence[int], micro_batches: MicroBatches) -> None:
         """Encodes what the teacher is going to be told about those of these slots that it was never asked for."""
@@ -195,15 +223,20 @@ def negatives_of(names_somebody: Tensor, share: float, seed: int) -> dict[int, P
     return {slot: NEGATIVE_PAIRS[int(float(which[slot]) * len(NEGATIVE_PAIRS))] for slot in chosen}
 
 
-def deal(slots: Tensor, count: int, seed: int, purpose: str, start: int) -> list[int]:
+def deal(slots: Tensor, count: int, seed: int, purpose: str, start: int, waves: Tensor | None = None) -> list[int]:
     """Items `start` to `start + count` of an endless deal in which every slot comes once before any comes again.
 
     It follows from the arguments alone, so that a run can go on anywhere. Each round is shuffled anew.
+
+    Args:
+        waves: of the slots; in the first round those of earlier ones come first.
     """
     dealt: list[int] = []
     while len(dealt) < count:
         round_number, offset = divmod(start + len(dealt), len(slots))
         order = torch.randperm(len(slots), generator=seeded(seed, purpose, round_number))
+        if waves is not None and round_number == 0:
+            order = in_waves(order, waves[order])
         dealt += slots[order[offset : offset + count - len(dealt)]].tolist()
     return dealt
 
@@ -213,14 +246,17 @@ def slots_of_step(pool: TargetPool, batch_size: int, seed: int, step: int, count
 
     Half of each step's do; an odd one out is of either kind in turn.
     """
-    of_all, before = step * batch_size, _named_before(step, batch_size)
-    names = _named_before(step + count, batch_size) - before
-    return deal(pool.slots(True), names, seed, "named", before) + deal(
-        pool.slots(False), count * batch_size - names, seed, "general", of_all - before
-    )
+    of_all, before = step * batch_size, named_before(step, batch_size)
+    names = named_before(step + count, batch_size) - before
+    of_kind = {True: (names, "named", before), False: (count * batch_size - names, "general", of_all - before)}
+    dealt: list[int] = []
+    for kind, (number, purpose, start) in of_kind.items():
+        slots = pool.slots(kind)
+        dealt += map(pool.instead, deal(slots, number, seed, purpose, start, pool.waves[slots]))
+    return dealt
 
 
-def _named_before(step: int, batch_size: int) -> int:
+def named_before(step: int, batch_size: int) -> int:
     """How many of the slots of the steps before this one name somebody."""
     return step * (batch_size // 2) + batch_size % 2 * ((step + 1) // 2)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ..progress import Learned
 
 LITTLE, MUCH = 0.1, 0.3
@@ -22,6 +25,7 @@ def describe(learned: Learned) -> str:
         _identities(learned),
         _general(learned.figures.general),
         _ending(learned),
+        _chosen(record.settings),
         f"Drawing the pictures took {learned.drawing_seconds:.0f} s, learning {learned.learning_seconds:.0f} s.",
         *learned.notes,
         MEANING,
@@ -56,6 +60,16 @@ def _ending(learned: Learned) -> str:
     if best == steps:
         return f"{ended} The prefix is that of the last step, the best there was."
     return f"{ended} The prefix is that of step {best}, the best there was; what came later did worse."
+
+
+def _chosen(settings: Mapping[str, Any]) -> str:
+    """What the preset chose, or the artist in its place."""
+    return (
+        f"Preset {settings['preset']}: {_count(settings['steps'], 'step', 'steps')} of"
+        f" {_count(settings['batch_size'], 'picture', 'pictures')} at most, after {settings['text_steps']} in the text"
+        f" encoder; {_count(settings['portraits_per_identity'], 'portrait', 'portraits')} of each of at most"
+        f" {_count(settings['people_drawn'], 'person', 'people')}, at most {settings['general_drawn']} other pictures."
+    )
 
 
 def _percent(share: float) -> str:

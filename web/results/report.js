@@ -7,7 +7,16 @@ import { t } from "../shared/text.js";
 /** @typedef {import("../shared/host.js").LGraphNode} LGraphNode */
 
 /** Pixels that reports take, by the type of node; what is longer can be scrolled. @type {Record<string, number>} */
-const HEIGHTS = { IdentityList: 52, SaveAnonymizationPrefix: 44, MeasureAnonymization: 150, EvaluateAnonymization: 220 };
+const HEIGHTS = {
+  IdentityList: 52,
+  DescribeFaces: 110,
+  DescribePeople: 110,
+  SaveAnonymizationPrefix: 44,
+  MeasureAnonymization: 150,
+  EvaluateAnonymization: 220,
+  ProtectPhotos: 150,
+  MeasurePhotoProtection: 220,
+};
 const STYLES = `
 :host { display: flex; padding: 2px; }
 .report { flex: 1; overflow: auto; padding: 4px 6px; border-radius: 6px; background: var(--field); white-space: pre-wrap;

@@ -114,7 +114,8 @@ export class TrainingPanel {
     this.#progress.value = run?.done ?? 0;
     this.#progress.setAttribute("aria-label", this.#state.textContent ?? "");
     this.#fillFigures(run?.score ?? null);
-    setText(this.#message, run?.message || run?.notes?.join(" ") || (on ? planned(run?.plan) : ""));
+    const notes = [on ? planned(run?.plan) : "", ...(run?.notes ?? [])].filter(Boolean);
+    setText(this.#message, run?.message || notes.join(" "));
     this.#fillPicture(run?.picture ?? null);
     drawChart(this.#chart, run);
     setText(this.#stop, t(this.#stopping ? "training.stopping" : "training.stop"));

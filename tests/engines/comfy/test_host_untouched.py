@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from anonymize_faces.tests.support.host_traces import add_lora, traces
 from anonymize_faces.trainer.data.identities import parse_identities
 from anonymize_faces.trainer.loop import learn_prefix
 from anonymize_faces.trainer.progress import Learned
@@ -22,30 +23,10 @@ SETTINGS = TrainingSettings(
 LITTLE = 2**10
 """Bytes of memory that a device has left."""
 
-PATCHED = ("diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight", (32, 32))
-
 
 def learn(denoiser: Any) -> Learned:
     with torch.inference_mode():
         return learn_prefix(denoiser, PEOPLE, ("", "a dog"), SETTINGS)
-
-
-def add_lora(checkpoint: Any) -> None:
-    """What Load LoRA does to a model."""
-    key, shape = PATCHED
-    checkpoint.model.add_patches({key: (torch.randn(shape, generator=torch.Generator().manual_seed(9)),)}, 0.8)
-
-
-def traces(checkpoint: Any) -> dict[str, Any]:
-    """Everything about the model that a run might leave behind, but for the weights themselves."""
-    found: dict[str, Any] = {"grad": torch.is_grad_enabled(), "inference": torch.is_inference_mode_enabled()}
-    for part in (checkpoint.model.model, checkpoint.clip.cond_stage_model):
-        for name, module in part.named_modules():
-            hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
-            found[name] = (module.training, [len(some) for some in hooks], "forward" in vars(module))
-        for name, weight in part.named_parameters():
-            found[name] = (weight.requires_grad, weight.grad)
-    return found
 
 
 def test_a_model_that_is_patched_by_lora_is_learned_on_as_patched_and_keeps_its_pictures(

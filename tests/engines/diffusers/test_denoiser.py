@@ -66,6 +66,56 @@ def test_both_engines_draw_and_show_the_same_picture_but_for_their_samplers(engi
     torch.testing.assert_close(ours.decode(latents), hosts.decode(latents), rtol=0, atol=1e-3)
 
 
+def test_both_engines_want_the_same_answer_of_a_denoiser(engines: tuple[Any, Any]) -> None:
+    latents, added = (noise(4, *engines[0].latent_shape, seed=seed) for seed in (2, 3))
+    one, other = (engine.target(latents, added, TIMES) for engine in engines)
+    torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+    assert 0.5 < float(one.std()) < 2
+
+
+@pytest.mark.parametrize("family", ["sd1", "sd2", "flux"])
+def test_a_denoiser_that_answers_as_it_ought_to_gives_the_picture(family: str) -> None:
+    """By the formulas of noise, velocity and flow, what it ought to answer leads from the noised back to the clean."""
+    engine = DiffusersDenoiser(tiny_pipeline(family), (64, 64), DRAWING)
+    latents, added = noise(4, *engine.latent_shape, seed=2), noise(4, *engine.latent_shape, seed=3)
+    noised, wanted = engine.add_noise(latents, added, TIMES), engine.target(latents, added, TIMES)
+    sigmas = engine._levels.sigmas(TIMES).view(-1, 1, 1, 1)
+    clean = {
+        "sd1": lambda: noised - sigmas * wanted,
+        "sd2": lambda: (noised - sigmas * (sigmas.square() + 1).sqrt() * wanted) / (sigmas.square() + 1),
+        "flux": lambda: noised - sigmas * wanted,
+    }[family]()
+    torch.testing.assert_close(clean, latents, rtol=1e-2, atol=1e-2)
+
+
+def test_both_engines_make_the_same_latents_of_pictures_with_the_right_gradient(engines: tuple[Any, Any]) -> None:
+    assert engines[0].picture_size == engines[1].picture_size == (64, 64)
+    pictures, direction = torch.rand(2, 64, 64, 3, generator=torch.Generator().manual_seed(1)), noise(2, 64, 64, 3)
+    found = []
+    for engine in engines:
+        with engine.gradients(2, pictures=True):
+            given = pictures.clone().requires_grad_()
+            latents = engine.encode_pictures(given)
+            (gradient,) = torch.autograd.grad(latents.sin().sum(), [given])
+            with torch.no_grad():
+                more, less = (engine.encode_pictures(pictures + 1e-3 * s * direction).sin().sum() for s in (1, -1))
+        assert float((gradient * direction).sum()) == pytest.approx(float(more - less) / 2e-3, rel=0.05)
+        found.append((latents.detach(), gradient))
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=0, atol=1e-3)
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=0, atol=1e-2)
+
+
+def test_a_pipelines_vae_in_half_precision_stays_so_and_encodes_in_float32() -> None:
+    pipeline = tiny_pipeline("sd1")
+    pipeline.vae.half()
+    engine = DiffusersDenoiser(pipeline, (64, 64), DRAWING)
+    with engine.gradients(1, pictures=True):
+        pictures = torch.rand(1, 64, 64, 3).requires_grad_()
+        latents = engine.encode_pictures(pictures)
+        (gradient,) = torch.autograd.grad(latents.sum(), [pictures])
+    assert latents.dtype == gradient.dtype == torch.float32 and pipeline.vae.dtype == torch.float16
+
+
 def test_a_prefix_of_one_engine_is_at_home_in_the_other(engines: tuple[Any, Any]) -> None:
     ours, hosts = engines
     record = PrefixRecord(family=ours.family, fingerprint=ours.fingerprint)

@@ -101,7 +101,7 @@ def test_the_pictures_are_two_rows_of_people(server: ComfyServer) -> None:
 
 
 def test_a_run_that_is_cancelled_says_so(server: ComfyServer) -> None:
-    prompt_id = server.queue(training(name="broken_off", steps=100_000, seed=73))
+    prompt_id = server.queue(training(name="broken_off", steps=100_000, seed=73, patience=0))
     with pytest.raises(WorkflowInterrupted):
         server.wait(prompt_id, on_progress=lambda progress: server.interrupt())
     assert look(server)["state"] == "cancelled"

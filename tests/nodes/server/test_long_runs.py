@@ -18,8 +18,8 @@ from anonymize_faces.prefix import Prefix, load_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer, ServerProgress, WorkflowInterrupted
 
 PEOPLE = "Ada Example: a woman with brown hair\nBen Sample: a man with a beard"
-BEFORE_STEPS = 2 + 4 + 1 + 2
-"""Portraits of two people; the red circle, the empty prompt, two descriptions; a long prompt; steps of the warm-up."""
+BEFORE_STEPS = 1 + 1 + 2
+"""The first of two portraits and of three other pictures; steps of the warm-up."""
 
 STOP = "/anonymize_faces/stop"
 
@@ -41,6 +41,7 @@ def training(name: str, steps: int, people: str = PEOPLE, seed: int = 1) -> dict
     settings = {"general_prompts": "a red circle", "vectors": 4, "steps": steps, "batch_size": 2, "seed": seed}
     settings |= {"learning_rate": 0.01, "init": "", "portraits_per_identity": 1, "noisings_per_picture": 4}
     settings |= {"width": 64, "height": 64, "drawing_steps": 2, "drawing_cfg": 3.0, "text_steps": 2}
+    settings |= {"general_drawn": 4, "patience": 0}
     return {
         "load": node("LoadDemoModel"),
         "people": node("IdentityList", text=people),

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from anonymize_faces.demo.main_job import WORKFLOW
+from anonymize_faces.demo.world.people import THING_PROMPTS
+from anonymize_faces.evaluation.settings import CAPTIONS
 from anonymize_faces.prefix import ListError
+from anonymize_faces.tools.workflow import load_workflow
 from anonymize_faces.trainer.data.identities import Identity
 from anonymize_faces.trainer.data.prompts import (
     CONTEXTS,
@@ -32,13 +38,46 @@ def test_the_built_in_prompts_hold_the_empty_one_and_no_doubles() -> None:
     assert len(set(GENERAL_PROMPTS)) == len(GENERAL_PROMPTS)
 
 
-def test_without_own_prompts_the_built_in_ones_are_used_with_the_described_looks() -> None:
-    assert general_prompts("  \n", [ADA]) == (*GENERAL_PROMPTS, "A portrait of a woman with dark hair")
+def test_the_built_in_prompts_always_stay_behind_ones_own_and_take_turns_with_looks() -> None:
+    text = "a red circle\r\n# a note\n\na dog\na red circle\na tree"
+    found = general_prompts(text, [ADA, ADA])
+    assert found[:4] == ("", "a red circle", "a dog", "a tree")
+    assert set(found) == {*GENERAL_PROMPTS, "a red circle", "a dog", "A portrait of a woman with dark hair"}
+    assert len(set(found)) == len(found)
+    assert set(general_prompts("  \n", [ADA])) == set(found) - {"a red circle", "a dog"}
+    assert found.index("A portrait of a woman with dark hair") < 8
 
 
-def test_own_prompts_replace_the_built_in_ones_but_not_the_empty_one_and_the_looks() -> None:
-    text = "a red circle\r\n# a note\n\na dog\na red circle"
-    assert general_prompts(text, [ADA, ADA]) == ("", "a red circle", "a dog", "A portrait of a woman with dark hair")
+@pytest.mark.parametrize(
+    "words",
+    ["Eiffel", "Coca-Cola", "Monet", "Mickey", "1girl, solo", "worst quality", "an old man", "a cat", "oil painting"],
+)
+def test_a_few_from_the_front_are_of_all_kinds_and_the_list_has_them_all(words: str) -> None:
+    assert any(words in prompt for prompt in GENERAL_PROMPTS)
+    front = general_prompts("", [])[:40]
+    places, kinds = [GENERAL_PROMPTS.index(prompt) for prompt in front], len(GENERAL_PROMPTS) // 10
+    assert {place // kinds for place in places} == set(range(len(GENERAL_PROMPTS) // kinds + 1))
+
+
+def test_there_are_long_ones_and_ones_of_few_words() -> None:
+    lengths = [len(prompt.split()) for prompt in GENERAL_PROMPTS if prompt]
+    assert sum(length > 25 for length in lengths) >= 4 and sum(length <= 3 for length in lengths) >= 8
+
+
+def asked() -> list[str]:
+    """Prompts that name nobody and that a prefix is measured by, wherever it is."""
+    evaluated = [*THING_PROMPTS, *CAPTIONS]
+    return [" ".join(re.findall(r"\w+", prompt.casefold())) for prompt in evaluated]
+
+
+def test_no_prompt_is_one_that_a_prefix_is_measured_by_nor_holds_one() -> None:
+    built_in = [" ".join(re.findall(r"\w+", prompt.casefold())) for prompt in GENERAL_PROMPTS]
+    shared = [(ours, theirs) for ours in built_in for theirs in asked() if f" {theirs} " in f" {ours} "]
+    assert shared == []
+    shipped = load_workflow(WORKFLOW)
+    texts = [str(value) for node in shipped["nodes"] for value in node.get("widgets_values") or ()]
+    lines = {" ".join(re.findall(r"\w+", line.casefold())) for text in texts for line in text.splitlines()}
+    assert lines & set(asked()) == set()
 
 
 def test_a_list_of_prompts_is_normalized_and_may_hold_what_prompts_hold() -> None:

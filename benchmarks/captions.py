@@ -1,0 +1,156 @@
+"""Measures how true descriptions are: of faces that nobody has seen, rendered, and of faces that the demo model draws.
+
+What a sentence says is read off the sentence again, by the grammar's inverse, and held against what the picture was
+made of: for renders the looks that were drawn, for the model's pictures those of the person who was asked for, so that
+there the model's own mistakes count against the description. The reference is the same reader with noise in its logits:
+the higher the certainty asked for, the more is to be right of what is said, and the less is to be said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..captions.describing import DescribingSettings, Teller, describe, facts_of, in_order
+from ..captions.readers import LooksReader
+from ..demo.host import enter_host
+from ..demo.looks_reader import DemoLooksReader
+from ..demo.recognizer import DemoRecognizer
+from ..demo.world.people import Looks, cast, random_geometry
+from ..demo.world.renderer import draw, portrait, random_looks
+from ..tools.command import run_command
+
+FULL, QUICK = 200, 24
+"""Pictures of either kind."""
+
+SEED, FIRST_NOISE = 4711, 880_000
+NOISE, NOISES = 6.0, 8
+"""Spread of the noise in the reader's logits, and how often it is drawn."""
+
+CERTAINTIES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99)
+SLACK = 0.002
+"""How much precision may fall from one certainty to the next by chance."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """How much was asked, said, and right."""
+
+    asked: int
+    said: int
+    right: int
+
+    @property
+    def precision(self) -> float:
+        """The share of what is said that is true; 1 where nothing is said."""
+        return self.right / self.said if self.said else 1.0
+
+    @property
+    def left_out(self) -> float:
+        """The share of looks of which nothing is said."""
+        return 1 - self.said / self.asked
+
+    def __add__(self, other: Truth) -> Truth:
+        return Truth(self.asked + other.asked, self.said + other.said, self.right + other.right)
+
+
+def truth(
+    pictures: Sequence[np.ndarray], looks: Sequence[Looks], reader: LooksReader, certainty: float
+) -> tuple[Truth, int]:
+    """How true the descriptions of pictures are, and how many sentences did not parse back."""
+    settings = DescribingSettings(certainty=certainty, order="varied")
+    teller = Teller(reader.attributes, settings)
+    told = in_order(describe(enumerate(pictures), DemoRecognizer(), reader, settings))
+    asked = said = right = strange = 0
+    for one, shown in zip(told, looks, strict=True):
+        true = teller.grammar.parse(shown.describe())
+        meant = teller.grammar.parse(one.caption) if one.described else {}
+        strange += meant != {a.attribute: a.answers for a in one.answers if a.said}
+        asked += len(true)
+        said += len(meant)
+        right += sum(true.get(name) == answers for name, answers in meant.items())
+    return Truth(asked, said, right), strange
+
+
+def rendered(count: int) -> tuple[list[np.ndarray], list[Looks]]:
+    """Faces of nobody, with looks drawn evenly."""
+    rng = np.random.default_rng(SEED)
+    looks = [random_looks(rng) for _ in range(count)]
+    faces = random_geometry(rng, count)
+    pictures = [draw(portrait(rng, one, tuple(map(float, face)))) for one, face in zip(looks, faces, strict=True)]
+    return pictures, looks
+
+
+def drawn(count: int) -> tuple[list[np.ndarray], list[Looks]]:
+    """People of the demo as the model draws them by their names."""
+    enter_host()
+    from ..demo.generate import DemoParts, generate
+    from ..demo.loader import load_demo_model
+
+    people = [cast()[number * 5 % len(cast())] for number in range(count)]
+    prompts = [f"A close-up portrait of {person.name}" for person in people]
+    pictures = generate(DemoParts(*load_demo_model()), prompts, [FIRST_NOISE + n for n in range(count)])
+    return list(pictures), [person.looks for person in people]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints how true descriptions are, what certainty does to a noisy reader, and the two rates last."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer pictures")
+    count = QUICK if parser.parse_args(arguments).quick else FULL
+    reader = DemoLooksReader()
+    certainty = DescribingSettings().certainty
+    kinds = {"unseen renders": rendered(count), "drawn pictures": drawn(count)}
+    whole, strange = Truth(0, 0, 0), 0
+    print(f"certainty {certainty}, {count} pictures of either kind\n")
+    for name, (pictures, looks) in kinds.items():
+        found, odd = truth(pictures, looks, reader, certainty)
+        whole, strange = whole + found, strange + odd
+        print(f"{name:<16} precision {found.precision:.4f}, left out {found.left_out:.4f}")
+    print(f"sentences that do not parse back into what made them: {strange}\n")
+    noisy = sweep(*kinds["unseen renders"], reader)
+    print(f"with noise of {NOISE:g} in the reader's logits, drawn {NOISES} times")
+    for asked, found in noisy.items():
+        print(f"certainty {asked:<5} precision {found.precision:.4f}, left out {found.left_out:.4f}")
+    rows = list(noisy.values())
+    pairs = list(itertools.pairwise(rows))
+    monotone = all(b.precision >= a.precision - SLACK and b.left_out >= a.left_out for a, b in pairs)
+    print(f"RATE certainty_trades_monotonically {monotone:d}")
+    print(f"RATE caption_precision {whole.precision:.4f}")
+    print(f"RATE caption_left_out {whole.left_out:.4f}")
+    return 0 if monotone and not strange else 1
+
+
+def sweep(pictures: Sequence[np.ndarray], looks: Sequence[Looks], reader: LooksReader) -> dict[float, Truth]:
+    """How true descriptions by a noisy reader are at each certainty, over the same noises."""
+    read = {name: np.asarray(rows, np.float64) for name, rows in reader.read(pictures).items()}
+    rng = np.random.default_rng(SEED)
+    noisy = [{name: with_noise(rows, rng) for name, rows in read.items()} for _ in range(NOISES)]
+    found = {}
+    for certainty in CERTAINTIES:
+        teller = Teller(reader.attributes, DescribingSettings(certainty=certainty))
+        true = [teller.grammar.parse(shown.describe()) for shown in looks]
+        asked = said = right = 0
+        for one in noisy:
+            for row, shown in enumerate(true):
+                meant = facts_of(teller.answers({name: rows[row] for name, rows in one.items()}))
+                asked, said = asked + len(shown), said + len(meant)
+                right += sum(shown.get(name) == answers for name, answers in meant.items())
+        found[certainty] = Truth(asked, said, right)
+    return found
+
+
+def with_noise(probabilities: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Probabilities [n, answers] with noise in their logits."""
+    logits = np.log(np.maximum(probabilities, 1e-12)) + rng.normal(0, NOISE, probabilities.shape)
+    raised = np.exp(logits - logits.max(1, keepdims=True))
+    return raised / raised.sum(1, keepdims=True)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,220 @@
+"""Measures how well photos of strangers are protected on the demo model: who is found once an attacker learned on them.
+
+Each stranger has four photos that the attacker learns from and four others that know them, beside 100 strangers of the
+same looks. The attacker draws in words that no protection saw, and a picture counts as found if the person ranks first.
+Intervals are of 95 %, by resampling people. `--quick` is a form of minutes; without it every method, budget and
+purification is tried, which takes hours on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..demo.host import enter_host
+from ..demo.recognizer import DemoRecognizer
+from ..demo.world.people import STRANGERS_PER_PERSON, all_looks, random_geometry
+from ..demo.world.renderer import draw, portrait
+from ..engines.options import Drawing
+from ..faces.gallery import STRANGER, Gallery
+from ..finetuning.settings import KINDS, FinetuningSettings
+from ..photos.attack import Attack, Attacked, Person, attack, person_of
+from ..photos.protect import Protected, protect
+from ..photos.settings import (
+    JPEG,
+    METHODS,
+    NO_PURIFICATION,
+    NOTHING,
+    PAPER,
+    PURIFICATIONS,
+    RANDOM,
+    RESAVING,
+    ProtectionSettings,
+)
+from ..tools.command import run_command
+
+PEOPLE, QUICK_PEOPLE = 8, 2
+PHOTOS = 4
+FIRST_PERSON = 900
+RELEASED_STEPS = 120
+"""Steps of the released code's second script."""
+
+DEFAULT, MIDDLE = ProtectionSettings().method, 16
+BUDGETS = (4, 8, 16, 32)
+RESAMPLED = 2000
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """Somebody whom the model does not know: photos to learn from, and how a recognizer knows them."""
+
+    photos: list[np.ndarray]
+    person: Person
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is tried on every stranger."""
+
+    method: str = "none"
+    budget: int = MIDDLE
+    withstand: str = NOTHING
+    purification: str = NO_PURIFICATION
+    attacker: str = KINDS[0]
+    protected: int = PHOTOS
+
+    @property
+    def title(self) -> str:
+        """The row's first columns."""
+        size = "" if self.method == "none" else f"{self.budget}"
+        kept = " withstand" if self.withstand != NOTHING else ""
+        share = "" if self.protected == PHOTOS else f" ({self.protected} of {PHOTOS})"
+        return f"{self.method + kept + share:<30}{size:>3}  {self.purification:<20}{self.attacker:<10}"
+
+
+@dataclass
+class Found:
+    """What came of a row, by person."""
+
+    attacks: list[Attacked] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    psnr: list[float] = field(default_factory=list)
+
+    @property
+    def rank1(self) -> np.ndarray:
+        """Share of pictures in which each person ranks first."""
+        return np.array([attacked.first for attacked in self.attacks])
+
+    def line(self, title: str) -> str:
+        """The row for people."""
+        low, high = interval(self.rank1)
+        similarity = np.mean([attacked.similarity for attacked in self.attacks])
+        own = np.mean([attacked.photos_similarity for attacked in self.attacks])
+        quality = f"{np.mean(self.psnr):5.1f}" if self.psnr else "    –"
+        return (
+            f"{title} {self.rank1.mean():6.3f} [{low:.2f}, {high:.2f}]  {similarity:6.3f}  {own:6.3f}  {quality}"
+            f" {np.mean(self.seconds):7.1f}"
+        )
+
+
+def main() -> None:
+    """Prints a table, and the figures that are asked for last."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_PEOPLE} people and the rows that count")
+    parser.add_argument("--people", type=int, help=f"strangers ({PEOPLE}, quick {QUICK_PEOPLE})")
+    options = parser.parse_args()
+    bench = Bench(options.people or (QUICK_PEOPLE if options.quick else PEOPLE))
+    rows = QUICK if options.quick else FULL
+    print(f"{len(bench.strangers)} strangers, {PHOTOS} photos each, {STRANGERS_PER_PERSON} others of the same looks\n")
+    head = f"{'protection':<29}{'levels':>5} {'purification':<20}{'attacker':<10}"
+    print(f"{head} rank-1 [95 %]         alike   photos   PSNR  seconds")
+    found = {}
+    for row in rows:
+        found[row] = bench.try_on_all(row)
+        print(found[row].line(row.title), flush=True)
+    default = Row(DEFAULT)
+    for row in rows:
+        if row.method not in ("none", DEFAULT) and (row.purification, row.attacker) == (NO_PURIFICATION, KINDS[0]):
+            best = found.get(Row(DEFAULT, row.budget))
+            if best is not None:
+                differences = found[row].rank1 - best.rank1
+                low, high = interval(differences)
+                print(
+                    f"{row.method} at {row.budget} less {DEFAULT}: {differences.mean():+.3f} [{low:+.2f}, {high:+.2f}]"
+                )
+    asked = {
+        "clean": Row(),
+        "random": Row(RANDOM),
+        "protected": default,
+        "jpeg": Row(DEFAULT, withstand=RESAVING, purification=JPEG),
+    }
+    for name, row in asked.items():
+        print(f"RATE photo_rank1_{name} {found[row].rank1.mean():.3f}")
+    print(f"RATIO photo_passes {bench.passes_to_released():.3f}")
+
+
+QUICK = (Row(), Row(RANDOM), Row(DEFAULT), Row(DEFAULT, withstand=RESAVING, purification=JPEG))
+FULL = (
+    Row(),
+    *(Row(method, budget) for budget in BUDGETS for method in METHODS),
+    *(Row(purification=how) for how in PURIFICATIONS[1:]),
+    *(Row(DEFAULT, withstand=kept, purification=how) for kept in (NOTHING, RESAVING) for how in PURIFICATIONS[1:]),
+    Row(DEFAULT, withstand=RESAVING),
+    Row(DEFAULT, protected=1),
+    Row(DEFAULT, protected=2),
+    *(Row(method, attacker=kind) for kind in KINDS[1:] for method in ("none", DEFAULT)),
+)
+"""All rows; the method that is the default is among the others."""
+
+
+class Bench:
+    """The demo model, and strangers whose photos are protected once for each way of doing it."""
+
+    def __init__(self, people: int) -> None:
+        enter_host()
+        from ..demo.loader import load_demo_model
+        from ..engines.comfy.denoiser import ComfyDenoiser
+
+        model, clip, vae = load_demo_model()
+        usual = model.model.model_config.usual_drawing
+        self._denoiser: Any = ComfyDenoiser(model, clip, vae, (usual.side, usual.side), Drawing(usual.steps, usual.cfg))
+        self._recognizer = DemoRecognizer()
+        self.strangers = [self._stranger(FIRST_PERSON + number) for number in range(people)]
+        self._protected: dict[tuple[int, ProtectionSettings], Protected] = {}
+
+    def try_on_all(self, row: Row) -> Found:
+        """What an attacker gets of each stranger."""
+        found = Found()
+        for number, stranger in enumerate(self.strangers):
+            photos = list(stranger.photos)
+            if row.method != "none":
+                settings = ProtectionSettings(method=row.method, budget=row.budget, withstand=row.withstand)
+                protected = self._protect(number, settings)
+                photos[: row.protected] = protected.photos[: row.protected]
+                found.psnr += protected.psnr
+                found.seconds.append(protected.seconds)
+            else:
+                found.seconds.append(0.0)
+            how = Attack(FinetuningSettings(kind=row.attacker), row.purification)
+            found.attacks.append(attack(self._denoiser, self._recognizer, photos, stranger.person, how))
+        return found
+
+    def passes_to_released(self) -> float:
+        """Passes of the denoiser that the default takes for a set, as a share of those of the released code."""
+        photos = self.strangers[0].photos
+        two = ProtectionSettings(method=PAPER, steps=2)
+        released = protect(self._denoiser, photos, two).passes / two.steps * RELEASED_STEPS
+        return self._protect(0, ProtectionSettings(budget=MIDDLE)).passes / released
+
+    def _protect(self, number: int, settings: ProtectionSettings) -> Protected:
+        key = (number, settings)
+        if key not in self._protected:
+            self._protected[key] = protect(self._denoiser, self.strangers[number].photos, settings)
+        return self._protected[key]
+
+    def _stranger(self, seed: int) -> Stranger:
+        rng = np.random.default_rng(seed)
+        looks = all_looks()[rng.integers(len(all_looks()))]
+        geometry = tuple(map(float, random_geometry(rng, 1)[0]))
+        photos, known = ([draw(portrait(rng, looks, geometry)) for _ in range(PHOTOS)] for _ in range(2))
+        others = [draw(portrait(rng, looks, tuple(map(float, g)))) for g in random_geometry(rng, STRANGERS_PER_PERSON)]
+        embeddings = np.stack([face.embedding for (face, *_) in self._recognizer.find(np.stack(others))])
+        strangers = Gallery(embeddings, np.full(len(embeddings), STRANGER), "strangers of the same looks")
+        return Stranger(photos, person_of(self._recognizer, known, strangers))
+
+
+def interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """Of the mean over people, 95 %, by drawing people anew."""
+    values = np.asarray(values)
+    drawn = np.random.default_rng(0).integers(0, len(values), (RESAMPLED, len(values)))
+    low, high = np.quantile(values[drawn].mean(1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

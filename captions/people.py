@@ -1,0 +1,176 @@
+"""Describes people from several photographs of each: whose a picture is, and what its majority says.
+
+A name comes from the file alone and never gets into a description.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Protocol
+
+import numpy as np
+
+from ..prefix.errors import AnonymizationError
+from .attributes import Attribute
+from .describing import DEFAULTS, Answered, DescribingSettings, Description, Teller, decided
+
+_NUMBER = re.compile(r"[\s_-]*\(?\d+\)?$")
+_REPEATS = re.compile(r"^\d+_")
+"""How trainers write before a folder's name how often its pictures are learned."""
+
+_SYNTAX = re.compile("[:\uff1a\ufe55\ufe13\u2236\ua789#\uff03\ufe5f]")
+
+_MADE_BY_DEVICES = frozenset(
+    "dsc dscn dscf img image images imgp mvimg pxl photo photos picture pictures pic scan screenshot untitled download"
+    " snapshot capture whatsapp frame comfyui".split()
+)
+"""What cameras and programs call a picture whose person they do not know."""
+
+
+def name_of(path: str) -> str:
+    """The name of the person whom a picture shows: its folder, else its stem, without the number that follows.
+
+    Args:
+        path: below the folder of all pictures, with "/" between: "Ada Example 2.jpg", "Ada Example/2.jpg".
+
+    Returns:
+        The name; empty if it is a device's and nobody's.
+    """
+    parts = PurePosixPath(path)
+    name = _REPEATS.sub("", parts.parent.name) if parts.parent.name else _without_number(parts.stem)
+    name = listable(name.replace("_", " "))
+    words = {word.casefold() for word in re.split(r"[\s_-]+", name)}
+    return "" if not any(map(str.isalpha, name)) or words & _MADE_BY_DEVICES else name
+
+
+def listable(name: str) -> str:
+    """A name as a line of a list can hold it: without colons and number signs, of keyboards of any language."""
+    return " ".join(_SYNTAX.sub(" ", name).split())
+
+
+def _without_number(stem: str) -> str:
+    shorter = _NUMBER.sub("", stem)
+    return shorter or stem
+
+
+class Listed(Protocol):
+    """Somebody in a list."""
+
+    @property
+    def name(self) -> str:
+        """Their name."""
+
+    @property
+    def description(self) -> str:
+        """Their looks."""
+
+
+Check = Callable[[str], Sequence[Listed]]
+"""What a list reads in a line; raises an `AnonymizationError` for one that it cannot hold."""
+
+
+@dataclass(frozen=True)
+class DescribedPerson:
+    """What several photographs say of one person.
+
+    Attributes:
+        name: as the first photograph has it.
+        photos: how many there are.
+        described: in how many of them a face was described.
+        answers: what they say together.
+        description: the sentence; empty if nothing was described.
+        finding: why the person is left out, in words; empty if not.
+    """
+
+    name: str
+    photos: int
+    described: int
+    answers: tuple[Answered, ...] = ()
+    description: str = ""
+    finding: str = ""
+
+    @property
+    def line(self) -> str:
+        """What Identity List reads."""
+        return f"{self.name}: {self.description}"
+
+
+def describe_people(
+    described: Iterable[tuple[str, Description]],
+    attributes: Sequence[Attribute],
+    settings: DescribingSettings = DEFAULTS,
+    same: Callable[[str], str] = str.casefold,
+    check: Check = lambda line: (),
+) -> list[DescribedPerson]:
+    """What the photographs of each person say together, in the order in which people first come.
+
+    Args:
+        described: names, and what came of a picture of theirs; pictures without a name belong to nobody.
+        attributes: what was read, in order.
+        same: what two spellings of one name have in common.
+        check: reads each person's line as a list does.
+    """
+    photos: dict[str, list[tuple[str, Description]]] = {}
+    for name, description in described:
+        if name:
+            photos.setdefault(same(name), []).append((name, description))
+    teller = Teller(attributes, settings)
+    people: list[DescribedPerson] = []
+    for number, mine in enumerate(photos.values()):
+        people.append(_person(mine, teller, settings, number))
+    return [_checked(person, check) for person in people]
+
+
+def _person(
+    mine: Sequence[tuple[str, Description]], teller: Teller, settings: DescribingSettings, number: int
+) -> DescribedPerson:
+    name = mine[0][0]
+    pictures = len({description.picture for _, description in mine})
+    read = [description for _, description in mine if description.described]
+    if not read:
+        reason = next((description.finding for _, description in mine if description.finding), "nothing was described")
+        return DescribedPerson(name, pictures, 0, finding=reason)
+    answers = teller.consistent([majority(attribute, read, settings.certainty) for attribute in teller.attributes])
+    return DescribedPerson(name, pictures, len(read), answers, teller.say(answers, (number, 0)))
+
+
+def majority(attribute: Attribute, read: Sequence[Description], certainty: float) -> Answered:
+    """What several photographs say of one attribute: what more than half of those say that are certain of something.
+
+    Of years, whose ranges differ from picture to picture, the mean of the probabilities is taken instead.
+
+    Args:
+        read: descriptions with the attribute's probabilities.
+    """
+    if attribute.bounds:
+        return decided(attribute, np.mean([one.probabilities[attribute.name] for one in read], 0), certainty)
+    votes = [decided(attribute, one.probabilities[attribute.name], certainty) for one in read]
+    certain = [vote for vote in votes if vote.said]
+    if not certain:
+        return max(votes, key=lambda vote: vote.probability)
+    (answers, count), *_ = Counter(vote.answers for vote in certain).most_common(1)
+    if 2 * count <= len(certain):
+        return Answered(attribute.name, answers, count / len(certain), False, "the photographs differ")
+    probability = float(np.mean([vote.probability for vote in certain if vote.answers == answers]))
+    return Answered(attribute.name, answers, probability, True)
+
+
+def _checked(person: DescribedPerson, check: Check) -> DescribedPerson:
+    if not person.description:
+        return person
+    try:
+        read = check(person.line)
+    except AnonymizationError as error:
+        return replace(person, description="", finding=_of_one_line(error))
+    if read and [(one.name, one.description) for one in read] != [(person.name, person.description)]:
+        return replace(person, description="", finding="this name cannot stand in a list")
+    return person
+
+
+def _of_one_line(error: AnonymizationError) -> str:
+    """What is wrong with a line, without its number, which says nothing in a list of one."""
+    return re.sub(r"^Line 1\b", "Their line", str(error))

@@ -1,0 +1,127 @@
+"""Plays the attacker on the photographs of two folders: the command `attack`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..finetuning.settings import FinetuningSettings
+from ..photos.settings import NO_PURIFICATION, PURIFICATIONS, UNSEEN_PROMPTS
+from ..prefix.errors import PhotoError, shown
+from ..runs.settings import add_option, all_described
+from ..trainer.paths import path_of, require_writable_folder
+from .console import Console
+from .evaluate import DEMO, FACENET, WEIGHTS, recognizer_of
+from .model import load_denoiser
+from .options import add_drawing, add_model
+
+NAME = "attack"
+SUMMARY = "trains on photos as an attacker would, and says whether the person is still drawn"
+DESCRIPTION = """\
+Plays the attacker: trains a copy of the model on the original and on the protected photos, draws the person with both,
+and says how often the person is recognized. The model is not changed."""
+EPILOGUE = """\
+  python -m trainer attack protected/ --original photos/ --model stable-diffusion-v1-5 --output attacked/
+
+Both folders hold the same photos under the same names. Draw with other prompts than the photos were protected with, try
+every kind of attacker, and every purification: what fails against one of them is no protection. Broken off, the same
+command goes on where it was."""
+
+KEPT = "What was learned is kept: the same command goes on."
+"""What a person is told who breaks it off."""
+
+RUNS = ".anonymize-faces-runs"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument("protected", type=path_of, metavar="FOLDER", help="the protected photos")
+    parser.add_argument("--original", type=path_of, required=True, metavar="FOLDER", help="the photos as they were")
+    parser.add_argument("--strangers", type=path_of, metavar="FOLDER", help="photos of others, to rank among")
+    parser.add_argument("--output", type=path_of, default=Path("attack"), metavar="FOLDER", help="(%(default)s)")
+    parser.add_argument(
+        "--purification", choices=PURIFICATIONS, default=NO_PURIFICATION, help="what is tried first (%(default)s)"
+    )
+    parser.add_argument("--prompt", action="append", help=f"what is drawn ({UNSEEN_PROMPTS[0]}, …); may be given again")
+    parser.add_argument("--images", type=int, default=4, metavar="N", help="pictures of each prompt (%(default)s)")
+    group = parser.add_argument_group("attacker")
+    for about in all_described(FinetuningSettings):
+        flag = "--attacker" if about.name == "kind" else ""
+        add_option(group, FinetuningSettings, about.name, flag, default=about.default)
+    add_model(parser)
+    add_drawing(parser)
+    parser.add_argument("--recognizer", choices=(FACENET, DEMO), default=FACENET, help="what reads faces (%(default)s)")
+    parser.add_argument("--weights", type=path_of, default=WEIGHTS, metavar="FOLDER", help="its weights (%(default)s)")
+
+
+def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Attacks twice, compares, writes what was drawn.
+
+    Raises:
+        AnonymizationError: anything in the way, as `photos_in`, `attack` and `load_pipeline` say.
+    """
+    from ..photos.attack import Attack, attack, gallery_of, person_of
+    from ..photos.folders import photos_in, write_pictures
+    from ..photos.report import describe_attacks
+
+    if options.images < 1:
+        raise PhotoError("--images is less than 1: draw at least one picture of each prompt.")
+    names = [about.name for about in all_described(FinetuningSettings) if about.name != "kind"]
+    finetuning = FinetuningSettings(kind=options.attacker, **{name: getattr(options, name) for name in names})
+    how = Attack(
+        finetuning,
+        options.purification,
+        prompts=tuple(options.prompt or UNSEEN_PROMPTS),
+        pictures=options.images,
+    )
+    require_writable_folder(options.output, "--output")
+    originals, protected = photos_in(options.original), photos_in(options.protected)
+    if [photo.name for photo in originals] != [photo.name for photo in protected]:
+        raise PhotoError(
+            f"'{shown(options.original)}' and '{shown(options.protected)}' do not hold photos of the same names: put"
+            " the same photos into both."
+        )
+    denoiser = load_denoiser(options, console)
+
+    def place(network: Any) -> None:
+        network.to(options.device or denoiser.device)
+
+    with console.progress_report() as progress_report:
+        recognizer = recognizer_of(
+            options, place, lambda received, of: progress_report("downloading weights", received, of)
+        )
+        others = None
+        if options.strangers is not None:
+            others = gallery_of(recognizer, [photo.pixels for photo in photos_in(options.strangers)])
+        person = person_of(recognizer, [photo.pixels for photo in originals], others)
+        found = []
+        for title, photos in (("originals", originals), ("protected", protected)):
+
+            def report(done: int, of: int, title: str = title) -> None:
+                progress_report(f"attacking the {title}", done, of)
+
+            found.append(
+                attack(
+                    denoiser,
+                    recognizer,
+                    [photo.pixels for photo in photos],
+                    person,
+                    how,
+                    report=report,
+                    runs=options.output / RUNS,
+                )
+            )
+    for title, attacked in zip(("originals", "protected"), found, strict=True):
+        write_pictures(attacked.pictures, options.output / title)
+    told = describe_attacks(*found, how, person, recognizer.threshold)
+    figures = {
+        title: {
+            "recognized": attacked.recognized,
+            "first": attacked.first if person.gallery.strangers else None,
+            "similarity": attacked.similarity,
+            "faces": attacked.faces,
+        }
+        for title, attacked in zip(("originals", "protected"), found, strict=True)
+    }
+    return {**figures, "report": f"{told}\n\nWrote what was drawn to {shown(options.output)}."}

@@ -1,0 +1,294 @@
+"""Fine-tunes a denoiser on pictures with captions, step by step, and draws with what came of it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..engines.denoiser import Denoiser, Tuned, Vectors
+from ..engines.gradient_flow import gradient_through
+from ..engines.micro_batches import MicroBatches
+from ..engines.vectors import CLIP_SPREAD, new_vectors, scale_free_adam
+from ..prefix.errors import TrainingError
+from ..runs.digest import digest_of
+from ..runs.run_folder import RunFolder, run_key, saved_if_broken_off
+from ..runs.seeds import generator, rate_factor
+from .lessons import Lessons
+from .progress import NO_CALLBACKS, Callbacks, Plan
+from .settings import EMBEDDING, FinetuningSettings
+from .state import TuningState, restore, state_to_file
+
+RECIPE = 1
+"""Raised when the same arguments no longer give the same model, so that no run of an older version is gone on with."""
+
+MOST_SKIPPED = 8
+"""Fine-tuning ends when so many steps in a row had to be skipped."""
+
+MOST_SAVED = 2**31
+"""Bytes of weights and optimizer that are saved on the way; more would take longer to write than it saves."""
+
+WARMUP = 0.05
+"""Share of the steps over which the rate rises."""
+
+
+class Finetuned:
+    """What came of fine-tuning.
+
+    Attributes:
+        denoiser: draws with the weights that were learned; only inside of `finetuned`.
+        vectors: those of an embedding, which stand before every prompt; None for other kinds.
+        history: the loss of every step.
+        seconds: spent in this process.
+        stopped: why it ended before its last step, a sentence; empty if it did not.
+        notes: what else happened, sentences.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        vectors: Vectors | None,
+        state: TuningState,
+        seconds: float,
+        stopped: str,
+        notes: Sequence[str],
+    ) -> None:
+        self.denoiser = denoiser
+        self.vectors = vectors
+        self.history = tuple(state.history)
+        self.seconds = seconds
+        self.stopped = stopped
+        self.notes = tuple(notes)
+
+    def draw(
+        self, prompts: Sequence[str], seeds: Sequence[int], at_once: int = 8, check: Callable[[], None] = lambda: None
+    ) -> Tensor:
+        """Pictures `[n, height, width, 3]` in 0 to 1, one for each prompt and seed."""
+        micro_batches = MicroBatches(self.denoiser, at_once, check)
+        drawn = micro_batches.work(
+            lambda some: self.denoiser.decode(
+                self.denoiser.sample([prompts[i] for i in some], [seeds[i] for i in some], self.vectors)
+            ),
+            range(len(prompts)),
+        )
+        return torch.cat([pictures.float().cpu() for pictures in drawn])
+
+
+@contextmanager
+def finetuned(
+    denoiser: Denoiser,
+    lessons: Lessons,
+    settings: FinetuningSettings,
+    callbacks: Callbacks = NO_CALLBACKS,
+    runs: Path | None = None,
+) -> Iterator[Finetuned]:
+    """Fine-tunes; inside, what came of it draws. The denoiser itself stays as it is, to the last bit.
+
+    The same model, lessons, settings and machine give the same weights, however often it was broken off and gone on
+    with.
+
+    Args:
+        runs: the folder of unfinished runs, where one that was broken off is gone on with; None to keep nothing.
+
+    Raises:
+        TrainingError: not enough memory for a single picture, losses that are never finite, or a model that cannot be
+            fine-tuned in that way.
+    """
+    chosen = settings.resolved(denoiser)
+    tuned: Tuned | None = None
+    vectors: dict[str, Tensor] | None = None
+    with torch.inference_mode(False):
+        if chosen.kind == EMBEDDING:
+            vectors = new_vectors(denoiser, chosen.init, chosen.vectors, generator(chosen.seed, "embedding"))
+        else:
+            tuned = denoiser.tuned(chosen.kind, chosen.rank, chosen.text_encoder, chosen.seed)
+    learner = denoiser if tuned is None else tuned.denoiser
+    try:
+        key = run_key(recipe=RECIPE, model=denoiser.digest, settings=chosen, lessons=lessons.digest)
+        with RunFolder(runs, key) as folder:
+            run = _Run(learner, lessons, chosen, callbacks, folder, vectors, tuned)
+            result = run.learn()
+            folder.remove()
+        learner.digest = denoiser.digest if tuned is None else digest_of(denoiser.digest, dict(tuned.weights))
+        yield result
+    finally:
+        if tuned is not None:
+            tuned.close()
+
+
+class _Run:
+    """Fine-tuning from its first step to its last."""
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        lessons: Lessons,
+        settings: FinetuningSettings,
+        callbacks: Callbacks,
+        folder: RunFolder,
+        vectors: dict[str, Tensor] | None,
+        tuned: Tuned | None,
+    ) -> None:
+        self._denoiser = denoiser
+        self._lessons = lessons
+        self._settings = settings
+        self._callbacks = callbacks
+        self._folder = folder
+        self._vectors = vectors
+        self._weights: dict[str, Tensor] = dict(tuned.weights) if tuned is not None else dict(vectors or {})
+        # What prompts say does not change where the text encoder does not, and so is read but once.
+        self._reads_anew = vectors is not None or settings.text_encoder
+        self._read: dict[str, Any] = {}
+        self._orders: dict[int, list[int]] = {}
+        self._micro_batches = MicroBatches(denoiser, settings.batch_size, callbacks.check)
+
+    def learn(self) -> Finetuned:
+        """Makes the steps that are left."""
+        settings, began, stopped = self._settings, time.monotonic(), ""
+        with self._denoiser.gradients(settings.batch_size):
+            state = self._new_state()
+            saved = self._folder.load("snapshot")
+            if saved is not None and restore(state, *saved):
+                state.note(f"It was broken off, and went on from step {state.step}.")
+            self._callbacks.plan(self._plan(state))
+            with saved_if_broken_off(lambda: self._save(state)):
+                while state.step < settings.steps and not stopped:
+                    self._step(state)
+                    if state.skipped_in_a_row >= MOST_SKIPPED:
+                        raise TrainingError(
+                            f"The loss was not a finite number for {MOST_SKIPPED} steps in a row: lower the learning"
+                            " rate, or run the model in a wider number format."
+                        )
+                    if state.step % settings.snapshot_every == 0:
+                        self._save(state)
+                    self._callbacks.report(state.step, settings.steps, state.history[-1])
+                    stopped = f"You stopped it at step {state.step}." if self._callbacks.stop() else ""
+        vectors = None if self._vectors is None else {key: rows.detach() for key, rows in self._vectors.items()}
+        notes = [*state.notes, *([self._folder.trouble] if self._folder.trouble else [])]
+        return Finetuned(self._denoiser, vectors, state, time.monotonic() - began, stopped, notes)
+
+    def _new_state(self) -> TuningState:
+        settings = self._settings
+        if settings.kind == EMBEDDING:
+            optimizer = scale_free_adam(self._weights, settings.learning_rate / CLIP_SPREAD)
+        else:
+            optimizer = torch.optim.Adam([{"params": list(self._weights.values()), "peak": settings.learning_rate}])
+        return TuningState(self._weights, optimizer)
+
+    def _plan(self, state: TuningState) -> Plan:
+        """What it takes, after a dry step, in which memory is tried as well."""
+        indices = list(range(min(self._settings.batch_size, len(self._lessons.captions))))
+        seconds = 0.0
+        for _ in range(2):  # The first time also pays for what is done once.
+            began = time.perf_counter()
+            self._gradients(indices, *self._draws(len(indices), "dry"), 1.0)
+            seconds = time.perf_counter() - began
+        self._denoiser.free_memory()
+        return Plan(
+            steps=self._settings.steps - state.step,
+            parameters=sum(weight.numel() for weight in self._weights.values()),
+            kept_bytes=self._denoiser.count_kept() * min(self._micro_batches.size, self._settings.batch_size),
+            state_bytes=state.bytes,
+            seconds=seconds * (self._settings.steps - state.step),
+        )
+
+    def _step(self, state: TuningState) -> None:
+        """One step of the optimizer; one whose loss or gradient is not finite changes nothing but rate and scale."""
+        settings = self._settings
+        chosen = self._chosen(state.step)
+        t, noise = self._draws(len(chosen), "steps", state.step)
+        halved = self._micro_batches.halved
+        losses, gradients = self._gradients(chosen, t, noise, state.loss_scale)
+        if self._micro_batches.halved > halved:
+            state.note(
+                f"Memory ran out at step {state.step + 1}: from there on each step took its batch in parts of"
+                f" {self._micro_batches.size}."
+            )
+        state.step += 1
+        if not all(bool(torch.isfinite(gradient).all()) for gradient in gradients) or not math.isfinite(losses):
+            state.history.append(math.nan)
+            state.skipped_in_a_row += 1
+            if math.isfinite(losses) and state.loss_scale > 1:
+                state.loss_scale /= 16
+            else:
+                state.rate /= 2
+            return
+        for group in state.optimizer.param_groups:
+            group["lr"] = group["peak"] * rate_factor(state.step - 1, settings.steps, WARMUP) * state.rate
+        for weight, gradient in zip(self._weights.values(), gradients, strict=True):
+            weight.grad = (gradient / state.loss_scale).to(weight)
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        state.history.append(losses)
+        state.skipped_in_a_row = 0
+
+    def _chosen(self, step: int) -> list[int]:
+        """The lessons of a step: all come equally often."""
+        count, size = len(self._lessons.captions), self._settings.batch_size
+        chosen = []
+        for place in range(step * size, (step + 1) * size):
+            turn, within = divmod(place, count)
+            if turn not in self._orders:
+                random = generator(self._settings.seed, "fine-tuning order", turn)
+                self._orders = {turn: torch.randperm(count, generator=random).tolist()}
+            chosen.append(self._orders[turn][within])
+        return chosen
+
+    def _draws(self, count: int, purpose: str, step: int = 0) -> tuple[Tensor, Tensor]:
+        """Times `[count]`, spread evenly, and noise `[count, *latent_shape]` of a step."""
+        random = generator(self._settings.seed, f"fine-tuning {purpose}", step)
+        t = (torch.arange(count) + torch.rand(count, generator=random)) / count
+        return t.clamp(1e-3, 1 - 1e-3), torch.randn(count, *self._denoiser.latent_shape, generator=random)
+
+    def _gradients(self, chosen: Sequence[int], t: Tensor, noise: Tensor, scale: float) -> tuple[float, list[Tensor]]:
+        """Mean loss over lessons, and its gradient for each weight, times the scale."""
+        weights = list(self._weights.values())
+
+        def part_of(places: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+            which = [chosen[place] for place in places]
+            latents, times, own = self._lessons.latents[which], t[list(places)], noise[list(places)]
+            noised = self._denoiser.add_noise(latents, own, times)
+            conditioning = self._conditioning([self._lessons.captions[index] for index in which])
+            predicted = self._denoiser.predict(noised, times, conditioning)
+            wanted = self._denoiser.target(latents, own, times).to(predicted)
+            losses = (predicted - wanted).square().flatten(1).mean(1)
+            with gradient_through("model"):
+                found = torch.autograd.grad(losses.sum() * (scale / len(chosen)), weights, allow_unused=True)
+            if all(gradient is None for gradient in found):
+                raise TrainingError(
+                    "No weight of this model takes part in its pictures in a way that can be learned: connect the"
+                    " model as its loader made it."
+                )
+            return losses.detach().cpu(), [
+                torch.zeros_like(weight) if gradient is None else gradient
+                for weight, gradient in zip(weights, found, strict=True)
+            ]
+
+        parts = self._micro_batches.work(part_of, range(len(chosen)))
+        losses = torch.cat([losses for losses, _ in parts])
+        gradients = parts[0][1]
+        for _, more in parts[1:]:
+            for gradient, other in zip(gradients, more, strict=True):
+                gradient.add_(other)
+        return float(losses.mean()), gradients
+
+    def _conditioning(self, prompts: Sequence[str]) -> list[Any]:
+        if self._reads_anew:
+            return list(self._denoiser.encode(prompts, self._vectors))
+        missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._read]
+        if missing:
+            with torch.no_grad():
+                self._read.update(zip(missing, self._denoiser.encode(missing), strict=True))
+        return [self._read[prompt] for prompt in prompts]
+
+    def _save(self, state: TuningState) -> None:
+        if state.bytes > MOST_SAVED:
+            state.note("So many weights are not saved on the way: broken off, it would start anew.")
+            return
+        self._folder.save("snapshot", *state_to_file(state))

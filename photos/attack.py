@@ -1,0 +1,192 @@
+"""Plays the attacker: personalizes a copy of the model on photographs, draws the person, and sees who is recognized."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..engines.denoiser import Denoiser
+from ..faces.gallery import STRANGER, Gallery, join
+from ..faces.recognizer import Recognizer
+from ..faces.scoring import rank
+from ..finetuning import progress as finetuning_progress
+from ..finetuning.lessons import lessons_of
+from ..finetuning.loop import finetuned
+from ..finetuning.settings import FinetuningSettings
+from ..prefix.errors import PhotoError
+from ..runs.seeds import derived_seed
+from .settings import CAPTION, NO_PURIFICATION, UNSEEN_PROMPTS
+from .transforms import purified
+
+Report = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Attack:
+    """What an attacker does.
+
+    Attributes:
+        finetuning: how the copy of the model is personalized.
+        purification: what is tried on the photos first.
+        caption: what the attacker calls the photos.
+        prompts: what is drawn afterwards.
+        pictures: drawn of each prompt.
+    """
+
+    finetuning: FinetuningSettings = field(default_factory=FinetuningSettings)
+    purification: str = NO_PURIFICATION
+    caption: str = CAPTION
+    prompts: tuple[str, ...] = UNSEEN_PROMPTS
+    pictures: int = 4
+
+
+@dataclass(frozen=True)
+class Person:
+    """Whom the photos show, as a recognizer knows them.
+
+    Attributes:
+        gallery: faces of the person, number 0, and of others.
+        number: of photos in which a face was found.
+        notes: what there is to say of the photos, sentences.
+    """
+
+    gallery: Gallery
+    number: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """What an attacker got.
+
+    Attributes:
+        pictures: uint8 `[n, height, width, 3]`, drawn by the personalized model.
+        faces: share of them with a face.
+        similarity: mean similarity to the person's nearest known face; a picture without a face counts as 0.
+        recognized: share in which the person is recognized, by the recognizer's threshold.
+        first: share in which the person ranks first in the gallery; NaN where there is nobody else in it.
+        photos_similarity: the same of the photos themselves, as the attacker has them.
+        similarities: of each picture.
+        ranks: whether the person ranks first in each picture.
+        notes: sentences.
+    """
+
+    pictures: np.ndarray
+    faces: float
+    similarity: float
+    recognized: float
+    first: float
+    photos_similarity: float
+    similarities: tuple[float, ...]
+    ranks: tuple[bool, ...]
+    notes: tuple[str, ...]
+
+
+def person_of(recognizer: Recognizer, photos: Sequence[np.ndarray], others: Gallery | None = None) -> Person:
+    """The person whom photos uint8 `[height, width, 3]` show: the largest face of each.
+
+    Args:
+        others: faces of others to confuse the person with.
+
+    Raises:
+        PhotoError: there is no face in any of them.
+    """
+    found, several = [], 0
+    for photo in photos:
+        (faces,) = recognizer.find(photo[None])
+        found += [face.embedding for face in faces[:1]]
+        several += len(faces) > 1
+    if not found:
+        raise PhotoError(
+            "No face was found in the original photos, so that nobody can be recognized: take photos with a face that"
+            " is seen from the front, or another recognizer."
+        )
+    notes = []
+    if len(found) < len(photos):
+        notes.append(f"{len(photos) - len(found)} of {len(photos)} original photos show no face that was found.")
+    if several:
+        notes.append(f"{several} of {len(photos)} original photos show several faces: the largest one counts.")
+    own = Gallery(np.stack(found), np.zeros(len(found), int), "the original photos")
+    return Person(own if others is None else join([own, others]), len(found), tuple(notes))
+
+
+def gallery_of(recognizer: Recognizer, photos: Sequence[np.ndarray]) -> Gallery:
+    """Faces of strangers, of photos uint8 `[height, width, 3]`.
+
+    Raises:
+        PhotoError: there is no face in any of them.
+    """
+    found = [faces[0].embedding for photo in photos for faces in recognizer.find(photo[None]) if faces]
+    if not found:
+        raise PhotoError("No face was found in the photos of strangers: take others, or leave them out.")
+    return Gallery(np.stack(found), np.full(len(found), STRANGER), "photos of strangers")
+
+
+def attack(
+    denoiser: Denoiser,
+    recognizer: Recognizer,
+    photos: Sequence[np.ndarray],
+    person: Person,
+    how: Attack,
+    *,
+    report: Report = lambda done, of: None,
+    check: Callable[[], None] = lambda: None,
+    runs: Path | None = None,
+) -> Attacked:
+    """Personalizes on photos uint8 `[height, width, 3]`, draws, and scores.
+
+    Args:
+        report: called with what is done and what there is to do: steps, then pictures.
+        runs: the folder of unfinished runs.
+
+    Raises:
+        TrainingError: see `finetuned`.
+    """
+    if not photos:
+        raise PhotoError("There are no photos to attack: connect or name some.")
+    settings = how.finetuning.resolved(denoiser)
+    taken = [
+        purified(photo, how.purification, denoiser, derived_seed(settings.seed, "purify", number))
+        for number, photo in enumerate(photos)
+    ]
+    requests = [(prompt, number) for prompt in how.prompts for number in range(how.pictures)]
+    of = settings.steps + len(requests)
+    callbacks = finetuning_progress.Callbacks(report=lambda done, steps, loss: report(done, of), check=check)
+    pictures = [torch.from_numpy(photo.copy()).float() / 255 for photo in taken]
+    lessons = lessons_of(denoiser, pictures, [how.caption] * len(taken), check)
+    with finetuned(denoiser, lessons, settings, callbacks, runs) as tuned:
+        seeds = [derived_seed(settings.seed, "attacker's picture", number) % 2**32 for _, number in requests]
+        drawn = tuned.draw([prompt for prompt, _ in requests], seeds, check=check)
+        notes = (*tuned.notes, *([tuned.stopped] if tuned.stopped else []))
+    report(of, of)
+    made = (drawn.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    faces, own, first = scores_of(recognizer, list(made), person)
+    _, photos_own, _ = scores_of(recognizer, taken, person)
+    counted = np.nan_to_num(own, nan=0.0)
+    return Attacked(
+        made,
+        float(faces.mean()),
+        float(counted.mean()),
+        float((counted >= recognizer.threshold.value).mean()),
+        float(first.mean()) if person.gallery.strangers else float("nan"),
+        float(np.nan_to_num(photos_own, nan=0.0).mean()),
+        tuple(counted.tolist()),
+        tuple(first.tolist()),
+        notes,
+    )
+
+
+def scores_of(
+    recognizer: Recognizer, pictures: Sequence[np.ndarray], person: Person
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each picture: whether it has a face, its similarity to the person (NaN without), whether they rank first."""
+    found = [faces[:1] for picture in pictures for faces in recognizer.find(picture[None])]
+    has_face = np.array([bool(faces) for faces in found])
+    width = person.gallery.embeddings.shape[1]
+    embeddings = np.stack([faces[0].embedding if faces else np.zeros(width, np.float32) for faces in found])
+    ranked = rank(has_face, embeddings, np.zeros(len(found), int), person.gallery, recognizer.similarities)
+    return has_face, ranked.own, ranked.first

@@ -1,0 +1,357 @@
+"""Changes photographs step by step within their budget, so that a model learns little from them."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..engines.denoiser import Denoiser
+from ..engines.gradient_flow import gradient_through
+from ..engines.micro_batches import MicroBatches
+from ..finetuning.lessons import fitted_to, resized
+from ..prefix.errors import PhotoError
+from ..runs.run_folder import RunFolder, run_key, saved_if_broken_off
+from .levels import changed, file_of, largest_change, levels_of, psnr, random_signs, random_start
+from .objectives import OBJECTIVES, Objective
+from .settings import BOTH, ENCODER, PAPER, RANDOM, RESAVING, ProtectionSettings
+from .transforms import altered
+from .views import LARGE, View, view_at
+
+RECIPE = 1
+"""Raised when the same arguments no longer give the same photos, so that no run of an older version is gone on with."""
+
+SMALLEST = 32
+"""Pixels of the shorter side below which a photo shows nobody."""
+
+FIRST_MOVE, LAST_MOVE = 8.0, 40.0
+"""What share of the budget a step moves each colour by, at first and in the end: one in so many."""
+
+SEEN_TOGETHER = 4
+"""Photos that the search for prompts looks at in a step."""
+
+MOST_SAVED = 2**31
+"""Bytes of changes that are saved on the way."""
+
+
+@dataclass(frozen=True)
+class Protected:
+    """Photographs that were protected, as their files have them.
+
+    Attributes:
+        photos: uint8 `[height, width, 3]` each, in order.
+        changes: by how many levels the most changed colour of each differs.
+        psnr: of each, in dB.
+        moved: how far the latents of each have come on the way to the other picture's, 0 (not at all) to 1 (all of
+            it), read off the rounded photo; empty for methods that pull towards none.
+        passes: how often the denoiser was asked, forward passes of the set.
+        seconds: in this process.
+        notes: what there is to say beside, sentences.
+    """
+
+    photos: tuple[np.ndarray, ...]
+    changes: tuple[int, ...]
+    psnr: tuple[float, ...]
+    moved: tuple[float, ...]
+    passes: int
+    seconds: float
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """What protecting calls; what they raise breaks it off, and comes through.
+
+    Attributes:
+        report: called after every step with the steps made, and how many there are.
+        check: called more often than that.
+    """
+
+    report: Callable[[int, int], None] = lambda done, of: None
+    check: Callable[[], None] = lambda: None
+
+
+NO_CALLBACKS = Callbacks()
+
+
+def protect(
+    denoiser: Denoiser,
+    photos: Sequence[np.ndarray],
+    settings: ProtectionSettings,
+    *,
+    masks: Sequence[np.ndarray] | None = None,
+    target: np.ndarray | None = None,
+    callbacks: Callbacks = NO_CALLBACKS,
+    runs: Path | None = None,
+) -> Protected:
+    """Protects photographs of one person (docs/METHODS.md 6).
+
+    Args:
+        photos: uint8 `[height, width, 3]` of any sizes.
+        masks: for each photo where it may change, float `[height, width]`, 0 for nowhere; None for everywhere.
+        target: the picture to pull towards, uint8 `[height, width, 3]`; None for one that the model draws.
+        runs: the folder of unfinished runs, where one that was broken off is gone on with; None to keep nothing.
+
+    Raises:
+        PhotoError: no photos, or one that is too small, or a mask that leaves nothing.
+        TrainingError: not enough memory for a single photo, or a model through which no gradient comes.
+    """
+    _require(photos, masks)
+    began = time.monotonic()
+    with torch.inference_mode(False), torch.no_grad():
+        levels = [levels_of(photo) for photo in photos]
+        allowed = None if masks is None else [_allowed(mask, photo) for mask, photo in zip(masks, levels, strict=True)]
+        notes = _notes(photos, denoiser, settings)
+        if settings.method == RANDOM:
+            changes = [random_signs(photo, settings.budget, settings.seed, i) for i, photo in enumerate(levels)]
+            changes = [_masked(change, allowed, i) for i, change in enumerate(changes)]
+            return _protected(photos, levels, changes, (), 0, began, notes)
+        other = _target(denoiser, target, settings, callbacks) if settings.method in _PULLING else None
+        key = run_key(
+            recipe=RECIPE,
+            model=denoiser.digest,
+            settings=settings,
+            photos=[_digest(photo) for photo in [*photos, *(masks or ()), *([] if target is None else [target])]],
+        )
+        with RunFolder(runs, key) as folder:
+            ascent = _Ascent(denoiser, levels, allowed, other, settings, callbacks, folder)
+            changes, passes = ascent.run()
+            moved = ascent.moved(changes) if other is not None else ()
+            folder.remove()
+            if folder.trouble:
+                notes = (*notes, folder.trouble)
+    return _protected(photos, levels, changes, moved, passes, began, notes)
+
+
+_PULLING = frozenset({ENCODER, BOTH})
+"""Methods that need a picture to pull towards."""
+
+
+class _Ascent:
+    """The steps, from the first to the last."""
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        photos: Sequence[Tensor],
+        allowed: Sequence[Tensor] | None,
+        target: Tensor | None,
+        settings: ProtectionSettings,
+        callbacks: Callbacks,
+        folder: RunFolder,
+    ) -> None:
+        self._denoiser = denoiser
+        self._photos = photos
+        self._allowed = allowed
+        self._settings = settings
+        self._callbacks = callbacks
+        self._folder = folder
+        self._micro_batches = MicroBatches(denoiser, min(8, len(photos)), callbacks.check)
+        # One picture for all photos, each time in the photo's own size, so that parts of both are alike.
+        self._targets = (
+            None if target is None else [resized(target, (photo.shape[1], photo.shape[0])) for photo in photos]
+        )
+        self._seen: dict[tuple[int, View], Tensor] = {}
+
+    def run(self) -> tuple[list[Tensor], int]:
+        """The changes, and how often the denoiser was asked."""
+        settings = self._settings
+        changes = [
+            _masked(random_start(photo, settings.budget, settings.seed, number), self._allowed, number)
+            for number, photo in enumerate(self._photos)
+        ]
+        with self._denoiser.gradients(self._micro_batches.size, pictures=True):
+            objective = OBJECTIVES[settings.method](self._denoiser, settings)
+            step = self._resume(changes, objective)
+
+            def save() -> None:
+                self._save(changes, objective, step)
+
+            with saved_if_broken_off(save):
+                while step < settings.steps:
+                    self._make(changes, objective, step)
+                    step += 1
+                    if step % settings.snapshot_every == 0:
+                        save()
+                    self._callbacks.report(step, settings.steps)
+        return changes, 0 if objective.asking is None else objective.asking.passes
+
+    def moved(self, changes: Sequence[Tensor]) -> tuple[float, ...]:
+        """See `Protected.moved`."""
+        found = []
+        with self._denoiser.gradients(1, pictures=True), torch.no_grad():
+            for number, (photo, change) in enumerate(zip(self._photos, changes, strict=True)):
+                assert self._targets is not None
+                pictures = (photo, changed(photo, change), self._targets[number])
+                fitted = [fitted_to(picture / 255, self._denoiser.picture_size) for picture in pictures]
+                plain, mine, other = (self._denoiser.encode_pictures(one[None])[0] for one in fitted)
+                way = float((plain - other).norm())  # Nothing where a photo is pulled towards itself.
+                found.append(1 - float((mine - other).norm()) / way if way > 1e-6 else 0.0)
+        return tuple(found)
+
+    def _make(self, changes: list[Tensor], objective: Objective, step: int) -> None:
+        """One step for all photos; none of them changes unless all could be computed."""
+        settings, size = self._settings, self._denoiser.picture_size
+        views = [
+            view_at(photo, size, None if self._allowed is None else self._allowed[number], settings.seed, number, step)
+            for number, photo in enumerate(self._photos)
+        ]
+
+        def shown(number: int) -> Tensor:
+            seen = views[number].of(changed(self._photos[number], given[number]) / 255)
+            return altered(seen, settings.withstand, settings.seed, number, step)
+
+        given = [change.clone() for change in changes]
+        if objective.asking is not None:
+            looked_at = [(step * SEEN_TOGETHER + i) % len(given) for i in range(min(SEEN_TOGETHER, len(given)))]
+            parts = self._micro_batches.work(
+                lambda some: self._denoiser.encode_pictures(torch.stack([shown(number) for number in some])),
+                sorted(set(looked_at)),
+            )
+            with torch.enable_grad():
+                objective.prepare(torch.cat(parts), step)
+
+        def part_of(numbers: Sequence[int]) -> list[Tensor]:
+            with torch.enable_grad():
+                leaves = [given[number].detach().requires_grad_() for number in numbers]
+                for number, leaf in zip(numbers, leaves, strict=True):
+                    given[number] = leaf
+                # In two stages where the denoiser is asked: nothing of the VAE is kept while it computes.
+                with torch.no_grad() if objective.asking is not None else nullcontext():
+                    latents = self._denoiser.encode_pictures(torch.stack([shown(number) for number in numbers]))
+                targets = None if self._targets is None else self._target_latents(numbers, views)
+                wanted = objective.gradient(latents.detach(), targets, numbers, step)
+                if objective.asking is not None:
+                    latents = self._denoiser.encode_pictures(torch.stack([shown(number) for number in numbers]))
+                with gradient_through("VAE"):
+                    return list(torch.autograd.grad(latents, leaves, wanted.to(latents)))
+
+        found = self._micro_batches.work(part_of, range(len(given)))
+        move = self._move(step)
+        for number, gradient in enumerate(gradient for part in found for gradient in part):
+            moved = changes[number] - move * gradient.sign()
+            changes[number] = _masked(moved.clamp(-settings.budget, settings.budget), self._allowed, number)
+
+    def _move(self, step: int) -> float:
+        """Levels that a step moves a colour by."""
+        settings = self._settings
+        if settings.method == PAPER:
+            return 1.0
+        share = step / max(1, settings.steps - 1)
+        return settings.budget / (FIRST_MOVE * (LAST_MOVE / FIRST_MOVE) ** share)
+
+    def _target_latents(self, numbers: Sequence[int], views: Sequence[View]) -> Tensor:
+        """Latents of the same views of the other picture; those of photos that are looked at as a whole are kept."""
+        assert self._targets is not None
+        found = []
+        for number in numbers:
+            key = (number, views[number])
+            if key not in self._seen:
+                picture = views[number].of(self._targets[number] / 255)
+                with torch.no_grad():
+                    self._seen = {other: kept for other, kept in self._seen.items() if other[0] != number}
+                    self._seen[key] = self._denoiser.encode_pictures(picture[None])[0]
+            found.append(self._seen[key])
+        return torch.stack(found)
+
+    def _save(self, changes: Sequence[Tensor], objective: Objective, step: int) -> None:
+        if sum(change.nbytes for change in changes) > MOST_SAVED:
+            return
+        tensors = {f"change.{number}": change.contiguous() for number, change in enumerate(changes)}
+        tensors |= {f"method.{name}": value.cpu().contiguous() for name, value in objective.state().items()}
+        passes = 0 if objective.asking is None else objective.asking.passes
+        self._folder.save("snapshot", tensors, {"step": step, "passes": passes})
+
+    def _resume(self, changes: list[Tensor], objective: Objective) -> int:
+        """The step to go on from."""
+        saved = self._folder.load("snapshot")
+        if saved is None or any(f"change.{number}" not in saved[0] for number in range(len(changes))):
+            return 0
+        tensors, table = saved
+        changes[:] = [tensors[f"change.{number}"] for number in range(len(changes))]
+        state = {name.removeprefix("method."): tensor for name, tensor in tensors.items() if name.startswith("method.")}
+        if state:
+            objective.restore(state)
+        if objective.asking is not None:
+            objective.asking.passes = int(table["passes"])
+        return int(table["step"])
+
+
+def _require(photos: Sequence[np.ndarray], masks: Sequence[np.ndarray] | None) -> None:
+    if not photos:
+        raise PhotoError("There are no photos to protect: connect or name some.")
+    for number, photo in enumerate(photos, 1):
+        if min(photo.shape[:2]) < SMALLEST:
+            raise PhotoError(
+                f"Photo {number} is {photo.shape[1]} by {photo.shape[0]} pixels: too small to show a face. Take one of"
+                f" {SMALLEST} pixels or more."
+            )
+    for number, mask in enumerate(masks or (), 1):
+        if not (mask > 0.5).any():
+            raise PhotoError(f"The mask of photo {number} is empty: paint over what may change, or take the mask off.")
+
+
+def _notes(photos: Sequence[np.ndarray], denoiser: Denoiser, settings: ProtectionSettings) -> tuple[str, ...]:
+    """What is to be said before anything is done."""
+    width, height = denoiser.picture_size
+    scale = max(min(photo.shape[1] / width, photo.shape[0] / height) for photo in photos)
+    if scale <= LARGE:
+        return ()
+    remedy = "" if settings.withstand == RESAVING else f", or set withstand to '{RESAVING}'"
+    return (
+        f"The largest photo is {scale:.1f} times as wide as what the model draws ({width} × {height}): protect photos"
+        f" at the size at which you publish them{remedy}.",
+    )
+
+
+def _target(
+    denoiser: Denoiser, target: np.ndarray | None, settings: ProtectionSettings, callbacks: Callbacks
+) -> Tensor:
+    """The picture to pull towards, in levels `[height, width, 3]`."""
+    if target is not None:
+        return levels_of(target)
+    callbacks.check()
+    drawn = denoiser.decode(denoiser.sample([settings.target_prompt], [settings.seed % 2**32]))[0]
+    return (drawn.float().cpu().clamp(0, 1) * 255).round()
+
+
+def _allowed(mask: np.ndarray, photo: Tensor) -> Tensor:
+    """Where a photo may change, `[height, width, 1]` of zeros and ones."""
+    whole = torch.from_numpy(np.ascontiguousarray(mask)).float()[..., None]
+    return (resized(whole, (photo.shape[1], photo.shape[0])) > 0.5).float()
+
+
+def _masked(change: Tensor, allowed: Sequence[Tensor] | None, number: int) -> Tensor:
+    return change if allowed is None else change * allowed[number]
+
+
+def _digest(picture: np.ndarray) -> str:
+    return hashlib.sha256(repr(picture.shape).encode() + np.ascontiguousarray(picture).tobytes()).hexdigest()[:32]
+
+
+def _protected(
+    photos: Sequence[np.ndarray],
+    levels: Sequence[Tensor],
+    changes: Sequence[Tensor],
+    moved: tuple[float, ...],
+    passes: int,
+    began: float,
+    notes: Sequence[str],
+) -> Protected:
+    files = tuple(file_of(photo, change) for photo, change in zip(levels, changes, strict=True))
+    return Protected(
+        files,
+        tuple(largest_change(before, after) for before, after in zip(photos, files, strict=True)),
+        tuple(psnr(before, after) for before, after in zip(photos, files, strict=True)),
+        moved,
+        passes,
+        time.monotonic() - began,
+        tuple(notes),
+    )

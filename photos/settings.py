@@ -1,0 +1,81 @@
+"""Defines the settings of protecting photographs and of attacking them, and their defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..prefix.errors import PhotoError
+from ..runs.settings import LARGEST_SEED, require_in_range, setting
+
+ENCODER, PROMPTS, BOTH, PAPER, ONE_PROMPT, RANDOM = (
+    "encoder",
+    "prompts",
+    "encoder + prompts",
+    "paper",
+    "one prompt",
+    "random",
+)
+METHODS = (ENCODER, BOTH, PROMPTS, PAPER, ONE_PROMPT, RANDOM)
+
+NOTHING, RESAVING = "nothing", "re-saving and resizing"
+WITHSTAND = (NOTHING, RESAVING)
+
+NO_PURIFICATION, JPEG, HALF, BLUR, ROUND_TRIP, NOISE = (
+    "none",
+    "JPEG 75",
+    "half size and back",
+    "blur",
+    "VAE round trip",
+    "noise and upscaling",
+)
+PURIFICATIONS = (NO_PURIFICATION, JPEG, HALF, BLUR, ROUND_TRIP, NOISE)
+
+CAPTION = "a photo of sks person"
+"""What the released code of personalization and of its protections says of a photo."""
+
+UNSEEN_PROMPTS = ("a close-up portrait of sks person in a garden", "sks person at the beach", "a face of sks person")
+"""What an attacker draws, in other words than photos are protected and learned with."""
+
+
+@dataclass(frozen=True)
+class ProtectionSettings:
+    """How photographs are protected (docs/METHODS.md 6); see each field's help.
+
+    Raises:
+        PhotoError: a value is out of range.
+    """
+
+    budget: int = setting(
+        8,
+        "By how many of the 255 levels of brightness a colour may change at most. 4 is hardly seen, and hardly"
+        " protects; 16 is seen.",
+        least=1,
+        most=32,
+    )
+    method: str = setting(
+        ENCODER,
+        "What the change works against. 'encoder' makes the VAE see something else, 'prompts' makes the photo hard to"
+        " learn whatever it is called (PAP), 'paper' is PAP as released, 'one prompt' and 'random' are for comparison.",
+        choices=METHODS,
+    )
+    steps: int = setting(100, "More steps protect a little better.", least=1, offered=(1, 2000))
+    withstand: str = setting(
+        NOTHING,
+        "'re-saving and resizing' looks for a change that also works after JPEG, blur and other sizes; against the"
+        " plain file it is a little weaker.",
+        choices=WITHSTAND,
+    )
+    prompt: str = setting(
+        CAPTION, "What an attacker may call the photo; methods with prompts start from it.", advanced=True
+    )
+    target_prompt: str = setting(
+        "mountains",
+        "What to pull towards, drawn by the model, where no picture is connected. Something quite different serves"
+        " better than another face.",
+        advanced=True,
+    )
+    seed: int = setting(0, "The same seed and settings give the same files.", offered=(0, LARGEST_SEED))
+    snapshot_every: int = setting(20, "Steps after which the work is saved.", least=1)
+
+    def __post_init__(self) -> None:
+        require_in_range(self, PhotoError)

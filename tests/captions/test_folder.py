@@ -1,0 +1,199 @@
+"""A folder into files: each form, nothing overwritten, going on, and files that are no pictures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anonymize_faces.captions.describing import DescribingSettings
+from anonymize_faces.captions.folder import (
+    IDENTITIES,
+    KEPT_FILE,
+    METADATA,
+    METADATA_FILE,
+    TEXTS,
+    FolderJob,
+    describe_folder,
+)
+from anonymize_faces.prefix.errors import DescriptionError
+from anonymize_faces.tests.support.looks import ChosenFaces, ChosenLooks, picture
+from anonymize_faces.trainer.data.identities import parse_identities
+from anonymize_faces.trainer.data.list_text import sameness
+
+HAIR = ("black", "brown", "blond", "red")
+
+
+def save(folder: Path, name: str, hair: int = 0, faces: int = 1) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture(faces, second=hair)).save(path)
+    return path
+
+
+def reader(note: Callable[[int], object] = lambda hair: None) -> ChosenLooks:
+    """Reads the hair that a picture's green tells, and notes it."""
+
+    def read(crop: np.ndarray) -> dict[str, tuple[str, float]]:
+        hair = int(crop[-1, -1, 1])
+        note(hair)
+        return {"hair": (HAIR[hair], 0.95)}
+
+    return ChosenLooks(read)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number, name in enumerate(("Ada 1.png", "Ada 2.png", "Bob.png", "below/1.png")):
+        save(tmp_path, name, hair=number // 2 + (number > 2))
+    return tmp_path
+
+
+def run(folder: Path, form: str = TEXTS, looks: ChosenLooks | None = None, report=lambda done, total: None, **job):
+    what = FolderJob(folder, form, same=sameness, check=parse_identities, **job)
+    return describe_folder(what, ChosenFaces(), looks or reader(), DescribingSettings(), report)
+
+
+def texts(folder: Path) -> dict[str, str]:
+    return {p.relative_to(folder).as_posix(): p.read_text(encoding="utf-8") for p in sorted(folder.rglob("*.txt"))}
+
+
+def test_a_text_beside_each_picture(folder):
+    result = run(folder)
+    assert texts(folder) == {
+        "Ada 1.txt": "a person with black hair\n",
+        "Ada 2.txt": "a person with black hair\n",
+        "Bob.txt": "a person with brown hair\n",
+        "below/1.txt": "a person with blond hair\n",
+    }
+    assert len(result.files) == 4 and result.untouched == 0 and not (folder / KEPT_FILE).exists()
+
+
+def test_texts_that_are_there_stay_unless_told_otherwise(folder):
+    (folder / "Bob.txt").write_text("my own words", encoding="utf-8")
+    asked: list[int] = []
+    result = run(folder, looks=reader(asked.append))
+    assert texts(folder)["Bob.txt"] == "my own words" and result.untouched == 1 and asked == [0, 0, 2]
+    assert run(folder).untouched == 4
+    run(folder, overwrite=True)
+    assert texts(folder)["Bob.txt"] == "a person with brown hair\n"
+
+
+def test_metadata_keeps_the_lines_that_are_there(folder):
+    mine = '{"file_name": "Bob.png", "text": "my own words", "licence": "mine"}'
+    (folder / METADATA_FILE).write_text(f"{mine}\n", encoding="utf-8")
+    run(folder, METADATA)
+    lines = (folder / METADATA_FILE).read_text(encoding="utf-8").splitlines()
+    assert lines[0] == mine and texts(folder) == {}
+    told = {entry["file_name"]: entry["text"] for entry in map(json.loads, lines)}
+    assert list(told) == ["Bob.png", "Ada 1.png", "Ada 2.png", "below/1.png"]
+    assert told["below/1.png"] == "a person with blond hair"
+    run(folder, METADATA, overwrite=True)
+    assert "my own words" not in (folder / METADATA_FILE).read_text(encoding="utf-8")
+
+
+def test_a_metadata_file_that_is_none_is_refused_before_anything_is_read(folder):
+    (folder / METADATA_FILE).write_text("[1, 2]\n", encoding="utf-8")
+    with pytest.raises(DescriptionError, match="Line 1 of"):
+        run(folder, METADATA, reader(lambda hair: pytest.fail("something was read")))
+
+
+def test_lines_for_an_identity_list(folder, tmp_path_factory):
+    output = tmp_path_factory.mktemp("lists") / "new" / "people.txt"
+    result = run(folder, IDENTITIES, output=output)
+    people = parse_identities(output.read_text(encoding="utf-8"))
+    assert [(one.name, one.description) for one in people] == [
+        ("Ada", "a person with black hair"),
+        ("Bob", "a person with brown hair"),
+        ("below", "a person with blond hair"),
+    ]
+    assert [person.photos for person in result.people] == [2, 1, 1]
+    with pytest.raises(DescriptionError, match="there already"):
+        run(folder, IDENTITIES, output=output)
+    run(folder, IDENTITIES, output=output, overwrite=True)
+
+
+@pytest.mark.parametrize("form", [TEXTS, METADATA, IDENTITIES])
+def test_a_run_that_was_broken_off_goes_on_and_ends_as_one_that_was_not(folder, tmp_path_factory, form):
+    whole = tmp_path_factory.mktemp("whole") / "pictures"
+    shutil.copytree(folder, whole)
+    run(whole, form)
+
+    def stop(done: int, total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, form, report=stop)
+    kept = folder / KEPT_FILE
+    assert len(kept.read_text(encoding="utf-8").splitlines()) == 4
+    with kept.open("a", encoding="utf-8") as file:
+        file.write('{"file": "half a li')
+    asked: list[int] = []
+    progress: list[tuple[int, int]] = []
+    run(folder, form, reader(asked.append), lambda done, total: progress.append((done, total)))
+    assert asked == [2] and progress[-1][0] == progress[-1][1] and not kept.exists()
+    for path in [path for path in whole.rglob("*") if path.is_file()]:
+        assert (folder / path.relative_to(whole)).read_bytes() == path.read_bytes()
+
+
+def test_what_was_read_of_a_picture_that_was_replaced_or_by_another_reader_counts_for_nothing(folder):
+    def stop(done: int, total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, METADATA, report=stop)
+    save(folder, "Ada 1.png", hair=3)
+    asked: list[int] = []
+    run(folder, METADATA, reader(asked.append))
+    assert asked == [3, 2]
+    (folder / METADATA_FILE).unlink()
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, METADATA, report=stop)
+    other = reader(asked.append)
+    other.name = "another reader"
+    asked.clear()
+    run(folder, METADATA, other)
+    assert len(asked) == 4
+
+
+def test_pictures_that_cannot_be_described_stop_nothing_and_each_says_why(folder):
+    (folder / "words.jpg").write_text("no picture", encoding="utf-8")
+    whole = (folder / "Bob.png").read_bytes()
+    (folder / "half.png").write_bytes(whole[: len(whole) // 2])
+    frames = [Image.fromarray(picture(second=number)) for number in range(3)]
+    frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
+    save(folder, "nobody.png", faces=0)
+    save(folder, "crowd.png", faces=3)
+    save(folder, "Bob.bmp")
+    (folder / ".hidden.png").write_bytes(whole)
+    (folder / "folder.png").mkdir()
+    (folder / "notes.md").write_text("mine", encoding="utf-8")
+    result = run(folder)
+    findings = {result.names[one.picture]: one.finding for one in result.descriptions if one.finding}
+    assert "is no picture" in findings.pop("words.jpg")
+    assert "damaged" in findings.pop("half.png")
+    assert "animated" in findings.pop("moving.gif")
+    assert findings.pop("nobody.png") == "no face was found"
+    assert findings.pop("crowd.png") == "3 faces were found: the largest is described"
+    assert "rename one" in findings.pop("Bob.png")
+    assert findings == {} and result.pictures == 10
+    assert texts(folder).keys() == {"Ada 1.txt", "Ada 2.txt", "Bob.txt", "below/1.txt", "crowd.txt"}
+
+
+def test_what_cannot_come_to_anything_is_refused(tmp_path):
+    with pytest.raises(DescriptionError, match="There is no folder"):
+        run(tmp_path / "nowhere")
+    with pytest.raises(DescriptionError, match="no pictures in"):
+        run(tmp_path)
+    with pytest.raises(DescriptionError, match="name no output"):
+        run(tmp_path, output=tmp_path / "o.txt")
+    job = FolderJob(tmp_path)
+    with pytest.raises(DescriptionError, match="one face of a picture"):
+        describe_folder(job, ChosenFaces(), reader(), DescribingSettings(several="all"))

@@ -1,0 +1,101 @@
+"""Language models are asked in multiple choice and believed word for word; what they rewrite must say the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from anonymize_faces.captions.attributes import VOCABULARY, chosen_attributes
+from anonymize_faces.captions.multiple_choice import CANNOT_TELL, MultipleChoiceReader, answers_in, question
+from anonymize_faces.captions.rewriting import Rewriter
+
+ASKED = chosen_attributes("gender, hair, glasses", VOCABULARY)
+PICTURE = np.zeros((8, 8, 3), np.uint8)
+
+
+def test_everything_is_asked_in_one_question_with_every_answer():
+    asked = question(VOCABULARY)
+    assert all(word in asked for one in VOCABULARY for word in one.words)
+    assert asked.count(CANNOT_TELL) == len(VOCABULARY) + 1
+    assert "2. What colour is the hair? black / brown" in question(ASKED)
+    assert "2. What colour is the hair? bald / white" in question(ASKED, turned=True)
+    assert all(one.question for one in VOCABULARY)
+
+
+@pytest.mark.parametrize(
+    ("said", "understood"),
+    [
+        ("1. woman\n2. black\n3. none", {"gender": "woman", "hair": "black", "glasses": "none"}),
+        ("1. Woman.\n\n2) BLACK\n 3: glasses ", {"gender": "woman", "hair": "black", "glasses": "glasses"}),
+        ("<think>2. red</think>\n2. black", {"hair": "black"}),
+        ("2. black\n2. red", {}),
+        ("2. black\n2. black", {"hair": "black"}),
+        ("2. black hair", {}),
+        ("2. black / brown", {}),
+        ("2. dark brown, I think", {}),
+        ("1. cannot tell\n2. cannot tell", {}),
+        ("9. black\n0. woman", {}),
+        ("The woman is Marie Curie, with black hair.", {}),
+        ("I can't identify people in images.", {}),
+        ("", {}),
+    ],
+)
+def test_only_an_answer_of_the_list_is_one(said, understood):
+    numbers = answers_in(said, ASKED)
+    assert {one.name: one.words[numbers[one.name]] for one in ASKED if one.name in numbers} == understood
+
+
+def test_answers_that_hang_on_their_order_are_not_certain():
+    said = iter(["1. woman\n2. black\n3. none", "1. woman\n2. brown"])
+    reader = MultipleChoiceReader(lambda words, picture, tokens: next(said), ASKED, "a model")
+    read = reader.read([PICTURE])
+    assert read["gender"].tolist() == [[1, 0]]
+    assert read["hair"].tolist() == [[0.5, 0.5, 0, 0, 0, 0, 0]]
+    assert read["glasses"].tolist() == [[0.5, 0, 0]]
+
+
+REWRITTEN = chosen_attributes("usual, expression, ethnicity", VOCABULARY)
+CAPTION = "a woman aged 20 to 29 with long black hair, no glasses and a calm expression"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        CAPTION,
+        "A woman, aged 20 to 29, who has long black hair, a calm expression and no glasses.",
+        "She is 20 to 29 years old and has long black hair, no spectacles and a calm expression.",
+        '"A lady aged 20 to 29 with a calm expression, without glasses, long black hair"',
+    ],
+)
+def test_other_words_for_the_same_are_taken(said):
+    rewritten = Rewriter(REWRITTEN, lambda request: said).rewrite(CAPTION)
+    assert rewritten == said.strip('"').rstrip(".")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        "a woman",
+        "a man aged 20 to 29 with long black hair, no glasses and a calm expression",
+        "a woman aged 20 to 44 with long black hair, no glasses and a calm expression",
+        "a woman aged 20 to 29 with long black hair, glasses and a calm expression",
+        "a beautiful woman aged 20 to 29 with long black hair, no glasses and a calm expression",
+        "Marie Curie, a woman aged 20 to 29 with long black hair, no glasses and a calm expression",
+        "a woman aged 20 to 29 with long black hair, no glasses, no beard and a calm expression",
+        "a woman aged 20 to 29 with short long black hair, no glasses and a calm expression",
+        "an old woman aged 20 to 29 with long black hair, no glasses and a calm expression",
+        "a woman aged 20 to 29 with long black hair, no glasses and a calm expression, but he is not",
+        "Here is the sentence: " + CAPTION,
+        CAPTION * 20,
+    ],
+)
+def test_what_changes_a_fact_is_refused_and_the_sentence_stays(said):
+    assert Rewriter(REWRITTEN, lambda request: said).rewrite(CAPTION) == CAPTION
+
+
+def test_every_description_is_understood_as_it_is():
+    rewriter = Rewriter(VOCABULARY, lambda request: "")
+    for phrase in rewriter._grammar.phrases:
+        for style in ("sentence", "short"):
+            assert rewriter.facts_in(rewriter._grammar.say(phrase.facts, style)) == phrase.facts, phrase.text

@@ -1,0 +1,98 @@
+"""The commands about photos: what they write and say, and how they end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anonymize_faces.cli import main
+from anonymize_faces.demo.world.people import cast
+from anonymize_faces.demo.world.renderer import draw, picture_of
+from anonymize_faces.tests.support.pipelines import tiny_pipeline
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model in a folder of diffusers."""
+    folder = tmp_path_factory.mktemp("model")
+    tiny_pipeline("sd1").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with two photos of one person, of different sizes and formats."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    one, two = (Image.fromarray(draw(picture_of(rng, cast()[0], 0))) for _ in range(2))
+    one.save(folder / "one.png")
+    two.resize((90, 70)).save(folder / "two.jpg", quality=95)
+    return folder
+
+
+def protect(model: Path, photos: Path, output: Path, *more: str) -> list[str]:
+    where = [str(photos), "--output", str(output), "--model", str(model), "--device", "cpu"]
+    return ["protect", *where, "--width", "64", "--height", "64", "--drawing-steps", "1", "--steps", "2", *more]
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    return json.loads(capsys.readouterr().out)
+
+
+def test_photos_are_protected_under_their_names_and_attacked(
+    model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "protected"
+    assert main(protect(model, photos, output, "--json", "--budget", "6", "--method", "encoder + prompts")) == 0
+    found = said(capsys)
+    assert [Path(entry["file"]).name for entry in found["files"]] == ["one.png", "two.png"]
+    assert all(0 < entry["largest_change"] <= 6 for entry in found["files"]) and found["passes"] > 0
+    assert "IP-Adapter" in found["report"] and Image.open(output / "two.png").size == (90, 70)
+    assert sorted(path.name for path in output.iterdir()) == ["one.png", "two.png"]
+
+    where = [str(output), "--original", str(photos), "--output", str(tmp_path / "attacked"), "--model", str(model)]
+    size = ["--width", "64", "--height", "64", "--drawing-steps", "1", "--device", "cpu"]
+    how = ["--recognizer", "demo reader", "--steps", "2", "--images", "1", "--purification", "JPEG 75", "--json"]
+    assert main(["attack", *where, *size, *how]) == 0
+    found = said(capsys)
+    assert 0 <= found["originals"]["similarity"] <= 1 and found["protected"]["first"] is None
+    assert len(list((tmp_path / "attacked" / "protected").glob("*.png"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--budget", "64"], "budget"),
+        (["--pull-towards", "nowhere.png"], "There is no photo 'nowhere.png'"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_a_sentence(
+    model: Path, photos: Path, tmp_path: Path, more: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(protect(model, photos, tmp_path / "out", *more)) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_files_that_are_there_and_folders_that_would_be_read_again_are_left_alone(
+    model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(protect(model, photos, photos / "protected")) == 1
+    assert "lies in the folder of the photos" in capsys.readouterr().err
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "one.png").write_bytes(b"mine")
+    assert main(protect(model, photos, tmp_path / "out")) == 1
+    assert "'one.png' in --output already" in capsys.readouterr().err
+    assert (tmp_path / "out" / "one.png").read_bytes() == b"mine"
+
+
+def test_folders_of_other_photos_are_not_compared(model: Path, photos: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "other").mkdir()
+    Image.open(photos / "one.png").save(tmp_path / "other" / "three.png")
+    assert main(["attack", str(tmp_path / "other"), "--original", str(photos), "--model", str(model)]) == 1
+    assert "do not hold photos of the same names" in capsys.readouterr().err

@@ -1,0 +1,246 @@
+"""Fine-tuning on models of both engines: it learns, goes on where it was broken off, and leaves the model alone."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from anonymize_faces.engines.denoiser import FULL, LORA
+from anonymize_faces.engines.diffusers.denoiser import DiffusersDenoiser
+from anonymize_faces.engines.options import Computing, Drawing
+from anonymize_faces.finetuning.lessons import Lessons, lessons_of
+from anonymize_faces.finetuning.loop import Finetuned, finetuned
+from anonymize_faces.finetuning.progress import Callbacks, Plan
+from anonymize_faces.finetuning.settings import EMBEDDING, KINDS, FinetuningSettings
+from anonymize_faces.prefix import TrainingError
+from anonymize_faces.tests.support.pipelines import tiny_pipeline
+
+Make = Callable[..., Any]
+CAPTIONS = ("a photo of sks person", "sks person in a garden")
+QUICK = {"steps": 6, "batch_size": 2, "learning_rate": 1e-3, "rank": 4}
+
+
+def lessons(denoiser: Any, seed: int = 0) -> Lessons:
+    latents = torch.randn(2, *denoiser.latent_shape, generator=torch.Generator().manual_seed(seed))
+    return Lessons(latents, CAPTIONS)
+
+
+def digest(*modules: torch.nn.Module) -> str:
+    """SHA-256 of every weight of modules."""
+    said = hashlib.sha256()
+    for module in modules:
+        for name, weight in module.state_dict().items():
+            said.update(f"{name}\0{weight.dtype}\0".encode() + weight.detach().numpy().tobytes())
+    return said.hexdigest()
+
+
+def flags_of(parts: Sequence[torch.nn.Module]) -> list[tuple[bool, bool]]:
+    return [(weight.requires_grad, weight.grad is None) for part in parts for weight in part.parameters()]
+
+
+def weights_of(tuned: Finetuned) -> dict[str, torch.Tensor]:
+    found = tuned.vectors or dict(enumerate(tuned.denoiser._weights))
+    return {str(name): weight.detach().clone() for name, weight in found.items()}
+
+
+def tune(denoiser: Any, runs: Path | None = None, callbacks: Callbacks | None = None, **settings: Any) -> Any:
+    """The learned weights, a picture drawn with them, and the losses."""
+    chosen = FinetuningSettings(**(QUICK | settings))
+    with (
+        torch.inference_mode(),
+        finetuned(denoiser, lessons(denoiser), chosen, callbacks or Callbacks(), runs) as tuned,
+    ):
+        drawn = tuned.denoiser.sample([CAPTIONS[0]], [3], tuned.vectors)
+        return weights_of(tuned), drawn, tuned
+
+
+@pytest.mark.parametrize(
+    ("parameterization", "kind", "text_encoder"),
+    [
+        ("EPS", FULL, True),
+        ("V_PREDICTION", FULL, False),
+        ("FLOW", LORA, True),
+        ("EPS", LORA, False),
+        ("EPS", EMBEDDING, False),
+    ],
+)
+def test_the_hosts_model_is_the_same_to_the_last_bit_whatever_was_learned(
+    parameterization: str, kind: str, text_encoder: bool, make_checkpoint: Make, make_denoiser: Make
+) -> None:
+    with torch.inference_mode():
+        checkpoint = make_checkpoint(parameterization)
+    parts = (checkpoint.model.model, checkpoint.clip.cond_stage_model)
+    denoiser = make_denoiser(checkpoint)
+    with torch.inference_mode():
+        plain = denoiser.sample([CAPTIONS[0]], [3])
+    before, flags = digest(*parts), flags_of(parts)
+    weights, drawn, _ = tune(denoiser, kind=kind, text_encoder=text_encoder)
+    assert digest(*parts) == before and flags_of(parts) == flags
+    assert not any(getattr(module, "weight_function", None) for part in parts for module in part.modules())
+    assert not torch.equal(drawn, plain) and torch.isfinite(drawn).all() and weights
+    with torch.inference_mode():
+        assert torch.equal(denoiser.sample([CAPTIONS[0]], [3]), plain)
+
+
+@pytest.mark.parametrize("kind", [FULL, LORA])
+def test_the_loss_on_what_is_learned_falls(kind: str, make_checkpoint: Make, make_denoiser: Make) -> None:
+    denoiser = make_denoiser(make_checkpoint("V_PREDICTION"))
+    rate = {FULL: 0.003, LORA: 0.02}[kind]
+    *_, tuned = tune(denoiser, kind=kind, steps=30, learning_rate=rate)
+    assert sum(tuned.history[-8:]) < 0.97 * sum(tuned.history[:8])
+
+
+def gradients_of(denoiser: Any, kind: str, text_encoder: bool) -> dict[str, torch.Tensor | None]:
+    """The gradient of each weight that is learned, of one picture's loss."""
+    tuned = denoiser.tuned(kind, 4, text_encoder, 0)
+    noised = torch.randn(1, *denoiser.latent_shape, generator=torch.Generator().manual_seed(5))
+    with tuned.denoiser.gradients(1):
+        predicted = tuned.denoiser.predict(noised, torch.tensor([0.5]), tuned.denoiser.encode([CAPTIONS[0]]))
+        found = torch.autograd.grad(predicted.square().mean(), list(tuned.weights.values()), allow_unused=True)
+    tuned.close()
+    return dict(zip(tuned.weights, found, strict=True))
+
+
+def test_a_text_encoder_learns_where_it_is_asked_to(make_checkpoint: Make, make_denoiser: Make) -> None:
+    found = gradients_of(make_denoiser(make_checkpoint()), LORA, True)
+    assert {name.partition(".")[0] for name in found} == {"model", "clip"}
+    assert {name.partition(".")[0] for name, gradient in found.items() if gradient is not None} == {"model", "clip"}
+
+
+@pytest.mark.parametrize("text_encoder", [False, True], ids=["model", "text encoder too"])
+def test_blocks_that_are_computed_twice_give_the_same_gradients(
+    text_encoder: bool, make_checkpoint: Make, make_denoiser: Make
+) -> None:
+    from anonymize_faces.engines.comfy.denoiser import ComfyDenoiser
+
+    checkpoint, found = make_checkpoint(), []
+    for how in ("off", "on"):
+        denoiser = ComfyDenoiser(
+            checkpoint.model, checkpoint.clip, checkpoint.vae, (64, 64), Drawing(3, 2.0), Computing(checkpointing=how)
+        )
+        denoiser._encodes_twice = how == "on"  # As for encoders that weigh much.
+        found.append(gradients_of(denoiser, FULL, text_encoder))
+    assert found[0].keys() == found[1].keys()
+    for name, gradient in found[0].items():
+        assert (gradient is None) == (found[1][name] is None), name
+        if gradient is not None:
+            torch.testing.assert_close(found[1][name], gradient, rtol=1e-3, atol=1e-6)
+
+
+class BrokenOffError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_that_is_broken_off_goes_on_where_it_was(
+    kind: str, make_checkpoint: Make, make_denoiser: Make, tmp_path: Path
+) -> None:
+    denoiser = make_denoiser(make_checkpoint())
+    whole, *_ = tune(denoiser, kind=kind)
+
+    def break_off(done: int, of: int, loss: float) -> None:
+        if done == 4:
+            raise BrokenOffError
+
+    with pytest.raises(BrokenOffError):
+        tune(denoiser, tmp_path, Callbacks(report=break_off), kind=kind)
+    made: list[int] = []
+    resumed, _, tuned = tune(denoiser, tmp_path, Callbacks(report=lambda done, of, loss: made.append(done)), kind=kind)
+    assert made == [5, 6] and "went on from step 4" in tuned.notes[0]
+    assert all(torch.equal(resumed[name], weight) for name, weight in whole.items())
+    assert list(tmp_path.iterdir()) == []
+    other: list[int] = []
+    tune(denoiser, tmp_path, Callbacks(report=lambda done, of, loss: other.append(done)), kind=kind, seed=1)
+    assert other == [1, 2, 3, 4, 5, 6]
+
+
+def test_it_ends_when_it_is_asked_to_with_what_it_has_learned(make_checkpoint: Make, make_denoiser: Make) -> None:
+    *_, tuned = tune(make_denoiser(make_checkpoint()), callbacks=Callbacks(stop=lambda: True))
+    assert len(tuned.history) == 1 and tuned.stopped == "You stopped it at step 1."
+
+
+def test_a_plan_comes_before_the_first_step(make_checkpoint: Make, make_denoiser: Make) -> None:
+    told: list[Plan] = []
+    tune(make_denoiser(make_checkpoint()), callbacks=Callbacks(plan=told.append))
+    (plan,) = told
+    assert plan.steps == 6 and plan.parameters > 10_000 and plan.kept_bytes > 0
+    assert "6 steps on " in plan.words and "of memory beside the model" in plan.words
+
+
+def test_a_batch_that_memory_lacks_for_is_taken_in_parts(
+    make_checkpoint: Make, make_denoiser: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = make_checkpoint()
+    whole = tune(make_denoiser(checkpoint), batch_size=4, steps=2)[2].history
+    denoiser = make_denoiser(checkpoint)
+    real = type(denoiser).predict
+
+    def predict(self: Any, noised: torch.Tensor, *rest: Any) -> torch.Tensor:
+        if len(noised) > 2:
+            raise MemoryError
+        return real(self, noised, *rest)
+
+    monkeypatch.setattr(type(denoiser), "predict", predict)
+    parts = tune(denoiser, batch_size=4, steps=2)[2].history
+    assert parts == pytest.approx(whole, rel=1e-4)
+
+
+def test_losses_that_are_never_finite_end_it_with_a_sentence(make_checkpoint: Make, make_denoiser: Make) -> None:
+    denoiser = make_denoiser(make_checkpoint())
+    bad = Lessons(torch.full((2, *denoiser.latent_shape), float("inf")), CAPTIONS)
+    with (
+        pytest.raises(TrainingError, match="not a finite number"),
+        finetuned(denoiser, bad, FinetuningSettings(steps=20)),
+    ):
+        pass
+
+
+def test_as_many_captions_as_pictures_are_asked_for() -> None:
+    with pytest.raises(TrainingError, match="2 pictures and 1 captions"):
+        Lessons(torch.zeros(2, 4, 8, 8), ("a photo",))
+
+
+@pytest.fixture
+def pipeline() -> Any:
+    return tiny_pipeline("sd1")
+
+
+@pytest.mark.parametrize(("kind", "text_encoder"), [(FULL, True), (EMBEDDING, False)])
+def test_a_pipeline_is_the_same_to_the_last_bit(kind: str, text_encoder: bool, pipeline: Any) -> None:
+    denoiser = DiffusersDenoiser(pipeline, (64, 64), Drawing(2, 2.0))
+    plain, before = denoiser.sample([CAPTIONS[0]], [3]), digest(pipeline.unet, pipeline.text_encoder)
+    _, drawn, tuned = tune(denoiser, kind=kind, text_encoder=text_encoder)
+    assert digest(pipeline.unet, pipeline.text_encoder) == before and len(tuned.history) == 6
+    assert not torch.equal(drawn, plain) and torch.equal(denoiser.sample([CAPTIONS[0]], [3]), plain)
+
+
+def test_a_pipelines_lora_without_peft_says_what_to_install(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(TrainingError, match="needs the package peft: install it"):
+        tune(DiffusersDenoiser(pipeline, (64, 64), Drawing(2, 2.0)), kind=LORA)
+
+
+def test_a_pipelines_lora_is_pefts(pipeline: Any) -> None:
+    pytest.importorskip("peft", reason="LoRA on pipelines is for those who have it")
+    denoiser = DiffusersDenoiser(pipeline, (64, 64), Drawing(2, 2.0))
+    plain, before = denoiser.sample([CAPTIONS[0]], [3]), digest(pipeline.unet, pipeline.text_encoder)
+    weights, drawn, _ = tune(denoiser, kind=LORA, text_encoder=True)
+    assert digest(pipeline.unet, pipeline.text_encoder) == before and weights
+    assert not torch.equal(drawn, plain) and torch.equal(denoiser.sample([CAPTIONS[0]], [3]), plain)
+
+
+def test_pictures_of_any_size_become_lessons(host_modules: None) -> None:
+    from anonymize_faces.demo.loader import load_demo_model
+    from anonymize_faces.engines.comfy.denoiser import ComfyDenoiser
+
+    denoiser = ComfyDenoiser(*load_demo_model(), (64, 64), Drawing(2, 2.0))
+    pictures = [torch.rand(height, width, 3) for height, width in ((64, 64), (30, 500), (200, 70))]
+    made = lessons_of(denoiser, pictures, ["a photo"] * 3)
+    assert made.latents.shape == (3, *denoiser.latent_shape) and not made.latents.requires_grad
+    assert len({made.digest, lessons_of(denoiser, pictures, ["a"] * 3).digest}) == 2

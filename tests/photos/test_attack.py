@@ -1,0 +1,91 @@
+"""The attacker: learns, draws, is measured against the original photos; what it finds is told in plain words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from anonymize_faces.demo.recognizer import DemoRecognizer
+from anonymize_faces.faces.gallery import NOBODY
+from anonymize_faces.finetuning.settings import FinetuningSettings
+from anonymize_faces.photos.attack import Attack, Attacked, Person, attack, gallery_of, person_of
+from anonymize_faces.photos.plot import plot_similarities
+from anonymize_faces.photos.report import LIMITS, describe_attacks, verdict
+from anonymize_faces.photos.settings import HALF, JPEG, PURIFICATIONS
+from anonymize_faces.photos.transforms import purified
+from anonymize_faces.prefix.errors import PhotoError
+
+EMPTY = np.full((64, 64, 3), 90, np.uint8)
+
+
+def attacked(share: float, similarity: float = 0.5) -> Attacked:
+    pictures = np.zeros((2, 64, 64, 3), np.uint8)
+    return Attacked(pictures, 1.0, similarity, share, share, 0.99, (similarity,) * 2, (True,) * 2, ())
+
+
+def test_an_attack_draws_and_scores(demo_denoiser: Any, stranger: list[np.ndarray]) -> None:
+    recognizer = DemoRecognizer()
+    person = person_of(recognizer, stranger, gallery_of(recognizer, stranger[:1]))
+    how = Attack(FinetuningSettings(steps=2), JPEG, prompts=("a photo of sks person",), pictures=2)
+    reported: list[tuple[int, int]] = []
+    found = attack(
+        demo_denoiser, recognizer, stranger, person, how, report=lambda done, of: reported.append((done, of))
+    )
+    assert found.pictures.shape == (2, 64, 64, 3) and len(found.similarities) == len(found.ranks) == 2
+    assert found.photos_similarity > 0.9 and reported[-1] == (4, 4)
+    told = describe_attacks(found, found, how, person, recognizer.threshold)
+    assert "JPEG 75" in told and "ranks first" in told and told.endswith(LIMITS)
+
+
+@pytest.mark.parametrize("how", PURIFICATIONS)
+def test_every_purification_gives_a_picture_that_is_like_the_one_before(
+    how: str, demo_denoiser: Any, stranger: list[np.ndarray]
+) -> None:
+    made = purified(stranger[0], how, demo_denoiser)
+    assert made.dtype == np.uint8 and made.shape == stranger[0].shape
+    assert np.abs(made.astype(float) - stranger[0]).mean() < 25
+
+
+def test_photos_without_a_face_or_with_some_are_told() -> None:
+    class Sees:
+        name = "test"
+
+        def find(self, pictures: np.ndarray) -> Any:
+            face = type("Face", (), {"embedding": np.ones(4, np.float32)})()
+            return [() if picture.max() == 90 else (face,) * int(picture[0, 0, 0]) for picture in pictures]
+
+    two, one = EMPTY.copy(), EMPTY.copy()
+    two[0, 0, 0], two[1], one[0, 0, 0], one[1] = 2, 200, 1, 200
+    person = person_of(Sees(), [two, one, EMPTY])  # type: ignore[arg-type]
+    assert person.number == 2
+    assert "1 of 3 original photos show no face" in person.notes[0] and "several faces" in person.notes[1]
+    with pytest.raises(PhotoError, match="No face was found in the original photos"):
+        person_of(Sees(), [EMPTY])  # type: ignore[arg-type]
+    with pytest.raises(PhotoError, match="photos of strangers"):
+        gallery_of(Sees(), [EMPTY])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (1.0, 0.1, "Protected against this attack"),
+        (1.0, 0.6, "Weakly protected"),
+        (1.0, 0.95, "Not protected"),
+        (0.2, 0.0, "Not measured"),
+    ],
+)
+def test_the_verdict_is_one_sentence(before: float, after: float, words: str) -> None:
+    assert verdict(attacked(before), attacked(after)).startswith(words)
+
+
+def test_a_report_without_strangers_does_not_rank() -> None:
+    person = Person(NOBODY, 1)
+    told = describe_attacks(attacked(1.0), attacked(0.5), Attack(purification=HALF), person, DemoRecognizer().threshold)
+    assert "ranks first" not in told and HALF in told
+
+
+def test_the_plot_shows_a_row_for_each_attack() -> None:
+    plot = plot_similarities("title", {"one": (0.1, 0.95), "two": (0.4,)}, 0.9)
+    assert plot.shape[0] == 1 and plot.shape[2:] == (960, 3) and float(plot.std()) > 0.01

@@ -1,0 +1,95 @@
+"""Folders of photos: names are kept, PNG is written, and what cannot be protected is told by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anonymize_faces.photos.folders import photo_of, photos_in, reread, write_photos
+from anonymize_faces.photos.transforms import altered, jpeg
+from anonymize_faces.prefix.errors import PhotoError
+
+
+@pytest.fixture
+def picture() -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def test_names_are_kept_and_what_exif_turns_is_turned(tmp_path: Path, picture: Image.Image) -> None:
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "in" / "turned.png", exif=exif)
+    picture.save(tmp_path / "in" / "sub" / "B.jpeg", quality=95)
+    photos = photos_in(tmp_path / "in")
+    assert [photo.name for photo in photos] == ["sub/B", "turned"]
+    assert photos[1].pixels.shape == (60, 40, 3)
+    other = [255 - photo.pixels for photo in photos]
+    written = dict(write_photos(photos, other, tmp_path / "out"))
+    assert sorted(path.relative_to(tmp_path / "out").as_posix() for path in written) == ["sub/B.png", "turned.png"]
+    for (path, data), pixels in zip(written.items(), other, strict=True):
+        assert np.array_equal(reread(data), pixels) and path.read_bytes() == data
+        assert not Image.open(path).getexif()
+
+
+def test_what_is_transparent_stays_so(tmp_path: Path, picture: Image.Image) -> None:
+    alpha = np.zeros((40, 60), np.uint8)
+    alpha[:20] = 200
+    picture.putalpha(Image.fromarray(alpha))
+    picture.save(tmp_path / "clear.png")
+    (photo,) = photos_in(tmp_path)
+    ((path, _),) = write_photos([photo], [photo.pixels], tmp_path / "out")
+    assert np.array_equal(np.asarray(Image.open(path))[..., 3], alpha)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (
+            lambda path, picture: picture.save(path / "a.webp", save_all=True, append_images=[picture.rotate(90)]),
+            "animated",
+        ),
+        (
+            lambda path, picture: Image.fromarray(np.full((40, 40), 40000, np.uint16)).save(path / "a.png"),
+            "more than 8 bits",
+        ),
+        (lambda path, picture: (path / "a.png").write_bytes(b"no picture"), "is no picture"),
+        (lambda path, picture: (path / "a.txt").write_text("nothing"), "There are no photos in"),
+        (
+            lambda path, picture: [picture.save(path / f"a.{kind}") for kind in ("png", "jpg")],
+            "Several photos are called",
+        ),
+    ],
+)
+def test_what_cannot_be_protected_is_told_with_a_remedy(
+    make: object, words: str, tmp_path: Path, picture: Image.Image
+) -> None:
+    make(tmp_path, picture)
+    with pytest.raises(PhotoError, match=words):
+        photos_in(tmp_path)
+
+
+def test_folders_and_files_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(PhotoError, match="is no folder"):
+        photos_in(tmp_path / "nowhere")
+    with pytest.raises(PhotoError, match="There is no photo"):
+        photo_of(tmp_path / "nowhere.png")
+
+
+def test_jpeg_while_protecting_is_jpeg_and_its_gradient_passes(picture: Image.Image) -> None:
+    import torch
+
+    pixels = np.asarray(picture)
+    assert jpeg(pixels).shape == pixels.shape and not np.array_equal(jpeg(pixels), pixels)
+    kinds = set()
+    for step in range(40):
+        given = (torch.from_numpy(pixels.copy()).float() / 255).requires_grad_()
+        made = altered(given, "re-saving and resizing", 0, 0, step)
+        (gradient,) = torch.autograd.grad(made.sum(), [given])
+        assert made.shape == given.shape and torch.isfinite(gradient).all() and gradient.abs().sum() > 0
+        kinds.add(bool(torch.equal(made, given)))
+    assert kinds == {True, False}

@@ -1,0 +1,81 @@
+"""Writes the pairs of prompts of a run: what it learns from and what it is asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from ...runs.seeds import generator as seeded
+from ..settings import TrainingSettings
+from ..validation import PORTRAITS, HeldOut, spread
+from .identities import Identity
+from .long_prompts import EVERY as LONG_EVERY
+from .long_prompts import choosing, long_general_prompts
+from .pictures import Pair, general_pairs, identity_pairs, spoken_pairs
+from .prompts import GENERAL_PROMPTS
+from .waves import waves_of
+
+
+@dataclass(frozen=True)
+class TrainingPairs:
+    """The pairs of prompts of a run.
+
+    Attributes:
+        lessons: those that are learned from with a picture, of as many people and prompts as the settings want drawn.
+        questions: those that choose the best snapshot.
+        reported: those that the record's figures are about; none where there are too few for both.
+        spoken: those that the warm start learns from: the lessons, one of each person that no picture is drawn for,
+            and others.
+        people: those whose portraits are drawn, in the order of the lessons.
+        waves: of the lessons' pictures, see `data.waves`.
+    """
+
+    lessons: tuple[Pair, ...]
+    questions: tuple[Pair, ...]
+    reported: tuple[Pair, ...]
+    spoken: tuple[Pair, ...]
+    people: tuple[Identity, ...]
+    waves: tuple[int, ...]
+
+    @property
+    def portraits(self) -> int:
+        """Lessons that name each of `people`; they stand first, person by person."""
+        return sum(pair.names_somebody for pair in self.lessons) // max(1, len(self.people))
+
+    def lessons_of(self, people: Iterable[int]) -> list[int]:
+        """The lessons that name these people, all by their places."""
+        return [person * self.portraits + number for person in people for number in range(self.portraits)]
+
+    def spoken_without(self, people: Collection[int]) -> tuple[Pair, ...]:
+        """Those of `spoken` that name none of these people, by their place in `people`."""
+        unsaid = {*self.lessons_of(people), *(len(self.lessons) + person for person in people)}
+        return tuple(pair for place, pair in enumerate(self.spoken) if place not in unsaid)
+
+    @property
+    def drawn(self) -> tuple[Pair, ...]:
+        """Those that a picture is drawn for, in this order."""
+        return self.lessons + self.questions + self.reported
+
+
+def training_pairs(held_out: HeldOut, settings: TrainingSettings) -> TrainingPairs:
+    """The pairs of these people and prompts; they follow from the settings' seed. Nobody is left out of `spoken`."""
+    choices = seeded(settings.seed, "choices")
+    people, prompts = held_out.learned.people, held_out.learned.prompts
+    drawn, others = chosen_apart(people, settings.people_drawn)
+    lessons = identity_pairs(drawn, settings.portraits_per_identity, choices, settings.vary_names)
+    short = prompts[: max(1, settings.general_drawn * LONG_EVERY // (LONG_EVERY + 1))]
+    lessons += general_pairs((*short, *long_general_prompts(short, choosing(choices))))
+    spoken = lessons + spoken_pairs((*drawn, *others), GENERAL_PROMPTS, choices)
+    spoken += identity_pairs(others, 1, choices, settings.vary_names) + general_pairs(prompts[len(short) :])
+    questions, reported = (
+        identity_pairs(subjects.people, PORTRAITS, choices, long_every=PORTRAITS) + general_pairs(subjects.prompts)
+        for subjects in (held_out.choosing, held_out.reporting)
+    )
+    waves = waves_of(lessons, settings.waves, settings.portraits_per_identity)
+    return TrainingPairs(lessons, questions, reported, spoken, drawn, waves)
+
+
+def chosen_apart(people: Sequence[Identity], most: int) -> tuple[tuple[Identity, ...], tuple[Identity, ...]]:
+    """At most so many of the people, from everywhere in the list, and the others; both in its order."""
+    chosen = set(spread(range(len(people)), most))
+    return tuple(people[i] for i in sorted(chosen)), tuple(p for i, p in enumerate(people) if i not in chosen)

@@ -1,0 +1,56 @@
+"""Lists the presets: how much is drawn, learned and validated, chosen by one word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+QUICK, BALANCED, THOROUGH = "quick", "balanced", "thorough"
+
+NONE_OF_ITS_OWN = -1
+"""The value that leaves a setting to the preset where 0 is a choice as well; elsewhere 0 does."""
+
+
+def _preset(**values: float) -> Mapping[str, float]:
+    return MappingProxyType(values)
+
+
+PRESETS: Mapping[str, Mapping[str, float]] = MappingProxyType(
+    {
+        QUICK: _preset(
+            steps=100,
+            people_drawn=16,
+            portraits_per_identity=1,
+            general_drawn=64,
+            noisings_per_picture=8,
+            drawing_share=0.5,
+            text_steps=200,
+            held_out=0.0625,
+            patience=2,
+        ),
+        BALANCED: _preset(
+            steps=300,
+            people_drawn=32,
+            portraits_per_identity=3,
+            general_drawn=160,
+            noisings_per_picture=8,
+            drawing_share=0.5,
+            text_steps=200,
+            held_out=0.125,
+            patience=2,
+        ),
+        THOROUGH: _preset(
+            steps=1000,
+            people_drawn=400,
+            portraits_per_identity=4,
+            general_drawn=1000,
+            noisings_per_picture=8,
+            drawing_share=1.0,
+            text_steps=400,
+            held_out=0.25,
+            patience=4,
+        ),
+    }
+)
+"""The values of `TrainingSettings` that each preset stands for. What is learned from need not be finished to the last
+detail: see `drawing_share`."""
