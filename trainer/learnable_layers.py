@@ -29,7 +29,11 @@ TIMES_THE_BEST = 2.0
 """A layer that leaves less than so many times what the best one leaves stays: there learning is slow at all of them."""
 
 TIMES_THE_BEST_AT_THE_END = 1.1
-"""The same of a finished prefix: one that leaves much everywhere is told of as such, and is nowhere worse than that."""
+"""The same of a finished prefix.
+
+One that leaves much everywhere is told of as such; the layer that the artist's own CLIP is read at is its measure then,
+so that the prefix can be used where it was learned, and is nowhere worse than there.
+"""
 
 MOST_ASKED = 24
 """Pairs that a layer is judged by."""
@@ -61,11 +65,13 @@ def learnable(left: Mapping[Layer, float], finished: bool = False) -> tuple[Laye
     """The layers to go on with, in order, by the share of what names say that a prefix leaves at each.
 
     Args:
-        left: the shares.
+        left: the shares, that of the layer which pictures are drawn at first.
         finished: whether nothing more is learned, so that the layers are those that the record promises.
     """
-    times = TIMES_THE_BEST_AT_THE_END if finished else TIMES_THE_BEST
-    most = max(MOST_LEFT, times * min(left.values()))
+    measure = min(left.values())
+    if finished and measure > MOST_LEFT:
+        measure = next(iter(left.values()))
+    most = max(MOST_LEFT, measure * (TIMES_THE_BEST_AT_THE_END if finished else TIMES_THE_BEST))
     return tuple(layer for layer, share in left.items() if not share > most)
 
 

@@ -58,7 +58,9 @@ def test_a_layer_is_left_out_where_much_is_left_and_others_do_better(
         ({None: 0.3, -2: 0.59}, (None,)),  # While there is more to learn, it stays.
         ({None: 0.475, -2: 0.94}, (None,)),
         ({None: 0.6, -2: 0.9}, (None,)),
-        ({None: 0.9, -2: 0.6}, (-2,)),
+        ({None: 0.9, -2: 0.6}, (None, -2)),  # Nothing was learned at either: it can be used where it was learned.
+        ({None: 0.98, -2: 0.8}, (None, -2)),
+        ({None: 0.52, -2: 0.4}, (-2,)),
         ({None: 0.98, -2: 1.02}, (None, -2)),  # It does nothing anywhere, and the report says so.
         ({None: 1.0, -2: 1.0}, (None, -2)),
         ({None: float("nan"), -2: float("nan")}, (None, -2)),
