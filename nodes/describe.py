@@ -23,7 +23,7 @@ from ..trainer.data.identities import parse_identities
 from ..trainer.data.list_text import sameness
 from .inputs import InputError, checked, quoted
 from .interface import IdentitiesSocket, advanced, seed_widget, tell, widget
-from .looks_readers import CHOICES, CLIP_MODEL, ask_of, hosted_eyes
+from .looks_readers import CHOICES, CLIP_MODEL, ask_of, hosted_readers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -288,7 +288,7 @@ def _described(
 
     sound = [(number, one) for number, one in enumerate(pictures) if not isinstance(one, str)]
     others = [Description(number, one) for number, one in enumerate(pictures) if isinstance(one, str)]
-    with hosted_eyes(choice, settings, clip_model, language_model) as (finder, reader):
+    with hosted_readers(choice, settings, clip_model, language_model) as (finder, reader):
         told = list(describe(sound, finder, reader, settings, show, len(sound)))
     return in_order([*told, *others]), reader
 

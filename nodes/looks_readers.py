@@ -27,11 +27,13 @@ CLIP, LANGUAGE_MODEL = "CLIP", "vision language model"
 CHOICES = [CLIP, LANGUAGE_MODEL, DEMO_READER]
 CLIP_MODEL = "clip-vit-large-patch14"
 
-Eyes = tuple["Finder", "LooksReader"]
+FinderAndReader = tuple["Finder", "LooksReader"]
 
 
 @contextmanager
-def hosted_eyes(choice: str, settings: DescribingSettings, clip_model: str, language_model: Any) -> Iterator[Eyes]:
+def hosted_readers(
+    choice: str, settings: DescribingSettings, clip_model: str, language_model: Any
+) -> Iterator[FinderAndReader]:
     """What finds faces and what reads them, on the host's device; afterwards their weights leave it.
 
     Args:

@@ -5,7 +5,8 @@ encoders in which too little happens before a layer for any prefix to part a nam
 layers, at the last but one, no ten vectors did it). Such a layer would take its share of the steps away from the
 others, and the prefix's record would promise what does not hold. So after a quarter of the warm start each is judged,
 and whoever reads a prompt at one that was left out is refused. The prefix that comes of it is judged once more, with or
-without a warm start, before its record names the layers.
+without a warm start, before its record names the layers: more strictly, because what is learned by then is all there
+is, and the record promises it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,13 @@ MOST_LEFT = 0.5
 TIMES_THE_BEST = 2.0
 """A layer that leaves less than so many times what the best one leaves stays: there learning is slow at all of them."""
 
+TIMES_THE_BEST_AT_THE_END = 1.1
+"""The same of a finished prefix.
+
+One that leaves much everywhere is told of as such; the layer that the artist's own CLIP is read at is its measure then,
+so that the prefix can be used where it was learned, and is nowhere worse than there.
+"""
+
 MOST_ASKED = 24
 """Pairs that a layer is judged by."""
 
@@ -38,23 +46,33 @@ def judged(
     layers: Sequence[Layer],
     plain: PlainText,
     team: Team = ALONE,
+    finished: bool = False,
 ) -> tuple[Sequence[Layer], str]:
     """Those of the layers at which the vectors do something, and a sentence on the others, empty if there are none.
 
-    All of them where there is but one, or where the text encoders cannot be asked; inside `Denoiser.gradients`.
+    All of them where there is but one, or where the text encoders cannot be asked; inside `Denoiser.gradients`. Whether
+    the vectors are `finished` is as of `learnable`.
     """
     asked = spread_over(pairs)
     if len(layers) == 1 or not asked or denoiser.text_states([""], plain.of([""]))[0] is None:
         return layers, ""
     left = signal_left(denoiser, vectors, asked, layers, plain, team)
-    kept = learnable(left)
+    kept = learnable(left, finished)
     return kept, left_out_note(left, kept)
 
 
-def learnable(left: Mapping[Layer, float]) -> tuple[Layer, ...]:
-    """The layers to go on with, in order, by the share of what names say that a prefix leaves at each."""
-    best = min(left.values())
-    return tuple(layer for layer, share in left.items() if not share > max(MOST_LEFT, TIMES_THE_BEST * best))
+def learnable(left: Mapping[Layer, float], finished: bool = False) -> tuple[Layer, ...]:
+    """The layers to go on with, in order, by the share of what names say that a prefix leaves at each.
+
+    Args:
+        left: the shares, that of the layer which pictures are drawn at first.
+        finished: whether nothing more is learned, so that the layers are those that the record promises.
+    """
+    measure = min(left.values())
+    if finished and measure > MOST_LEFT:
+        measure = next(iter(left.values()))
+    most = max(MOST_LEFT, measure * (TIMES_THE_BEST_AT_THE_END if finished else TIMES_THE_BEST))
+    return tuple(layer for layer, share in left.items() if not share > most)
 
 
 @torch.no_grad()

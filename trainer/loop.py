@@ -336,7 +336,9 @@ class _Learning:
     def _layers(self, state: RunState, vectors: Vectors) -> Sequence[Layer]:
         """Those that were learned at and at which the best prefix does something."""
         with self._denoiser.gradients(self._micro_batches.size):
-            layers, note = judged(self._denoiser, vectors, self._spoken, self._pool.layers, self._plain, self._team)
+            layers, note = judged(
+                self._denoiser, vectors, self._spoken, self._pool.layers, self._plain, self._team, finished=True
+            )
         if note:
             state.note(note)
         return layers

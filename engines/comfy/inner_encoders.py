@@ -3,16 +3,17 @@
 Who asks a protected CLIP's encoder for one of the text encoders in it, or for the network in one of those, gets a
 *view* of it: an object over the very state, of a class of our own, that reads only what carries the prefix. Weights,
 hooks and settings are the host's; what is set on a view is set on what it shows. Tables of embeddings, projections and
-the like, which read no prompt, come as they are.
+the like, which read no prompt, come as they are. Lists of modules and deep copies hold views as well.
 """
 
 from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
+from functools import reduce
 from typing import Any
 
 import torch
@@ -37,13 +38,13 @@ Check = Callable[..., bool]
 """Whether what a method is called with carries the prefix."""
 
 
-def guarded(encoder: Any, rows: Tensor, reading: Callable[[], AbstractContextManager[Any]]) -> Any:
+def guarded(encoder: Any, rows: Tensor, reading: Callable[[Any], AbstractContextManager[Any]]) -> Any:
     """A view of a text encoder, the host's `SDClipModel` or one like it, that reads only what carries the prefix.
 
     Args:
         encoder: the host's; stays as it is.
         rows: the prefix's vectors for it as its network wants them, `[m, d]`.
-        reading: opened while it reads; what is raised in it comes through.
+        reading: opened for the encoder, or a copy of it, while that reads; what is raised in it comes through.
     """
 
     def carried(tokens: Any, *_: Any, **__: Any) -> bool:
@@ -53,7 +54,8 @@ def guarded(encoder: Any, rows: Tensor, reading: Callable[[], AbstractContextMan
         return all(_holds([entry[0] for entry in chunk], rows) for chunk in pairs)
 
     checks = {"forward": carried, "encode": carried, "encode_token_weights": carried_in_pairs}
-    return _view(encoder, {name: check for name, check in checks.items() if hasattr(encoder, name)}, rows, reading)
+    checks = {name: check for name, check in checks.items() if hasattr(encoder, name)}
+    return _view(encoder, checks, rows, lambda copied: guarded(copied, rows, reading), reading)
 
 
 @contextmanager
@@ -97,6 +99,19 @@ def shown(value: Any) -> Any:
     return getattr(type(value), _SHOWN, value)
 
 
+def as_taken_by_name(view: Any, modules: Iterable[tuple[str, Any]], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Modules by their names in a view, each as whoever takes it out of the view by that name gets it.
+
+    Args:
+        view: of a module, or of one with text encoders in it.
+        modules: the host's own.
+        prefix: what their names begin with.
+    """
+    for name, _ in modules:
+        path = name[len(prefix) :].strip(".")
+        yield name, reduce(getattr, path.split("."), view) if path else view
+
+
 def _network(module: Any, rows: Tensor) -> Any:
     """A view of what an encoder is made of; a part that has no parts comes as it is."""
     if not any(True for _ in module.children()):
@@ -106,22 +121,24 @@ def _network(module: Any, rows: Tensor) -> Any:
         embeds = kwargs.get("embeds")
         return not any(argument is not None for argument in args[:1]) and _all_hold(embeds, rows)
 
-    return _view(module, {"forward": carried}, rows)
+    return _view(module, {"forward": carried}, rows, lambda copied: _network(copied, rows))
 
 
 def _view(
     own: Any,
     checks: Mapping[str, Check],
     rows: Tensor,
-    reading: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    again: Callable[[Any], Any],
+    reading: Callable[[Any], AbstractContextManager[Any]] = nullcontext,
 ) -> Any:
+    """A view of what is checked by name; `again` makes one of a copy."""
     cls: Any = type(own)
 
     def checked(name: str) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             if not _READING_PLAIN.get() and not _passes(checks[name], args, kwargs):
                 raise PrefixMismatchError(UNPROTECTED)
-            with reading():
+            with reading(own):
                 return getattr(own, name)(*args, **kwargs)
 
         vars(call)["guards"] = own
@@ -149,7 +166,13 @@ def _view(
             delattr(own, name)
 
         def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-            return copy.deepcopy(own, memo)
+            return again(copy.deepcopy(own, memo))
+
+        def named_children(self) -> Iterator[tuple[str, Any]]:
+            return as_taken_by_name(self, super().named_children())
+
+        def named_modules(self, memo: Any = None, prefix: str = "", remove_duplicate: bool = True) -> Any:
+            return as_taken_by_name(self, super().named_modules(memo, prefix, remove_duplicate), prefix)
 
     View.__name__, View.__qualname__, View.__module__ = cls.__name__, cls.__qualname__, cls.__module__
     setattr(View, _SHOWN, own)

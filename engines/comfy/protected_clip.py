@@ -7,8 +7,8 @@ stays exactly as it was: the copy holds *views* of both, objects of a class of o
 Tokens that reach the encoder by another way (from another CLIP, from a tokenizer within the tokenizer, made by hand)
 and do not carry the prefix are refused, at every strength but 0: what this CLIP encodes is protected, or is an error.
 So are those that reach the encoders within the encoder, or by `clip.patcher.model` (see `inner_encoders`); these stay
-the host's own: other extensions patch them, and find them as they left them. Who goes through lists of modules finds
-the plain ones, and a server that enforces refuses what comes of them.
+the host's own: other extensions patch them, and find them as they left them. Who reaches into torch's own table of
+modules (`_modules`) finds the plain ones, and a server that enforces refuses what comes of them.
 They are watched while they read a prompt: at a layer that the prefix was not learned at ("clip skip") it would not
 protect, whoever has set it and however.
 
@@ -44,7 +44,7 @@ from ...prefix import (
 from ...prefix.bypass import READ_ELSEWHERE, WatchedTokens, holds_other_vectors, read_elsewhere, require_all_prefixed
 from ...prefix.layers import Layer, listed
 from .encoder_layers import EncoderReading, judged_layers, usual_layers, usual_readings
-from .inner_encoders import guard_patcher, guarded, reading_plain, release_patcher, shown
+from .inner_encoders import as_taken_by_name, guard_patcher, guarded, reading_plain, release_patcher, shown
 from .text_encoders import embedding_width, text_encoders, vectors_for
 
 EMBEDDINGS_REFUSED = (
@@ -111,6 +111,8 @@ def protect(
         encode_token_weights=encode_token_weights,
         __getattr__=partial(_part, vectors, usual, judge),
         __setattr__=lambda put, view, name, value: put(name, shown(value)),
+        named_children=lambda found, view: as_taken_by_name(view, found()),
+        named_modules=_modules,
     )
     guard_patcher(protected.patcher, protected.cond_stage_model)
     return protected
@@ -213,7 +215,12 @@ def _part(
     """What a protected encoder has under a name: its text encoders read only what carries the prefix, as it does."""
     part, key = part_of(name), key_of(name)
     rows = vectors.get(key) if hasattr(part, "transformer") else None
-    return part if rows is None else guarded(part, rows, partial(judged_layers, {key: part}, usual, judge))
+    return part if rows is None else guarded(part, rows, lambda encoder: judged_layers({key: encoder}, usual, judge))
+
+
+def _modules(found: Callable[..., Any], view: Any, memo: Any = None, prefix: str = "", *rest: Any, **more: Any) -> Any:
+    """What `torch.nn.Module.named_modules` gives of a protected encoder."""
+    return as_taken_by_name(view, found(memo, prefix, *rest, **more), prefix)
 
 
 def _read(

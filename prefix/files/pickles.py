@@ -116,7 +116,7 @@ class _Machine:
         self._below: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
         self._stored = stored
-        self._storages: dict[tuple[str, str], _Storage] = {}
+        self._bytes: dict[str, Tensor] = {}
 
     def follow(self, kind: str, argument: Any) -> None:
         """Follows one instruction. What it raises beside `PrefixValueError` means that the pickle makes no sense."""
@@ -214,11 +214,11 @@ class _Machine:
         """The bytes that torch calls `("storage", type, entry, device, count)`."""
         match asked:
             case ("storage", _Name(kind), str(entry), str(), int(count)) if kind in _DTYPES:
-                known = self._storages.get((kind, entry))
-                if known is None:
-                    known = self._storages[kind, entry] = _Storage(_flat(self._stored.get(entry), _DTYPES[kind]))
-                if len(known.values) == count:
-                    return known
+                if entry not in self._bytes:  # Kept once, however often and as whatever types it is asked for.
+                    self._bytes[entry] = _bytes(self._stored.get(entry))
+                values = _flat(self._bytes[entry], _DTYPES[kind])
+                if len(values) == count:
+                    return _Storage(values)
         raise _lie()
 
 
@@ -258,10 +258,17 @@ def _called(called: Any, arguments: Any) -> Any:
     raise _code("REDUCE")
 
 
-def _flat(data: bytes | None, dtype: torch.dtype) -> Tensor:
-    if data is None or len(data) % dtype.itemsize:
+def _bytes(data: bytes | None) -> Tensor:
+    if data is None:
         raise _lie()
-    return torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0, dtype=dtype)
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
+
+
+def _flat(data: Tensor, dtype: torch.dtype) -> Tensor:
+    """The same memory as values of that type."""
+    if len(data) % dtype.itemsize:
+        raise _lie()
+    return data.view(dtype)
 
 
 def _tensor(values: Tensor, offset: int, size: tuple[Any, ...], stride: tuple[Any, ...]) -> Tensor:

@@ -67,6 +67,23 @@ BASES: dict[str, dict[str, Any]] = {
         "vectors": 1, "learning_rate": 0.1, "init": "", "portraits_per_identity": 1, "noisings_per_picture": 1,
         "drawing_steps": 1, "drawing_cfg": 1.0,
     },
+    "DescribeFaces": {
+        "images": ["empty", 0], "reader": "demo reader", "certainty": 0.85, "attributes": "usual", "order": "fixed",
+        "style": "sentence", "several": "largest", "only_photographs": False, "seed": 3,
+    },
+    "DescribePeople": {
+        "folder": "the demo's people", "reader": "demo reader", "certainty": 0.85, "attributes": "usual",
+        "several": "largest", "only_photographs": False, "names": "Ada Example", "images": ["empty", 0],
+    },
+    "ProtectPhotos": {
+        "photos": ["empty", 0], "model": ["demo", 0], "clip": ["demo", 1], "vae": ["demo", 2], "budget": 8,
+        "method": "encoder", "steps": 1, "withstand": "nothing", "seed": 3, "width": 64, "height": 64,
+    },
+    "MeasurePhotoProtection": {
+        "original": ["empty", 0], "protected": ["empty", 0], "model": ["demo", 0], "clip": ["demo", 1],
+        "vae": ["demo", 2], "recognizer": "demo reader", "attacker": "full", "purification": "none", "steps": 1,
+        "images_per_prompt": 1, "seed": 3, "width": 64, "height": 64,
+    },
     "LoadDemoModel": {"model": "classic"},
 }  # fmt: skip
 """Inputs with which each node runs."""

@@ -48,6 +48,30 @@ def test_a_layer_is_left_out_where_much_is_left_and_others_do_better(
     assert bool(left_out_note(left, kept)) == (len(kept) < 2)
 
 
+@pytest.mark.parametrize(
+    ("left", "kept"),
+    [
+        ({None: 0.06, -2: 0.7}, (None,)),
+        ({None: 0.7, -2: 0.06}, (-2,)),
+        ({None: 0.06, -2: 0.4}, (None, -2)),
+        ({None: 0.3, -2: 0.59}, (None,)),  # While there is more to learn, it stays.
+        ({None: 0.475, -2: 0.94}, (None,)),
+        ({None: 0.6, -2: 0.9}, (None,)),
+        ({None: 0.9, -2: 0.6}, (None, -2)),  # Nothing was learned at either: it can be used where it was learned.
+        ({None: 0.98, -2: 0.8}, (None, -2)),
+        ({None: 0.52, -2: 0.4}, (-2,)),
+        ({None: 0.98, -2: 1.02}, (None, -2)),  # It does nothing anywhere, and the report says so.
+        ({None: 1.0, -2: 1.0}, (None, -2)),
+        ({None: float("nan"), -2: float("nan")}, (None, -2)),
+    ],
+)
+def test_a_finished_prefix_promises_no_layer_at_which_much_is_left_however_bad_the_best_one_is(
+    left: dict[Layer, float], kept: tuple[Layer, ...]
+) -> None:
+    assert learnable(left, finished=True) == kept
+    assert bool(left_out_note(left, kept)) == (len(kept) < 2)
+
+
 def test_on_the_demo_model_words_that_take_from_a_name_take_alike_at_both_of_its_layers(host_modules: None) -> None:
     from anonymize_faces.engines.comfy.denoiser import ComfyDenoiser
 
@@ -109,16 +133,19 @@ def test_what_follows_is_learned_at_the_others_alone_and_a_run_that_is_killed_go
 
 
 @pytest.mark.parametrize("text_steps", [0, 7])
+@pytest.mark.parametrize("last", [(0.1, 0.8), (0.45, 0.85)])
 def test_the_record_names_no_layer_at_which_the_prefix_itself_leaves_much(
-    text_steps: int, make_checkpoint: Make, make_denoiser: Make, monkeypatch: pytest.MonkeyPatch
+    last: tuple[float, float],
+    text_steps: int,
+    make_checkpoint: Make,
+    make_denoiser: Make,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[int] = []
 
     def left(denoiser: Any, vectors: Any, pairs: Any, layers: Any, *_: Any) -> dict[Layer, float]:
         asked.append(len(layers))
-        return (
-            dict.fromkeys(layers, 0.1) if text_steps and len(asked) == 1 else dict(zip(layers, (0.1, 0.8), strict=True))
-        )
+        return dict.fromkeys(layers, 0.1) if text_steps and len(asked) == 1 else dict(zip(layers, last, strict=True))
 
     monkeypatch.setattr("anonymize_faces.trainer.learnable_layers.signal_left", left)
     settings = dataclasses.replace(SETTINGS, text_steps=text_steps)

@@ -26,12 +26,24 @@ _COLON = re.compile("[:\uff1a\ufe55\ufe13\u2236\ua789]")
 
 _NOTE = re.compile(r"(?:^|\s)#(?=\s|$)")
 _MAYBE_NOTE = re.compile(r"\s#(?!\d)")
-_LIST_MARK = re.compile("(?:[-*+\u2022\u2023\u2013\u2014\u00b7]|\\d+[.)])(?:\\s|$)")
+_LIST_MARKS = (
+    r"(?:[-*+\u2022\u2023\u2013\u2014\u00b7]|\(?(?:\d+|[A-Za-z])\)|\d+[.])(?:\s|$)",
+    r"\d+[\uff0e\uff09\u3001]",
+)
+_LIST_MARK = re.compile("|".join(_LIST_MARKS))
 _QUOTED = re.compile(
     '(?:["\u201c\u201d\u201e\u00ab][^"\u201c\u201d\u00bb]*["\u201c\u201d\u00bb]'
     "|['\u2018\u2019][^'\u2018\u2019:\uff1a]*['\u2018\u2019])\\s*(?:[,;:\uff1a\t]|$)"
 )
-_SEPARATOR = re.compile("[,;|=\uff0c\uff1b\u3001\u060c\u061b]|\\s[-\u2013\u2014]\\s")
+_SEPARATORS = (
+    r"[,;|=()\\]",
+    r"[\uff0c\uff1b\u3001\u060c\u061b\uff08\uff09]",  # the same in other scripts
+    r"[-=]*[>\u2190-\u21ff]",  # arrows
+    r"-{2,}",
+    r"[\u2013\u2014]\s",
+    r"\s(?:[\u2013\u2014]|[-/]\s)",
+)
+_SEPARATOR = re.compile("|".join(_SEPARATORS))
 _CLEAR_SEPARATOR = re.compile(r"[;|=]|,(?!\s)")
 _MARKUP = {"{": "JSON", "[": "JSON", "<": "markup", "|": "a table in Markdown", "\\": "a path"}
 
@@ -111,6 +123,8 @@ def _parse_line(line: str, number: int) -> Row:
         raise IdentityError(f"Line {number} has no name before the colon: write it as '{EXAMPLE}'.")
     if sameness(name) in NAMES:
         raise IdentityError(f"Line {number} is a heading and names nobody: let it begin with #.")
+    if colon and _COLON.match(description):
+        raise IdentityError(f"Line {number} has two colons behind '{_short(name)}': leave one.")
     if colon and not description:
         raise IdentityError(
             f"Line {number} has no description after '{_short(name)}:': describe the looks, or leave out the colon."

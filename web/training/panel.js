@@ -27,7 +27,7 @@ const STYLES = `
 .verdict.none { color: var(--quiet); font-style: italic; font-weight: 400; }
 .state { font-weight: 600; }
 .left, .message { color: var(--quiet); }
-.message { overflow-wrap: anywhere; height: 34px; overflow: auto; flex: none; user-select: text; }
+.message { overflow-wrap: anywhere; white-space: pre-line; height: 34px; overflow: auto; flex: none; user-select: text; }
 .figure { cursor: help; text-decoration: underline dotted var(--quiet); text-underline-offset: 3px; }
 progress { appearance: none; display: block; width: 100%; height: 6px; border: 0; border-radius: 3px;
   background: var(--field); overflow: hidden; flex: none; }
@@ -115,7 +115,7 @@ export class TrainingPanel {
     this.#progress.setAttribute("aria-label", this.#state.textContent ?? "");
     this.#fillFigures(run?.score ?? null);
     const notes = [on ? planned(run?.plan) : "", ...(run?.notes ?? [])].filter(Boolean);
-    setText(this.#message, run?.message || notes.join(" "));
+    setText(this.#message, run?.message || notes.join("\n"));
     this.#fillPicture(run?.picture ?? null);
     drawChart(this.#chart, run);
     setText(this.#stop, t(this.#stopping ? "training.stopping" : "training.stop"));

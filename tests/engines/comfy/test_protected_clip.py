@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import types
 
@@ -302,6 +303,53 @@ def test_an_encoder_within_the_clip_reads_only_what_carries_the_prefix(clip, pre
         part = getattr(protected.cond_stage_model, f"clip_{key}")
         with torch.no_grad(), pytest.raises(PrefixMismatchError, match=r"does not carry the prefix.*CLIP Text Encode"):
             read(part, plain_tokens(clip, key))
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda stage, name: dict(stage.named_children())[name],
+        lambda stage, name: dict(stage.named_modules(prefix="all"))[f"all.{name}"],
+        lambda stage, name: list(stage.modules())[[at for at, _ in stage.named_modules()].index(name)],
+        lambda stage, name: stage.get_submodule(name),
+        lambda stage, name: copy.copy(getattr(stage, name)),
+        lambda stage, name: copy.deepcopy(getattr(stage, name)),
+        lambda stage, name: copy.deepcopy(stage).get_submodule(name),
+    ],
+)
+def test_whatever_way_an_encoder_is_taken_out_of_the_clip_it_reads_only_what_carries_the_prefix(
+    clip, prefix, family, take
+):
+    protected = protect(clip, prefix, 1.0)
+    tokens = protected.tokenize(SHORT)
+    for key in WIDTHS[family]:
+        part = take(protected.cond_stage_model, f"clip_{key}")
+        whole = dict(part.named_modules())
+        for inner in (part, copy.deepcopy(part), whole[""]):
+            with pytest.raises(PrefixMismatchError, match="does not carry the prefix"):
+                inner.encode_token_weights(plain_tokens(clip, key))
+            with torch.no_grad():
+                read = inner.encode_token_weights(tokens[key])[0]
+                assert torch.equal(
+                    read, getattr(clip.cond_stage_model, f"clip_{key}").encode_token_weights(tokens[key])[0]
+                )
+        copied = copy.deepcopy(part.transformer)
+        for network in (
+            whole["transformer"],
+            whole["transformer.text_model"],
+            *part.children(),
+            copied,
+            copied.text_model,
+        ):
+            with torch.no_grad(), pytest.raises(PrefixMismatchError, match="does not carry the prefix"):
+                network(torch.tensor(only(plain_tokens(clip, key))), dtype=torch.float32)
+
+
+def test_lists_of_modules_and_parameters_are_the_hosts(clip, prefix):
+    stage, own = protect(clip, prefix, 1.0).cond_stage_model, clip.cond_stage_model
+    assert [name for name, _ in stage.named_modules()] == [name for name, _ in own.named_modules()]
+    ours, theirs = dict(stage.named_parameters(prefix="x")), dict(own.named_parameters(prefix="x"))
+    assert ours.keys() == theirs.keys() and all(ours[name] is theirs[name] for name in ours)
 
 
 def test_an_encoder_within_the_clip_reads_tokens_that_carry_the_prefix_as_ever(clip, prefix, family):

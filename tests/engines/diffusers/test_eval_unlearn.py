@@ -68,7 +68,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "__init__.py",
         "cli",
         "demo",
+        "captions",
         "engines",
+        "finetuning",
+        "photos",
         "evaluation",
         "faces",
         "prefix",
@@ -84,8 +87,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_demo_reader_comes_with_the_package(installed: Path, tmp_path: Path) -> None:
     read = """
 import argparse, numpy
-from anonymize_faces.cli.evaluate import DEMO, _recognizer
-reader = _recognizer(argparse.Namespace(recognizer=DEMO), None, None)
+from anonymize_faces.cli.evaluate import DEMO, recognizer_of
+reader = recognizer_of(argparse.Namespace(recognizer=DEMO), None, None)
 print(reader.name, len(reader.find(numpy.zeros((1, 64, 64, 3), numpy.uint8))))
 """
     environment = {**os.environ, "PYTHONPATH": str(installed)}

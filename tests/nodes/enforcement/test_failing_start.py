@@ -21,7 +21,10 @@ from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
 
 EXTENSION = Path(anonymize_faces.__file__).resolve().parent
 ENFORCE = {"ANONYMIZE_FACES_ENFORCE": "studio.safetensors"}
-PARTS = ("nodes", "prefix", "engines", "runs", "trainer", "evaluation", "faces", "demo", "web", "locales")
+PARTS = (
+    *("nodes", "prefix", "engines", "runs", "trainer", "evaluation", "faces", "demo", "web", "locales"),
+    *("captions", "finetuning", "photos"),
+)
 
 
 def copy_of_the_extension(folder: Path) -> Path:

@@ -98,8 +98,8 @@ def tensor(offset: int = 0, count: int = 2, stride: int = 768) -> bytes:
     return b"(" + STORAGE + numbers[0] + numbers[1] + b"M\x00\x03\x86" + numbers[2] + b"K\x01\x86\x89Nt"
 
 
-def storage(count: int) -> bytes:
-    named = text(b"storage") + b"ctorch\nFloatStorage\n" + text(b"0") + text(b"cpu")
+def storage(count: int, kind: bytes = b"Float") -> bytes:
+    named = text(b"storage") + b"ctorch\n" + kind + b"Storage\n" + text(b"0") + text(b"cpu")
     return b"(" + named + b"J" + struct.pack("<i", count) + b"tQ"
 
 
@@ -204,6 +204,15 @@ def test_a_tuple_shared_with_itself_is_never_hashed(depth, end):
     nested = b"\x80\x02}" + shared(depth)
     with pytest.raises(PrefixFileError, match="cannot be used as a prefix"):
         parse_prefix(archive(nested + end), "p.pt")
+
+
+def test_bytes_that_are_asked_for_as_every_type_are_kept_once(tmp_path):
+    size = 16 * 2**20
+    bits = {"Double": 64, "Float": 32, "Half": 16, "BFloat16": 16, "Long": 64, "Int": 32, "Short": 16, "Char": 8}
+    pickled = b"\x80\x02(" + b"".join(storage(size * 8 // of, kind.encode()) for kind, of in bits.items()) + b"l."
+    found = read_apart([archive(sound_pickles()[2]), archive(pickled, bytes(size))], tmp_path)
+    assert found["refused"] == 1
+    assert found["seconds"] < SECONDS and found["KiB"] < KIBIBYTES, found  # The file, its bytes, and what is kept.
 
 
 def many_entries(count: int, told: int, zip64: bool) -> bytes:
