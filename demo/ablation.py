@@ -50,7 +50,7 @@ def learn_and_measure(kind: str, changes: dict[str, Any], weights: Path) -> dict
 
     model, clip, vae = load_demo_model(weights=weights, kind=kind)
     people = identities(unseen=(False,))
-    settings = TrainingSettings(**{"steps": 150, "batch_size": 16, "seed": 1, **changes})
+    settings = TrainingSettings(**changes)
     denoiser = ComfyDenoiser(model, clip, vae, (SIZE, SIZE), Drawing(steps=STEPS, cfg=GUIDANCE))
     shown = -1
 

@@ -43,6 +43,13 @@ class TrainingSettings:
         offered=(1, 64),
         advanced=True,
     )
+    conditional: bool = setting(
+        True,
+        "The vectors are made anew for each prompt, by a small network that is learned: people whom it never met are"
+        " hidden far better, and other prompts change less. Off: they are always the same, which can be saved as an"
+        " embedding.",
+        advanced=True,
+    )
     steps: int = setting(
         0,
         "More steps take longer and remove more.",

@@ -44,8 +44,8 @@ class RunState:
     """Where a run stands.
 
     Attributes:
-        vectors: the parameters `{encoder key: [m, d]}`.
-        optimizer: over the vectors.
+        vectors: the parameters, see `engines.vectors`.
+        optimizer: over those that are learned.
         step: steps made, skipped ones included; the position.
         history: their losses; NaN for skipped ones.
         rate: what the scheduled learning rate is multiplied with; lowered where the loss was bad.
@@ -58,6 +58,8 @@ class RunState:
         notes: what happened that the artist should hear of, sentences.
         seconds: spent learning.
         layers: those of `Denoiser.layers` that are learned at; none before that is known. See `learnable_layers`.
+        signals: what names say, and what the words of other prompts do, in the units of the loss: each kind of prompt
+            weighs as a share of its own, so that the settings' `general_weight` is the same on every model.
     """
 
     vectors: dict[str, Tensor]
@@ -74,6 +76,7 @@ class RunState:
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
     layers: list[Layer] = field(default_factory=list)
+    signals: list[float] = field(default_factory=lambda: [1.0, 1.0])
 
     @property
     def best_score(self) -> Score | None:
@@ -112,7 +115,18 @@ class RunState:
 ELEMENTS = 4096.0
 """About as many as a small picture has: the loss is a mean over a picture's elements."""
 
-_NUMBERS = ("step", "rate", "loss_scale", "micro_batch", "skipped", "skipped_in_a_row", "notes", "seconds", "layers")
+_NUMBERS = (
+    "step",
+    "rate",
+    "loss_scale",
+    "micro_batch",
+    "skipped",
+    "skipped_in_a_row",
+    "notes",
+    "seconds",
+    "layers",
+    "signals",
+)
 
 
 def new_state(vectors: dict[str, Tensor], settings: TrainingSettings) -> RunState:

@@ -175,7 +175,7 @@ class Validation:
         self._names = torch.tensor([pair.names_somebody for pair in self._pairs], dtype=torch.bool)
         self._overshoot = overshoot
         self._goal: Tensor | None = None
-        self._full: tuple[float, float] = (math.nan, math.nan)
+        self._full = torch.zeros(0)
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -192,14 +192,31 @@ class Validation:
             plain = self._predict([pair.student if pair.names_somebody else "" for pair in self._pairs])
             past = torch.tensor([pair.overshoots for pair in self._pairs]).reshape(-1, *[1] * (teacher.ndim - 1))
             self._goal = torch.where(past, beyond(teacher, plain, self._overshoot), teacher)
-            self._full = self._sums(plain)
-        left = self._sums(self._predict([pair.student for pair in self._pairs], vectors))
-        return Score(step, *(_share(part, whole) for part, whole in zip(left, self._full, strict=True)))
+            self._full = distances(plain, self._goal).double()
+        left = self._left(vectors)
+        return Score(step, *(_share(left[kind], self._full[kind]) for kind in (self._names, ~self._names)))
 
-    def _sums(self, predictions: Tensor) -> tuple[float, float]:
-        """Summed distances from the goal, of pictures that name somebody and of the others."""
-        moved = distances(predictions, self._goal).double()
-        return float(moved[self._names].sum()), float(moved[~self._names].sum())
+    @property
+    def signals(self) -> list[float]:
+        """Mean of what names say, and of what the words of other prompts do, once there was a score; 1 where there is
+        nothing to go by."""
+        means = [float(self._full[kind].mean()) for kind in (self._names, ~self._names)]
+        return [mean if math.isfinite(mean) and mean > 0 else 1.0 for mean in means]
+
+    @torch.no_grad()
+    def left_by_layer(self, vectors: Vectors) -> dict[Layer, float]:
+        """The share of the identity signal that a prefix leaves at each layer that was asked about, after a score."""
+        left = self._left(vectors)
+        read = [self._layer(index) for index in range(len(self._pairs))]
+        return {
+            layer: _share(left[at], self._full[at])
+            for layer in self.layers
+            if (at := self._names & torch.tensor([other == layer for other in read])).any()
+        }
+
+    def _left(self, vectors: Vectors) -> Tensor:
+        """Distance of each prediction with a prefix from its goal."""
+        return distances(self._predict([pair.student for pair in self._pairs], vectors), self._goal).double()
 
     def _layer(self, index: int) -> Layer:
         """The layer that a question's prompts are read at: each picture is seen at every one in turn."""
@@ -251,6 +268,7 @@ def spread(items: Sequence[int], most: int) -> list[int]:
     return [items[index * len(items) // most] for index in range(most)] if len(items) > most else list(items)
 
 
-def _share(part: float, whole: float) -> float:
+def _share(parts: Tensor, wholes: Tensor) -> float:
     """Zero where there was nothing to lose; NaN if a prediction was not finite."""
+    part, whole = float(parts.sum()), float(wholes.sum())
     return 0.0 if whole == 0 else part / whole

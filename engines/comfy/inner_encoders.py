@@ -68,6 +68,11 @@ def reading_plain() -> Iterator[None]:
         _READING_PLAIN.reset(token)
 
 
+def is_reading_plain() -> bool:
+    """Whether this runs inside `reading_plain`."""
+    return _READING_PLAIN.get()
+
+
 def guard_patcher(patcher: Any, stage: Any) -> None:
     """Lets a patcher hand the protected encoder to other extensions, in the place of the plain one that it loads.
 
@@ -194,8 +199,8 @@ def _holds(tokens: list[Any], rows: Tensor) -> bool:
 
 
 def _all_hold(embeds: Any, rows: Tensor) -> bool:
-    """Whether each row of a batch of embeddings `[b, n, d]` holds all of the prefix."""
-    if not isinstance(embeds, Tensor) or embeds.ndim != 3 or embeds.shape[1] < len(rows):
+    """Whether each row of a batch of embeddings `[b, n, d]` holds all of the prefix; never where there are no rows."""
+    if not isinstance(embeds, Tensor) or embeds.ndim != 3 or not 0 < len(rows) <= embeds.shape[1]:
         return False
     windows = embeds.unfold(1, len(rows), 1).transpose(2, 3)
     return bool((windows == rows.to(embeds)).all(3).all(2).any(1).all())

@@ -91,6 +91,7 @@ def protect(
     if strength == 0.0:
         return protected
     vectors = vectors_for(encoders, prefix.vectors)
+    parameters = vectors_for(encoders, prefix.parameters)
     tokenize_with_weights = partial(_tokenize, vectors, encoders.keys())
     frame = frame_of(tokenize, "a")
     usual = usual_readings(encoders)
@@ -98,7 +99,7 @@ def protect(
     def judge(key: str, layer: Layer) -> None:
         require_layers(prefix.record, {key: layer}, usual_layers(usual), _layers_remedy)
 
-    read = partial(_read, usual, judge)
+    read = partial(_read, usual, judge, parameters)
     encode_token_weights = partial(_encode, vectors, encoders.keys(), frame, strength, witness, read)
     if witness is not None or not embeddings:
         encode_token_weights = partial(_encode_strictly, vectors, embeddings, encode_token_weights)
@@ -109,7 +110,7 @@ def protect(
         encoder,
         vars(encoder),
         encode_token_weights=encode_token_weights,
-        __getattr__=partial(_part, vectors, usual, judge),
+        __getattr__=partial(_part, parameters, usual, judge),
         __setattr__=lambda put, view, name, value: put(name, shown(value)),
         named_children=lambda found, view: as_taken_by_name(view, found()),
         named_modules=_modules,
