@@ -9,7 +9,7 @@ picture, here it sees the prompt itself.
 
 The parameters of a prefix stand in one table by name: under an encoder's key its vectors `[m, d]`, and under
 `key/part` the parts of its meta-network, for encoders that have one. With states `s` of width `w`, standardized, at the
-positions that are read (docs/METHODS.md 1.9):
+positions that are read (docs/METHODS.md 2.9):
 
     attention_i = softmax(queries_i · keysᵀ s)        i = 1 … m, over positions
     features_i  = GELU(hidden (values (attention_i s)))

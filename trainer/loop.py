@@ -295,7 +295,6 @@ class _Learning:
                 if self._drawing.lacks(self._needed(state, stopped)):
                     continue
                 state.add_score(self._validation.score(state.vectors, state.step))
-                state.signals = self._validation.signals
                 stopped = stopped or no_longer_improves(state, self._settings.patience)
             self._save(state)
             if stopped or state.step >= self._settings.denoiser_steps:

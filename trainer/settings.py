@@ -23,7 +23,7 @@ class TrainingSettings:
     `validation`, `vary_names` of `data.variations`, `text_steps` of `warm_start` and `overshoot` of `objective`. One
     half of a batch names people, the other does not. Vectors that start from no words are spread like the encoder's
     token embeddings. After `warmup` the rate falls along a cosine.
-    docs/METHODS.md 1.3 has a `general_weight` of 1. The learning rate is Adam's peak rate for embeddings spread like
+    The learning rate is Adam's peak rate for embeddings spread like
     those of SD1's CLIP, see `engines.vectors.scale_free_adam`.
 
     Raises:
@@ -106,7 +106,7 @@ class TrainingSettings:
         automatic=NONE_OF_ITS_OWN,
         advanced=True,
     )
-    general_weight: float = setting(4.0, "Weight of prompts that name nobody in the loss.", least=0, above=True)
+    general_weight: float = setting(1.0, "Weight of prompts that name nobody in the loss.", least=0, above=True)
     vary_names: bool = setting(
         False,
         "Some prompts name people in other ways (capitals, misspelt, surname alone, emphasis, late in a long prompt,"

@@ -58,8 +58,6 @@ class RunState:
         notes: what happened that the artist should hear of, sentences.
         seconds: spent learning.
         layers: those of `Denoiser.layers` that are learned at; none before that is known. See `learnable_layers`.
-        signals: what names say, and what the words of other prompts do, in the units of the loss: each kind of prompt
-            weighs as a share of its own, so that the settings' `general_weight` is the same on every model.
     """
 
     vectors: dict[str, Tensor]
@@ -76,7 +74,6 @@ class RunState:
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
     layers: list[Layer] = field(default_factory=list)
-    signals: list[float] = field(default_factory=lambda: [1.0, 1.0])
 
     @property
     def best_score(self) -> Score | None:
@@ -115,18 +112,7 @@ class RunState:
 ELEMENTS = 4096.0
 """About as many as a small picture has: the loss is a mean over a picture's elements."""
 
-_NUMBERS = (
-    "step",
-    "rate",
-    "loss_scale",
-    "micro_batch",
-    "skipped",
-    "skipped_in_a_row",
-    "notes",
-    "seconds",
-    "layers",
-    "signals",
-)
+_NUMBERS = ("step", "rate", "loss_scale", "micro_batch", "skipped", "skipped_in_a_row", "notes", "seconds", "layers")
 
 
 def new_state(vectors: dict[str, Tensor], settings: TrainingSettings) -> RunState:

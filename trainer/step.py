@@ -55,14 +55,13 @@ def make_step(
     for group in state.optimizer.param_groups:
         group["lr"] = group["peak"] * rate_factor(state.step, settings.steps, settings.warmup) * state.rate
     vectors = learned(state.vectors)
-    of_names, of_others = 1.0 / state.signals[0], settings.general_weight / state.signals[1]
     (whole,) = team.summed([torch.tensor(float(len(batch.prompts)))])
 
     def micro_batch_of(indices: Sequence[int]) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         part = batch.part(indices)
         student = denoiser.predict(part.noised, part.t, denoiser.encode(part.prompts, state.vectors, part.layers))
         losses = distances(student, part.predictions.to(student.device))
-        weights = torch.where(part.names_somebody, of_names, of_others).to(losses)
+        weights = torch.where(part.names_somebody, 1.0, settings.general_weight).to(losses)
         scaled = (losses * weights).sum() * (state.loss_scale / float(whole))
         with gradient_through("text encoder or the denoiser"):
             return losses.detach().cpu(), torch.autograd.grad(scaled, vectors)

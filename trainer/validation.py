@@ -196,13 +196,6 @@ class Validation:
         left = self._left(vectors)
         return Score(step, *(_share(left[kind], self._full[kind]) for kind in (self._names, ~self._names)))
 
-    @property
-    def signals(self) -> list[float]:
-        """Mean of what names say, and of what the words of other prompts do, once there was a score; 1 where there is
-        nothing to go by."""
-        means = [float(self._full[kind].mean()) for kind in (self._names, ~self._names)]
-        return [mean if math.isfinite(mean) and mean > 0 else 1.0 for mean in means]
-
     @torch.no_grad()
     def left_by_layer(self, vectors: Vectors) -> dict[Layer, float]:
         """The share of the identity signal that a prefix leaves at each layer that was asked about, after a score."""

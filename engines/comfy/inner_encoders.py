@@ -38,13 +38,20 @@ Check = Callable[..., bool]
 """Whether what a method is called with carries the prefix."""
 
 
-def guarded(encoder: Any, rows: Tensor, reading: Callable[[Any], AbstractContextManager[Any]]) -> Any:
+def guarded(
+    encoder: Any,
+    rows: Tensor,
+    reading: Callable[[Any], AbstractContextManager[Any]],
+    made_while_reading: bool = False,
+) -> Any:
     """A view of a text encoder, the host's `SDClipModel` or one like it, that reads only what carries the prefix.
 
     Args:
         encoder: the host's; stays as it is.
         rows: the prefix's vectors for it as its network wants them, `[m, d]`.
         reading: opened for the encoder, or a copy of it, while that reads; what is raised in it comes through.
+        made_while_reading: whether `reading` puts others in the place of the vectors. Then the network within the
+            encoder reads nothing by itself.
     """
 
     def carried(tokens: Any, *_: Any, **__: Any) -> bool:
@@ -55,7 +62,8 @@ def guarded(encoder: Any, rows: Tensor, reading: Callable[[Any], AbstractContext
 
     checks = {"forward": carried, "encode": carried, "encode_token_weights": carried_in_pairs}
     checks = {name: check for name, check in checks.items() if hasattr(encoder, name)}
-    return _view(encoder, checks, rows, lambda copied: guarded(copied, rows, reading), reading)
+    inner = rows[:0] if made_while_reading else rows
+    return _view(encoder, checks, inner, lambda copied: guarded(copied, rows, reading, made_while_reading), reading)
 
 
 @contextmanager

@@ -19,7 +19,8 @@ vectors instead would have no end at "plain": a prefix of any values shifts the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -43,8 +44,19 @@ from ...prefix import (
 )
 from ...prefix.bypass import READ_ELSEWHERE, WatchedTokens, holds_other_vectors, read_elsewhere, require_all_prefixed
 from ...prefix.layers import Layer, listed
+from ...prefix.meta_network import Parameters, is_conditional
+from .conditional_vectors import require_made, vectors_made
 from .encoder_layers import EncoderReading, judged_layers, usual_layers, usual_readings
-from .inner_encoders import as_taken_by_name, guard_patcher, guarded, reading_plain, release_patcher, shown
+from .inner_encoders import (
+    UNPROTECTED,
+    as_taken_by_name,
+    guard_patcher,
+    guarded,
+    is_reading_plain,
+    reading_plain,
+    release_patcher,
+    shown,
+)
 from .text_encoders import embedding_width, text_encoders, vectors_for
 
 EMBEDDINGS_REFUSED = (
@@ -206,7 +218,7 @@ def _encode_strictly(
 
 
 def _part(
-    vectors: Mapping[str, Tensor],
+    parameters: Parameters,
     usual: Mapping[str, EncoderReading],
     judge: Callable[[str, Layer], None],
     part_of: Callable[[str], Any],
@@ -215,8 +227,26 @@ def _part(
 ) -> Any:
     """What a protected encoder has under a name: its text encoders read only what carries the prefix, as it does."""
     part, key = part_of(name), key_of(name)
-    rows = vectors.get(key) if hasattr(part, "transformer") else None
-    return part if rows is None else guarded(part, rows, lambda encoder: judged_layers({key: encoder}, usual, judge))
+    rows = parameters.get(key) if hasattr(part, "transformer") else None
+    if rows is None:
+        return part
+    reading = partial(_reading, key, parameters, usual, judge)
+    return guarded(part, rows, reading, made_while_reading=is_conditional(parameters))
+
+
+@contextmanager
+def _reading(
+    key: str,
+    parameters: Parameters,
+    usual: Mapping[str, EncoderReading],
+    judge: Callable[[str, Layer], None],
+    encoder: Any,
+) -> Iterator[None]:
+    """Inside, a text encoder is watched, and vectors are made for what it reads."""
+    with judged_layers({key: encoder}, usual, judge), vectors_made({key: encoder}, parameters) as made:
+        yield
+    if is_conditional(parameters) and not made and not is_reading_plain():
+        raise PrefixMismatchError(UNPROTECTED)
 
 
 def _modules(found: Callable[..., Any], view: Any, memo: Any = None, prefix: str = "", *rest: Any, **more: Any) -> Any:
@@ -227,14 +257,17 @@ def _modules(found: Callable[..., Any], view: Any, memo: Any = None, prefix: str
 def _read(
     usual: Mapping[str, EncoderReading],
     judge: Callable[[str, Layer], None],
+    parameters: Parameters,
     encode: Callable[[Any], tuple[Any, ...]],
     stage: Any,
     tokens: Any,
 ) -> tuple[Any, ...]:
-    """What the host makes of tokens, with its text encoders watched."""
+    """What the host makes of tokens, with its text encoders watched and vectors made for what they read."""
     encoders = text_encoders(stage)
-    with judged_layers(encoders, usual, judge) as read:
+    with judged_layers(encoders, usual, judge) as read, vectors_made(encoders, parameters) as made:
         encoded = encode(tokens)
+    if not is_reading_plain():
+        require_made(made, {key: chunks for key, chunks in tokens.items() if key in encoders}, parameters)
     for key in encoders.keys() - read:
         if encoder_layout(key).required:
             raise PrefixMismatchError(
