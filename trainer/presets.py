@@ -30,7 +30,7 @@ PRESETS: Mapping[str, Mapping[str, float]] = MappingProxyType(
         ),
         BALANCED: _preset(
             steps=600,
-            people_drawn=32,
+            people_drawn=64,
             portraits_per_identity=3,
             general_drawn=160,
             noisings_per_picture=8,

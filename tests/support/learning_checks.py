@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from anonymize_faces.engines.micro_batches import MicroBatches
+from anonymize_faces.prefix.meta_network import part_name, vectors_of
 from anonymize_faces.trainer.data.pictures import Pair, Pictures
 from anonymize_faces.trainer.data.targets import TargetPool, slots_of_step
 from anonymize_faces.trainer.loop import start_vectors
@@ -32,7 +33,8 @@ LOOK_EVERY = 10
 def learning(**more: Any) -> TrainingSettings:
     """Settings with which every family learns `PAIRS`."""
     sizes = {"vectors": 8, "steps": 90, "batch_size": BATCH, "noisings_per_picture": NOISINGS, "text_steps": 0}
-    return TrainingSettings(learning_rate=0.05, **sizes, **more)
+    rate = 0.05 if more.get("conditional") is False else 0.01
+    return TrainingSettings(**{"learning_rate": rate, **sizes, **more})
 
 
 def require_to_learn(denoiser: Any, settings: TrainingSettings, widths: Mapping[str, int]) -> None:
@@ -59,9 +61,10 @@ def require_to_learn(denoiser: Any, settings: TrainingSettings, widths: Mapping[
                 )
             losses.append(loss())
     assert losses[-1] <= losses[0] / 2, losses
-    assert {key: vector.shape[1] for key, vector in state.vectors.items()} == widths
-    for key, vector in state.vectors.items():
-        assert ((vector - start[key]).norm(dim=1) > 0.01).all(), key
+    assert {key: vector.shape[1] for key, vector in vectors_of(state.vectors).items()} == widths
+    for key in widths:
+        name = part_name(key, "offset") if settings.conditional else key
+        assert ((state.vectors[name] - start[name]).norm(dim=1) > 0.01).all(), key
     vectors: dict[str, Tensor] = {key: vector.detach() for key, vector in state.vectors.items()}
     plain, prefixed = (denoiser.sample(["Ada Lovelace"], [1], used) for used in (None, vectors))
     assert torch.isfinite(prefixed).all() and not torch.allclose(plain, prefixed, atol=1e-3)

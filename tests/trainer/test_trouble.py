@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from anonymize_faces.prefix import TrainingError
+from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.trainer.data.identities import parse_identities
 from anonymize_faces.trainer.loop import learn_prefix
 from anonymize_faces.trainer.objective import distances
@@ -63,7 +64,7 @@ def on_predict(denoiser: Any, change: Callable[[int, Tensor, Tensor], Tensor]) -
 
 
 def vectors(learned: Learned) -> Tensor:
-    return learned.prefix.vectors["l"]
+    return numbers(learned.prefix)
 
 
 @pytest.mark.parametrize("room", [1, 2, 3])

@@ -148,14 +148,14 @@ def test_the_best_snapshot_is_the_prefix_and_its_figures_are_in_report_and_recor
     seen: list[torch.Tensor] = []
 
     def score(self: Validation, vectors: Any, step: int) -> Score:
-        seen.append(vectors["l"].detach().clone())
+        seen.append(vectors["l/offset"].detach().clone())
         return Score(step, *next(figures))
 
     monkeypatch.setattr(Validation, "score", score)
     monkeypatch.setattr("anonymize_faces.trainer.loop.steps_between", lambda questions, batch_size: 10)
     learned = learn(denoiser)
     assert [entry.step for entry in learned.scores] == [0, 10, 20] and learned.best.step == 10
-    assert torch.equal(learned.prefix.vectors["l"], seen[1]) and not torch.equal(seen[1], seen[2])
+    assert torch.equal(learned.prefix.networks["l/offset"], seen[1]) and not torch.equal(seen[1], seen[2])
     assert dict(learned.prefix.record.scores) == {
         "identity_signal_left": 0.5,
         "general_prompts_moved": 0.1,
@@ -241,7 +241,7 @@ def test_few_people_are_validated_in_other_noise_and_the_report_says_so(denoiser
 def test_what_is_shown_last_is_the_prefix(denoiser: Any) -> None:
     shown: list[dict[str, torch.Tensor]] = []
     learned = learn(denoiser, PEOPLE[:3], show=lambda vectors: shown.append({**vectors}))
-    assert torch.equal(shown[-1]["l"], learned.prefix.vectors["l"])
+    assert torch.equal(shown[-1]["l/offset"], learned.prefix.networks["l/offset"])
 
 
 def test_showing_takes_its_share_of_the_time_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from anonymize_faces.tests.support.learning_checks import learning
+from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.trainer.data.identities import Identity
 from anonymize_faces.trainer.data.pictures import Pair, Pictures
 from anonymize_faces.trainer.data.targets import TargetPool, named_before, slots_of_step
@@ -182,7 +183,7 @@ def test_pictures_that_name_nobody_are_drawn_once_for_a_model_and_the_prefix_is_
     for pictures in (None, tmp_path, tmp_path):
         drawn.clear()
         training = PrefixTraining(denoiser, PEOPLE, GENERAL, settings, pictures=pictures)
-        found.append(training.learn(Callbacks(plan=lambda plan: planned.append(plan.pictures))).prefix.vectors["l"])
+        found.append(numbers(training.learn(Callbacks(plan=lambda plan: planned.append(plan.pictures))).prefix))
         prompts.append(list(drawn))
     assert planned == [len(some) for some in prompts]
     names = [person.name for person in PEOPLE]

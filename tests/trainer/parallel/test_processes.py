@@ -19,6 +19,7 @@ from anonymize_faces.cli import main
 from anonymize_faces.prefix import Prefix, load_prefix
 from anonymize_faces.runs.run_folder import TABLE
 from anonymize_faces.tests.support.pipelines import tiny_pipeline
+from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.tools.layout import ROOT
 
 pytestmark = pytest.mark.apart
@@ -83,7 +84,7 @@ def alone(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Prefix:
 
 def require_same(prefix: Prefix, alone: Prefix) -> None:
     assert prefix.record.steps == 50 and prefix.record.scores["best_step"] == alone.record.scores["best_step"]
-    one, other = prefix.vectors["l"], alone.vectors["l"]
+    one, other = numbers(prefix), numbers(alone)
     assert float((one - other).norm() / other.norm()) <= 1e-3
 
 
