@@ -17,13 +17,13 @@ from torch import Tensor
 
 from ..captions.describing import DescribingSettings, describe, in_order, sayable
 from ..captions.people import describe_people, listable, name_of
-from ..captions.telling import report_of_people, report_of_pictures, table_of_people, table_of_pictures
+from ..captions.report import report_of_people, report_of_pictures, table_of_people, table_of_pictures
 from ..prefix.errors import DescriptionError, MeasurementError
 from ..trainer.data.identities import parse_identities
 from ..trainer.data.list_text import sameness
+from .hosted.looks_readers import CHOICES, CLIP_MODEL, ask_of, hosted_readers
 from .inputs import InputError, checked, quoted
 from .interface import IdentitiesSocket, advanced, seed_widget, tell, widget
-from .looks_readers import CHOICES, CLIP_MODEL, ask_of, hosted_readers
 
 if TYPE_CHECKING:
     import numpy as np

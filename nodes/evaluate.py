@@ -21,6 +21,7 @@ from ..prefix import MeasurementError
 from ..trainer.data.prompts import lines_of
 from .chosen_prefixes import PLACES, chosen_prefixes, contents_of, fault_of_choice, learned_sockets, prefix_lists
 from .folder import work_folder
+from .hosted.recognizers import CHOICES, DEMO_READER, hosted_quality, hosted_recognizer
 from .inputs import checked, quoted
 from .interface import (
     IdentitiesSocket,
@@ -32,7 +33,6 @@ from .interface import (
     tell,
     widget,
 )
-from .recognizers import CHOICES, DEMO_READER, hosted_quality, hosted_recognizer
 
 if TYPE_CHECKING:
     from ..faces.gallery import Gallery

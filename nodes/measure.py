@@ -7,9 +7,9 @@ import comfy.utils
 from comfy_api.v0_0_2 import io, ui
 from torch import Tensor
 
+from .hosted.recognizers import CHOICES, hosted_recognizer
 from .inputs import checked
 from .interface import tell
-from .recognizers import CHOICES, hosted_recognizer
 
 
 class MeasureAnonymization(io.ComfyNode):

@@ -16,9 +16,9 @@ from ..finetuning.settings import FinetuningSettings
 from ..photos.settings import NO_PURIFICATION, PURIFICATIONS, ProtectionSettings
 from ..prefix.errors import PhotoError
 from .folder import work_folder
+from .hosted.recognizers import CHOICES, hosted_recognizer
 from .inputs import checked
 from .interface import advanced, seed_widget, size_widgets, tell, widget
-from .recognizers import CHOICES, hosted_recognizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

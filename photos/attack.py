@@ -14,9 +14,9 @@ from ..faces.gallery import STRANGER, Gallery, join
 from ..faces.recognizer import Recognizer
 from ..faces.scoring import rank
 from ..finetuning import progress as finetuning_progress
-from ..finetuning.lessons import lessons_of
 from ..finetuning.loop import finetuned
 from ..finetuning.settings import FinetuningSettings
+from ..finetuning.training_set import training_set_of
 from ..prefix.errors import PhotoError
 from ..runs.seeds import derived_seed
 from .settings import CAPTION, NO_PURIFICATION, UNSEEN_PROMPTS
@@ -157,8 +157,8 @@ def attack(
     of = settings.steps + len(requests)
     callbacks = finetuning_progress.Callbacks(report=lambda done, steps, loss: report(done, of), check=check)
     pictures = [torch.from_numpy(photo.copy()).float() / 255 for photo in taken]
-    lessons = lessons_of(denoiser, pictures, [how.caption] * len(taken), check)
-    with finetuned(denoiser, lessons, settings, callbacks, runs) as tuned:
+    training_set = training_set_of(denoiser, pictures, [how.caption] * len(taken), check)
+    with finetuned(denoiser, training_set, settings, callbacks, runs) as tuned:
         seeds = [derived_seed(settings.seed, "attacker's picture", number) % 2**32 for _, number in requests]
         drawn = tuned.draw([prompt for prompt, _ in requests], seeds, check=check)
         notes = (*tuned.notes, *([tuned.stopped] if tuned.stopped else []))

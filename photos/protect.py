@@ -16,7 +16,7 @@ from torch import Tensor
 from ..engines.denoiser import Denoiser
 from ..engines.gradient_flow import gradient_through
 from ..engines.micro_batches import MicroBatches
-from ..finetuning.lessons import fitted_to, resized
+from ..finetuning.training_set import fitted_to, resized
 from ..prefix.errors import PhotoError
 from ..runs.run_folder import RunFolder, run_key, saved_if_broken_off
 from .levels import changed, file_of, largest_change, levels_of, psnr, random_signs, random_start
@@ -181,7 +181,7 @@ class _Ascent:
                     if step % settings.snapshot_every == 0:
                         save()
                     self._callbacks.report(step, settings.steps)
-        return changes, 0 if objective.asking is None else objective.asking.passes
+        return changes, 0 if objective.counted is None else objective.counted.passes
 
     def moved(self, changes: Sequence[Tensor]) -> tuple[float, ...]:
         """See `Protected.moved`."""
@@ -209,7 +209,7 @@ class _Ascent:
             return altered(seen, settings.withstand, settings.seed, number, step)
 
         given = [change.clone() for change in changes]
-        if objective.asking is not None:
+        if objective.counted is not None:
             looked_at = [(step * SEEN_TOGETHER + i) % len(given) for i in range(min(SEEN_TOGETHER, len(given)))]
             parts = self._micro_batches.work(
                 lambda some: self._denoiser.encode_pictures(torch.stack([shown(number) for number in some])),
@@ -224,11 +224,11 @@ class _Ascent:
                 for number, leaf in zip(numbers, leaves, strict=True):
                     given[number] = leaf
                 # In two stages where the denoiser is asked: nothing of the VAE is kept while it computes.
-                with torch.no_grad() if objective.asking is not None else nullcontext():
+                with torch.no_grad() if objective.counted is not None else nullcontext():
                     latents = self._denoiser.encode_pictures(torch.stack([shown(number) for number in numbers]))
                 targets = None if self._targets is None else self._target_latents(numbers, views)
                 wanted = objective.gradient(latents.detach(), targets, numbers, step)
-                if objective.asking is not None:
+                if objective.counted is not None:
                     latents = self._denoiser.encode_pictures(torch.stack([shown(number) for number in numbers]))
                 with gradient_through("VAE"):
                     return list(torch.autograd.grad(latents, leaves, wanted.to(latents)))
@@ -266,7 +266,7 @@ class _Ascent:
             return
         tensors = {f"change.{number}": change.contiguous() for number, change in enumerate(changes)}
         tensors |= {f"method.{name}": value.cpu().contiguous() for name, value in objective.state().items()}
-        passes = 0 if objective.asking is None else objective.asking.passes
+        passes = 0 if objective.counted is None else objective.counted.passes
         self._folder.save("snapshot", tensors, {"step": step, "passes": passes})
 
     def _resume(self, changes: list[Tensor], objective: Objective) -> int:
@@ -279,8 +279,8 @@ class _Ascent:
         state = {name.removeprefix("method."): tensor for name, tensor in tensors.items() if name.startswith("method.")}
         if state:
             objective.restore(state)
-        if objective.asking is not None:
-            objective.asking.passes = int(table["passes"])
+        if objective.counted is not None:
+            objective.counted.passes = int(table["passes"])
         return int(table["step"])
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..finetuning.lessons import resized
+from ..finetuning.training_set import resized
 from ..runs.seeds import generator
 
 LARGE = 1.5

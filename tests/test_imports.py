@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -45,6 +46,12 @@ ONLY = {
     "diffusers": ("engines/diffusers/", "demo/diffusers_folder.py"),
 }
 """Where foreign packages may be imported; "comfy" stands for whatever begins like it, and the host's other modules."""
+
+NOT_FROM_PIP = {"facenet_pytorch", "eval_unlearn"}
+"""Other packages that headless code uses if they are there: `install.py` adds one, the other calls ours."""
+
+PIP_NAMES = {"PIL": "pillow", "tomllib": "tomli", "torch_fidelity": "torchmetrics", "huggingface_hub": "transformers"}
+"""What brings a module whose name is another one."""
 
 HOST = {"folder_paths", "nodes", "server", "execution", "latent_preview", "node_helpers"}
 
@@ -178,6 +185,12 @@ def test_pip_installs_all_that_the_command_line_can_be_asked_for():
     reached.discard("__init__.py")  # Of which headless code needs no more than names.
     assert len(reached) > 50
     assert {Path(file).parent.as_posix().replace("/", ".") for file in reached} <= packages
+
+    extra = re.search(r"^headless = \[(.*?)^\]", settings, re.MULTILINE | re.DOTALL)
+    brought = set(re.findall(r'^    "([\w-]+)', extra[1], re.MULTILINE))
+    others = {found.others for found in imports() if found.file in reached and found.others}
+    wanted = others - sys.stdlib_module_names - NOT_FROM_PIP - HOST - {PACKAGE, "__future__"}
+    assert {PIP_NAMES.get(name, name) for name in wanted if not name.startswith("comfy")} <= brought
 
 
 def test_no_cycle_of_imports():

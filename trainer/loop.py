@@ -19,7 +19,7 @@ from ..prefix.value import Prefix, PrefixRecord
 from ..runs.kept_latents import KeptLatents
 from ..runs.run_folder import RunFolder, run_key, saved_if_broken_off
 from ..runs.seeds import generator as seeded
-from .data.drawing import Drawing, first_wave, shared_tensors, stages_of
+from .data.drawing import Drawing, first_shard, shared_tensors, stages_of
 from .data.identities import Identity
 from .data.pairs import TrainingPairs, training_pairs
 from .data.pictures import Pictures
@@ -153,7 +153,7 @@ class PrefixTraining:
             TrainingError: there is not enough memory for a single picture.
         """
         pairs = training_pairs(self.held_out, self._settings)
-        longest = max((pair.student for pair in pairs.lessons), key=len)
+        longest = max((pair.student for pair in pairs.learned), key=len)
         micro_batches = MicroBatches(self._denoiser, 1, callbacks.check)
         with self._denoiser.gradients(self._settings.batch_size):
             vectors = start_vectors(self._denoiser, self._settings)
@@ -162,7 +162,7 @@ class PrefixTraining:
                 self._denoiser,
                 len(self.held_out.learned.people),
                 pairs,
-                first_wave(pairs, self._settings, self._team),
+                first_shard(pairs, self._settings, self._team),
                 self._kept,
                 self._settings,
                 measured,
@@ -202,27 +202,27 @@ class _Learning:
         self._drawing = drawing
         pictures = drawing.pictures
         self._of = stages_of(drawing.first, settings)
-        slots = len(pairs.lessons) * settings.noisings_per_picture
+        slots = len(pairs.learned) * settings.noisings_per_picture
         self._answers = shared_tensors(denoiser, folder, team, "targets", slots, "snapshot")
         asking = MicroBatches(denoiser, settings.batch_size, callbacks.check)
         self._plain = PlainText(denoiser, folder.tensor_cache())
         self._pool = TargetPool(
             denoiser,
-            Pictures(pictures.latents, pairs.lessons),
+            Pictures(pictures.latents, pairs.learned),
             settings.noisings_per_picture,
             settings.seed,
             self._answers,
             asking,
             settings.overshoot,
             self._plain,
-            pairs.waves,
+            pairs.shards,
         )
-        waves_of_people = pairs.waves[: len(pairs.people) * pairs.portraits : max(1, pairs.portraits)]
-        self._names = KnownNames(pictures.latents, waves_of_people, pairs.portraits, settings.seed)
+        shards_of_people = pairs.shards[: len(pairs.people) * pairs.portraits : max(1, pairs.portraits)]
+        self._names = KnownNames(pictures.latents, shards_of_people, pairs.portraits, settings.seed)
         self._examine_names()
         self._spoken = pairs.spoken_without(self._names.knowledge.left_out)
-        asked = validation_pictures(pairs.lessons, pairs.questions)
-        others = range(len(pairs.lessons) + len(pairs.questions), len(pairs.drawn))
+        asked = validation_pictures(pairs.learned, pairs.questions)
+        others = range(len(pairs.learned) + len(pairs.questions), len(pairs.drawn))
         self._validation, self._report_on = (
             Validation(denoiser, pictures, some, settings.seed, asking, settings.overshoot, team)
             for some in (asked, others)
@@ -382,7 +382,7 @@ class _Learning:
     def _examine_names(self) -> None:
         """Has nothing learned from names that the model does not seem to know, of those whose portraits are drawn."""
         if self._names.examine():
-            self._pool.leave_out(self._pairs.lessons_of(self._names.knowledge.left_out))
+            self._pool.leave_out(self._pairs.learned_of(self._names.knowledge.left_out))
 
     def _prepare_targets(self, step: int) -> int:
         """Has the team compute the targets of the steps from this one on; the step that they reach to."""

@@ -325,6 +325,15 @@ def test_help_teaches_every_command_from_the_root_and_from_elsewhere(tmp_path: P
     assert "--learning-rate" in detailed.stdout and "settings file" in detailed.stdout
 
 
+@pytest.mark.parametrize("package", ["torch", "numpy"])
+def test_a_package_that_pip_was_not_asked_for_is_named_with_the_remedy(package: str) -> None:
+    code = f"import runpy, sys; sys.modules['{package}'] = None; runpy.run_module('trainer', run_name='__main__')"
+    done = run_apart("show", "p.safetensors", code=code)
+    assert done.returncode == 1 and done.stdout == ""
+    assert f"'{package}' is missing: run  pip install \".[headless]\"" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_nothing_of_comfyui_is_imported(model: Path, work: Path) -> None:
     code = (
         "import runpy, sys\n"

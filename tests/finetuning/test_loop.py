@@ -14,10 +14,10 @@ import torch
 from anonymize_faces.engines.denoiser import FULL, LORA
 from anonymize_faces.engines.diffusers.denoiser import DiffusersDenoiser
 from anonymize_faces.engines.options import Computing, Drawing
-from anonymize_faces.finetuning.lessons import Lessons, lessons_of
 from anonymize_faces.finetuning.loop import Finetuned, finetuned
 from anonymize_faces.finetuning.progress import Callbacks, Plan
 from anonymize_faces.finetuning.settings import EMBEDDING, KINDS, FinetuningSettings
+from anonymize_faces.finetuning.training_set import TrainingSet, training_set_of
 from anonymize_faces.prefix import TrainingError
 from anonymize_faces.tests.support.pipelines import tiny_pipeline
 
@@ -26,9 +26,9 @@ CAPTIONS = ("a photo of sks person", "sks person in a garden")
 QUICK = {"steps": 6, "batch_size": 2, "learning_rate": 1e-3, "rank": 4}
 
 
-def lessons(denoiser: Any, seed: int = 0) -> Lessons:
+def training_set(denoiser: Any, seed: int = 0) -> TrainingSet:
     latents = torch.randn(2, *denoiser.latent_shape, generator=torch.Generator().manual_seed(seed))
-    return Lessons(latents, CAPTIONS)
+    return TrainingSet(latents, CAPTIONS)
 
 
 def digest(*modules: torch.nn.Module) -> str:
@@ -54,7 +54,7 @@ def tune(denoiser: Any, runs: Path | None = None, callbacks: Callbacks | None = 
     chosen = FinetuningSettings(**(QUICK | settings))
     with (
         torch.inference_mode(),
-        finetuned(denoiser, lessons(denoiser), chosen, callbacks or Callbacks(), runs) as tuned,
+        finetuned(denoiser, training_set(denoiser), chosen, callbacks or Callbacks(), runs) as tuned,
     ):
         drawn = tuned.denoiser.sample([CAPTIONS[0]], [3], tuned.vectors)
         return weights_of(tuned), drawn, tuned
@@ -193,7 +193,7 @@ def test_a_batch_that_memory_lacks_for_is_taken_in_parts(
 
 def test_losses_that_are_never_finite_end_it_with_a_sentence(make_checkpoint: Make, make_denoiser: Make) -> None:
     denoiser = make_denoiser(make_checkpoint())
-    bad = Lessons(torch.full((2, *denoiser.latent_shape), float("inf")), CAPTIONS)
+    bad = TrainingSet(torch.full((2, *denoiser.latent_shape), float("inf")), CAPTIONS)
     with (
         pytest.raises(TrainingError, match="not a finite number"),
         finetuned(denoiser, bad, FinetuningSettings(steps=20)),
@@ -203,7 +203,7 @@ def test_losses_that_are_never_finite_end_it_with_a_sentence(make_checkpoint: Ma
 
 def test_as_many_captions_as_pictures_are_asked_for() -> None:
     with pytest.raises(TrainingError, match="2 pictures and 1 captions"):
-        Lessons(torch.zeros(2, 4, 8, 8), ("a photo",))
+        TrainingSet(torch.zeros(2, 4, 8, 8), ("a photo",))
 
 
 @pytest.fixture
@@ -241,6 +241,6 @@ def test_pictures_of_any_size_become_lessons(host_modules: None) -> None:
 
     denoiser = ComfyDenoiser(*load_demo_model(), (64, 64), Drawing(2, 2.0))
     pictures = [torch.rand(height, width, 3) for height, width in ((64, 64), (30, 500), (200, 70))]
-    made = lessons_of(denoiser, pictures, ["a photo"] * 3)
+    made = training_set_of(denoiser, pictures, ["a photo"] * 3)
     assert made.latents.shape == (3, *denoiser.latent_shape) and not made.latents.requires_grad
-    assert len({made.digest, lessons_of(denoiser, pictures, ["a"] * 3).digest}) == 2
+    assert len({made.digest, training_set_of(denoiser, pictures, ["a"] * 3).digest}) == 2

@@ -14,7 +14,7 @@ import pytest
 import requests
 from PIL import Image
 
-from anonymize_faces.benchmarks._sd1 import write_checkpoint
+from anonymize_faces.benchmarks.support.sd1 import write_checkpoint
 from anonymize_faces.prefix import load_prefix, save_prefix
 from anonymize_faces.prefix.files.preview import load_preview
 from anonymize_faces.tests.support.prefixes import demo_prefix
@@ -31,7 +31,9 @@ QUICK = {
     "text_steps": 1,
     "steps": 2,
     "batch_size": 2,
+    "people_drawn": 4,
     "portraits_per_identity": 1,
+    "general_drawn": 4,
     "noisings_per_picture": 1,
     "width": 64,
     "height": 64,
@@ -181,8 +183,9 @@ def test_train_on_your_own_checkpoint_learns_with_the_nodes_defaults_and_saves(s
     settings = {name: value for name, value in graph[train]["inputs"].items() if not isinstance(value, list)}
     assert settings == {name: defaults[name] for name in settings} and settings["width"] == 0
 
-    # The text encoder is as large as a real one: learning from it alone takes half a minute a step here.
-    graph[train]["inputs"] |= QUICK | {"text_steps": 0}
+    # The text encoder is as large as a real one: learning from it alone takes half a minute a step here, and each
+    # prompt that is held out a second.
+    graph[train]["inputs"] |= QUICK | {"text_steps": 0, "held_out": 0.0}
     graph[people]["inputs"]["text"] = "\n".join(graph[people]["inputs"]["text"].splitlines()[:3])
     outputs = server.run(graph)["outputs"]
     learned = load_prefix(server.prefix_folder / "my people.safetensors")
