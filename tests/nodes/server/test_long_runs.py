@@ -49,7 +49,7 @@ def training(name: str, steps: int, people: str = PEOPLE, seed: int = 1) -> dict
     settings = {"general_prompts": "a red circle", "vectors": 4, "steps": steps, "batch_size": 2, "seed": seed}
     settings |= {"learning_rate": 0.01, "init": "", "portraits_per_identity": 1, "noisings_per_picture": 4}
     settings |= {"width": 64, "height": 64, "drawing_steps": 2, "drawing_cfg": 3.0, "text_steps": 2}
-    settings |= {"general_drawn": 4, "patience": 0}
+    settings |= {"general_drawn": 4, "held_out": 0.0, "patience": 0}
     return {
         "load": node("LoadDemoModel"),
         "people": node("IdentityList", text=people),
