@@ -29,6 +29,8 @@ text-steps = 2
 batch_size = 2
 vectors = 3
 portraits_per_identity = 1
+general_drawn = 4
+held_out = 0.0
 [drawing]
 width = 64
 height = 64

@@ -69,23 +69,23 @@ def runs(server: ComfyServer) -> list[Path]:
 
 def test_after_a_kill_the_same_node_goes_on_and_ends_with_the_same_prefix_to_the_last_bit(server: ComfyServer) -> None:
     def kill(progress: ServerProgress) -> None:
-        if progress.value >= BEFORE_STEPS + 33:
+        if progress.value >= BEFORE_STEPS + 24:
             os.kill(server.pid, signal.SIGKILL)
 
     with pytest.raises(ServerFailed, match="was ended by signal 9") as dead:
-        server.wait(server.queue(training("killed", 60)), on_progress=kill)
+        server.wait(server.queue(training("killed", 40)), on_progress=kill)
     assert "\n" not in dead.value.sentence
     server.stop()
     assert not (server.prefix_folder / "killed.safetensors").exists() and len(runs(server)) == 1
     server.start()
     seen: list[float] = []
-    entry = server.wait(server.queue(training("killed", 60)), on_progress=lambda progress: seen.append(progress.value))
+    entry = server.wait(server.queue(training("killed", 40)), on_progress=lambda progress: seen.append(progress.value))
     steps = [value - BEFORE_STEPS for value in seen if value > BEFORE_STEPS]
-    assert steps[0] >= 21 and steps[-1] == 60
+    assert steps[0] >= 21 and steps[-1] == 40
     assert "went on from step" in entry["outputs"]["report"]["text"][0]
     assert runs(server) == []
     # The note makes another text of the same people, so that the host does not reuse the first result.
-    server.run(training("whole", 60, PEOPLE + "\n# again"))
+    server.run(training("whole", 40, PEOPLE + "\n# again"))
     assert torch.equal(saved(server, "killed").vectors["l"], saved(server, "whole").vectors["l"])
 
 
