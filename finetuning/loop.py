@@ -20,7 +20,7 @@ from ..prefix.errors import TrainingError
 from ..runs.digest import digest_of
 from ..runs.run_folder import RunFolder, run_key, saved_if_broken_off
 from ..runs.seeds import generator, rate_factor
-from .progress import NO_CALLBACKS, Callbacks, Plan
+from .progress import NO_CALLBACKS, FinetuningCallbacks, FinetuningPlan
 from .settings import EMBEDDING, FinetuningSettings
 from .state import TuningState, restore, state_to_file
 from .training_set import TrainingSet
@@ -85,7 +85,7 @@ def finetuned(
     denoiser: Denoiser,
     training_set: TrainingSet,
     settings: FinetuningSettings,
-    callbacks: Callbacks = NO_CALLBACKS,
+    callbacks: FinetuningCallbacks = NO_CALLBACKS,
     runs: Path | None = None,
 ) -> Iterator[Finetuned]:
     """Fine-tunes; inside, what came of it draws. The denoiser itself stays as it is, to the last bit.
@@ -130,7 +130,7 @@ class _Run:
         denoiser: Denoiser,
         training_set: TrainingSet,
         settings: FinetuningSettings,
-        callbacks: Callbacks,
+        callbacks: FinetuningCallbacks,
         folder: RunFolder,
         vectors: dict[str, Tensor] | None,
         tuned: Tuned | None,
@@ -181,7 +181,7 @@ class _Run:
             optimizer = torch.optim.Adam([{"params": list(self._weights.values()), "peak": settings.learning_rate}])
         return TuningState(self._weights, optimizer)
 
-    def _plan(self, state: TuningState) -> Plan:
+    def _plan(self, state: TuningState) -> FinetuningPlan:
         """What it takes, after a dry step, in which memory is tried as well."""
         indices = list(range(min(self._settings.batch_size, len(self._training_set.captions))))
         seconds = 0.0
@@ -190,7 +190,7 @@ class _Run:
             self._gradients(indices, *self._draws(len(indices), "dry"), 1.0)
             seconds = time.perf_counter() - began
         self._denoiser.free_memory()
-        return Plan(
+        return FinetuningPlan(
             steps=self._settings.steps - state.step,
             parameters=sum(weight.numel() for weight in self._weights.values()),
             kept_bytes=self._denoiser.count_kept() * min(self._micro_batches.size, self._settings.batch_size),

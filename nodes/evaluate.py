@@ -6,9 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import comfy.model_management
 import comfy.samplers
-import comfy.utils
 import folder_paths
 from comfy_api.v0_0_2 import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
@@ -29,6 +27,7 @@ from .interface import (
     advanced,
     drawing_widgets,
     seed_widget,
+    shown_progress,
     size_widgets,
     tell,
     widget,
@@ -125,13 +124,7 @@ class EvaluateAnonymization(io.ComfyNode):
         usual = usual_drawing_of(model)
         size, drawing = usual.size(width, height), usual.drawing(Drawing(steps, cfg, sampler_name, scheduler))
         denoiser = ComfyDenoiser(model, clip, vae, size, drawing)
-        bar = comfy.utils.ProgressBar(1)
-
-        def show(done: int, total: int) -> None:
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            if total:
-                bar.update_absolute(done, total)
-
+        show = shown_progress()
         with hosted_recognizer(recognizer, show) as hosted, hosted_quality(quality, clip_model, show) as quality_scores:
             evaluation = evaluate(
                 denoiser,

@@ -19,7 +19,7 @@ from ..prefix.value import Prefix, PrefixRecord
 from ..runs.kept_latents import KeptLatents
 from ..runs.run_folder import RunFolder, run_key, saved_if_broken_off
 from ..runs.seeds import generator as seeded
-from .data.drawing import Drawing, first_shard, shared_tensors, stages_of
+from .data.drawing import DrawnPictures, first_shard, shared_tensors, stages_of
 from .data.identities import Identity
 from .data.pairs import TrainingPairs, training_pairs
 from .data.pictures import Pictures
@@ -121,7 +121,7 @@ class PrefixTraining:
         settings = dataclasses.asdict(self._settings)
         key = run_key(recipe=RECIPE, model=self._denoiser.digest, settings=settings, pairs=pairs.drawn)
         with in_turn(self._team, lambda: RunFolder(self._runs, key, owner=self._team.rank == 0)) as folder:
-            drawing = Drawing(self._denoiser, self._settings, pairs, folder, callbacks, self._team, self._kept)
+            drawing = DrawnPictures(self._denoiser, self._settings, pairs, folder, callbacks, self._team, self._kept)
             drawing.draw(drawing.first)
             people = len(self.held_out.learned.people)
             run = _Learning(self._denoiser, self._settings, pairs, people, drawing, folder, callbacks, self._team)
@@ -185,7 +185,7 @@ class _Learning:
         settings: TrainingSettings,
         pairs: TrainingPairs,
         people: int,
-        drawing: Drawing,
+        drawing: DrawnPictures,
         folder: RunFolder,
         callbacks: Callbacks,
         team: Team,

@@ -15,7 +15,7 @@ from anonymize_faces.engines.denoiser import FULL, LORA
 from anonymize_faces.engines.diffusers.denoiser import DiffusersDenoiser
 from anonymize_faces.engines.options import Computing, Drawing
 from anonymize_faces.finetuning.loop import Finetuned, finetuned
-from anonymize_faces.finetuning.progress import Callbacks, Plan
+from anonymize_faces.finetuning.progress import FinetuningCallbacks, FinetuningPlan
 from anonymize_faces.finetuning.settings import EMBEDDING, KINDS, FinetuningSettings
 from anonymize_faces.finetuning.training_set import TrainingSet, training_set_of
 from anonymize_faces.prefix import TrainingError
@@ -49,12 +49,12 @@ def weights_of(tuned: Finetuned) -> dict[str, torch.Tensor]:
     return {str(name): weight.detach().clone() for name, weight in found.items()}
 
 
-def tune(denoiser: Any, runs: Path | None = None, callbacks: Callbacks | None = None, **settings: Any) -> Any:
+def tune(denoiser: Any, runs: Path | None = None, callbacks: FinetuningCallbacks | None = None, **settings: Any) -> Any:
     """The learned weights, a picture drawn with them, and the losses."""
     chosen = FinetuningSettings(**(QUICK | settings))
     with (
         torch.inference_mode(),
-        finetuned(denoiser, training_set(denoiser), chosen, callbacks or Callbacks(), runs) as tuned,
+        finetuned(denoiser, training_set(denoiser), chosen, callbacks or FinetuningCallbacks(), runs) as tuned,
     ):
         drawn = tuned.denoiser.sample([CAPTIONS[0]], [3], tuned.vectors)
         return weights_of(tuned), drawn, tuned
@@ -149,25 +149,27 @@ def test_a_run_that_is_broken_off_goes_on_where_it_was(
             raise BrokenOffError
 
     with pytest.raises(BrokenOffError):
-        tune(denoiser, tmp_path, Callbacks(report=break_off), kind=kind)
+        tune(denoiser, tmp_path, FinetuningCallbacks(report=break_off), kind=kind)
     made: list[int] = []
-    resumed, _, tuned = tune(denoiser, tmp_path, Callbacks(report=lambda done, of, loss: made.append(done)), kind=kind)
+    resumed, _, tuned = tune(
+        denoiser, tmp_path, FinetuningCallbacks(report=lambda done, of, loss: made.append(done)), kind=kind
+    )
     assert made == [5, 6] and "went on from step 4" in tuned.notes[0]
     assert all(torch.equal(resumed[name], weight) for name, weight in whole.items())
     assert list(tmp_path.iterdir()) == []
     other: list[int] = []
-    tune(denoiser, tmp_path, Callbacks(report=lambda done, of, loss: other.append(done)), kind=kind, seed=1)
+    tune(denoiser, tmp_path, FinetuningCallbacks(report=lambda done, of, loss: other.append(done)), kind=kind, seed=1)
     assert other == [1, 2, 3, 4, 5, 6]
 
 
 def test_it_ends_when_it_is_asked_to_with_what_it_has_learned(make_checkpoint: Make, make_denoiser: Make) -> None:
-    *_, tuned = tune(make_denoiser(make_checkpoint()), callbacks=Callbacks(stop=lambda: True))
+    *_, tuned = tune(make_denoiser(make_checkpoint()), callbacks=FinetuningCallbacks(stop=lambda: True))
     assert len(tuned.history) == 1 and tuned.stopped == "You stopped it at step 1."
 
 
 def test_a_plan_comes_before_the_first_step(make_checkpoint: Make, make_denoiser: Make) -> None:
-    told: list[Plan] = []
-    tune(make_denoiser(make_checkpoint()), callbacks=Callbacks(plan=told.append))
+    told: list[FinetuningPlan] = []
+    tune(make_denoiser(make_checkpoint()), callbacks=FinetuningCallbacks(plan=told.append))
     (plan,) = told
     assert plan.steps == 6 and plan.parameters > 10_000 and plan.kept_bytes > 0
     assert "6 steps on " in plan.words and "of memory beside the model" in plan.words

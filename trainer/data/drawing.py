@@ -32,7 +32,7 @@ def first_shard(pairs: TrainingPairs, settings: TrainingSettings, team: Team = A
     return [index for index, shard in enumerate(pairs.shards) if shard == 0]
 
 
-class Drawing:
+class DrawnPictures:
     """Draws the pictures of a run as they are needed; those that a run of before has drawn are not drawn again.
 
     Attributes:
