@@ -63,7 +63,9 @@ def open_default(workbench: Workbench) -> None:
 @pytest.fixture(autouse=True)
 def demo_people(workbench: Workbench) -> None:
     """A prefix that fits the demo model, and nothing else."""
-    save_prefix(demo_prefix(), workbench.server.prefix_folder / "demo people.safetensors", overwrite=True)
+    save_prefix(
+        demo_prefix(family="DemoModel"), workbench.server.prefix_folder / "demo people.safetensors", overwrite=True
+    )
 
 
 @pytest.fixture
