@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 STRENGTHS = "0, 0.5, 0.75, 1"
-PROMPT = "A close-up portrait of Marie Curie"
+PROMPT = "A close-up portrait of Ada Example"
 WITHOUT = "without"
 """What the column of strength 0 is called: it is the plain model's, whatever the prefix."""
 

@@ -156,7 +156,13 @@ class DescribePeople(io.ComfyNode):
                 ),
                 _reader_widget(),
                 *_settings_widgets("certainty", "attributes"),
-                widget(DescribingSettings, "several", options=["largest", "skip"]),
+                widget(
+                    DescribingSettings,
+                    "several",
+                    options=["largest", "skip"],
+                    tooltip="What becomes of a picture with several faces: the largest is described, or the picture is"
+                    " skipped.",
+                ),
                 widget(DescribingSettings, "only_photographs"),
                 io.String.Input(
                     "names",

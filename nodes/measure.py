@@ -45,7 +45,7 @@ class MeasureAnonymization(io.ComfyNode):
             ],
             outputs=[
                 io.String.Output(
-                    display_name="report", tooltip="The verdict in plain words, the figures behind it, each pair."
+                    display_name="report", tooltip="The verdict in plain words, and the figures behind it."
                 ),
                 io.Image.Output(
                     display_name="plot",

@@ -419,7 +419,9 @@ class _Learning:
 
     def _progress(self, state: RunState) -> Progress:
         losses = state.history[-1] if state.history else None
-        return Progress(*self._of[:2], state.step, self._of, losses, state.best_score, state.history, self.notes)
+        return Progress(
+            *self._of[:2], state.step, self._of, losses, state.best_score, state.history, self.notes, state.scores
+        )
 
     def _save(self, state: RunState) -> None:
         """Saves the run, with word of which of the teacher's answers are kept."""

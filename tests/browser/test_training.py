@@ -63,7 +63,7 @@ def test_a_run_is_watched_outlives_a_reload_and_a_second_tab_and_is_kept(workben
     wait_for(page, ".state", r"Step \d+ of 100000")
     wait_for(page, ".signal", r"Recognizability left: (< )?\d+%")
     wait_for(page, ".left", r"\d:\d\d left")
-    wait_for(page, ".message", r"\d+ people, \d+ pictures to draw, [\d,]+ evaluations of the model")
+    wait_for(page, ".message", r"\d+ people, \d+ pictures to draw, [\d,]+ passes of the model")
     wait_for(page, ".moved", r"Side effects on other prompts: (< )?\d+%")
     wait_for(page, ".verdict", r"[Pp]rotected|recognizable")
     for line in ("recognizability", "effects", "goal"):
