@@ -202,6 +202,22 @@ def test_a_pipeline_whose_sampler_holds_the_denoiser_is_refused() -> None:
         protect_pipeline(pipeline, prefix_for("sd1"))
 
 
+def test_a_pipeline_that_encodes_what_is_unwanted_in_a_form_of_its_own_is_refused() -> None:
+    """As diffusers' community pipeline of Flux with guidance does, whose `encode_prompt` returns five things."""
+    pipeline = tiny_pipeline("flux")
+
+    class Guided(type(pipeline)):  # type: ignore[misc]
+        def encode_prompt(
+            self, prompt: str, prompt_2: str, negative_prompt: str, prompt_embeds: Any, pooled_prompt_embeds: Any
+        ) -> Any:
+            made = super().encode_prompt(prompt, prompt_2)
+            return *made, *made[:2]
+
+    pipeline.__class__ = Guided
+    with pytest.raises(PrefixMismatchError, match="Guided does not encode its prompts where a prefix could enter"):
+        protect_pipeline(pipeline, prefix_for("flux"))
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -213,8 +229,6 @@ def test_a_pipeline_whose_sampler_holds_the_denoiser_is_refused() -> None:
     ],
 )
 def test_pipelines_that_take_prompts_in_another_form_are_refused_for_what_they_are(name: str) -> None:
-    import inspect
-
     import diffusers
 
     kind = getattr(diffusers, name)
