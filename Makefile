@@ -5,7 +5,7 @@ COMMAND := $(RUN) -m anonymize_faces.tools.command anonymize_faces
 NAME ?= $(filter-out _% gpu,$(basename $(notdir $(wildcard benchmarks/*.py))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test serve lint demo-model bench gpu clean
+.PHONY: help setup demo test serve style lint demo-model bench gpu clean
 
 help: ## lists the commands
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
@@ -18,17 +18,19 @@ setup: ## makes .venv and build/ComfyUI, or completes them
 demo: setup ## learns a prefix in a real ComfyUI, draws people without and with it, prints the figures; goes on if broken off
 	@$(COMMAND).demo.main_job $(if $(MODEL),--model $(MODEL))
 
-test: lint ## runs all tests, says which took longest and how much of the code they run
+test: style ## checks style and types and runs all tests, says which took longest and how much of the code they run
 	@$(RUN) -m anonymize_faces.tools.tests
 
 serve: setup ## starts ComfyUI with the extension, for the browser
 	@$(COMMAND).tools.serve
 
-lint: setup ## checks style, formatting and types
+lint: style ## checks style, formatting and types
+	@$(RUN) -m mypy
+
+style: setup
 	@$(RUN) -m ruff check
 	@$(RUN) -m ruff format --check
 	@mkdir -p build/types && ln -sfn "$(CURDIR)" build/types/anonymize_faces
-	@$(RUN) -m mypy
 
 demo-model: setup ## builds the demo models' weights anew (two hours and a half on a CPU)
 	@$(COMMAND).demo.making --afresh

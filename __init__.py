@@ -222,7 +222,7 @@ def _register_folders() -> None:
     """Adds the folders below `models/` that are ours, after those that extra_model_paths.yaml may name for them."""
     import folder_paths
 
-    from .nodes import looks_readers, recognizers
+    from .nodes.hosted import looks_readers, recognizers
     from .prefix import SUFFIXES
     from .prefix.files import library
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..captions.describing import DescribingSettings, Teller, describe, facts_of, in_order
+from ..captions.describing import CaptionWriter, DescribingSettings, describe, facts_of, in_order
 from ..captions.readers import LooksReader
 from ..demo.host import enter_host
 from ..demo.looks_reader import DemoLooksReader
@@ -64,12 +64,12 @@ def truth(
 ) -> tuple[Truth, int]:
     """How true the descriptions of pictures are, and how many sentences did not parse back."""
     settings = DescribingSettings(certainty=certainty, order="varied")
-    teller = Teller(reader.attributes, settings)
+    writer = CaptionWriter(reader.attributes, settings)
     told = in_order(describe(enumerate(pictures), DemoRecognizer(), reader, settings))
     asked = said = right = strange = 0
     for one, shown in zip(told, looks, strict=True):
-        true = teller.grammar.parse(shown.describe())
-        meant = teller.grammar.parse(one.caption) if one.described else {}
+        true = writer.grammar.parse(shown.describe())
+        meant = writer.grammar.parse(one.caption) if one.described else {}
         strange += meant != {a.attribute: a.answers for a in one.answers if a.said}
         asked += len(true)
         said += len(meant)
@@ -133,12 +133,12 @@ def sweep(pictures: Sequence[np.ndarray], looks: Sequence[Looks], reader: LooksR
     noisy = [{name: with_noise(rows, rng) for name, rows in read.items()} for _ in range(NOISES)]
     found = {}
     for certainty in CERTAINTIES:
-        teller = Teller(reader.attributes, DescribingSettings(certainty=certainty))
-        true = [teller.grammar.parse(shown.describe()) for shown in looks]
+        writer = CaptionWriter(reader.attributes, DescribingSettings(certainty=certainty))
+        true = [writer.grammar.parse(shown.describe()) for shown in looks]
         asked = said = right = 0
         for one in noisy:
             for row, shown in enumerate(true):
-                meant = facts_of(teller.answers({name: rows[row] for name, rows in one.items()}))
+                meant = facts_of(writer.answers({name: rows[row] for name, rows in one.items()}))
                 asked, said = asked + len(shown), said + len(meant)
                 right += sum(shown.get(name) == answers for name, answers in meant.items())
         found[certainty] = Truth(asked, said, right)

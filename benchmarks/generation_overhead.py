@@ -24,8 +24,8 @@ from ..prefix import Prefix, PrefixRecord, save_prefix
 from ..tools.comfy_server import ComfyServer
 from ..tools.command import run_command
 from ..tools.layout import EXTENSION
-from ._paired import Pairs, in_turns
-from ._sd1 import UNET, write_checkpoint
+from .support.paired import Pairs, in_turns
+from .support.sd1 import UNET, write_checkpoint
 
 STEPS, SIDE, VECTORS = 20, 64, 10
 LEAST_PAIRS, UNCERTAINTY = 8, 0.003

@@ -40,7 +40,7 @@ class Case:
     """One thing to measure.
 
     Attributes:
-        layout: name of one in `_layouts`.
+        layout: name of one in `support.layouts`.
         weights: number format of the denoiser's weights.
         card: gigabytes of memory that are left of the card; None for all.
         batch: pictures a step.
@@ -200,7 +200,7 @@ def _kept_by_one(denoiser: Any, settings: Any) -> int:
 def _learn_as_the_authors(checkpoint: Any, denoiser: Any, row: Outcome, held: int) -> None:
     from ..trainer.loop import start_vectors
     from ..trainer.settings import TrainingSettings
-    from ._authors_loop import Item, reference_step
+    from .support.authors_loop import Item, reference_step
 
     model, stage = checkpoint.model.model.diffusion_model.float(), checkpoint.clip.cond_stage_model.float()
     vectors = {
@@ -299,7 +299,7 @@ def main() -> int:
         print("This benchmark needs a graphics card with CUDA, and there is none here.", file=sys.stderr)
         return 2
     enter_host(cpu=False)
-    from . import _layouts
+    from .support import layouts
 
     rows: list[Outcome] = []
     built: tuple[str, str] | None = None
@@ -310,10 +310,10 @@ def main() -> int:
         if built != (case.layout, case.weights):
             checkpoint = None
             _forget()
-            checkpoint = _layouts.build(case.layout, case.weights)
+            checkpoint = layouts.build(case.layout, case.weights)
             built = (case.layout, case.weights)
         started = time.perf_counter()
-        rows.append(measure(case, checkpoint, _layouts.SIZES[case.layout]))
+        rows.append(measure(case, checkpoint, layouts.SIZES[case.layout]))
         print(f"{rows[-1]} ({time.perf_counter() - started:.0f} s)", flush=True)
         if case.reference:
             built = None  # The authors' loop turned the weights to float32.

@@ -22,7 +22,7 @@ from statistics import median
 
 from ..demo.host import enter_host
 from ..tools.command import run_command
-from ._memory import peak_bytes
+from .support.memory import peak_bytes
 
 COUNTS = (8, 64, 512)
 STEPS = 40

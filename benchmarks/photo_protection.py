@@ -23,8 +23,8 @@ from ..demo.world.renderer import draw, portrait
 from ..engines.options import Drawing
 from ..faces.gallery import STRANGER, Gallery
 from ..finetuning.settings import KINDS, FinetuningSettings
-from ..photos.attack import Attack, Attacked, Person, attack, person_of
-from ..photos.protect import Protected, protect
+from ..photos.attack import Attack, Attacked, PhotoSubject, attack, person_of
+from ..photos.protect import ProtectedPhotos, protect
 from ..photos.settings import (
     JPEG,
     METHODS,
@@ -54,11 +54,11 @@ class Stranger:
     """Somebody whom the model does not know: photos to learn from, and how a recognizer knows them."""
 
     photos: list[np.ndarray]
-    person: Person
+    person: PhotoSubject
 
 
 @dataclass(frozen=True)
-class Row:
+class MethodRow:
     """What is tried on every stranger."""
 
     method: str = "none"
@@ -117,10 +117,10 @@ def main() -> None:
     for row in rows:
         found[row] = bench.try_on_all(row)
         print(found[row].line(row.title), flush=True)
-    default = Row(DEFAULT)
+    default = MethodRow(DEFAULT)
     for row in rows:
         if row.method not in ("none", DEFAULT) and (row.purification, row.attacker) == (NO_PURIFICATION, KINDS[0]):
-            best = found.get(Row(DEFAULT, row.budget))
+            best = found.get(MethodRow(DEFAULT, row.budget))
             if best is not None:
                 differences = found[row].rank1 - best.rank1
                 low, high = interval(differences)
@@ -128,26 +128,30 @@ def main() -> None:
                     f"{row.method} at {row.budget} less {DEFAULT}: {differences.mean():+.3f} [{low:+.2f}, {high:+.2f}]"
                 )
     asked = {
-        "clean": Row(),
-        "random": Row(RANDOM),
+        "clean": MethodRow(),
+        "random": MethodRow(RANDOM),
         "protected": default,
-        "jpeg": Row(DEFAULT, withstand=RESAVING, purification=JPEG),
+        "jpeg": MethodRow(DEFAULT, withstand=RESAVING, purification=JPEG),
     }
     for name, row in asked.items():
         print(f"RATE photo_rank1_{name} {found[row].rank1.mean():.3f}")
     print(f"RATIO photo_passes {bench.passes_to_released():.3f}")
 
 
-QUICK = (Row(), Row(RANDOM), Row(DEFAULT), Row(DEFAULT, withstand=RESAVING, purification=JPEG))
+QUICK = (MethodRow(), MethodRow(RANDOM), MethodRow(DEFAULT), MethodRow(DEFAULT, withstand=RESAVING, purification=JPEG))
 FULL = (
-    Row(),
-    *(Row(method, budget) for budget in BUDGETS for method in METHODS),
-    *(Row(purification=how) for how in PURIFICATIONS[1:]),
-    *(Row(DEFAULT, withstand=kept, purification=how) for kept in (NOTHING, RESAVING) for how in PURIFICATIONS[1:]),
-    Row(DEFAULT, withstand=RESAVING),
-    Row(DEFAULT, protected=1),
-    Row(DEFAULT, protected=2),
-    *(Row(method, attacker=kind) for kind in KINDS[1:] for method in ("none", DEFAULT)),
+    MethodRow(),
+    *(MethodRow(method, budget) for budget in BUDGETS for method in METHODS),
+    *(MethodRow(purification=how) for how in PURIFICATIONS[1:]),
+    *(
+        MethodRow(DEFAULT, withstand=kept, purification=how)
+        for kept in (NOTHING, RESAVING)
+        for how in PURIFICATIONS[1:]
+    ),
+    MethodRow(DEFAULT, withstand=RESAVING),
+    MethodRow(DEFAULT, protected=1),
+    MethodRow(DEFAULT, protected=2),
+    *(MethodRow(method, attacker=kind) for kind in KINDS[1:] for method in ("none", DEFAULT)),
 )
 """All rows; the method that is the default is among the others."""
 
@@ -165,9 +169,9 @@ class Bench:
         self._denoiser: Any = ComfyDenoiser(model, clip, vae, (usual.side, usual.side), Drawing(usual.steps, usual.cfg))
         self._recognizer = DemoRecognizer()
         self.strangers = [self._stranger(FIRST_PERSON + number) for number in range(people)]
-        self._protected: dict[tuple[int, ProtectionSettings], Protected] = {}
+        self._protected: dict[tuple[int, ProtectionSettings], ProtectedPhotos] = {}
 
-    def try_on_all(self, row: Row) -> Found:
+    def try_on_all(self, row: MethodRow) -> Found:
         """What an attacker gets of each stranger."""
         found = Found()
         for number, stranger in enumerate(self.strangers):
@@ -191,7 +195,7 @@ class Bench:
         released = protect(self._denoiser, photos, two).passes / two.steps * RELEASED_STEPS
         return self._protect(0, ProtectionSettings(budget=MIDDLE)).passes / released
 
-    def _protect(self, number: int, settings: ProtectionSettings) -> Protected:
+    def _protect(self, number: int, settings: ProtectionSettings) -> ProtectedPhotos:
         key = (number, settings)
         if key not in self._protected:
             self._protected[key] = protect(self._denoiser, self.strangers[number].photos, settings)

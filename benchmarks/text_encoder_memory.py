@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ..demo.host import enter_host
-from ._memory import peak_bytes
+from .support.memory import peak_bytes
 
 LAYERS, WIDTH = 12, 1024
 WAYS = ("ours", "in one go")
@@ -57,7 +57,7 @@ ENCODERS: Mapping[str, tuple[str, str, str, str, dict[str, Any]]] = {
 
 def make(name: str) -> tuple[Any, Any, str]:
     """The host's tokenizer and encoder with random weights in half precision, and the key of its vectors."""
-    from ._layouts import fill
+    from .support.layouts import fill
 
     module, tokenizer, encoder, key, options = ENCODERS[name]
     text = importlib.import_module(module)

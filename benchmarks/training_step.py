@@ -1,8 +1,9 @@
 """Times one training step of the authors' loop against one of ours, on the same random model laid out like SD1.
 
-The reference (`benchmarks/_authors_loop.py`) is docs/METHODS.md 1.3 word for word: three forward passes, gradients on
-all weights, batch 1. Ours makes one forward pass and one backward pass to the vectors, against a teacher's answer that
-is stored: each is asked for once in a run and used several times. What a step takes that must ask is printed as well.
+The reference (`benchmarks/support/authors_loop.py`) is docs/METHODS.md 1.3 word for word: three forward passes,
+gradients on all weights, batch 1. Ours makes one forward pass and one backward pass to the vectors, against a teacher's
+answer that is stored: each is asked for once in a run and used several times. What a step takes that must ask is
+printed as well.
 
 Times are medians of steps taken in turn in one process. Memory is the peak over the loaded model's own during two
 steps, each way in a process of its own, as a process does not give back all that it once had.
@@ -23,7 +24,7 @@ import torch
 
 from ..demo.host import enter_host
 from ..tools.command import run_command
-from ._memory import peak_bytes
+from .support.memory import peak_bytes
 
 PIXELS = 256
 PROMPT, NEUTRAL = "A portrait of Ada Lovelace in a garden", "A portrait of a woman with dark hair in a garden"
@@ -56,8 +57,8 @@ def make_ways() -> dict[str, Way]:
     from ..trainer.settings import TrainingSettings
     from ..trainer.state import new_state
     from ..trainer.step import make_step
-    from ._authors_loop import Item, reference_step
-    from ._sd1 import sd1_layout
+    from .support.authors_loop import Item, reference_step
+    from .support.sd1 import sd1_layout
 
     checkpoint = sd1_layout()
     denoiser = ComfyDenoiser(checkpoint.model, checkpoint.clip, checkpoint.vae, (PIXELS, PIXELS))

@@ -169,7 +169,7 @@ def describe(
             f"{reader.name} cannot tell photographs from other pictures: switch only_photographs off, or choose another"
             " reader."
         )
-    teller = Teller(sayable(reader), settings)
+    writer = CaptionWriter(sayable(reader), settings)
     waiting: list[_Waiting] = []
     for done, (number, picture) in enumerate(pictures, start=1):
         faces, finding = _chosen(finder.find(picture[None])[0], settings.several)
@@ -179,10 +179,10 @@ def describe(
             note = f"face {place + 1} of {len(faces)}" if len(faces) > 1 else finding
             waiting.append(_Waiting(number, place, note, crop(picture, face.box, reader.margin)))
         if len(waiting) >= reader.batch:
-            yield from _read(waiting, reader, teller, settings)
+            yield from _read(waiting, reader, writer, settings)
             waiting = []
         report(done, total)
-    yield from _read(waiting, reader, teller, settings)
+    yield from _read(waiting, reader, writer, settings)
 
 
 def in_order(descriptions: Iterable[Description]) -> list[Description]:
@@ -207,7 +207,7 @@ def _chosen(faces: Sequence[FoundFace], several: str) -> tuple[Sequence[FoundFac
 
 
 def _read(
-    waiting: Sequence[_Waiting], reader: LooksReader, teller: Teller, settings: DescribingSettings
+    waiting: Sequence[_Waiting], reader: LooksReader, writer: CaptionWriter, settings: DescribingSettings
 ) -> list[Description]:
     if not waiting:
         return []
@@ -220,13 +220,13 @@ def _read(
             looks = f"looks like a {PICTURE.words[int(kind.argmax())]}" if kind.max() > 0 else "may be no photograph"
             told.append(Description(one.picture, f"{looks}: skipped"))
             continue
-        answers = teller.answers(mine)
-        caption = teller.say(answers, (one.picture, one.number))
+        answers = writer.answers(mine)
+        caption = writer.say(answers, (one.picture, one.number))
         told.append(Description(one.picture, one.finding, caption, one.crop, answers, mine))
     return told
 
 
-class Teller:
+class CaptionWriter:
     """Decides what is said, and says it.
 
     Args:

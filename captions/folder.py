@@ -21,7 +21,7 @@ from ..faces.picture_files import SUFFIXES, pictures_below, read_picture
 from ..faces.recognizer import Finder
 from ..prefix import put_whole
 from ..prefix.errors import DescriptionError, MeasurementError, shown
-from .describing import ALL, DEFAULTS, DescribingSettings, Description, Report, Teller, describe, sayable
+from .describing import ALL, DEFAULTS, CaptionWriter, DescribingSettings, Description, Report, describe, sayable
 from .people import Check, DescribedPerson, describe_people, name_of
 from .readers import LooksReader
 
@@ -131,8 +131,8 @@ def describe_folder(
     metadata = _Metadata(job.folder / METADATA_FILE) if job.form == METADATA else None
     todo, findings = _todo(job, paths, names, metadata)
     kept = _Kept(job.kept_file, _key(job, reader, settings))
-    teller = Teller(sayable(reader), settings)
-    told = [*findings, *kept.descriptions(todo, names, paths, teller)]
+    writer = CaptionWriter(sayable(reader), settings)
+    told = [*findings, *kept.descriptions(todo, names, paths, writer)]
     done = {one.picture for one in told}
     files: list[Path] = []
 
@@ -159,7 +159,7 @@ def describe_folder(
         files += metadata.write((names[one.picture], one.caption) for one in told if one.described)
     if job.form == IDENTITIES:
         pairs = ((name_of(names[one.picture]), one) for one in told)
-        people = tuple(describe_people(pairs, teller.attributes, settings, job.same, job.check))
+        people = tuple(describe_people(pairs, writer.attributes, settings, job.same, job.check))
         files += _write_lines(job, people)
     kept.remove()
     return FolderResult(len(paths), tuple(told), names, len(paths) - len(todo) - len(findings), tuple(files), people)
@@ -276,7 +276,7 @@ class _Kept:
                     self._entries[entry["file"]] = entry
 
     def descriptions(
-        self, numbers: Sequence[int], names: Sequence[str], paths: Sequence[Path], teller: Teller
+        self, numbers: Sequence[int], names: Sequence[str], paths: Sequence[Path], writer: CaptionWriter
     ) -> Iterator[Description]:
         """What is known already of pictures that are still as they were."""
         for number in numbers:
@@ -284,7 +284,7 @@ class _Kept:
             if entry is None or entry["is"] != _state(paths[number]):
                 continue
             read = {name: np.array(row) for name, row in entry["probabilities"].items()}
-            answers = teller.answers(read) if entry["caption"] else ()
+            answers = writer.answers(read) if entry["caption"] else ()
             yield Description(number, entry["finding"], entry["caption"], None, answers, read)
 
     def add(self, name: str, path: Path, one: Description) -> None:

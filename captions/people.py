@@ -16,7 +16,7 @@ import numpy as np
 
 from ..prefix.errors import AnonymizationError
 from .attributes import Attribute
-from .describing import DEFAULTS, Answered, DescribingSettings, Description, Teller, decided
+from .describing import DEFAULTS, Answered, CaptionWriter, DescribingSettings, Description, decided
 
 _NUMBER = re.compile(r"[\s_-]*\(?\d+\)?$")
 _REPEATS = re.compile(r"^\d+_")
@@ -118,15 +118,15 @@ def describe_people(
     for name, description in described:
         if name:
             photos.setdefault(same(name), []).append((name, description))
-    teller = Teller(attributes, settings)
+    writer = CaptionWriter(attributes, settings)
     people: list[DescribedPerson] = []
     for number, mine in enumerate(photos.values()):
-        people.append(_person(mine, teller, settings, number))
+        people.append(_person(mine, writer, settings, number))
     return [_checked(person, check) for person in people]
 
 
 def _person(
-    mine: Sequence[tuple[str, Description]], teller: Teller, settings: DescribingSettings, number: int
+    mine: Sequence[tuple[str, Description]], writer: CaptionWriter, settings: DescribingSettings, number: int
 ) -> DescribedPerson:
     name = mine[0][0]
     pictures = len({description.picture for _, description in mine})
@@ -134,8 +134,8 @@ def _person(
     if not read:
         reason = next((description.finding for _, description in mine if description.finding), "nothing was described")
         return DescribedPerson(name, pictures, 0, finding=reason)
-    answers = teller.consistent([majority(attribute, read, settings.certainty) for attribute in teller.attributes])
-    return DescribedPerson(name, pictures, len(read), answers, teller.say(answers, (number, 0)))
+    answers = writer.consistent([majority(attribute, read, settings.certainty) for attribute in writer.attributes])
+    return DescribedPerson(name, pictures, len(read), answers, writer.say(answers, (number, 0)))
 
 
 def majority(attribute: Attribute, read: Sequence[Description], certainty: float) -> Answered:

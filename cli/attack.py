@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..finetuning.settings import FinetuningSettings
 from ..photos.settings import NO_PURIFICATION, PURIFICATIONS, UNSEEN_PROMPTS
@@ -15,6 +15,9 @@ from .console import Console
 from .evaluate import DEMO, FACENET, WEIGHTS, recognizer_of
 from .model import load_denoiser
 from .options import add_drawing, add_model
+
+if TYPE_CHECKING:
+    from ..photos.attack import Attack, Attacked, PhotoSubject
 
 NAME = "attack"
 SUMMARY = "trains on photos as an attacker would, and says whether the person is still drawn"
@@ -32,6 +35,8 @@ KEPT = "What was learned is kept: the same command goes on."
 """What a person is told who breaks it off."""
 
 RUNS = ".anonymize-faces-runs"
+TITLES = ("originals", "protected")
+"""The photos that are attacked, in that order, and the folders of what is drawn."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,20 +66,13 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     Raises:
         AnonymizationError: anything in the way, as `photos_in`, `attack` and `load_pipeline` say.
     """
-    from ..photos.attack import Attack, attack, gallery_of, person_of
+    from ..photos.attack import attack, gallery_of, person_of
     from ..photos.folders import photos_in, write_pictures
     from ..photos.report import describe_attacks
 
     if options.images < 1:
         raise PhotoError("--images is less than 1: draw at least one picture of each prompt.")
-    names = [about.name for about in all_described(FinetuningSettings) if about.name != "kind"]
-    finetuning = FinetuningSettings(kind=options.attacker, **{name: getattr(options, name) for name in names})
-    how = Attack(
-        finetuning,
-        options.purification,
-        prompts=tuple(options.prompt or UNSEEN_PROMPTS),
-        pictures=options.images,
-    )
+    how = _how(options)
     require_writable_folder(options.output, "--output")
     originals, protected = photos_in(options.original), photos_in(options.protected)
     if [photo.name for photo in originals] != [photo.name for photo in protected]:
@@ -96,7 +94,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             others = gallery_of(recognizer, [photo.pixels for photo in photos_in(options.strangers)])
         person = person_of(recognizer, [photo.pixels for photo in originals], others)
         found = []
-        for title, photos in (("originals", originals), ("protected", protected)):
+        for title, photos in zip(TITLES, (originals, protected), strict=True):
 
             def report(done: int, of: int, title: str = title) -> None:
                 progress_report(f"attacking the {title}", done, of)
@@ -112,16 +110,26 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
                     runs=options.output / RUNS,
                 )
             )
-    for title, attacked in zip(("originals", "protected"), found, strict=True):
+    for title, attacked in zip(TITLES, found, strict=True):
         write_pictures(attacked.pictures, options.output / title)
     told = describe_attacks(*found, how, person, recognizer.threshold)
-    figures = {
-        title: {
-            "recognized": attacked.recognized,
-            "first": attacked.first if person.gallery.strangers else None,
-            "similarity": attacked.similarity,
-            "faces": attacked.faces,
-        }
-        for title, attacked in zip(("originals", "protected"), found, strict=True)
-    }
+    figures = {title: _figures(attacked, person) for title, attacked in zip(TITLES, found, strict=True)}
     return {**figures, "report": f"{told}\n\nWrote what was drawn to {shown(options.output)}."}
+
+
+def _how(options: argparse.Namespace) -> Attack:
+    from ..photos.attack import Attack
+
+    names = [about.name for about in all_described(FinetuningSettings) if about.name != "kind"]
+    finetuning = FinetuningSettings(kind=options.attacker, **{name: getattr(options, name) for name in names})
+    prompts = tuple(options.prompt or UNSEEN_PROMPTS)
+    return Attack(finetuning, options.purification, prompts=prompts, pictures=options.images)
+
+
+def _figures(attacked: Attacked, subject: PhotoSubject) -> dict[str, float | None]:
+    return {
+        "recognized": attacked.recognized,
+        "first": attacked.first if subject.gallery.strangers else None,
+        "similarity": attacked.similarity,
+        "faces": attacked.faces,
+    }

@@ -90,7 +90,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         return _calibrate(options, settings, console)
     job = FolderJob(options.folder, options.form, options.output, options.overwrite, sameness, parse_identities)
     require_startable(job, settings)
-    finder, reader = _eyes(options, settings)
+    finder, reader = _finder_and_reader(options, settings)
     with console.progress_report() as progress_report:
         result = describe_folder(
             job, finder, reader, settings, lambda done, total: progress_report("describing", done, total)
@@ -112,7 +112,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 
 
 def _report(result: Any, reader: str) -> str:
-    from ..captions.telling import report_of_people, report_of_pictures
+    from ..captions.report import report_of_people, report_of_pictures
 
     if result.people:
         lines = [report_of_people(result.people, reader)]
@@ -125,7 +125,7 @@ def _report(result: Any, reader: str) -> str:
     return "\n".join(lines)
 
 
-def _eyes(options: argparse.Namespace, settings: DescribingSettings) -> tuple[Finder, LooksReader]:
+def _finder_and_reader(options: argparse.Namespace, settings: DescribingSettings) -> tuple[Finder, LooksReader]:
     """What finds faces, and what reads them."""
     if options.reader == DEMO:
         from ..demo.looks_reader import DemoLooksReader
@@ -157,7 +157,7 @@ def _calibrate(options: argparse.Namespace, settings: DescribingSettings, consol
     kept: Path = options.clip / FILE
     if kept.exists() and not options.overwrite:
         raise DescriptionError(f"'{shown(kept)}' is there already: remove it, or give --overwrite.")
-    finder, reader = _eyes(options, settings)
+    finder, reader = _finder_and_reader(options, settings)
     plain = getattr(reader, "uncalibrated", reader)
     known = list(read_known_answers(options.calibrate, plain.attributes).items())
     pictures = ((number, read_picture(options.folder / file)) for number, (file, _) in enumerate(known))

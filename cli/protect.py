@@ -64,7 +64,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """
     from ..photos.folders import photos_in, reread, write_photos
     from ..photos.levels import largest_change, psnr
-    from ..photos.protect import Callbacks, protect
+    from ..photos.protect import ProtectionCallbacks, protect
     from ..photos.report import describe_protection
 
     settings = ProtectionSettings(
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             [photo.pixels for photo in photos],
             settings,
             target=None if options.pull_towards is None else _photo(options.pull_towards),
-            callbacks=Callbacks(lambda done, of: progress_report("protecting", done, of)),
+            callbacks=ProtectionCallbacks(lambda done, of: progress_report("protecting", done, of)),
             runs=options.output / RUNS,
         )
     files = []

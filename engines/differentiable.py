@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-
-from .storages import places_of
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 
 @contextmanager
@@ -60,3 +59,17 @@ class OutWritten(TorchFunctionMode):
             return func(*args, **kwargs)
         del kwargs["out"]
         return out.copy_(func(*args, **kwargs))
+
+
+def storages_of(tensor: Tensor) -> Iterator[torch.UntypedStorage]:
+    """Its storage, or those of the tensors in it: a tensor that wraps others has none of its own."""
+    if is_traceable_wrapper_subclass(tensor):
+        for name in tensor.__tensor_flatten__()[0]:
+            yield from storages_of(getattr(tensor, name))
+    else:
+        yield tensor.untyped_storage()
+
+
+def places_of(tensors: Iterable[Tensor]) -> set[int]:
+    """The addresses of their storages."""
+    return {storage.data_ptr() for tensor in tensors for storage in storages_of(tensor)}

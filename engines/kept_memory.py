@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from .differentiable import OutWritten
-from .storages import places_of, storages_of
+from .differentiable import OutWritten, places_of, storages_of
 
 HEAVY_BYTES = 2**29
 """Of text encoders in float32. The host computes in it, whatever the weights are in, and each Linear keeps its copy for

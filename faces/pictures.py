@@ -1,4 +1,7 @@
-"""Checks what an IMAGE holds, and makes pictures of it."""
+"""Checks what an IMAGE holds, and makes pictures of it.
+
+It stands apart from `picture_files`: nothing here needs Pillow or a file.
+"""
 
 from __future__ import annotations
 

@@ -20,10 +20,10 @@ from ..prefix.errors import TrainingError
 from ..runs.digest import digest_of
 from ..runs.run_folder import RunFolder, run_key, saved_if_broken_off
 from ..runs.seeds import generator, rate_factor
-from .lessons import Lessons
-from .progress import NO_CALLBACKS, Callbacks, Plan
+from .progress import NO_CALLBACKS, FinetuningCallbacks, FinetuningPlan
 from .settings import EMBEDDING, FinetuningSettings
 from .state import TuningState, restore, state_to_file
+from .training_set import TrainingSet
 
 RECIPE = 1
 """Raised when the same arguments no longer give the same model, so that no run of an older version is gone on with."""
@@ -83,15 +83,15 @@ class Finetuned:
 @contextmanager
 def finetuned(
     denoiser: Denoiser,
-    lessons: Lessons,
+    training_set: TrainingSet,
     settings: FinetuningSettings,
-    callbacks: Callbacks = NO_CALLBACKS,
+    callbacks: FinetuningCallbacks = NO_CALLBACKS,
     runs: Path | None = None,
 ) -> Iterator[Finetuned]:
     """Fine-tunes; inside, what came of it draws. The denoiser itself stays as it is, to the last bit.
 
-    The same model, lessons, settings and machine give the same weights, however often it was broken off and gone on
-    with.
+    The same model, training set, settings and machine give the same weights, however often it was broken off and gone
+    on with.
 
     Args:
         runs: the folder of unfinished runs, where one that was broken off is gone on with; None to keep nothing.
@@ -110,9 +110,9 @@ def finetuned(
             tuned = denoiser.tuned(chosen.kind, chosen.rank, chosen.text_encoder, chosen.seed)
     learner = denoiser if tuned is None else tuned.denoiser
     try:
-        key = run_key(recipe=RECIPE, model=denoiser.digest, settings=chosen, lessons=lessons.digest)
+        key = run_key(recipe=RECIPE, model=denoiser.digest, settings=chosen, training_set=training_set.digest)
         with RunFolder(runs, key) as folder:
-            run = _Run(learner, lessons, chosen, callbacks, folder, vectors, tuned)
+            run = _Run(learner, training_set, chosen, callbacks, folder, vectors, tuned)
             result = run.learn()
             folder.remove()
         learner.digest = denoiser.digest if tuned is None else digest_of(denoiser.digest, dict(tuned.weights))
@@ -128,15 +128,15 @@ class _Run:
     def __init__(
         self,
         denoiser: Denoiser,
-        lessons: Lessons,
+        training_set: TrainingSet,
         settings: FinetuningSettings,
-        callbacks: Callbacks,
+        callbacks: FinetuningCallbacks,
         folder: RunFolder,
         vectors: dict[str, Tensor] | None,
         tuned: Tuned | None,
     ) -> None:
         self._denoiser = denoiser
-        self._lessons = lessons
+        self._training_set = training_set
         self._settings = settings
         self._callbacks = callbacks
         self._folder = folder
@@ -181,16 +181,16 @@ class _Run:
             optimizer = torch.optim.Adam([{"params": list(self._weights.values()), "peak": settings.learning_rate}])
         return TuningState(self._weights, optimizer)
 
-    def _plan(self, state: TuningState) -> Plan:
+    def _plan(self, state: TuningState) -> FinetuningPlan:
         """What it takes, after a dry step, in which memory is tried as well."""
-        indices = list(range(min(self._settings.batch_size, len(self._lessons.captions))))
+        indices = list(range(min(self._settings.batch_size, len(self._training_set.captions))))
         seconds = 0.0
         for _ in range(2):  # The first time also pays for what is done once.
             began = time.perf_counter()
             self._gradients(indices, *self._draws(len(indices), "dry"), 1.0)
             seconds = time.perf_counter() - began
         self._denoiser.free_memory()
-        return Plan(
+        return FinetuningPlan(
             steps=self._settings.steps - state.step,
             parameters=sum(weight.numel() for weight in self._weights.values()),
             kept_bytes=self._denoiser.count_kept() * min(self._micro_batches.size, self._settings.batch_size),
@@ -229,8 +229,8 @@ class _Run:
         state.skipped_in_a_row = 0
 
     def _chosen(self, step: int) -> list[int]:
-        """The lessons of a step: all come equally often."""
-        count, size = len(self._lessons.captions), self._settings.batch_size
+        """The examples of a step, by number: all come equally often."""
+        count, size = len(self._training_set.captions), self._settings.batch_size
         chosen = []
         for place in range(step * size, (step + 1) * size):
             turn, within = divmod(place, count)
@@ -247,14 +247,14 @@ class _Run:
         return t.clamp(1e-3, 1 - 1e-3), torch.randn(count, *self._denoiser.latent_shape, generator=random)
 
     def _gradients(self, chosen: Sequence[int], t: Tensor, noise: Tensor, scale: float) -> tuple[float, list[Tensor]]:
-        """Mean loss over lessons, and its gradient for each weight, times the scale."""
+        """Mean loss over examples, and its gradient for each weight, times the scale."""
         weights = list(self._weights.values())
 
         def part_of(places: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
             which = [chosen[place] for place in places]
-            latents, times, own = self._lessons.latents[which], t[list(places)], noise[list(places)]
+            latents, times, own = self._training_set.latents[which], t[list(places)], noise[list(places)]
             noised = self._denoiser.add_noise(latents, own, times)
-            conditioning = self._conditioning([self._lessons.captions[index] for index in which])
+            conditioning = self._conditioning([self._training_set.captions[index] for index in which])
             predicted = self._denoiser.predict(noised, times, conditioning)
             wanted = self._denoiser.target(latents, own, times).to(predicted)
             losses = (predicted - wanted).square().flatten(1).mean(1)

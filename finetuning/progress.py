@@ -9,7 +9,7 @@ from ..runs.amounts import duration, gigabytes
 
 
 @dataclass(frozen=True)
-class Plan:
+class FinetuningPlan:
     """What fine-tuning takes, after one dry step.
 
     Attributes:
@@ -36,7 +36,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Callbacks:
+class FinetuningCallbacks:
     """What fine-tuning calls while it goes on. What they raise breaks it off, and comes through.
 
     Attributes:
@@ -49,7 +49,7 @@ class Callbacks:
     report: Callable[[int, int, float], None] = lambda done, of, loss: None
     check: Callable[[], None] = lambda: None
     stop: Callable[[], bool] = lambda: False
-    plan: Callable[[Plan], None] = lambda plan: None
+    plan: Callable[[FinetuningPlan], None] = lambda plan: None
 
 
-NO_CALLBACKS = Callbacks()
+NO_CALLBACKS = FinetuningCallbacks()

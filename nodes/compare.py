@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 STRENGTHS = "0, 0.5, 0.75, 1"
-PROMPT = "A close-up portrait of Marie Curie"
+PROMPT = "A close-up portrait of Ada Example"
 WITHOUT = "without"
 """What the column of strength 0 is called: it is the plain model's, whatever the prefix."""
 
@@ -41,7 +41,7 @@ SHOWN = 512
 MOST_SEED = 2**64 - 1
 
 
-class Column(NamedTuple):
+class ComparedColumn(NamedTuple):
     """A way of drawing: its label, and the prefix with its strength; None for neither."""
 
     label: str
@@ -170,7 +170,7 @@ class CompareStrengths(io.ComfyNode):
             comfy.model_management.throw_exception_if_processing_interrupted()
             bar.update(1)
 
-        def drawn(column: Column) -> Tensor:
+        def drawn(column: ComparedColumn) -> Tensor:
             """The pictures of all prompts `[prompts * each, height, width, 3]`, in 0 to 1."""
             encoder = clip
             if column.prefix is not None:
@@ -215,7 +215,7 @@ def parse_strengths(text: str) -> tuple[float, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _columns(prefixes: Mapping[str, Prefix], strengths: tuple[float, ...]) -> list[Column]:
+def _columns(prefixes: Mapping[str, Prefix], strengths: tuple[float, ...]) -> list[ComparedColumn]:
     """The columns of a grid. Without a prefix at all there is nothing to compare.
 
     Raises:
@@ -226,13 +226,13 @@ def _columns(prefixes: Mapping[str, Prefix], strengths: tuple[float, ...]) -> li
     return list(_each_column(prefixes, strengths))
 
 
-def _each_column(prefixes: Mapping[str, Prefix], strengths: tuple[float, ...]) -> Iterator[Column]:
+def _each_column(prefixes: Mapping[str, Prefix], strengths: tuple[float, ...]) -> Iterator[ComparedColumn]:
     several = len(prefixes) > 1
     for number, (name, prefix) in enumerate(prefixes.items()):
         for strength in strengths:
             if strength == 0:
                 if number == 0:
-                    yield Column(WITHOUT, None, 0.0)
+                    yield ComparedColumn(WITHOUT, None, 0.0)
                 continue
             told = f"strength {strength:g}"
             if several:
@@ -241,7 +241,7 @@ def _each_column(prefixes: Mapping[str, Prefix], strengths: tuple[float, ...]) -
                     if len([some for some in strengths if some]) == 1 and strength == 1
                     else f"{name}, {strength:g}"
                 )
-            yield Column(told, prefix, strength)
+            yield ComparedColumn(told, prefix, strength)
 
 
 def _encoded(clip: Any, text: str) -> Any:

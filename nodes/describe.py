@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import comfy.model_management
-import comfy.utils
 import folder_paths
 import torch
 from comfy_api.v0_0_2 import io
@@ -17,13 +15,13 @@ from torch import Tensor
 
 from ..captions.describing import DescribingSettings, describe, in_order, sayable
 from ..captions.people import describe_people, listable, name_of
-from ..captions.telling import report_of_people, report_of_pictures, table_of_people, table_of_pictures
+from ..captions.report import report_of_people, report_of_pictures, table_of_people, table_of_pictures
 from ..prefix.errors import DescriptionError, MeasurementError
 from ..trainer.data.identities import parse_identities
 from ..trainer.data.list_text import sameness
+from .hosted.looks_readers import CHOICES, CLIP_MODEL, ask_of, hosted_readers
 from .inputs import InputError, checked, quoted
-from .interface import IdentitiesSocket, advanced, seed_widget, tell, widget
-from .looks_readers import CHOICES, CLIP_MODEL, ask_of, hosted_readers
+from .interface import IdentitiesSocket, advanced, seed_widget, shown_progress, tell, widget
 
 if TYPE_CHECKING:
     import numpy as np
@@ -158,7 +156,13 @@ class DescribePeople(io.ComfyNode):
                 ),
                 _reader_widget(),
                 *_settings_widgets("certainty", "attributes"),
-                widget(DescribingSettings, "several", options=["largest", "skip"]),
+                widget(
+                    DescribingSettings,
+                    "several",
+                    options=["largest", "skip"],
+                    tooltip="What becomes of a picture with several faces: the largest is described, or the picture is"
+                    " skipped.",
+                ),
                 widget(DescribingSettings, "only_photographs"),
                 io.String.Input(
                     "names",
@@ -280,16 +284,10 @@ def _described(
     """What came of pictures, in their order, and the reader."""
     from ..captions.describing import Description
 
-    bar = comfy.utils.ProgressBar(len(pictures))
-
-    def show(done: int, total: int) -> None:
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        bar.update_absolute(done, total)
-
     sound = [(number, one) for number, one in enumerate(pictures) if not isinstance(one, str)]
     others = [Description(number, one) for number, one in enumerate(pictures) if isinstance(one, str)]
     with hosted_readers(choice, settings, clip_model, language_model) as (finder, reader):
-        told = list(describe(sound, finder, reader, settings, show, len(sound)))
+        told = list(describe(sound, finder, reader, settings, shown_progress(), len(sound)))
     return in_order([*told, *others]), reader
 
 

@@ -6,9 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import comfy.model_management
 import comfy.samplers
-import comfy.utils
 import folder_paths
 from comfy_api.v0_0_2 import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
@@ -21,6 +19,7 @@ from ..prefix import MeasurementError
 from ..trainer.data.prompts import lines_of
 from .chosen_prefixes import PLACES, chosen_prefixes, contents_of, fault_of_choice, learned_sockets, prefix_lists
 from .folder import work_folder
+from .hosted.recognizers import CHOICES, DEMO_READER, hosted_quality, hosted_recognizer
 from .inputs import checked, quoted
 from .interface import (
     IdentitiesSocket,
@@ -28,11 +27,11 @@ from .interface import (
     advanced,
     drawing_widgets,
     seed_widget,
+    shown_progress,
     size_widgets,
     tell,
     widget,
 )
-from .recognizers import CHOICES, DEMO_READER, hosted_quality, hosted_recognizer
 
 if TYPE_CHECKING:
     from ..faces.gallery import Gallery
@@ -125,13 +124,7 @@ class EvaluateAnonymization(io.ComfyNode):
         usual = usual_drawing_of(model)
         size, drawing = usual.size(width, height), usual.drawing(Drawing(steps, cfg, sampler_name, scheduler))
         denoiser = ComfyDenoiser(model, clip, vae, size, drawing)
-        bar = comfy.utils.ProgressBar(1)
-
-        def show(done: int, total: int) -> None:
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            if total:
-                bar.update_absolute(done, total)
-
+        show = shown_progress()
         with hosted_recognizer(recognizer, show) as hosted, hosted_quality(quality, clip_model, show) as quality_scores:
             evaluation = evaluate(
                 denoiser,

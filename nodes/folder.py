@@ -17,10 +17,10 @@ def prefix_files() -> list[str]:
     """Prefix files in `models/anonymization_prefixes`, sub folders included, as the artist sees them.
 
     The folders are looked through each time: the host's own list of them lives on when a folder is taken away, and then
-    fails. Hidden files are left out, folders that are links are not entered, and so are names that older frontends
-    would take for markup in their menus: no file that can be used has one.
+    fails. What cannot be chosen because of its name (some would be markup in the menus of older frontends) is left out:
+    the tab of prefixes lists it and says to rename it.
     """
-    return [name for name in library.names(prefix_folders()) if "<" not in name]
+    return library.names(prefix_folders())
 
 
 def file_choices() -> list[str]:

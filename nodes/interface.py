@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
+import comfy.model_management
+import comfy.utils
 from comfy_api.v0_0_2 import io, ui
 
 from ..engines.automatic import AUTOMATIC
@@ -20,6 +23,21 @@ WIDGETS = {bool: io.Boolean.Input, int: io.Int.Input, float: io.Float.Input, str
 """What shows a value, by its type."""
 
 Widget = TypeVar("Widget", bound=io.WidgetInput)
+
+
+def shown_progress() -> Callable[[int, int], None]:
+    """What is called with what is done and what there is to do: it moves the node's bar and raises upon Cancel.
+
+    Where there is nothing to do (0), or that is not known, the bar stays.
+    """
+    bar = comfy.utils.ProgressBar(1)
+
+    def show(done: int, total: int) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        if total:
+            bar.update_absolute(done, total)
+
+    return show
 
 
 def advanced(widget: Widget) -> Widget:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import comfy.model_management
-import comfy.utils
 from comfy_api.v0_0_2 import io, ui
 from torch import Tensor
 
+from .hosted.recognizers import CHOICES, hosted_recognizer
 from .inputs import checked
-from .interface import tell
-from .recognizers import CHOICES, hosted_recognizer
+from .interface import shown_progress, tell
 
 
 class MeasureAnonymization(io.ComfyNode):
@@ -47,7 +45,7 @@ class MeasureAnonymization(io.ComfyNode):
             ],
             outputs=[
                 io.String.Output(
-                    display_name="report", tooltip="The verdict in plain words, the figures behind it, each pair."
+                    display_name="report", tooltip="The verdict in plain words, and the figures behind it."
                 ),
                 io.Image.Output(
                     display_name="plot",
@@ -74,13 +72,7 @@ class MeasureAnonymization(io.ComfyNode):
 
         before, after = pictures_of(plain, "plain"), pictures_of(anonymized, "anonymized")
         photos = None if reference is None else pictures_of(reference, "reference")
-        bar = comfy.utils.ProgressBar(1)
-
-        def show(done: int, total: int) -> None:
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            if total:
-                bar.update_absolute(done, total)
-
+        show = shown_progress()
         with hosted_recognizer(recognizer, show) as hosted:
             measured = measure(hosted, before, after, photos, show)
         report, plot = describe(measured), plot_measurement(measured, before, after)

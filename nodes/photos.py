@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
-import comfy.utils
 import torch
 from comfy_api.v0_0_2 import io, ui
 from torch import Tensor
@@ -16,13 +15,11 @@ from ..finetuning.settings import FinetuningSettings
 from ..photos.settings import NO_PURIFICATION, PURIFICATIONS, ProtectionSettings
 from ..prefix.errors import PhotoError
 from .folder import work_folder
+from .hosted.recognizers import CHOICES, hosted_recognizer
 from .inputs import checked
-from .interface import advanced, seed_widget, size_widgets, tell, widget
-from .recognizers import CHOICES, hosted_recognizer
+from .interface import advanced, seed_widget, shown_progress, size_widgets, tell, widget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
 
     from ..engines.comfy.denoiser import ComfyDenoiser
@@ -97,7 +94,7 @@ class ProtectPhotos(io.ComfyNode):
         """Protects, and shows what was changed."""
         # Loaded here, so that the host's start does not wait for it.
         from ..faces.pictures import pictures_of
-        from ..photos.protect import Callbacks, protect
+        from ..photos.protect import ProtectionCallbacks, protect
         from ..photos.report import describe_protection
 
         chosen = ProtectionSettings(**settings)
@@ -105,14 +102,14 @@ class ProtectPhotos(io.ComfyNode):
         target = None if pull_towards is None else pictures_of(pull_towards[:1], "pull_towards")[0]
         masks = None if mask is None else _masks(mask, len(before))
         denoiser = _denoiser(model, clip, vae, width, height)
-        show, check = _progress()
+        show, check = shown_progress(), comfy.model_management.throw_exception_if_processing_interrupted
         protected = protect(
             denoiser,
             list(before),
             chosen,
             masks=masks,
             target=target,
-            callbacks=Callbacks(show, check),
+            callbacks=ProtectionCallbacks(show, check),
             runs=work_folder("photos"),
         )
         after = torch.stack([torch.from_numpy(photo.copy()).float() / 255 for photo in protected.photos])
@@ -236,7 +233,7 @@ class MeasurePhotoProtection(io.ComfyNode):
         finetuning = FinetuningSettings(kind=attacker, steps=steps, seed=seed, learning_rate=learning_rate, rank=rank)
         how = Attack(finetuning, purification, prompts=lines_of(prompts) or UNSEEN_PROMPTS, pictures=images_per_prompt)
         denoiser = _denoiser(model, clip, vae, width, height)
-        show, check = _progress()
+        show, check = shown_progress(), comfy.model_management.throw_exception_if_processing_interrupted
         with hosted_recognizer(recognizer, show) as hosted:
             others = None if strangers is None else gallery_of(hosted, list(pictures_of(strangers, "strangers")))
             person = person_of(hosted, list(before), others)
@@ -275,19 +272,6 @@ def _denoiser(model: Any, clip: Any, vae: Any, width: int, height: int) -> Comfy
 
     usual = usual_drawing_of(model)
     return ComfyDenoiser(model, clip, vae, usual.size(width, height), usual.drawing(Drawing(0, 0.0)))
-
-
-def _progress() -> tuple[Callable[[int, int], None], Callable[[], None]]:
-    """What shows how far a node is and honours Cancel, and what does the latter alone."""
-    bar = comfy.utils.ProgressBar(1)
-    check = comfy.model_management.throw_exception_if_processing_interrupted
-
-    def show(done: int, of: int) -> None:
-        check()
-        if of:
-            bar.update_absolute(done, of)
-
-    return show, check
 
 
 def _masks(mask: Tensor, count: int) -> list[np.ndarray]:

@@ -47,7 +47,7 @@ class TrainAnonymizationPrefix(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="The model to learn on. It is not changed."),
                 io.Clip.Input("clip", tooltip="Its text encoder, straight from the loader. It is not changed."),
-                io.Vae.Input("vae", tooltip="Its VAE; shows people without and with the prefix when learning is done."),
+                io.Vae.Input("vae", tooltip="Its VAE; shows people without and with the prefix while it learns."),
                 IdentitiesSocket.Input("identities", tooltip="The people to learn from; connect an Identity List."),
                 io.String.Input(
                     "general_prompts",
@@ -154,10 +154,11 @@ class TrainAnonymizationPrefix(io.ComfyNode):
 
             try:
                 learned = training.learn(Callbacks(report, check, RUNNING.asked, show, telemetry.plan))
+                asked_to_stop = RUNNING.asked()
             finally:
                 RUNNING.end()
             telemetry.score(learned.figures)
-            telemetry.end("stopped" if learned.stopped else "finished", learned.stopped)
+            telemetry.end("stopped" if asked_to_stop else "finished", learned.stopped)
         report = f"{describe(learned)}\n{drawn_with(size, drawing)}"
         # Not as "images", which the host would show on the node once more, below the panel.
         shown = {"before_after": ui.PreviewImage(pictures[0], cls=cls).as_dict()["images"]}

@@ -13,10 +13,10 @@ from ..engines.denoiser import Denoiser
 from ..faces.gallery import STRANGER, Gallery, join
 from ..faces.recognizer import Recognizer
 from ..faces.scoring import rank
-from ..finetuning import progress as finetuning_progress
-from ..finetuning.lessons import lessons_of
 from ..finetuning.loop import finetuned
+from ..finetuning.progress import FinetuningCallbacks
 from ..finetuning.settings import FinetuningSettings
+from ..finetuning.training_set import training_set_of
 from ..prefix.errors import PhotoError
 from ..runs.seeds import derived_seed
 from .settings import CAPTION, NO_PURIFICATION, UNSEEN_PROMPTS
@@ -45,7 +45,7 @@ class Attack:
 
 
 @dataclass(frozen=True)
-class Person:
+class PhotoSubject:
     """Whom the photos show, as a recognizer knows them.
 
     Attributes:
@@ -86,7 +86,7 @@ class Attacked:
     notes: tuple[str, ...]
 
 
-def person_of(recognizer: Recognizer, photos: Sequence[np.ndarray], others: Gallery | None = None) -> Person:
+def person_of(recognizer: Recognizer, photos: Sequence[np.ndarray], others: Gallery | None = None) -> PhotoSubject:
     """The person whom photos uint8 `[height, width, 3]` show: the largest face of each.
 
     Args:
@@ -111,7 +111,7 @@ def person_of(recognizer: Recognizer, photos: Sequence[np.ndarray], others: Gall
     if several:
         notes.append(f"{several} of {len(photos)} original photos show several faces: the largest one counts.")
     own = Gallery(np.stack(found), np.zeros(len(found), int), "the original photos")
-    return Person(own if others is None else join([own, others]), len(found), tuple(notes))
+    return PhotoSubject(own if others is None else join([own, others]), len(found), tuple(notes))
 
 
 def gallery_of(recognizer: Recognizer, photos: Sequence[np.ndarray]) -> Gallery:
@@ -130,7 +130,7 @@ def attack(
     denoiser: Denoiser,
     recognizer: Recognizer,
     photos: Sequence[np.ndarray],
-    person: Person,
+    person: PhotoSubject,
     how: Attack,
     *,
     report: Report = lambda done, of: None,
@@ -155,10 +155,10 @@ def attack(
     ]
     requests = [(prompt, number) for prompt in how.prompts for number in range(how.pictures)]
     of = settings.steps + len(requests)
-    callbacks = finetuning_progress.Callbacks(report=lambda done, steps, loss: report(done, of), check=check)
+    callbacks = FinetuningCallbacks(report=lambda done, steps, loss: report(done, of), check=check)
     pictures = [torch.from_numpy(photo.copy()).float() / 255 for photo in taken]
-    lessons = lessons_of(denoiser, pictures, [how.caption] * len(taken), check)
-    with finetuned(denoiser, lessons, settings, callbacks, runs) as tuned:
+    training_set = training_set_of(denoiser, pictures, [how.caption] * len(taken), check)
+    with finetuned(denoiser, training_set, settings, callbacks, runs) as tuned:
         seeds = [derived_seed(settings.seed, "attacker's picture", number) % 2**32 for _, number in requests]
         drawn = tuned.draw([prompt for prompt, _ in requests], seeds, check=check)
         notes = (*tuned.notes, *([tuned.stopped] if tuned.stopped else []))
@@ -181,7 +181,7 @@ def attack(
 
 
 def scores_of(
-    recognizer: Recognizer, pictures: Sequence[np.ndarray], person: Person
+    recognizer: Recognizer, pictures: Sequence[np.ndarray], person: PhotoSubject
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of each picture: whether it has a face, its similarity to the person (NaN without), whether they rank first."""
     found = [faces[:1] for picture in pictures for faces in recognizer.find(picture[None])]

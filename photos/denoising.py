@@ -14,7 +14,7 @@ from ..engines.gradient_flow import gradient_through
 PART = "model"
 
 
-class Asking:
+class CountedDenoiser:
     """The denoiser with a count of how often it was asked.
 
     Attributes:

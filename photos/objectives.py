@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..engines.denoiser import Denoiser
 from ..runs.seeds import generator
-from .denoising import Asking, gradient_of
+from .denoising import CountedDenoiser, gradient_of
 from .prompt_distribution import PromptDistribution, spread_of
 from .settings import BOTH, ENCODER, ONE_PROMPT, PAPER, PROMPTS, ProtectionSettings
 
@@ -23,7 +23,7 @@ class Objective(Protocol):
     """A method of protecting."""
 
     @property
-    def asking(self) -> Asking | None:
+    def counted(self) -> CountedDenoiser | None:
         """What it asks of the denoiser; None if it asks nothing."""
 
     def prepare(self, latents: Tensor, step: int) -> None:
@@ -47,7 +47,7 @@ class Objective(Protocol):
 class TowardsTarget:
     """The VAE is to take the photo for another picture: ‖z − z*‖² (PhotoGuard, Mist, PID)."""
 
-    asking: Asking | None = None
+    counted: CountedDenoiser | None = None
 
     def prepare(self, latents: Tensor, step: int) -> None:
         """Nothing is needed."""
@@ -73,7 +73,7 @@ class HardToLearn:
     """
 
     def __init__(self, denoiser: Denoiser, settings: ProtectionSettings, spread: bool) -> None:
-        self.asking = Asking(denoiser)
+        self.counted = CountedDenoiser(denoiser)
         self._seed = settings.seed
         self._spread = spread
         with torch.no_grad():
@@ -85,13 +85,13 @@ class HardToLearn:
         """Lets the mean follow the photos."""
         if self._spread:
             random = generator(self._seed, "prompt descent", step)
-            self.distribution.descend(self.asking, latents, *_draws(latents, random), self._told(len(latents)))
+            self.distribution.descend(self.counted, latents, *_draws(latents, random), self._told(len(latents)))
 
     def gradient(self, latents: Tensor, targets: Tensor | None, numbers: Sequence[int], step: int) -> Tensor:
         """See `Objective`."""
         given = latents.detach().clone().requires_grad_()
         noise, t = _draws_of(latents, self._seed, numbers, step)
-        losses = self.asking.losses(given, noise, t, self._drawn(len(latents), step))
+        losses = self.counted.losses(given, noise, t, self._drawn(len(latents), step))
         return -_of_unit_length(gradient_of(losses, given))
 
     def state(self) -> dict[str, Tensor]:
@@ -112,7 +112,7 @@ class HardToLearn:
         if not self._spread:
             return self._told(count)
         states = self.distribution.draw(generator(self._seed, "prompt draw", step))
-        return list(self.asking.denoiser.with_states(self._told(count), [states] * count))
+        return list(self.counted.denoiser.with_states(self._told(count), [states] * count))
 
 
 class SeenAsTarget(HardToLearn):
@@ -123,7 +123,7 @@ class SeenAsTarget(HardToLearn):
         assert targets is not None
         given = latents.detach().clone().requires_grad_()
         noise, t = _draws_of(latents, self._seed, numbers, step)
-        taken_for = self.asking.clean(given, noise, t, self._drawn(len(latents), step))
+        taken_for = self.counted.clean(given, noise, t, self._drawn(len(latents), step))
         losses = (taken_for - targets.to(taken_for)).square().flatten(1).mean(1)
         return _of_unit_length(latents - targets) + _of_unit_length(gradient_of(losses, given))
 
@@ -146,13 +146,13 @@ class AsReleased(HardToLearn):
         mean, losses = found.start, []
         for _ in range(PAPER_STEPS):
             states = mean.clone().requires_grad_()
-            told = self.asking.denoiser.with_states(self._told(len(latents)), [states] * len(latents))
-            loss = self.asking.losses(latents, noise, t, told).mean()
+            told = self.counted.denoiser.with_states(self._told(len(latents)), [states] * len(latents))
+            loss = self.counted.losses(latents, noise, t, told).mean()
             losses.append(float(loss.detach()))
             mean = (states - PAPER_RATE * elements / PAPER_ELEMENTS * gradient_of(loss, states)).detach()
         with torch.no_grad():
-            told = self.asking.denoiser.with_states(self._told(len(latents)), [mean] * len(latents))
-            last = float(self.asking.losses(latents, noise, t, told).mean())
+            told = self.counted.denoiser.with_states(self._told(len(latents)), [mean] * len(latents))
+            last = float(self.counted.losses(latents, noise, t, told).mean())
         root = spread_of(found.start, mean, losses[0] - last)
         found.mean, found.spread = mean, min(root**4, float(found.start.std()))
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .denoising import Asking, gradient_of
+from .denoising import CountedDenoiser, gradient_of
 
 STEP = 0.05
 """How far a descent step goes at first, as a share of the length of the prompt's own states."""
@@ -39,7 +39,9 @@ class PromptDistribution:
     spread: float = 0.0
     step: float = STEP
 
-    def descend(self, asking: Asking, latents: Tensor, noise: Tensor, t: Tensor, conditioning: Sequence[Any]) -> None:
+    def descend(
+        self, counted: CountedDenoiser, latents: Tensor, noise: Tensor, t: Tensor, conditioning: Sequence[Any]
+    ) -> None:
         """Moves the mean down the denoising loss, whatever the scale of its gradient, and finds the spread anew.
 
         A step goes along the gradient by a share of the prompt's own length, halved where the loss rises. σ² is half
@@ -50,8 +52,8 @@ class PromptDistribution:
         length = float(self.start.norm())
 
         def loss_of(states: Tensor) -> Tensor:
-            told = asking.denoiser.with_states(conditioning, [states] * len(conditioning))
-            return asking.losses(latents, noise, t, told).mean()
+            told = counted.denoiser.with_states(conditioning, [states] * len(conditioning))
+            return counted.losses(latents, noise, t, told).mean()
 
         loss = None
         for _ in range(steps):

@@ -16,14 +16,14 @@ from torch import Tensor
 from ..engines.denoiser import Denoiser
 from ..engines.gradient_flow import gradient_through
 from ..engines.micro_batches import MicroBatches
-from ..finetuning.lessons import fitted_to, resized
+from ..finetuning.training_set import fitted_to, resized
 from ..prefix.errors import PhotoError
 from ..runs.run_folder import RunFolder, run_key, saved_if_broken_off
 from .levels import changed, file_of, largest_change, levels_of, psnr, random_signs, random_start
 from .objectives import OBJECTIVES, Objective
 from .settings import BOTH, ENCODER, PAPER, RANDOM, RESAVING, ProtectionSettings
 from .transforms import altered
-from .views import LARGE, View, view_at
+from .views import LARGE, PhotoView, view_at
 
 RECIPE = 1
 """Raised when the same arguments no longer give the same photos, so that no run of an older version is gone on with."""
@@ -42,7 +42,7 @@ MOST_SAVED = 2**31
 
 
 @dataclass(frozen=True)
-class Protected:
+class ProtectedPhotos:
     """Photographs that were protected, as their files have them.
 
     Attributes:
@@ -66,7 +66,7 @@ class Protected:
 
 
 @dataclass(frozen=True)
-class Callbacks:
+class ProtectionCallbacks:
     """What protecting calls; what they raise breaks it off, and comes through.
 
     Attributes:
@@ -78,7 +78,7 @@ class Callbacks:
     check: Callable[[], None] = lambda: None
 
 
-NO_CALLBACKS = Callbacks()
+NO_CALLBACKS = ProtectionCallbacks()
 
 
 def protect(
@@ -88,9 +88,9 @@ def protect(
     *,
     masks: Sequence[np.ndarray] | None = None,
     target: np.ndarray | None = None,
-    callbacks: Callbacks = NO_CALLBACKS,
+    callbacks: ProtectionCallbacks = NO_CALLBACKS,
     runs: Path | None = None,
-) -> Protected:
+) -> ProtectedPhotos:
     """Protects photographs of one person (docs/METHODS.md 6).
 
     Args:
@@ -144,7 +144,7 @@ class _Ascent:
         allowed: Sequence[Tensor] | None,
         target: Tensor | None,
         settings: ProtectionSettings,
-        callbacks: Callbacks,
+        callbacks: ProtectionCallbacks,
         folder: RunFolder,
     ) -> None:
         self._denoiser = denoiser
@@ -158,7 +158,7 @@ class _Ascent:
         self._targets = (
             None if target is None else [resized(target, (photo.shape[1], photo.shape[0])) for photo in photos]
         )
-        self._seen: dict[tuple[int, View], Tensor] = {}
+        self._seen: dict[tuple[int, PhotoView], Tensor] = {}
 
     def run(self) -> tuple[list[Tensor], int]:
         """The changes, and how often the denoiser was asked."""
@@ -181,10 +181,10 @@ class _Ascent:
                     if step % settings.snapshot_every == 0:
                         save()
                     self._callbacks.report(step, settings.steps)
-        return changes, 0 if objective.asking is None else objective.asking.passes
+        return changes, 0 if objective.counted is None else objective.counted.passes
 
     def moved(self, changes: Sequence[Tensor]) -> tuple[float, ...]:
-        """See `Protected.moved`."""
+        """See `ProtectedPhotos.moved`."""
         found = []
         with self._denoiser.gradients(1, pictures=True), torch.no_grad():
             for number, (photo, change) in enumerate(zip(self._photos, changes, strict=True)):
@@ -209,7 +209,7 @@ class _Ascent:
             return altered(seen, settings.withstand, settings.seed, number, step)
 
         given = [change.clone() for change in changes]
-        if objective.asking is not None:
+        if objective.counted is not None:
             looked_at = [(step * SEEN_TOGETHER + i) % len(given) for i in range(min(SEEN_TOGETHER, len(given)))]
             parts = self._micro_batches.work(
                 lambda some: self._denoiser.encode_pictures(torch.stack([shown(number) for number in some])),
@@ -224,11 +224,11 @@ class _Ascent:
                 for number, leaf in zip(numbers, leaves, strict=True):
                     given[number] = leaf
                 # In two stages where the denoiser is asked: nothing of the VAE is kept while it computes.
-                with torch.no_grad() if objective.asking is not None else nullcontext():
+                with torch.no_grad() if objective.counted is not None else nullcontext():
                     latents = self._denoiser.encode_pictures(torch.stack([shown(number) for number in numbers]))
                 targets = None if self._targets is None else self._target_latents(numbers, views)
                 wanted = objective.gradient(latents.detach(), targets, numbers, step)
-                if objective.asking is not None:
+                if objective.counted is not None:
                     latents = self._denoiser.encode_pictures(torch.stack([shown(number) for number in numbers]))
                 with gradient_through("VAE"):
                     return list(torch.autograd.grad(latents, leaves, wanted.to(latents)))
@@ -247,7 +247,7 @@ class _Ascent:
         share = step / max(1, settings.steps - 1)
         return settings.budget / (FIRST_MOVE * (LAST_MOVE / FIRST_MOVE) ** share)
 
-    def _target_latents(self, numbers: Sequence[int], views: Sequence[View]) -> Tensor:
+    def _target_latents(self, numbers: Sequence[int], views: Sequence[PhotoView]) -> Tensor:
         """Latents of the same views of the other picture; those of photos that are looked at as a whole are kept."""
         assert self._targets is not None
         found = []
@@ -266,7 +266,7 @@ class _Ascent:
             return
         tensors = {f"change.{number}": change.contiguous() for number, change in enumerate(changes)}
         tensors |= {f"method.{name}": value.cpu().contiguous() for name, value in objective.state().items()}
-        passes = 0 if objective.asking is None else objective.asking.passes
+        passes = 0 if objective.counted is None else objective.counted.passes
         self._folder.save("snapshot", tensors, {"step": step, "passes": passes})
 
     def _resume(self, changes: list[Tensor], objective: Objective) -> int:
@@ -279,8 +279,8 @@ class _Ascent:
         state = {name.removeprefix("method."): tensor for name, tensor in tensors.items() if name.startswith("method.")}
         if state:
             objective.restore(state)
-        if objective.asking is not None:
-            objective.asking.passes = int(table["passes"])
+        if objective.counted is not None:
+            objective.counted.passes = int(table["passes"])
         return int(table["step"])
 
 
@@ -312,7 +312,7 @@ def _notes(photos: Sequence[np.ndarray], denoiser: Denoiser, settings: Protectio
 
 
 def _target(
-    denoiser: Denoiser, target: np.ndarray | None, settings: ProtectionSettings, callbacks: Callbacks
+    denoiser: Denoiser, target: np.ndarray | None, settings: ProtectionSettings, callbacks: ProtectionCallbacks
 ) -> Tensor:
     """The picture to pull towards, in levels `[height, width, 3]`."""
     if target is not None:
@@ -344,9 +344,9 @@ def _protected(
     passes: int,
     began: float,
     notes: Sequence[str],
-) -> Protected:
+) -> ProtectedPhotos:
     files = tuple(file_of(photo, change) for photo, change in zip(levels, changes, strict=True))
-    return Protected(
+    return ProtectedPhotos(
         files,
         tuple(largest_change(before, after) for before, after in zip(photos, files, strict=True)),
         tuple(psnr(before, after) for before, after in zip(photos, files, strict=True)),

@@ -6,8 +6,8 @@ import math
 
 from ..faces.recognizer import Threshold
 from ..runs.amounts import duration
-from .attack import Attack, Attacked, Person
-from .protect import Protected
+from .attack import Attack, Attacked, PhotoSubject
+from .protect import ProtectedPhotos
 from .settings import ProtectionSettings
 
 LIMITS = (
@@ -25,7 +25,7 @@ WELL, HARDLY = 0.35, 0.85
 """Shares of pictures in which the person is found, up to which a protection holds, and from which on it hardly does."""
 
 
-def describe_protection(protected: Protected, settings: ProtectionSettings) -> str:
+def describe_protection(protected: ProtectedPhotos, settings: ProtectionSettings) -> str:
     """What was done to photos, in plain words."""
     count = len(protected.photos)
     lines = [
@@ -63,7 +63,9 @@ def verdict(plain: Attacked, protected: Attacked) -> str:
     return f"Weakly protected. {share}, {_percent(before)} after learning from the originals."
 
 
-def describe_attacks(plain: Attacked, protected: Attacked, how: Attack, person: Person, threshold: Threshold) -> str:
+def describe_attacks(
+    plain: Attacked, protected: Attacked, how: Attack, person: PhotoSubject, threshold: Threshold
+) -> str:
     """The verdict, a table, and what it rests on."""
     rows = [
         ("", "originals", "protected"),

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, interpolate, pad
 
 from ..engines.denoiser import Denoiser
-from ..finetuning.lessons import fitted_to
+from ..finetuning.training_set import fitted_to
 from ..runs.seeds import generator
 from .settings import BLUR, HALF, JPEG, NO_PURIFICATION, NOISE, NOTHING, ROUND_TRIP
 

@@ -7,14 +7,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..finetuning.lessons import resized
+from ..finetuning.training_set import resized
 from ..runs.seeds import generator
 
 LARGE = 1.5
 """How many times wider than what the model draws a photo is from which on steps look at parts of it as well."""
 
 
-class View(NamedTuple):
+class PhotoView(NamedTuple):
     """A part of a photo, in its pixels, that is brought to a width and height.
 
     Attributes:
@@ -34,7 +34,7 @@ class View(NamedTuple):
         return resized(part, self.size)
 
 
-def view_at(photo: Tensor, size: tuple[int, int], mask: Tensor | None, seed: int, number: int, step: int) -> View:
+def view_at(photo: Tensor, size: tuple[int, int], mask: Tensor | None, seed: int, number: int, step: int) -> PhotoView:
     """The view of a step.
 
     As much of the photo as has the proportions of `size`, and for photos that are much larger, in every other step, a
@@ -58,7 +58,7 @@ def view_at(photo: Tensor, size: tuple[int, int], mask: Tensor | None, seed: int
         cut = (min(width, round(size[0] * scale)), min(height, round(size[1] * scale)))
         left, top = round(random[0] * (width - cut[0])), round(random[1] * (height - cut[1]))
     left, top = min(max(left, 0), width - cut[0]), min(max(top, 0), height - cut[1])
-    return View(left, top, cut[0], cut[1], size)
+    return PhotoView(left, top, cut[0], cut[1], size)
 
 
 def _bounds(mask: Tensor | None, width: int, height: int) -> tuple[int, int, int, int]:

@@ -1,4 +1,7 @@
-"""Tells times and amounts of memory in words for people."""
+"""Tells times and amounts of memory in words for people.
+
+It stands alone because the plans of learning, fine-tuning and protecting photos all use it.
+"""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from anonymize_faces.prefix import Prefix
 from anonymize_faces.tests.support.enforced_workflow import Enforcing
 from anonymize_faces.tests.support.environments import Environment, environment
 from anonymize_faces.tests.support.facenet_weights import random_weights
+from anonymize_faces.tests.support.offline_host import OfflineHost
 from anonymize_faces.tests.support.prefixes import random_prefix
 from anonymize_faces.tests.support.tiny_checkpoints import Checkpoint, tiny_checkpoint
 from anonymize_faces.tools.comfy_server import ComfyServer
@@ -58,6 +59,14 @@ def tidy(server: ComfyServer) -> Iterator[None]:
 def enforcing(host: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Enforcing]:
     """A real ComfyUI process that must protect every prompt, with a pack of other people's nodes; tests share it."""
     made = Enforcing(tmp_path_factory.mktemp("enforcing"), host, ANONYMIZE_FACES_ENFORCE="studio.safetensors")
+    with made.server:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def offline(host: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OfflineHost]:
+    """A real ComfyUI process without a network, with a pack of other people's nodes; tests share it."""
+    made = OfflineHost(tmp_path_factory.mktemp("offline"), host)
     with made.server:
         yield made
 

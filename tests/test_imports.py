@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -45,6 +46,12 @@ ONLY = {
     "diffusers": ("engines/diffusers/", "demo/diffusers_folder.py"),
 }
 """Where foreign packages may be imported; "comfy" stands for whatever begins like it, and the host's other modules."""
+
+NOT_FROM_PIP = {"facenet_pytorch", "eval_unlearn"}
+"""Other packages that headless code uses if they are there: `install.py` adds one, the other calls ours."""
+
+PIP_NAMES = {"PIL": "pillow", "tomllib": "tomli", "torch_fidelity": "torchmetrics", "huggingface_hub": "transformers"}
+"""What brings a module whose name is another one."""
 
 HOST = {"folder_paths", "nodes", "server", "execution", "latent_preview", "node_helpers"}
 
@@ -179,6 +186,12 @@ def test_pip_installs_all_that_the_command_line_can_be_asked_for():
     assert len(reached) > 50
     assert {Path(file).parent.as_posix().replace("/", ".") for file in reached} <= packages
 
+    extra = re.search(r"^headless = \[(.*?)^\]", settings, re.MULTILINE | re.DOTALL)
+    brought = set(re.findall(r'^    "([\w-]+)', extra[1], re.MULTILINE))
+    others = {found.others for found in imports() if found.file in reached and found.others}
+    wanted = others - sys.stdlib_module_names - NOT_FROM_PIP - HOST - {PACKAGE, "__future__"}
+    assert {PIP_NAMES.get(name, name) for name in wanted if not name.startswith("comfy")} <= brought
+
 
 def test_no_cycle_of_imports():
     """What only a type checker follows is left out; imports inside of functions count."""
@@ -203,3 +216,13 @@ def _cycles(graph: dict[str, set[str]]) -> Iterator[list[str]]:
 
     for file in sorted(graph):
         yield from walk(file, [])
+
+
+def test_two_classes_never_share_a_name():
+    places: dict[str, list[str]] = {}
+    for file in sources():
+        if top(file) != "tests":
+            for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ClassDef):
+                    places.setdefault(node.name, []).append(file)
+    assert {name: files for name, files in places.items() if len(files) > 1} == {}

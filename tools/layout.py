@@ -1,4 +1,7 @@
-"""Names the folders of the environment and the host."""
+"""Names the folders of the environment and the host.
+
+It imports nothing of ours, so that set-up can read it before there is an environment.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Runs all tests in as many processes as there are processors, at most one for each of `RUNS`.
+"""Runs all tests, and the type checker, in one process more than there are processors, at most one for each of `RUNS`.
+
+One more, since tests that install packages wait for pip most of the time.
 
 `make test` runs it: what the first run says comes as it goes, what the others say at the end. `.venv/bin/pytest` runs
 the same tests one after another.
@@ -36,19 +38,21 @@ class TestRun:
 
     Attributes:
         name: what they are, in words.
-        arguments: of pytest.
+        arguments: of what runs them.
         measured: whether lines that they run are counted, which takes a third longer.
+        module: what runs them.
     """
 
     name: str
-    arguments: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
     measured: bool = False
+    module: tuple[str, ...] = PYTEST
 
     @property
     def command(self) -> list[str]:
         """What runs them."""
         start = [*COVERAGE, "run"] if self.measured else [sys.executable]
-        return [*start, *PYTEST, *self.arguments]
+        return [*start, *self.module, *self.arguments]
 
 
 _FOLDERS = tuple(f"tests/{room}" for room in ROOMS)
@@ -56,6 +60,7 @@ RUNS = (
     TestRun("with real hosts", ("-m", "not apart", *(f"--ignore={folder}" for folder in _FOLDERS))),
     TestRun("of the rooms", ("-m", "not apart", "-p", "no:cacheprovider", *_FOLDERS), measured=True),
     TestRun("with pip and processes of their own", ("-m", "apart", "-p", "no:cacheprovider")),
+    TestRun("of types", module=("-m", "mypy")),
 )
 """All tests, each in one run; the longest first."""
 
@@ -71,7 +76,7 @@ def main() -> int:
         running.append(process)
         return process.wait()
 
-    processors = ThreadPoolExecutor(min(len(RUNS), os.cpu_count() or 1))
+    processors = ThreadPoolExecutor(min(len(RUNS), (os.cpu_count() or 1) + 1))
     with ExitStack() as files:
         outputs = [files.enter_context(TemporaryFile()) for _ in others]
         try:

@@ -17,9 +17,20 @@ def main() -> int:
     """Runs the command; its exit code."""
     if __package__ == "trainer":
         _load_package(Path(__file__).resolve().parents[1])
-    from anonymize_faces.cli import main as run
+    try:
+        from anonymize_faces.cli import main as run
 
-    return run()
+        return run()
+    except ModuleNotFoundError as error:
+        missing = (error.name or PACKAGE).partition(".")[0]
+        if missing == PACKAGE:
+            raise
+        print(
+            f"The package '{missing}' is missing: run  pip install \".[headless]\"  in the folder of Anonymize Faces,"
+            " which brings all that this command needs.",
+            file=sys.stderr,
+        )
+        return 1
 
 
 def _load_package(root: Path) -> None:

@@ -92,36 +92,36 @@ def knowledge_of(latents: TensorStore | Tensor, people: Sequence[int], portraits
 
 
 class KnownNames:
-    """Examines names as their portraits are drawn, wave by wave, each before it is learned from; a verdict stays.
+    """Examines names as their portraits are drawn, shard by shard, each before it is learned from; a verdict stays.
 
-    Each wave is compared with those before it, so that whoever goes on with a run finds the same.
+    Each shard is compared with those before it, so that whoever goes on with a run finds the same.
 
     Args:
         latents: see `knowledge_of`.
-        waves: of the people's portraits, by the people's place.
+        shards: of the people's portraits, by the people's place.
         portraits: of each.
 
     Attributes:
         knowledge: of all that were examined so far.
     """
 
-    def __init__(self, latents: TensorStore | Tensor, waves: Sequence[int], portraits: int, seed: int) -> None:
+    def __init__(self, latents: TensorStore | Tensor, shards: Sequence[int], portraits: int, seed: int) -> None:
         self.knowledge = Knowledge()
         self._latents = latents
-        self._waves = waves
+        self._shards = shards
         self._portraits = portraits
         self._seed = seed
         self._next = 0
 
     def examine(self) -> bool:
-        """Examines the waves that are drawn by now and were not yet; whether there were any."""
+        """Examines the shards that are drawn by now and were not yet; whether there were any."""
         before = self._next
-        while self._next <= max(self._waves, default=-1):
-            people = [person for person, wave in enumerate(self._waves) if wave <= self._next]
+        while self._next <= max(self._shards, default=-1):
+            people = [person for person, shard in enumerate(self._shards) if shard <= self._next]
             found = knowledge_of(self._latents, people, self._portraits, self._seed)
             if not found.examined:
                 break
-            new = {person for person in found.left_out if self._waves[person] == self._next}
+            new = {person for person in found.left_out if self._shards[person] == self._next}
             left_out = tuple(sorted(new.union(self.knowledge.left_out)))
             self.knowledge = Knowledge(len(people), left_out) if left_out else found
             self._next += 1

@@ -19,7 +19,7 @@ from ..prefix.value import Prefix, PrefixRecord, prefix_of
 from ..runs.kept_latents import KeptLatents
 from ..runs.run_folder import RunFolder, run_key, saved_if_broken_off
 from ..runs.seeds import generator as seeded
-from .data.drawing import Drawing, first_wave, shared_tensors, stages_of
+from .data.drawing import DrawnPictures, first_shard, shared_tensors, stages_of
 from .data.identities import Identity
 from .data.pairs import TrainingPairs, training_pairs
 from .data.pictures import Pictures
@@ -125,7 +125,7 @@ class PrefixTraining:
         settings = dataclasses.asdict(self._settings)
         key = run_key(recipe=RECIPE, model=self._denoiser.digest, settings=settings, pairs=pairs.drawn)
         with in_turn(self._team, lambda: RunFolder(self._runs, key, owner=self._team.rank == 0)) as folder:
-            drawing = Drawing(self._denoiser, self._settings, pairs, folder, callbacks, self._team, self._kept)
+            drawing = DrawnPictures(self._denoiser, self._settings, pairs, folder, callbacks, self._team, self._kept)
             drawing.draw(drawing.first)
             people = len(self.held_out.learned.people)
             run = _Learning(self._denoiser, self._settings, pairs, people, drawing, folder, callbacks, self._team)
@@ -157,7 +157,7 @@ class PrefixTraining:
             TrainingError: there is not enough memory for a single picture.
         """
         pairs = training_pairs(self.held_out, self._settings)
-        longest = max((pair.student for pair in pairs.lessons), key=len)
+        longest = max((pair.student for pair in pairs.learned), key=len)
         micro_batches = MicroBatches(self._denoiser, 1, callbacks.check)
         with self._denoiser.gradients(self._settings.batch_size):
             vectors = start_vectors(self._denoiser, self._settings, told_of(pairs))
@@ -166,7 +166,7 @@ class PrefixTraining:
                 self._denoiser,
                 len(self.held_out.learned.people),
                 pairs,
-                first_wave(pairs, self._settings, self._team),
+                first_shard(pairs, self._settings, self._team),
                 self._kept,
                 self._settings,
                 measured,
@@ -189,7 +189,7 @@ class _Learning:
         settings: TrainingSettings,
         pairs: TrainingPairs,
         people: int,
-        drawing: Drawing,
+        drawing: DrawnPictures,
         folder: RunFolder,
         callbacks: Callbacks,
         team: Team,
@@ -206,27 +206,27 @@ class _Learning:
         self._drawing = drawing
         pictures = drawing.pictures
         self._of = stages_of(drawing.first, settings)
-        slots = len(pairs.lessons) * settings.noisings_per_picture
+        slots = len(pairs.learned) * settings.noisings_per_picture
         self._answers = shared_tensors(denoiser, folder, team, "targets", slots, "snapshot")
         asking = MicroBatches(denoiser, settings.batch_size, callbacks.check)
         self._plain = PlainText(denoiser, folder.tensor_cache())
         self._pool = TargetPool(
             denoiser,
-            Pictures(pictures.latents, pairs.lessons),
+            Pictures(pictures.latents, pairs.learned),
             settings.noisings_per_picture,
             settings.seed,
             self._answers,
             asking,
             settings.overshoot,
             self._plain,
-            pairs.waves,
+            pairs.shards,
         )
-        waves_of_people = pairs.waves[: len(pairs.people) * pairs.portraits : max(1, pairs.portraits)]
-        self._names = KnownNames(pictures.latents, waves_of_people, pairs.portraits, settings.seed)
+        shards_of_people = pairs.shards[: len(pairs.people) * pairs.portraits : max(1, pairs.portraits)]
+        self._names = KnownNames(pictures.latents, shards_of_people, pairs.portraits, settings.seed)
         self._examine_names()
         self._spoken = pairs.spoken_without(self._names.knowledge.left_out)
-        asked = validation_pictures(pairs.lessons, pairs.questions)
-        others = range(len(pairs.lessons) + len(pairs.questions), len(pairs.drawn))
+        asked = validation_pictures(pairs.learned, pairs.questions)
+        others = range(len(pairs.learned) + len(pairs.questions), len(pairs.drawn))
         self._validation, self._report_on = (
             Validation(denoiser, pictures, some, settings.seed, asking, settings.overshoot, team)
             for some in (asked, others)
@@ -387,7 +387,7 @@ class _Learning:
     def _examine_names(self) -> None:
         """Has nothing learned from names that the model does not seem to know, of those whose portraits are drawn."""
         if self._names.examine():
-            self._pool.leave_out(self._pairs.lessons_of(self._names.knowledge.left_out))
+            self._pool.leave_out(self._pairs.learned_of(self._names.knowledge.left_out))
 
     def _prepare_targets(self, step: int) -> int:
         """Has the team compute the targets of the steps from this one on; the step that they reach to."""
@@ -424,7 +424,9 @@ class _Learning:
 
     def _progress(self, state: RunState) -> Progress:
         losses = state.history[-1] if state.history else None
-        return Progress(*self._of[:2], state.step, self._of, losses, state.best_score, state.history, self.notes)
+        return Progress(
+            *self._of[:2], state.step, self._of, losses, state.best_score, state.history, self.notes, state.scores
+        )
 
     def _save(self, state: RunState) -> None:
         """Saves the run, with word of which of the teacher's answers are kept."""
@@ -451,7 +453,7 @@ def start_vectors(
 
 def told_of(pairs: TrainingPairs) -> list[str]:
     """Some of the prompts that are learned from, of both kinds."""
-    kinds = ([pair.student for pair in pairs.lessons if pair.names_somebody is kind] for kind in (True, False))
+    kinds = ([pair.student for pair in pairs.learned if pair.names_somebody is kind] for kind in (True, False))
     return [prompt for prompts in kinds for prompt in prompts[:: max(1, len(prompts) // TOLD_OF)][:TOLD_OF]]
 
 

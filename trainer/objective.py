@@ -1,4 +1,7 @@
-"""Computes the loss, and the goal past the teacher that it aims at."""
+"""Computes the loss, and the goal past the teacher that it aims at.
+
+It stands alone because steps, targets, validation and the warm start must all mean the same by it.
+"""
 
 from __future__ import annotations
 

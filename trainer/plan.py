@@ -16,8 +16,8 @@ from ..engines.vectors import learned
 from ..runs.amounts import duration, gigabytes
 from ..runs.kept_latents import KeptLatents
 from .data.pairs import TrainingPairs
+from .data.shards import come_to
 from .data.targets import named_before
-from .data.waves import come_to
 from .settings import TrainingSettings
 from .validation import MOST_ASKED, NOISES, spread, steps_between, validation_pictures
 from .warm_start import PAIRS_OF_A_KIND
@@ -142,23 +142,23 @@ def plan_of(
         kept_bytes=kept_bytes * settings.batch_size,
         disk_bytes=4
         * torch.Size(denoiser.latent_shape).numel()
-        * (len(wanted) + len(pairs.lessons) * settings.noisings_per_picture),
+        * (len(wanted) + len(pairs.learned) * settings.noisings_per_picture),
     )
 
 
 def pictures_drawn(pairs: TrainingPairs, first: Sequence[int], settings: TrainingSettings) -> set[int]:
-    """The pictures that a run draws if it makes all its steps; see `data.waves`.
+    """The pictures that a run draws if it makes all its steps; see `data.shards`.
 
     Args:
         first: those that are drawn before anything is learned.
     """
-    lessons, questions = len(pairs.lessons), len(pairs.questions)
+    learned, questions = len(pairs.learned), len(pairs.questions)
     shown = settings.denoiser_steps * settings.batch_size
     named = named_before(settings.denoiser_steps, settings.batch_size)
-    drawn = {*first, *range(lessons + questions, len(pairs.drawn))}
+    drawn = {*first, *range(learned + questions, len(pairs.drawn))}
     for kind, count in ((True, named), (False, shown - named)):
-        drawn.update(come_to(pairs.lessons, pairs.waves, settings.noisings_per_picture, count, kind))
-        asked = validation_pictures(pairs.lessons, pairs.questions)
+        drawn.update(come_to(pairs.learned, pairs.shards, settings.noisings_per_picture, count, kind))
+        asked = validation_pictures(pairs.learned, pairs.questions)
         drawn.update(spread([index for index in asked if pairs.drawn[index].names_somebody is kind], MOST_ASKED))
     return drawn
 
@@ -170,14 +170,14 @@ def count_evaluations(each: int, pictures: int, pairs: TrainingPairs, settings: 
         each: that drawing a picture takes.
         pictures: that are drawn.
     """
-    lessons, questions, reported = pairs.lessons, pairs.questions, pairs.reported
+    learned, questions, reported = pairs.learned, pairs.questions, pairs.reported
     shown = settings.denoiser_steps * settings.batch_size
-    people = [pair for pair in lessons if pair.names_somebody]
+    people = [pair for pair in learned if pair.names_somebody]
     named = min(shown // 2, settings.noisings_per_picture * len(people))
     past = sum(pair.overshoots for pair in people) / max(1, len(people)) if settings.overshoot else 0.0
-    general = min(shown - shown // 2, settings.noisings_per_picture * (len(lessons) - len(people)))
-    drawn = [*lessons, *questions, *reported]
-    asked = Counter(drawn[index].names_somebody for index in validation_pictures(lessons, questions))
+    general = min(shown - shown // 2, settings.noisings_per_picture * (len(learned) - len(people)))
+    drawn = [*learned, *questions, *reported]
+    asked = Counter(drawn[index].names_somebody for index in validation_pictures(learned, questions))
     examined = NOISES * sum(min(count, MOST_ASKED) for count in asked.values())
     times = 1 + -(-settings.denoiser_steps // steps_between(examined, settings.batch_size))
     return Evaluations(

@@ -31,6 +31,7 @@ class Progress:
         score: the best so far.
         history: the losses of all steps so far, of earlier processes too; it goes on growing.
         notes: what there is to say of the run by now, sentences.
+        scores: of all snapshots that were examined so far, in order.
     """
 
     pictures: int
@@ -41,6 +42,7 @@ class Progress:
     score: Score | None = None
     history: Sequence[Losses] = ()
     notes: Sequence[str] = ()
+    scores: Sequence[Score] = ()
 
     @property
     def done(self) -> int:

@@ -167,9 +167,9 @@ class TrainingSettings:
     streams_warm_up: bool = True
     """Whether text encoders of T5, BERT and LLM type teach before the denoiser does. For measurements; no widget."""
 
-    waves: int = 4
-    """Parts in which pictures are drawn while learning goes on, see `data.waves`; 1: all of them before the first step.
-    For measurements; no widget."""
+    shards: int = 4
+    """Parts in which pictures are drawn while learning goes on, see `data.shards`; 1: all before the first step. For
+    measurements; no widget."""
     text_only: bool = False
     """Whether to learn from the text encoder alone, without a step in which the denoiser is asked. For measurements."""
 
@@ -183,7 +183,7 @@ class TrainingSettings:
             if getattr(self, name) == described(TrainingSettings, name).automatic:
                 object.__setattr__(self, name, value)
         require_in_range(self, TrainingError)
-        if self.waves < 1:
+        if self.shards < 1:
             raise TrainingError("Pictures are drawn in at least one part.")
         if len(self.init) > LONGEST_INIT:
             raise TrainingError(f"The words to start from are longer than {LONGEST_INIT} characters: shorten them.")

@@ -109,13 +109,17 @@ def hold_out(identities: Sequence[Identity], prompts: Sequence[str], share: floa
     return HeldOut(Subjects(tuple(people), kept), Subjects(*choosing), Subjects(*reporting))
 
 
-def validation_pictures(lessons: Sequence[Pair], questions: Sequence[Pair]) -> list[int]:
-    """The pictures, lessons before questions, that choose the best snapshot: questions, or lessons of a kind that has
-    none."""
+def validation_pictures(learned: Sequence[Pair], questions: Sequence[Pair]) -> list[int]:
+    """The pictures that choose the best snapshot: those of questions, or of a kind that has none, those learned from.
+
+    Args:
+        learned: pairs that are learned from; their pictures stand first.
+        questions: pairs that are held out.
+    """
     chosen = []
     for kind in (True, False):
-        asked = [len(lessons) + i for i, pair in enumerate(questions) if pair.names_somebody is kind]
-        chosen += asked or [i for i, pair in enumerate(lessons) if pair.names_somebody is kind]
+        asked = [len(learned) + i for i, pair in enumerate(questions) if pair.names_somebody is kind]
+        chosen += asked or [i for i, pair in enumerate(learned) if pair.names_somebody is kind]
     return chosen
 
 

@@ -45,7 +45,7 @@ GENERAL_WEIGHT = 2.0
 TRIES = 8
 """Pairs that are looked at for one that takes one chunk."""
 
-Lesson = tuple[Pair, Layer]
+PairAtLayer = tuple[Pair, Layer]
 """A pair, and the layer that both of its prompts are read at."""
 
 
@@ -110,7 +110,7 @@ def warm_start(
         layers = [at[(place + state.step) % len(at)] for place in range(len(drawn))]
         chosen = list(zip(drawn, layers, strict=True))
 
-        def gradient_of(part: Sequence[Lesson], count: int = len(chosen)) -> tuple[Tensor, ...] | None:
+        def gradient_of(part: Sequence[PairAtLayer], count: int = len(chosen)) -> tuple[Tensor, ...] | None:
             loss = _loss(denoiser, state.vectors, part, plain, settings.overshoot)
             with gradient_through("text encoder"):
                 if loss is None:
@@ -149,10 +149,10 @@ def _draw(pairs: Sequence[Pair], generator: torch.Generator, comparable: Callabl
 
 
 def _loss(
-    denoiser: Denoiser, vectors: Vectors, lessons: Sequence[Lesson], plain: PlainText, overshoot: float
+    denoiser: Denoiser, vectors: Vectors, read: Sequence[PairAtLayer], plain: PlainText, overshoot: float
 ) -> Tensor | None:
-    """The summed loss of some lessons; None if none of them can be compared."""
-    pairs, layers = [pair for pair, _ in lessons], [layer for _, layer in lessons]
+    """The summed loss of some pairs; None if none of them can be compared."""
+    pairs, layers = [pair for pair, _ in read], [layer for _, layer in read]
     told, named = [pair.teacher for pair in pairs], [pair.student for pair in pairs]
     teachers = denoiser.text_states(told, plain.of(told, layers))
     names = denoiser.text_states(named, plain.of(named, layers))

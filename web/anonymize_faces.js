@@ -8,6 +8,7 @@ import { addSlider } from "./results/slider.js";
 import { foldAdvanced } from "./shared/advanced.js";
 import { app } from "./shared/host.js";
 import { settings } from "./shared/settings.js";
+import { orderTemplates } from "./shared/templates.js";
 import { loadText, t } from "./shared/text.js";
 import { addTrainingPanel } from "./training/node.js";
 import { training } from "./training/store.js";
@@ -37,6 +38,7 @@ app.registerExtension({
   init() {
     training.start();
     followPrefixes();
+    orderTemplates();
   },
 
   setup() {

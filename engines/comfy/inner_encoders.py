@@ -3,14 +3,15 @@
 Who asks a protected CLIP's encoder for one of the text encoders in it, or for the network in one of those, gets a
 *view* of it: an object over the very state, of a class of our own, that reads only what carries the prefix. Weights,
 hooks and settings are the host's; what is set on a view is set on what it shows. Tables of embeddings, projections and
-the like, which read no prompt, come as they are. Lists of modules and deep copies hold views as well.
+the like, which read no prompt, come as they are. Lists of modules, torch's own table of them (`_modules`) and deep
+copies hold views as well.
 """
 
 from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import reduce
@@ -125,6 +126,41 @@ def as_taken_by_name(view: Any, modules: Iterable[tuple[str, Any]], prefix: str 
         yield name, reduce(getattr, path.split("."), view) if path else view
 
 
+class ModuleTable(MutableMapping[str, Any]):
+    """Torch's table of a module's parts, each as whoever takes it out of a view by its name gets it."""
+
+    def __init__(self, own: MutableMapping[str, Any], take: Callable[[str], Any]) -> None:
+        """Stands for `own`, the host's, which gets what is set; `take` gives a part by its name."""
+        self._own = own
+        self._take = take
+
+    def __getitem__(self, name: str) -> Any:
+        return None if self._own[name] is None else self._take(name)
+
+    def __setitem__(self, name: str, module: Any) -> None:
+        self._own[name] = shown(module)
+
+    def __delitem__(self, name: str) -> None:
+        del self._own[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._own)
+
+    def __len__(self) -> int:
+        return len(self._own)
+
+    def copy(self) -> dict[str, Any]:
+        """As of a dict."""
+        return dict(self)
+
+
+MODULES = property(
+    lambda view: ModuleTable(vars(view)["_modules"], lambda name: getattr(view, name)),
+    lambda view, table: vars(view).__setitem__("_modules", table),
+)
+"""What a class of views has for `_modules`. Only `vars` of a view gives the host's own."""
+
+
 def _network(module: Any, rows: Tensor) -> Any:
     """A view of what an encoder is made of; a part that has no parts comes as it is."""
     if not any(True for _ in module.children()):
@@ -158,6 +194,8 @@ def _view(
         return call
 
     class View(cls):
+        _modules = MODULES
+
         def __getattribute__(self, name: str) -> Any:
             if name in checks:
                 return checked(name)
@@ -182,10 +220,10 @@ def _view(
             return again(copy.deepcopy(own, memo))
 
         def named_children(self) -> Iterator[tuple[str, Any]]:
-            return as_taken_by_name(self, super().named_children())
+            return as_taken_by_name(self, own.named_children())
 
         def named_modules(self, memo: Any = None, prefix: str = "", remove_duplicate: bool = True) -> Any:
-            return as_taken_by_name(self, super().named_modules(memo, prefix, remove_duplicate), prefix)
+            return as_taken_by_name(self, own.named_modules(memo, prefix, remove_duplicate), prefix)
 
     View.__name__, View.__qualname__, View.__module__ = cls.__name__, cls.__qualname__, cls.__module__
     setattr(View, _SHOWN, own)

@@ -7,8 +7,9 @@ stays exactly as it was: the copy holds *views* of both, objects of a class of o
 Tokens that reach the encoder by another way (from another CLIP, from a tokenizer within the tokenizer, made by hand)
 and do not carry the prefix are refused, at every strength but 0: what this CLIP encodes is protected, or is an error.
 So are those that reach the encoders within the encoder, or by `clip.patcher.model` (see `inner_encoders`); these stay
-the host's own: other extensions patch them, and find them as they left them. Who reaches into torch's own table of
-modules (`_modules`) finds the plain ones, and a server that enforces refuses what comes of them.
+the host's own: other extensions patch them, and find them as they left them. Nothing is hidden from Python: code that
+asks `vars` for an encoder's state, or the garbage collector for its objects, finds the plain ones, and a server that
+enforces refuses what comes of them.
 They are watched while they read a prompt: at a layer that the prefix was not learned at ("clip skip") it would not
 protect, whoever has set it and however.
 
@@ -22,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
@@ -48,6 +50,7 @@ from ...prefix.meta_network import Parameters, is_conditional
 from .conditional_vectors import require_made, vectors_made
 from .encoder_layers import EncoderReading, judged_layers, usual_layers, usual_readings
 from .inner_encoders import (
+    MODULES,
     UNPROTECTED,
     as_taken_by_name,
     guard_patcher,
@@ -121,6 +124,7 @@ def protect(
     protected.cond_stage_model = _view(
         encoder,
         vars(encoder),
+        {"_modules": MODULES},
         encode_token_weights=encode_token_weights,
         __getattr__=partial(_part, parameters, usual, judge),
         __setattr__=lambda put, view, name, value: put(name, shown(value)),
@@ -284,8 +288,13 @@ def _layers_remedy(layers: Sequence[int]) -> str:
     return f"set CLIP Set Last Layer to {listed([str(layer) for layer in layers], 'or')}"
 
 
-def _view(original: Any, state: dict[str, Any], **methods: Callable[..., Any]) -> Any:
-    """An object with the state given and the class of `original`, but for the methods given.
+def _view(
+    original: Any,
+    state: dict[str, Any],
+    attributes: Mapping[str, Any] = MappingProxyType({}),
+    **methods: Callable[..., Any],
+) -> Any:
+    """An object with the state given and the class of `original`, but for attributes of the class and methods given.
 
     Whoever looks at it, by attribute, `isinstance` or `state_dict`, finds what the original has. Each method gets the
     original's own first, bound to the view's state, then the view, then what it is called with. Copies of a view, deep
@@ -295,9 +304,8 @@ def _view(original: Any, state: dict[str, Any], **methods: Callable[..., Any]) -
     replaced = {name: _method(cls, vars(original).get(name), name, method) for name, method in methods.items()}
     if not replaced.keys().isdisjoint(state):  # Another extension has replaced them on the very object: go through it.
         state = {name: value for name, value in state.items() if name not in replaced}
-    return _with_state(
-        type(cls.__name__, (cls,), {"__module__": cls.__module__, _ORIGINAL: original, **replaced}), state
-    )
+    own = {"__module__": cls.__module__, _ORIGINAL: original, **attributes}
+    return _with_state(type(cls.__name__, (cls,), own | replaced), state)
 
 
 def _method(cls: type, own: Callable[..., Any] | None, name: str, method: Callable[..., Any]) -> Callable[..., Any]:

@@ -160,8 +160,9 @@ def _encodes_as_usual(pipeline: Any, family: PipelineFamily) -> bool:
     """Whether a class of pipelines has an `encode_prompt` that takes and returns what its family's do."""
     method = getattr(pipeline, "encode_prompt", None)
     taken = set() if method is None else set(inspect.signature(method).parameters)
-    pooled = "pooled_prompt_embeds" in taken
-    return {"prompt", "prompt_embeds"} <= taken and pooled == (family not in (SD1, SD2))
+    pooled, negative = "pooled_prompt_embeds" in taken, "negative_prompt" in taken
+    usual = pooled == (family not in (SD1, SD2)) and negative == (family is not FLUX)
+    return {"prompt", "prompt_embeds"} <= taken and usual
 
 
 def _reads_elsewhere(pipeline: Any) -> bool:

@@ -1,7 +1,9 @@
 """Refuses to let a denoiser work on prompts that carry no prefix, and a text encoder read them.
 
 What a pipeline calls itself, and which methods it has, says nothing of what it does with a prompt. So its denoiser and
-its text encoders look for themselves: a denoiser at what it is told, whoever tells it; a text encoder at who asks.
+its text encoders look for themselves: a denoiser at what it is told, whoever tells it; a text encoder at who asks. They
+do so where they are called, and where their `forward` is; whoever calls parts of a network, or the function of its
+class, works past them.
 """
 
 from __future__ import annotations
@@ -9,11 +11,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MethodType
 from typing import Any
 from weakref import WeakValueDictionary, ref
 
@@ -37,6 +41,9 @@ SEEN = 16
 
 CONDITIONING = ("encoder_hidden_states", "pooled_projections")
 """Arguments of denoisers that say what a prompt says; SDXL's UNet has `text_embeds` among `added_cond_kwargs` too."""
+
+LIBRARIES = ("torch.", "accelerate.", "peft.", "diffusers.hooks.", "diffusers.utils.", "diffusers.models.")
+"""Modules that take a network's `forward` to call it on the network's behalf, or to put hooks around it."""
 
 _READING: ContextVar[Any] = ContextVar("reading", default=None)
 """The witness whose pipeline is encoding prompts with its prefix right now."""
@@ -165,6 +172,8 @@ def _alias(plain: Any, witness: Witness, name: str, require: Any) -> Any:
             require(witness, name, self, args, kwargs)
             return super().__call__(*args, **kwargs)
 
+        forward = _looked_at_first(of, lambda *told: require(witness, name, *told))
+
         def __reduce_ex__(self, protocol: Any) -> Any:
             return _guarded_again, (witness, name, plain)
 
@@ -172,6 +181,31 @@ def _alias(plain: Any, witness: Witness, name: str, require: Any) -> Any:
     alias = object.__new__(Guarded)
     object.__setattr__(alias, "__dict__", plain.__dict__)
     return alias
+
+
+def _looked_at_first(of: Any, require: Any) -> property:
+    """The attribute `forward` of an alias, for pipelines that call it past `__call__`; libraries get the module's own.
+
+    They keep it, to wrap it by hooks, in the state that the alias and its plain part have in common.
+    """
+
+    def forward(alias: Any) -> Any:
+        own = vars(alias).get("forward") or MethodType(of.forward, alias)
+        if sys._getframe(1).f_globals.get("__name__", "").startswith(LIBRARIES):
+            return own
+
+        @functools.wraps(own)
+        def looking(*args: Any, **kwargs: Any) -> Any:
+            require(alias, args, kwargs)
+            return own(*args, **kwargs)
+
+        return looking
+
+    return property(
+        forward,
+        lambda alias, value: vars(alias).__setitem__("forward", value),
+        lambda alias: vars(alias).__delitem__("forward"),
+    )
 
 
 def named_like(made: Any, plain: Any) -> None:

@@ -20,7 +20,7 @@ second, for `feed.LEASE_SECONDS` from the last request to watch. The first route
         "plan": null or {"people": 48, "pictures": 222, "evaluations": 12000, "seconds": 800.0,
                  "kept_bytes": 5368709120, "disk_bytes": 3145728},  what the run takes, see trainer/plan.py
         "curve": {"steps": […], "identities": […], "general": […]},  mean losses up to these steps; null where none
-        "scores": [[60, 0.12, 0.03], …],                         step and figures of each that was the best so far
+        "scores": [[60, 0.12, 0.03], …],                         step and figures of each validation
         "score": null or {"step": 60, "identity_signal_left": 0.12, "general_prompts_moved": 0.03},
         "picture": null or {"number": 2, "people": ["…"], "held_out": true}}}
 """

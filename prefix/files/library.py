@@ -23,7 +23,7 @@ from typing import Any
 from ..errors import PrefixFileError, PrefixFileExistsError, PrefixFileMissingError, PrefixNameError, shown
 from ..provenance import family_title, fits_family
 from ..value import PrefixRecord
-from .naming import file_path, path_inside, require_good_name
+from .naming import file_path, name_fault, path_inside, require_good_name
 from .prefix_file import SUFFIXES, load_prefix, parse_prefix, prefix_bytes
 from .preview import load_preview, move_preview, preview_version, remove_preview
 from .storage import SUFFIX, move_whole, read_whole, write_whole
@@ -108,12 +108,12 @@ class Entry:
 
 
 def names(roots: Sequence[Path]) -> list[str]:
-    """Every prefix file, sub folders included. Hidden ones are left out, folders that are links are not entered.
+    """Prefix files to choose from, sub folders included. Hidden ones are left out, folders that are links not entered.
 
-    A name that is no text comes with marks for what cannot be told of it. Whatever is listed can be asked about,
-    renamed and removed by the name it is listed with; whether it can be used is for `find` and `load_prefix` to say.
+    So are files with names that `find` refuses: they are among `entries`, which say what to do, and can be asked about,
+    renamed and removed by the names that they have there. Whether a file can be used is for `load_prefix` to say.
     """
-    return sorted(_listed(roots))
+    return [name for name, found in sorted(_listed(roots).items()) if name_fault(_name_of(*found)) is None]
 
 
 def state(roots: Sequence[Path]) -> str:
@@ -178,6 +178,9 @@ def chosen(roots: Sequence[Path], name: str | None) -> Path:
         PrefixFileError: nothing was chosen, or as `find`.
     """
     if not name or name in (NONE_YET, NOT_CHOSEN):
+        if not names(roots):
+            for found in _listed(roots).values():
+                require_good_name(_name_of(*found))
         raise PrefixFileError(
             "There is no prefix to use: learn one with Train Anonymization Prefix, or put a prefix file into"
             f" models/{FOLDER} and choose it."

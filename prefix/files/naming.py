@@ -47,16 +47,21 @@ def path_inside(name: str) -> PurePosixPath:
     return PurePosixPath(*parts)
 
 
-def require_good_name(name: str) -> None:
-    """Raises `PrefixNameError` if a file that is there has a name that not every system, page and workflow can take.
+def name_fault(name: str) -> str | None:
+    """Why a file that is there has a name that not every system, page and workflow can take; None if they can.
 
     Args:
         name: its path below its root, with '/'.
     """
-    fault = "it contains a backslash" if "\\" in name else None
-    if fault is None:
-        parts = name.split("/")
-        fault = "it leads too deep" if len(parts) > _MOST_PARTS else next(filter(None, map(_fault, parts)), None)
+    if "\\" in name:
+        return "it contains a backslash"
+    parts = name.split("/")
+    return "it leads too deep" if len(parts) > _MOST_PARTS else next(filter(None, map(_fault, parts)), None)
+
+
+def require_good_name(name: str) -> None:
+    """Raises `PrefixNameError`, which says to rename the file, if there is a `name_fault`."""
+    fault = name_fault(name)
     if fault is not None:
         raise PrefixNameError(
             f"'{shown(name)}' cannot be used because of its name: {fault}. Rename it, or move it: use {_GOOD}."

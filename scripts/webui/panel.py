@@ -8,8 +8,7 @@ from typing import Any
 from ...prefix import AnonymizationError, as_markup
 from ...prefix.enforced_setting import Enforcement
 from . import infotext
-from .folder import prefix_choices
-from .requested_protection import NO_PREFIX, PLOTTED, PREFIX, STRENGTH, TITLE
+from .requested_protection import NO_PREFIX, PLOTTED, PREFIX, STRENGTH, TITLE, prefix_choices
 
 PLOT_MODULES = ("xyz_grid.py", "scripts.xyz_grid")
 """What the hosts call the module of their X/Y/Z plot."""

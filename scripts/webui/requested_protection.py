@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ...prefix import AnonymizationError, load_prefix
 from ...prefix.files import library
-from .folder import prefix_folders
 from .protection import Protection, RequestedProtection
 
 TITLE = "Anonymize Faces"
@@ -128,3 +128,15 @@ def _unread(reason: str) -> AnonymizationError:
 def _protection(name: str | None, strength: float) -> Protection:
     name = name.strip() if name else None
     return Protection(name, load_prefix(library.chosen(prefix_folders(), name)), float(strength))
+
+
+def prefix_folders() -> list[Path]:
+    """The folders that prefix files lie in."""
+    from modules import paths
+
+    return [Path(paths.models_path) / library.FOLDER]
+
+
+def prefix_choices() -> list[str]:
+    """Options for a list of prefix files."""
+    return library.choices(prefix_folders())

@@ -7,9 +7,9 @@ import os
 from ...prefix import AnonymizationError
 from ...prefix.enforced_setting import FILE, read_enforcement
 from .encoding import protect_encoding
-from .folder import prefix_folders
 from .hooks import install_hooks, patch
 from .protection import PromptGuard
+from .requested_protection import prefix_folders
 
 _GUARDS: list[PromptGuard] = []
 

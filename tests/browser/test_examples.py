@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -11,7 +12,7 @@ import requests
 from anonymize_faces.prefix import save_prefix
 from anonymize_faces.tests.browser.workbench import PATIENCE, Workbench, load
 from anonymize_faces.tests.support.prefixes import demo_prefix
-from anonymize_faces.tools.layout import ROOT
+from anonymize_faces.tools.layout import EXTENSION, ROOT
 
 EXAMPLES = {path.stem: path for path in sorted((ROOT / "example_workflows").glob("*.json"))}
 NEEDS_A_CHECKPOINT = "6 Train on your own checkpoint"
@@ -19,8 +20,8 @@ NEEDS_A_CHECKPOINT = "6 Train on your own checkpoint"
 
 QUICK = {
     "TrainAnonymizationPrefix": {
-        "text_steps": 1, "steps": 60, "batch_size": 4, "portraits_per_identity": 1, "noisings_per_picture": 1,
-        "drawing_steps": 1,
+        "text_steps": 1, "steps": 60, "batch_size": 4, "people_drawn": 4, "portraits_per_identity": 1,
+        "general_drawn": 4, "noisings_per_picture": 1, "drawing_steps": 1, "held_out": 0.0,
     },
     "KSampler": {"steps": 1},
     "EmptyLatentImage": {"batch_size": 2},
@@ -91,3 +92,16 @@ def test_nodes_of_an_example_lie_apart_whether_it_waits_runs_or_is_done(
         found |= look(workbench, "done")
         workbench.picture(f"example {name}")
     assert {stage: pairs for stage, pairs in found.items() if pairs} == {}
+
+
+def test_the_template_browser_lists_the_examples_by_their_numbers(workbench: Workbench) -> None:
+    page = workbench.page
+    workbench.execute("Comfy.BrowseTemplates")
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text(EXTENSION, exact=True).first.click()
+    dialog.get_by_text(next(iter(EXAMPLES)), exact=True).first.wait_for()
+    shown = dialog.get_by_text(re.compile(r"^\d [A-Z]")).all_inner_texts()
+    assert list(dict.fromkeys(shown)) == list(EXAMPLES)[: len(shown)] and len(shown) > 1
+    workbench.picture("templates")
+    page.keyboard.press("Escape")
+    dialog.wait_for(state="hidden")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from anonymize_faces.prefix import save_prefix
 from anonymize_faces.tests.browser.workbench import Workbench, load
+from anonymize_faces.tests.support.prefixes import demo_prefix
 from anonymize_faces.tools.layout import ROOT
 
 TITLES = {
@@ -57,3 +59,31 @@ def test_a_workflow_that_was_saved_long_ago_has_its_values_where_they_belong(wor
     prompt = workbench.page.evaluate("async () => (await window.app.graphToPrompt()).output")
     (inputs,) = (node["inputs"] for node in prompt.values() if node["class_type"] == "AnonymizeFaces")
     assert (inputs["prefix"], inputs["strength"]) == ("demo people (newest)", 1.0) and len(inputs["clip"]) == 2
+
+
+def test_a_report_is_there_again_when_one_comes_back_to_its_workflow(workbench: Workbench) -> None:
+    page = workbench.page
+    save_prefix(demo_prefix(), workbench.server.prefix_folder / "demo people.safetensors", overwrite=True)
+    workflow = page.evaluate(
+        """async () => {
+            await window.app.refreshComboInNodes();
+            const { graph, extensionManager } = window.app;
+            const [load, save] = ["LoadAnonymizationPrefix", "SaveAnonymizationPrefix"].map((type) => {
+                const node = window.LiteGraph.createNode(type);
+                graph.add(node);
+                return node;
+            });
+            load.widgets[0].value = "demo people.safetensors";
+            save.widgets[0].value = "kept";
+            save.pos = [400, 100];
+            load.connect(0, save, 0);
+            return extensionManager.workflow.activeWorkflow.filename;
+        }"""
+    )
+    workbench.queue()
+    report = page.locator(".anonymize-faces-report")
+    report.get_by_text("kept.safetensors").wait_for()
+    workbench.open(load(ROOT / "example_workflows" / "2 Protect a workflow.json"))
+    report.wait_for(state="detached")
+    page.get_by_text(workflow, exact=True).first.click()
+    report.get_by_text("kept.safetensors").wait_for()

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from anonymize_faces.prefix import save_prefix
 from anonymize_faces.tests.browser.workbench import Workbench
+from anonymize_faces.tests.support.prefixes import demo_prefix, random_prefix
 
 PROTECT, UNPROTECT = "AnonymizeFaces.Protect", "AnonymizeFaces.Unprotect"
 KINDS = "CLIPTextEncode"
@@ -58,6 +60,14 @@ def open_default(workbench: Workbench) -> None:
     )
 
 
+@pytest.fixture(autouse=True)
+def demo_people(workbench: Workbench) -> None:
+    """A prefix that fits the demo model, and nothing else."""
+    save_prefix(
+        demo_prefix(family="ClassicModel"), workbench.server.prefix_folder / "demo people.safetensors", overwrite=True
+    )
+
+
 @pytest.fixture
 def default(either_workbench: Workbench) -> Workbench:
     """The workflow that ComfyUI begins with."""
@@ -88,6 +98,18 @@ def test_a_workflow_is_protected_undone_protected_again_and_the_reverse(default:
     default.execute(UNPROTECT)
     assert default.nodes("AnonymizeFaces") == []
     assert links(default) == before and layout(default) == places
+
+
+def test_where_no_prefix_can_be_told_to_fit_it_warns_and_takes_none_of_the_demo(workbench: Workbench) -> None:
+    open_default(workbench)  # No such checkpoint is here, so nothing tells its family.
+    protect(workbench, "No prefix is chosen yet")
+    assert workbench.told("Text encoders protected").count() == 0
+    assert [node["widgets_values"][0] for node in workbench.nodes("AnonymizeFaces")] == ["(choose a prefix)"]
+
+    workbench.execute(UNPROTECT)
+    save_prefix(random_prefix({"l": 768}, family="sd1"), workbench.server.prefix_folder / "of another.safetensors")
+    protect(workbench, "With the prefix of another.safetensors. Whether it fits this checkpoint is only known")
+    assert [node["widgets_values"][0] for node in workbench.nodes("AnonymizeFaces")] == ["of another.safetensors"]
 
 
 def test_the_command_is_in_the_menu_of_the_canvas(workbench: Workbench) -> None:

@@ -24,22 +24,21 @@ ORDER = (".verdict", "button", "progress", "img", ".chart")
 
 ENDLESS = {"steps": 100_000, "batch_size": 8}
 
+WIDGETS = (
+    "general_prompts vectors steps batch_size learning_rate seed init portraits_per_identity noisings_per_picture width"
+    " height drawing_steps drawing_cfg held_out precision gradient_checkpointing text_steps overshoot vary_names preset"
+    " people_drawn general_drawn patience"
+).split()
+"""The node's, in their order in a saved workflow."""
+
 
 def learning(name: str, **settings: Any) -> dict[str, Any]:
     """The example workflow with other people and settings."""
     workflow = load(EXAMPLE)
     nodes = {node["type"]: node for node in workflow["nodes"]}
     values = nodes["TrainAnonymizationPrefix"]["widgets_values"]
-    for index, (setting, value) in enumerate(({"patience": 0} | TRAINING | settings).items()):
-        order = "general_prompts vectors steps batch_size learning_rate seed init".split()
-        order += "portraits_per_identity noisings_per_picture width height drawing_steps drawing_cfg".split()
-        if setting == "text_steps":
-            values[len(order) + 3] = value
-        elif setting == "patience":
-            values[-1] = value
-        else:
-            values[order.index(setting)] = value
-        assert index < len(values)
+    for setting, value in ({"patience": 0} | TRAINING | settings).items():
+        values[WIDGETS.index(setting)] = value
     nodes["IdentityList"]["widgets_values"] = [PEOPLE]
     nodes["SaveAnonymizationPrefix"]["widgets_values"][0] = name
     return workflow
@@ -64,7 +63,7 @@ def test_a_run_is_watched_outlives_a_reload_and_a_second_tab_and_is_kept(workben
     wait_for(page, ".state", r"Step \d+ of 100000")
     wait_for(page, ".signal", r"Recognizability left: (< )?\d+%")
     wait_for(page, ".left", r"\d:\d\d left")
-    wait_for(page, ".message", r"\d+ people, \d+ pictures to draw, [\d,]+ evaluations of the model")
+    wait_for(page, ".message", r"\d+ people, \d+ pictures to draw, [\d,]+ passes of the model")
     wait_for(page, ".moved", r"Side effects on other prompts: (< )?\d+%")
     wait_for(page, ".verdict", r"[Pp]rotected|recognizable")
     for line in ("recognizability", "effects", "goal"):

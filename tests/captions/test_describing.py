@@ -9,8 +9,8 @@ import pytest
 
 from anonymize_faces.captions.attributes import PICTURE, VOCABULARY
 from anonymize_faces.captions.crops import crop
-from anonymize_faces.captions.describing import DescribingSettings, Teller, decided, describe, facts_of, in_order
-from anonymize_faces.captions.telling import report_of_pictures, table_of_pictures
+from anonymize_faces.captions.describing import CaptionWriter, DescribingSettings, decided, describe, facts_of, in_order
+from anonymize_faces.captions.report import report_of_pictures, table_of_pictures
 from anonymize_faces.prefix.errors import DescriptionError
 from anonymize_faces.tests.support.looks import ChosenFaces, ChosenLooks, picture
 
@@ -109,7 +109,7 @@ def test_a_varied_order_follows_from_seed_and_picture_and_says_the_same():
         [one.caption for one in described(pictures, reader, order="varied", seed=seed)] for seed in (1, 1, 2)
     )
     assert first == again != other and len(set(first)) > 4
-    grammar = Teller(reader.attributes, DescribingSettings()).grammar
+    grammar = CaptionWriter(reader.attributes, DescribingSettings()).grammar
     assert len({tuple(sorted(grammar.parse(caption).items())) for caption in first}) == 1
 
 

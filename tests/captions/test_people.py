@@ -8,7 +8,7 @@ import pytest
 from anonymize_faces.captions.attributes import VOCABULARY
 from anonymize_faces.captions.describing import DescribingSettings, describe, in_order
 from anonymize_faces.captions.people import describe_people, name_of
-from anonymize_faces.captions.telling import report_of_people, table_of_people
+from anonymize_faces.captions.report import report_of_people, table_of_people
 from anonymize_faces.tests.support.looks import ChosenFaces, ChosenLooks, picture
 from anonymize_faces.trainer.data.identities import parse_identities
 from anonymize_faces.trainer.data.list_text import sameness

@@ -29,6 +29,8 @@ text-steps = 2
 batch_size = 2
 vectors = 3
 portraits_per_identity = 1
+general_drawn = 4
+held_out = 0.0
 [drawing]
 width = 64
 height = 64
@@ -323,6 +325,15 @@ def test_help_teaches_every_command_from_the_root_and_from_elsewhere(tmp_path: P
     detailed = run_apart("train", "--help", cwd=tmp_path)
     assert detailed.returncode == 0, detailed.stderr
     assert "--learning-rate" in detailed.stdout and "settings file" in detailed.stdout
+
+
+@pytest.mark.parametrize("package", ["torch", "numpy"])
+def test_a_package_that_pip_was_not_asked_for_is_named_with_the_remedy(package: str) -> None:
+    code = f"import runpy, sys; sys.modules['{package}'] = None; runpy.run_module('trainer', run_name='__main__')"
+    done = run_apart("show", "p.safetensors", code=code)
+    assert done.returncode == 1 and done.stdout == ""
+    assert f"'{package}' is missing: run  pip install \".[headless]\"" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_nothing_of_comfyui_is_imported(model: Path, work: Path) -> None:

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from anonymize_faces.evaluation.job import evaluate
-from anonymize_faces.evaluation.reporting.files import write_files
-from anonymize_faces.evaluation.reporting.page import to_html
+from anonymize_faces.evaluation.reporting.files import to_html, write_files
 from anonymize_faces.evaluation.reporting.picture import draw_table
 from anonymize_faces.evaluation.reporting.report import describe
 from anonymize_faces.evaluation.results import Evaluation, scored, to_csv, to_json

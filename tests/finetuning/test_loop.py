@@ -14,10 +14,10 @@ import torch
 from anonymize_faces.engines.denoiser import FULL, LORA
 from anonymize_faces.engines.diffusers.denoiser import DiffusersDenoiser
 from anonymize_faces.engines.options import Computing, Drawing
-from anonymize_faces.finetuning.lessons import Lessons, lessons_of
 from anonymize_faces.finetuning.loop import Finetuned, finetuned
-from anonymize_faces.finetuning.progress import Callbacks, Plan
+from anonymize_faces.finetuning.progress import FinetuningCallbacks, FinetuningPlan
 from anonymize_faces.finetuning.settings import EMBEDDING, KINDS, FinetuningSettings
+from anonymize_faces.finetuning.training_set import TrainingSet, training_set_of
 from anonymize_faces.prefix import TrainingError
 from anonymize_faces.tests.support.pipelines import tiny_pipeline
 
@@ -26,9 +26,9 @@ CAPTIONS = ("a photo of sks person", "sks person in a garden")
 QUICK = {"steps": 6, "batch_size": 2, "learning_rate": 1e-3, "rank": 4}
 
 
-def lessons(denoiser: Any, seed: int = 0) -> Lessons:
+def training_set(denoiser: Any, seed: int = 0) -> TrainingSet:
     latents = torch.randn(2, *denoiser.latent_shape, generator=torch.Generator().manual_seed(seed))
-    return Lessons(latents, CAPTIONS)
+    return TrainingSet(latents, CAPTIONS)
 
 
 def digest(*modules: torch.nn.Module) -> str:
@@ -49,12 +49,12 @@ def weights_of(tuned: Finetuned) -> dict[str, torch.Tensor]:
     return {str(name): weight.detach().clone() for name, weight in found.items()}
 
 
-def tune(denoiser: Any, runs: Path | None = None, callbacks: Callbacks | None = None, **settings: Any) -> Any:
+def tune(denoiser: Any, runs: Path | None = None, callbacks: FinetuningCallbacks | None = None, **settings: Any) -> Any:
     """The learned weights, a picture drawn with them, and the losses."""
     chosen = FinetuningSettings(**(QUICK | settings))
     with (
         torch.inference_mode(),
-        finetuned(denoiser, lessons(denoiser), chosen, callbacks or Callbacks(), runs) as tuned,
+        finetuned(denoiser, training_set(denoiser), chosen, callbacks or FinetuningCallbacks(), runs) as tuned,
     ):
         drawn = tuned.denoiser.sample([CAPTIONS[0]], [3], tuned.vectors)
         return weights_of(tuned), drawn, tuned
@@ -149,25 +149,27 @@ def test_a_run_that_is_broken_off_goes_on_where_it_was(
             raise BrokenOffError
 
     with pytest.raises(BrokenOffError):
-        tune(denoiser, tmp_path, Callbacks(report=break_off), kind=kind)
+        tune(denoiser, tmp_path, FinetuningCallbacks(report=break_off), kind=kind)
     made: list[int] = []
-    resumed, _, tuned = tune(denoiser, tmp_path, Callbacks(report=lambda done, of, loss: made.append(done)), kind=kind)
+    resumed, _, tuned = tune(
+        denoiser, tmp_path, FinetuningCallbacks(report=lambda done, of, loss: made.append(done)), kind=kind
+    )
     assert made == [5, 6] and "went on from step 4" in tuned.notes[0]
     assert all(torch.equal(resumed[name], weight) for name, weight in whole.items())
     assert list(tmp_path.iterdir()) == []
     other: list[int] = []
-    tune(denoiser, tmp_path, Callbacks(report=lambda done, of, loss: other.append(done)), kind=kind, seed=1)
+    tune(denoiser, tmp_path, FinetuningCallbacks(report=lambda done, of, loss: other.append(done)), kind=kind, seed=1)
     assert other == [1, 2, 3, 4, 5, 6]
 
 
 def test_it_ends_when_it_is_asked_to_with_what_it_has_learned(make_checkpoint: Make, make_denoiser: Make) -> None:
-    *_, tuned = tune(make_denoiser(make_checkpoint()), callbacks=Callbacks(stop=lambda: True))
+    *_, tuned = tune(make_denoiser(make_checkpoint()), callbacks=FinetuningCallbacks(stop=lambda: True))
     assert len(tuned.history) == 1 and tuned.stopped == "You stopped it at step 1."
 
 
 def test_a_plan_comes_before_the_first_step(make_checkpoint: Make, make_denoiser: Make) -> None:
-    told: list[Plan] = []
-    tune(make_denoiser(make_checkpoint()), callbacks=Callbacks(plan=told.append))
+    told: list[FinetuningPlan] = []
+    tune(make_denoiser(make_checkpoint()), callbacks=FinetuningCallbacks(plan=told.append))
     (plan,) = told
     assert plan.steps == 6 and plan.parameters > 10_000 and plan.kept_bytes > 0
     assert "6 steps on " in plan.words and "of memory beside the model" in plan.words
@@ -193,7 +195,7 @@ def test_a_batch_that_memory_lacks_for_is_taken_in_parts(
 
 def test_losses_that_are_never_finite_end_it_with_a_sentence(make_checkpoint: Make, make_denoiser: Make) -> None:
     denoiser = make_denoiser(make_checkpoint())
-    bad = Lessons(torch.full((2, *denoiser.latent_shape), float("inf")), CAPTIONS)
+    bad = TrainingSet(torch.full((2, *denoiser.latent_shape), float("inf")), CAPTIONS)
     with (
         pytest.raises(TrainingError, match="not a finite number"),
         finetuned(denoiser, bad, FinetuningSettings(steps=20)),
@@ -203,7 +205,7 @@ def test_losses_that_are_never_finite_end_it_with_a_sentence(make_checkpoint: Ma
 
 def test_as_many_captions_as_pictures_are_asked_for() -> None:
     with pytest.raises(TrainingError, match="2 pictures and 1 captions"):
-        Lessons(torch.zeros(2, 4, 8, 8), ("a photo",))
+        TrainingSet(torch.zeros(2, 4, 8, 8), ("a photo",))
 
 
 @pytest.fixture
@@ -241,6 +243,6 @@ def test_pictures_of_any_size_become_lessons(host_modules: None) -> None:
 
     denoiser = ComfyDenoiser(*load_demo_model(), (64, 64), Drawing(2, 2.0))
     pictures = [torch.rand(height, width, 3) for height, width in ((64, 64), (30, 500), (200, 70))]
-    made = lessons_of(denoiser, pictures, ["a photo"] * 3)
+    made = training_set_of(denoiser, pictures, ["a photo"] * 3)
     assert made.latents.shape == (3, *denoiser.latent_shape) and not made.latents.requires_grad
-    assert len({made.digest, lessons_of(denoiser, pictures, ["a"] * 3).digest}) == 2
+    assert len({made.digest, training_set_of(denoiser, pictures, ["a"] * 3).digest}) == 2

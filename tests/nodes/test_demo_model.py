@@ -90,7 +90,9 @@ def test_the_shipped_training_workflow_runs_and_saves_a_prefix(server: ComfyServ
     graph[train_node(graph)]["inputs"] |= {
         "text_steps": 2,
         "steps": 2,
+        "people_drawn": 8,
         "portraits_per_identity": 1,
+        "general_drawn": 8,
         "drawing_steps": 2,
         "noisings_per_picture": 1,
     }

@@ -19,6 +19,7 @@ from anonymize_faces.demo.world.renderer import draw_all, picture_of
 from anonymize_faces.faces.facenet import VGGFACE2
 from anonymize_faces.prefix import save_prefix
 from anonymize_faces.tests.support.facenet_weights import random_weights
+from anonymize_faces.tests.support.offline_host import OfflineHost
 from anonymize_faces.tests.support.prefixes import demo_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
 from anonymize_faces.tools.layout import ROOT
@@ -240,22 +241,17 @@ def test_hundreds_of_odd_pictures_never_end_the_server(server, weights):
 
 
 def test_without_facenet_or_its_weights_the_node_says_what_to_do_and_everything_else_works(
-    tmp_path, host, astronaut, server
-):
-    stub = tmp_path / "without" / "facenet_pytorch.py"
-    stub.parent.mkdir()
-    stub.write_text("raise ModuleNotFoundError('No module named facenet_pytorch', name='facenet_pytorch')")
-    paths = os.pathsep.join(filter(None, (str(stub.parent), os.environ.get("PYTHONPATH"))))
-    dead = dict.fromkeys(("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY"), "http://127.0.0.1:9")
-    with ComfyServer(tmp_path, environment={**dead, "no_proxy": "127.0.0.1", "PYTHONPATH": paths}) as alone:
-        shutil.copy(server.workspace / "input" / astronaut, alone.workspace / "input" / astronaut)
-        with pytest.raises(WorkflowFailed, match=r'not installed: run ".*python.*" ".*install\.py" and start'):
-            alone.run(measuring(astronaut, astronaut, FACENET))
-        assert {"AnonymizeFaces", "TrainAnonymizationPrefix"} <= alone.object_info().keys()
-        assert alone.run(measuring(astronaut, astronaut, READER))["outputs"]["measure"]["text"]
+    offline: OfflineHost, astronaut: str, server: ComfyServer
+) -> None:
+    alone = offline.server
+    shutil.copy(server.workspace / "input" / astronaut, alone.workspace / "input" / astronaut)
+    with pytest.raises(WorkflowFailed, match=r'not installed: run ".*python.*" ".*install\.py" and start'):
+        alone.run(measuring(astronaut, astronaut, FACENET))
+    assert {"AnonymizeFaces", "TrainAnonymizationPrefix"} <= alone.object_info().keys()
+    assert alone.run(measuring(astronaut, astronaut, READER))["outputs"]["measure"]["text"]
 
-        shutil.rmtree(stub.parent)  # Now it is installed, and there is no network to get its weights from.
-        folder = alone.model_folder("facenet")
-        with pytest.raises(WorkflowFailed, match=rf"could not be downloaded.*{VGGFACE2.url}.*'{folder}'"):
-            alone.run(measuring(astronaut, astronaut, FACENET))
-        assert os.listdir(folder) == []
+    offline.install_facenet()
+    folder = alone.model_folder("facenet")
+    with pytest.raises(WorkflowFailed, match=rf"could not be downloaded.*{VGGFACE2.url}.*'{folder}'"):
+        alone.run(measuring(astronaut, astronaut, FACENET))
+    assert os.listdir(folder) == []

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from anonymize_faces.prefix import save_prefix
-from anonymize_faces.tests.support.enforced_workflow import CLIP, TEXT, Enforcing, encoding, node
+from anonymize_faces.tests.support.enforced_workflow import CLIP, TEXT, encoding, node
+from anonymize_faces.tests.support.offline_host import OfflineHost
 from anonymize_faces.tests.support.prefixes import demo_prefix
-from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
-
-
-@pytest.fixture(scope="module")
-def wired(host: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
-    """A server that enforces nothing, with nodes of others that put out text under any type."""
-    with Enforcing(tmp_path_factory.mktemp("wired"), host).server as server:
-        yield server
+from anonymize_faces.tools.comfy_server import WorkflowFailed
 
 
 def protecting(**inputs: Any) -> dict[str, Any]:
@@ -41,7 +33,8 @@ GRAPHS = {
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_a_file_whose_name_comes_by_wire_is_read_anew_once_it_changes(wired, name):
+def test_a_file_whose_name_comes_by_wire_is_read_anew_once_it_changes(offline: OfflineHost, name: str) -> None:
+    wired = offline.server  # It enforces nothing, and has nodes of others that put out text under any type.
     file = wired.prefix_folder / "wired.safetensors"
 
     def shown() -> str:

@@ -10,7 +10,7 @@ import pytest
 from anonymize_faces.demo.recognizer import DemoRecognizer
 from anonymize_faces.faces.gallery import NOBODY
 from anonymize_faces.finetuning.settings import FinetuningSettings
-from anonymize_faces.photos.attack import Attack, Attacked, Person, attack, gallery_of, person_of
+from anonymize_faces.photos.attack import Attack, Attacked, PhotoSubject, attack, gallery_of, person_of
 from anonymize_faces.photos.plot import plot_similarities
 from anonymize_faces.photos.report import LIMITS, describe_attacks, verdict
 from anonymize_faces.photos.settings import HALF, JPEG, PURIFICATIONS
@@ -81,7 +81,7 @@ def test_the_verdict_is_one_sentence(before: float, after: float, words: str) ->
 
 
 def test_a_report_without_strangers_does_not_rank() -> None:
-    person = Person(NOBODY, 1)
+    person = PhotoSubject(NOBODY, 1)
     told = describe_attacks(attacked(1.0), attacked(0.5), Attack(purification=HALF), person, DemoRecognizer().threshold)
     assert "ranks first" not in told and HALF in told
 

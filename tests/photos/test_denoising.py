@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from anonymize_faces.photos.denoising import Asking, gradient_of
+from anonymize_faces.photos.denoising import CountedDenoiser, gradient_of
 
 
 def test_a_denoiser_that_answers_as_it_ought_to_sees_the_latents_themselves(
@@ -19,14 +19,14 @@ def test_a_denoiser_that_answers_as_it_ought_to_sees_the_latents_themselves(
     latents, noise = (torch.randn(3, *denoiser.latent_shape, generator=random) for _ in range(2))
     t = torch.tensor([0.1, 0.5, 0.9])
     monkeypatch.setattr(denoiser, "predict", lambda noised, t, told: denoiser.target(latents, noise, t))
-    asking = Asking(denoiser)
-    torch.testing.assert_close(asking.clean(latents, noise, t, []), latents, rtol=1e-2, atol=1e-2)
-    assert float(asking.losses(latents, noise, t, []).sum()) == 0 and asking.passes == 2
+    counted = CountedDenoiser(denoiser)
+    torch.testing.assert_close(counted.clean(latents, noise, t, []), latents, rtol=1e-2, atol=1e-2)
+    assert float(counted.losses(latents, noise, t, []).sum()) == 0 and counted.passes == 2
 
 
 def test_gradients_reach_latents_and_the_prompts_states(checkpoint: Any, make_denoiser: Callable[..., Any]) -> None:
     denoiser = make_denoiser(checkpoint)
-    asking = Asking(denoiser)
+    counted = CountedDenoiser(denoiser)
     with denoiser.gradients(1):
         with torch.no_grad():
             conditioning = denoiser.encode(["a photo of sks person"])
@@ -38,5 +38,5 @@ def test_gradients_reach_latents_and_the_prompts_states(checkpoint: Any, make_de
         )
         told = denoiser.with_states(conditioning, [states])
         for wanted in (latents, states):
-            losses = asking.losses(latents, noise, torch.tensor([0.5]), told)
+            losses = counted.losses(latents, noise, torch.tensor([0.5]), told)
             assert float(gradient_of(losses, wanted).abs().sum()) > 0

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from anonymize_faces.photos.denoising import Asking
+from anonymize_faces.photos.denoising import CountedDenoiser
 from anonymize_faces.photos.prompt_distribution import PromptDistribution, spread_of
 
 
-class Bowl(Asking):
+class Bowl(CountedDenoiser):
     """A denoiser whose loss is a bowl around states of ones."""
 
     def __init__(self, scale: float) -> None:
@@ -29,13 +29,13 @@ class Bowl(Asking):
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e5])
 def test_descent_does_not_depend_on_the_scale_of_the_loss(scale: float) -> None:
     start = torch.full((1, 7, 4), 0.5) + 0.1 * torch.randn(1, 7, 4, generator=torch.Generator().manual_seed(0))
-    found, asking = PromptDistribution(start.clone(), start.clone()), Bowl(scale)
+    found, counted = PromptDistribution(start.clone(), start.clone()), Bowl(scale)
     for _ in range(8):
-        found.descend(asking, torch.zeros(1), torch.zeros(1), torch.zeros(1), [None])
+        found.descend(counted, torch.zeros(1), torch.zeros(1), torch.zeros(1), [None])
     assert float((found.mean - 1).square().mean()) < 0.3 * float((start - 1).square().mean())
     assert 0 <= found.spread <= float(start.std())
     # Six steps first, two in each later one; two passes a step and one for the plain prompt.
-    assert asking.passes == (2 * 6 + 1) + 7 * (2 * 2 + 1)
+    assert counted.passes == (2 * 6 + 1) + 7 * (2 * 2 + 1)
 
 
 def test_the_spread_is_the_root_of_the_variance_and_bounded() -> None:

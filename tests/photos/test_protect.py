@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from anonymize_faces.photos.levels import changed, file_of
-from anonymize_faces.photos.protect import Callbacks, protect
+from anonymize_faces.photos.protect import ProtectionCallbacks, protect
 from anonymize_faces.photos.report import LIMITS, describe_protection
 from anonymize_faces.photos.settings import BOTH, ENCODER, METHODS, PAPER, RANDOM, RESAVING, ProtectionSettings
 from anonymize_faces.photos.views import view_at
@@ -101,10 +101,14 @@ def test_a_run_that_is_broken_off_goes_on_to_the_same_files(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        protect(demo_denoiser, stranger[:2], settings, callbacks=Callbacks(break_off), runs=tmp_path)
+        protect(demo_denoiser, stranger[:2], settings, callbacks=ProtectionCallbacks(break_off), runs=tmp_path)
     made: list[int] = []
     again = protect(
-        demo_denoiser, stranger[:2], settings, callbacks=Callbacks(lambda done, of: made.append(done)), runs=tmp_path
+        demo_denoiser,
+        stranger[:2],
+        settings,
+        callbacks=ProtectionCallbacks(lambda done, of: made.append(done)),
+        runs=tmp_path,
     )
     # The step in which it was broken off had been made.
     assert made in ([3, 4], [4]) and again.passes == whole.passes

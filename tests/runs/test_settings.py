@@ -23,7 +23,7 @@ ALL = [(kind, about) for kind in (*OF_EVERY_FIELD, EvaluationSettings) for about
 @pytest.mark.parametrize("kind", OF_EVERY_FIELD)
 def test_every_setting_is_described_but_switches_for_measurements(kind: type) -> None:
     left_out = [field.name for field in dataclasses.fields(kind) if METADATA not in field.metadata]
-    assert left_out == (["streams_warm_up", "waves", "text_only"] if kind is TrainingSettings else [])
+    assert left_out == (["streams_warm_up", "shards", "text_only"] if kind is TrainingSettings else [])
 
 
 @pytest.mark.parametrize(("kind", "about"), ALL)

@@ -1,4 +1,4 @@
-"""Checks that an engine learns: the same lesson for tiny models of all kinds."""
+"""Checks that an engine learns: the same task for tiny models of all kinds."""
 
 from __future__ import annotations
 

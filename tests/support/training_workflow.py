@@ -18,6 +18,8 @@ TRAINING = {
     "init": "",
     "portraits_per_identity": 1,
     "noisings_per_picture": 2,
+    "general_drawn": 4,
+    "held_out": 0.0,
     "width": 64,
     "height": 64,
     "drawing_steps": 2,

@@ -32,8 +32,8 @@ def test_so_many_people_and_prompts_are_drawn_at_most_and_all_are_spoken_of(pres
     held_out = hold_out(PEOPLE, general_prompts("my own\nand mine", PEOPLE), settings.held_out, settings.seed)
     pairs = training_pairs(held_out, settings)
     learned = held_out.learned
-    named = [pair for pair in pairs.lessons if pair.names_somebody]
-    others = [pair for pair in pairs.lessons if not pair.names_somebody]
+    named = [pair for pair in pairs.learned if pair.names_somebody]
+    others = [pair for pair in pairs.learned if not pair.names_somebody]
     assert len(named) == settings.portraits_per_identity * min(settings.people_drawn, len(learned.people))
     assert len(others) <= settings.general_drawn
     assert {"", "my own", "and mine"} <= {pair.student for pair in others}
@@ -47,8 +47,8 @@ def test_so_many_people_and_prompts_are_drawn_at_most_and_all_are_spoken_of(pres
 def test_with_fewer_than_are_drawn_at_most_all_are_drawn_in_their_order() -> None:
     settings = TrainingSettings(people_drawn=1000, general_drawn=1000, portraits_per_identity=1, held_out=0.0)
     pairs = training_pairs(hold_out(PEOPLE[:5], ("", "a dog"), 0.0, 0), settings)
-    assert [pair.names_somebody for pair in pairs.lessons] == [True] * 5 + [False] * 2
-    for person, pair in zip(PEOPLE[:5], pairs.lessons, strict=False):
+    assert [pair.names_somebody for pair in pairs.learned] == [True] * 5 + [False] * 2
+    for person, pair in zip(PEOPLE[:5], pairs.learned, strict=False):
         assert person.name in pair.student
 
 

@@ -77,17 +77,17 @@ def test_where_most_are_unknown_or_nothing_can_be_told_nobody_is_left_out() -> N
     assert knowledge_of(broken, range(10), 4, seed=0).left_out == ()
 
 
-def test_names_are_examined_wave_by_wave_and_a_verdict_stays() -> None:
+def test_names_are_examined_shard_by_shard_and_a_verdict_stays() -> None:
     latents = portraits(18, 6, 3)
     order = torch.randperm(24, generator=torch.Generator().manual_seed(5)).tolist()
     mixed = latents.reshape(24, 3, *latents.shape[1:])[order].flatten(0, 1)
-    waves = [person % 3 for person in range(24)]
+    shards = [person % 3 for person in range(24)]
     drawn = TensorStore(72, (4, 8, 8))
-    names, found = KnownNames(drawn, waves, 3, seed=0), list[Knowledge]()
+    names, found = KnownNames(drawn, shards, 3, seed=0), list[Knowledge]()
     assert not names.examine() and names.knowledge == Knowledge()
-    for wave in range(3):
+    for shard in range(3):
         for index, row in enumerate(mixed):
-            if waves[index // 3] == wave:
+            if shards[index // 3] == shard:
                 drawn.put(index, row)
         assert names.examine() and not names.examine()
         found.append(names.knowledge)
@@ -95,7 +95,7 @@ def test_names_are_examined_wave_by_wave_and_a_verdict_stays() -> None:
     assert set(found[0].left_out) <= set(found[1].left_out) <= set(found[2].left_out)
     nobody = {person for person, which in enumerate(order) if which >= 18}
     assert set(found[2].left_out) <= nobody and len(found[2].left_out) >= 4
-    at_once = KnownNames(drawn, waves, 3, seed=0)  # As where a run is gone on with.
+    at_once = KnownNames(drawn, shards, 3, seed=0)  # As where a run is gone on with.
     assert at_once.examine() and at_once.knowledge == found[2]
 
 
@@ -113,7 +113,7 @@ def test_the_artist_is_told_whom_the_model_does_not_know() -> None:
     ]
 
 
-@pytest.mark.parametrize("count", [16, 40], ids=["one wave", "four waves"])
+@pytest.mark.parametrize("count", [16, 40], ids=["one shard", "four shards"])
 def test_nothing_is_learned_from_a_name_that_is_left_out(
     count: int, make_checkpoint: Callable[..., Any], make_denoiser: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,8 +151,8 @@ def test_nothing_is_learned_from_a_name_that_is_left_out(
     assert told[-1] == learned.notes[:1] and told[0] == ()
 
     pairs = training_pairs(training.held_out, settings)
-    left = pairs.lessons_of(nobody)
-    assert len(left) == 6 and len(name_them(pairs.lessons[index].student for index in left)) == 6
+    left = pairs.learned_of(nobody)
+    assert len(left) == 6 and len(name_them(pairs.learned[index].student for index in left)) == 6
     spoken = pairs.spoken_without(nobody)
     assert len(pairs.spoken) - len(spoken) == 8 and name_them(pair.student for pair in spoken) == []
     assert len(name_them(pair.student for pair in pairs.spoken)) == 8

@@ -1,4 +1,4 @@
-"""A layer at which no prefix can be learned is left out: of the lessons, and of what the record promises."""
+"""A layer at which no prefix can be learned is left out: of what is learned from, and of what the record promises."""
 
 from __future__ import annotations
 

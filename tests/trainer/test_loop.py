@@ -21,7 +21,9 @@ from anonymize_faces.trainer.settings import TrainingSettings
 PEOPLE = parse_identities("Ada Lovelace: a woman with dark hair\nBob Miller")
 GENERAL = ("", "a red circle", "a dog in the snow")
 Make = Callable[..., Any]
-SHORT = TrainingSettings(waves=1, text_steps=0, steps=3, batch_size=4, portraits_per_identity=1, noisings_per_picture=2)
+SHORT = TrainingSettings(
+    shards=1, text_steps=0, steps=3, batch_size=4, portraits_per_identity=1, noisings_per_picture=2
+)
 
 
 class StoppedError(Exception):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from anonymize_faces.benchmarks._authors_loop import Item, reference_step
+from anonymize_faces.benchmarks.support.authors_loop import Item, reference_step
 from anonymize_faces.demo.loader import load_demo_model
 from anonymize_faces.engines.micro_batches import MicroBatches
 from anonymize_faces.runs.seeds import rate_factor

@@ -34,7 +34,7 @@ SETTINGS = TrainingSettings(
     portraits_per_identity=2,
     noisings_per_picture=2,
     snapshot_every=4,
-    waves=1,
+    shards=1,
 )
 
 
@@ -109,10 +109,10 @@ def test_a_run_that_is_killed_ends_with_the_same_prefix_to_the_last_bit(
 
 
 @pytest.mark.parametrize("moment", ["sample", "step"])
-def test_a_run_that_is_killed_between_two_waves_of_pictures_ends_with_the_same_prefix(
+def test_a_run_that_is_killed_between_two_shards_of_pictures_ends_with_the_same_prefix(
     moment: str, denoiser: Any, tmp_path: Path
 ) -> None:
-    settings = dataclasses.replace(SETTINGS, waves=3)
+    settings = dataclasses.replace(SETTINGS, shards=3)
     killed, sample, calls = tmp_path / "killed", denoiser.sample, [0]
 
     def copied(*arguments: Any) -> Any:

@@ -130,9 +130,9 @@ def test_the_score_is_one_where_a_prefix_says_what_the_name_says_and_zero_where_
 
 
 def test_where_nothing_is_held_out_the_validation_is_about_what_was_learned_from() -> None:
-    lessons = (PAIRS[0], PAIRS[1], PAIRS[0])
-    assert validation_pictures(lessons, ()) == [0, 2, 1]
-    assert validation_pictures(lessons, (PAIRS[1],)) == [0, 2, 3]
+    learned = (PAIRS[0], PAIRS[1], PAIRS[0])
+    assert validation_pictures(learned, ()) == [0, 2, 1]
+    assert validation_pictures(learned, (PAIRS[1],)) == [0, 2, 3]
 
 
 @pytest.mark.parametrize("batch_size", [1, 8, 64])

@@ -23,20 +23,20 @@ DRAWN_AT_ONCE = 2
 """Pictures are drawn this many batches at a time: without gradients they need less memory."""
 
 
-def first_wave(pairs: TrainingPairs, settings: TrainingSettings, team: Team = ALONE) -> list[int]:
+def first_shard(pairs: TrainingPairs, settings: TrainingSettings, team: Team = ALONE) -> list[int]:
     """The pictures that are drawn before anything is learned; all of them where processes learn together."""
     if team.count > 1:
         return list(range(len(pairs.drawn)))
     if not settings.denoiser_steps:
         return []
-    return [index for index, wave in enumerate(pairs.waves) if wave == 0]
+    return [index for index, shard in enumerate(pairs.shards) if shard == 0]
 
 
-class Drawing:
+class DrawnPictures:
     """Draws the pictures of a run as they are needed; those that a run of before has drawn are not drawn again.
 
     Attributes:
-        first: see `first_wave`.
+        first: see `first_shard`.
         pictures: of all pairs, drawn or not.
         seconds: that drawing has taken.
     """
@@ -51,7 +51,7 @@ class Drawing:
         team: Team,
         kept: KeptLatents = NONE_KEPT,
     ) -> None:
-        self.first = first_wave(pairs, settings, team)
+        self.first = first_shard(pairs, settings, team)
         latents = shared_tensors(denoiser, folder, team, "pictures", len(pairs.drawn), "drawn", precious=True)
         self.pictures = Pictures(latents, pairs.drawn)
         self.seconds = 0.0
@@ -101,7 +101,7 @@ class Drawing:
 
 
 def stages_of(first: Sequence[int], settings: TrainingSettings) -> tuple[int, int, int]:
-    """`Progress.of`: the pictures of the first wave, steps of the warm start, steps."""
+    """`Progress.of`: the pictures of the first shard, steps of the warm start, steps."""
     return len(first), settings.text_steps, settings.denoiser_steps
 
 

@@ -12,40 +12,24 @@ from dataclasses import dataclass
 from ...prefix.errors import IdentityError
 from .identity_table import NAMES, Row, columns_of, rows_of
 from .list_text import entries, normalized, sameness
+from .unclear_lines import (
+    COLON,
+    EXAMPLE,
+    fault_of_line,
+    fault_of_looks,
+    fault_of_name,
+    fault_of_separator,
+    numbers_of,
+)
 
 ANYBODY = "a person"
 """The neutral words for somebody whose looks are not described."""
 
-EXAMPLE = "Ada Example: a woman with brown hair and glasses"
-
 MOST_NAME, MOST_DESCRIPTION = 200, 1000
 """Characters of a name and of a description, at most."""
 
-_COLON = re.compile("[:\uff1a\ufe55\ufe13\u2236\ua789]")
-"""The colon of keyboards of any language, and what looks like it."""
-
 _NOTE = re.compile(r"(?:^|\s)#(?=\s|$)")
 _MAYBE_NOTE = re.compile(r"\s#(?!\d)")
-_LIST_MARKS = (
-    r"(?:[-*+\u2022\u2023\u2013\u2014\u00b7]|\(?(?:\d+|[A-Za-z])\)|\d+[.])(?:\s|$)",
-    r"\d+[\uff0e\uff09\u3001]",
-)
-_LIST_MARK = re.compile("|".join(_LIST_MARKS))
-_QUOTED = re.compile(
-    '(?:["\u201c\u201d\u201e\u00ab][^"\u201c\u201d\u00bb]*["\u201c\u201d\u00bb]'
-    "|['\u2018\u2019][^'\u2018\u2019:\uff1a]*['\u2018\u2019])\\s*(?:[,;:\uff1a\t]|$)"
-)
-_SEPARATORS = (
-    r"[,;|=()\\]",
-    r"[\uff0c\uff1b\u3001\u060c\u061b\uff08\uff09]",  # the same in other scripts
-    r"[-=]*[>\u2190-\u21ff]",  # arrows
-    r"-{2,}",
-    r"[\u2013\u2014]\s",
-    r"\s(?:[\u2013\u2014]|[-/]\s)",
-)
-_SEPARATOR = re.compile("|".join(_SEPARATORS))
-_CLEAR_SEPARATOR = re.compile(r"[;|=]|,(?!\s)")
-_MARKUP = {"{": "JSON", "[": "JSON", "<": "markup", "|": "a table in Markdown", "\\": "a path"}
 
 
 @dataclass(frozen=True)
@@ -105,13 +89,22 @@ def _rows(text: str) -> Iterator[Row]:
     if table := columns_of(first[1]):
         yield from rows_of(text, first[0], *table)
         return
-    yield from (_parse_line(content, number) for number, content in (first, *lines))
+    previous: set[int] = set()
+    for place, (number, content) in enumerate((first, *lines), start=1):
+        numbers = numbers_of(content)
+        if numbers & {place - 1, place, number, *(one + 1 for one in previous)}:
+            raise IdentityError(
+                f"Line {number} begins with '{content.split()[0]}', as lines of numbered lists do: leave it out, or put"
+                " the line elsewhere if it belongs to the name."
+            )
+        previous = numbers
+        yield _parse_line(content, number)
 
 
 def _parse_line(line: str, number: int) -> Row:
     content = _without_note(line, number)
-    _require_line(content, number)
-    colon = _COLON.search(content)
+    _require(fault_of_line(content), number)
+    colon = COLON.search(content)
     name = content[: colon.start()].strip() if colon else content
     description = content[colon.end() :].strip() if colon else ANYBODY
     if "\t" in name or "\t" in description:
@@ -123,17 +116,13 @@ def _parse_line(line: str, number: int) -> Row:
         raise IdentityError(f"Line {number} has no name before the colon: write it as '{EXAMPLE}'.")
     if sameness(name) in NAMES:
         raise IdentityError(f"Line {number} is a heading and names nobody: let it begin with #.")
-    if colon and _COLON.match(description):
+    if colon and COLON.match(description):
         raise IdentityError(f"Line {number} has two colons behind '{_short(name)}': leave one.")
     if colon and not description:
         raise IdentityError(
             f"Line {number} has no description after '{_short(name)}:': describe the looks, or leave out the colon."
         )
-    if found := (_CLEAR_SEPARATOR if colon else _SEPARATOR).search(name):
-        raise IdentityError(
-            f"Line {number} has '{found[0].strip()}' in the name: if it parts name and description, write a colon"
-            f" there, as in '{EXAMPLE}'{'' if colon else '; else put a colon and the looks behind the name'}."
-        )
+    _require(fault_of_separator(name, described=colon is not None), number)
     return number, name, description
 
 
@@ -145,21 +134,17 @@ def _without_note(line: str, number: int) -> str:
         raise IdentityError(
             f"Line {number} has a '#' that may begin a note: put a space behind it if it does, else remove it."
         )
-    if note and not _COLON.search(content) and _COLON.search(line):
+    if note and not COLON.search(content) and COLON.search(line):
         raise IdentityError(
             f"Line {number} has a '#' before the colon: remove it, or put the note on a line of its own."
         )
     return content
 
 
-def _require_line(content: str, number: int) -> None:
-    """Raises for lines of other formats than a list of people."""
-    if content[:1] in _MARKUP:
-        raise IdentityError(f"Line {number} looks like {_MARKUP[content[:1]]}, not like a person: write '{EXAMPLE}'.")
-    if _QUOTED.match(content) or _COLON.split(content, maxsplit=1)[0].count('"') % 2:
-        raise IdentityError(f"Line {number} is in quotation marks: leave them out, as in '{EXAMPLE}'.")
-    if _LIST_MARK.match(content):
-        raise IdentityError(f"Line {number} begins with a mark of a list: leave it out, as in '{EXAMPLE}'.")
+def _require(fault: str | None, number: int) -> None:
+    """Raises what is wrong with a line, if anything is."""
+    if fault is not None:
+        raise IdentityError(f"Line {number} {fault}")
 
 
 def _identity(name: str, description: str, number: int) -> Identity:
@@ -175,10 +160,10 @@ def _identity(name: str, description: str, number: int) -> Identity:
                 f"Line {number} has a {what} of {len(told)} characters ('{_short(told)}'): shorten it to {most}, or see"
                 " whether line ends are missing."
             )
-    if not any(map(str.isalpha, name)) or "{" in name or "}" in name or sameness(name) == "embedding":
+    if sameness(name) == "embedding":
         raise IdentityError(f"Line {number} has '{name}' for a name, which is no person's: write '{EXAMPLE}'.")
-    if description[0] in "/\\":
-        raise IdentityError(f"Line {number} looks like a path or an address, not like a person: write '{EXAMPLE}'.")
+    _require(fault_of_name(name, identity.described), number)
+    _require(fault_of_looks(description, _short(name)), number)
     if _names(description, name):
         raise IdentityError(
             f"Line {number} has the name in the description of {name}: describe the looks without it, or what may stay"

@@ -31,7 +31,14 @@ _UNSEEN = frozenset("\0\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3
 """What nobody sees either, although Unicode does not call it a format character (fillers, joiners of accents, NUL)."""
 
 _JOINERS = re.compile("[\u200c\u200d]")
-_FORBIDDEN = re.compile("[\x01-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ufffd\ud800-\udfff]")
+_NO_TEXT = (
+    "\x01-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ufffd\ud800-\udfff"
+    "\ue000-\uf8ff\U000f0000-\U0010ffff"  # for private use, the last noncharacters with them
+    f"\ufdd0-\ufdef{''.join(chr((plane << 16) + last) for plane in range(15) for last in (0xFFFE, 0xFFFF))}"
+)
+"""Controls, line separators, and what Unicode says will never be a character or nobody can know the meaning of."""
+
+_FORBIDDEN = re.compile(f"[{_NO_TEXT}]")
 _LINE_ENDS = re.compile("\r\n|\n|\r")
 _LAST_MARK = re.compile("\x1a\\s*\\Z")
 _BETWEEN_IDEOGRAPHS = re.compile("(?<=[\u2e80-\ud7ff\U00020000-\U0003ffff]) (?=[\u2e80-\ud7ff\U00020000-\U0003ffff])")

@@ -13,7 +13,7 @@ from .long_prompts import EVERY as LONG_EVERY
 from .long_prompts import choosing, long_general_prompts
 from .pictures import Pair, general_pairs, identity_pairs, spoken_pairs
 from .prompts import GENERAL_PROMPTS
-from .waves import waves_of
+from .shards import shards_of
 
 
 @dataclass(frozen=True)
@@ -21,40 +21,40 @@ class TrainingPairs:
     """The pairs of prompts of a run.
 
     Attributes:
-        lessons: those that are learned from with a picture, of as many people and prompts as the settings want drawn.
+        learned: those that are learned from with a picture, of as many people and prompts as the settings want drawn.
         questions: those that choose the best snapshot.
         reported: those that the record's figures are about; none where there are too few for both.
-        spoken: those that the warm start learns from: the lessons, one of each person that no picture is drawn for,
+        spoken: those that the warm start learns from: `learned`, one of each person that no picture is drawn for,
             and others.
-        people: those whose portraits are drawn, in the order of the lessons.
-        waves: of the lessons' pictures, see `data.waves`.
+        people: those whose portraits are drawn, in the order of `learned`.
+        shards: of the pictures of `learned`, see `data.shards`.
     """
 
-    lessons: tuple[Pair, ...]
+    learned: tuple[Pair, ...]
     questions: tuple[Pair, ...]
     reported: tuple[Pair, ...]
     spoken: tuple[Pair, ...]
     people: tuple[Identity, ...]
-    waves: tuple[int, ...]
+    shards: tuple[int, ...]
 
     @property
     def portraits(self) -> int:
-        """Lessons that name each of `people`; they stand first, person by person."""
-        return sum(pair.names_somebody for pair in self.lessons) // max(1, len(self.people))
+        """Pairs of `learned` that name each of `people`; they stand first, person by person."""
+        return sum(pair.names_somebody for pair in self.learned) // max(1, len(self.people))
 
-    def lessons_of(self, people: Iterable[int]) -> list[int]:
-        """The lessons that name these people, all by their places."""
+    def learned_of(self, people: Iterable[int]) -> list[int]:
+        """Pairs of `learned` that name these people, all by their places."""
         return [person * self.portraits + number for person in people for number in range(self.portraits)]
 
     def spoken_without(self, people: Collection[int]) -> tuple[Pair, ...]:
         """Those of `spoken` that name none of these people, by their place in `people`."""
-        unsaid = {*self.lessons_of(people), *(len(self.lessons) + person for person in people)}
+        unsaid = {*self.learned_of(people), *(len(self.learned) + person for person in people)}
         return tuple(pair for place, pair in enumerate(self.spoken) if place not in unsaid)
 
     @property
     def drawn(self) -> tuple[Pair, ...]:
         """Those that a picture is drawn for, in this order."""
-        return self.lessons + self.questions + self.reported
+        return self.learned + self.questions + self.reported
 
 
 def training_pairs(held_out: HeldOut, settings: TrainingSettings) -> TrainingPairs:
@@ -62,17 +62,17 @@ def training_pairs(held_out: HeldOut, settings: TrainingSettings) -> TrainingPai
     choices = seeded(settings.seed, "choices")
     people, prompts = held_out.learned.people, held_out.learned.prompts
     drawn, others = chosen_apart(people, settings.people_drawn)
-    lessons = identity_pairs(drawn, settings.portraits_per_identity, choices, settings.vary_names)
+    learned = identity_pairs(drawn, settings.portraits_per_identity, choices, settings.vary_names)
     short = prompts[: max(1, settings.general_drawn * LONG_EVERY // (LONG_EVERY + 1))]
-    lessons += general_pairs((*short, *long_general_prompts(short, choosing(choices))))
-    spoken = lessons + spoken_pairs((*drawn, *others), GENERAL_PROMPTS, choices)
+    learned += general_pairs((*short, *long_general_prompts(short, choosing(choices))))
+    spoken = learned + spoken_pairs((*drawn, *others), GENERAL_PROMPTS, choices)
     spoken += identity_pairs(others, 1, choices, settings.vary_names) + general_pairs(prompts[len(short) :])
     questions, reported = (
         identity_pairs(subjects.people, PORTRAITS, choices, long_every=PORTRAITS) + general_pairs(subjects.prompts)
         for subjects in (held_out.choosing, held_out.reporting)
     )
-    waves = waves_of(lessons, settings.waves, settings.portraits_per_identity)
-    return TrainingPairs(lessons, questions, reported, spoken, drawn, waves)
+    shards = shards_of(learned, settings.shards, settings.portraits_per_identity)
+    return TrainingPairs(learned, questions, reported, spoken, drawn, shards)
 
 
 def chosen_apart(people: Sequence[Identity], most: int) -> tuple[tuple[Identity, ...], tuple[Identity, ...]]:

@@ -85,7 +85,7 @@ def general_pairs(prompts: Sequence[str]) -> tuple[Pair, ...]:
 
 _OF_ARTISTS = general_pairs([prompt for prompt in NEGATIVES if prompt])
 NEGATIVE_PAIRS = (*general_pairs([""]) * len(_OF_ARTISTS), *_OF_ARTISTS)
-"""Negative prompts as lessons, half of them the empty one. Guidance asks for one at each picture, and multiplies what a
+"""Negative prompts as pairs, half of them the empty one. Guidance asks for one at each picture, and multiplies what a
 prefix does there; see `Drawing.unconditional_share`."""
 
 

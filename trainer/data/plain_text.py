@@ -1,4 +1,4 @@
-"""Encodes prompts without a prefix, each once."""
+"""Encodes prompts without a prefix, each once, for targets, the warm start and the judgement of layers."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from ...runs.tensor_store import TensorStore
 from ..objective import beyond
 from .pictures import NEGATIVE_PAIRS, Pair, Pictures
 from .plain_text import PlainText, Spoken
-from .waves import in_waves
+from .shards import by_shard
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +64,11 @@ class TargetPool:
         micro_batches: how many the teacher is asked at once.
         overshoot: see `objective.beyond`.
         plain: what prompts say without a prefix.
-        waves: of each picture, see `data.waves`; all in one if there are none.
+        shards: of each picture, see `data.shards`; all in one if there are none.
 
     Attributes:
         layers: those that are learned at, all of the denoiser's at first; settled before anything is asked for.
-        waves: of each slot's picture, `[n]`.
+        shards: of each slot's picture, `[n]`.
     """
 
     layers: Sequence[Layer]
@@ -83,7 +83,7 @@ class TargetPool:
         micro_batches: MicroBatches | None = None,
         overshoot: float = 0.0,
         plain: PlainText | None = None,
-        waves: Sequence[int] = (),
+        shards: Sequence[int] = (),
     ) -> None:
         count = len(pictures.pairs) * noisings
         self.predictions = TensorStore(count, denoiser.latent_shape) if predictions is None else predictions
@@ -100,8 +100,8 @@ class TargetPool:
         kinds = torch.tensor([pair.names_somebody for pair in pictures.pairs]).repeat_interleave(noisings)
         self._negatives = negatives_of(kinds, denoiser.unconditional_share, seed)
         self._slots = {kind: torch.nonzero(kinds == kind).flatten() for kind in (True, False)}
-        self._waves = tuple(waves) or (0,) * len(pictures.pairs)
-        self.waves = torch.tensor(self._waves, dtype=torch.long).repeat_interleave(noisings)
+        self._shards = tuple(shards) or (0,) * len(pictures.pairs)
+        self.shards = torch.tensor(self._shards, dtype=torch.long).repeat_interleave(noisings)
         self._instead: dict[int, int] = {}
 
     def slots(self, names_somebody: bool) -> Tensor:
@@ -109,8 +109,8 @@ class TargetPool:
         return self._slots[names_somebody]
 
     def pictures(self, slots: Sequence[int]) -> list[int]:
-        """The pictures of these slots, and all others of the waves that they are of."""
-        kinds = list(zip(self._kinds, self._waves, strict=True))
+        """The pictures of these slots, and all others of the shards that they are of."""
+        kinds = list(zip(self._kinds, self._shards, strict=True))
         begun = {kinds[slot // self._noisings] for slot in slots}
         return [index for index, kind in enumerate(kinds) if kind in begun]
 
@@ -120,13 +120,13 @@ class TargetPool:
         Whatever is dealt keeps its place, so that this may be said at any time.
         """
         for picture in pictures:
-            kind, wave = self._kinds[picture], self._waves[picture]
+            kind, shard = self._kinds[picture], self._shards[picture]
             others = [
                 index
-                for index, (its, of) in enumerate(zip(self._kinds, self._waves, strict=True))
-                if its is kind and of <= wave and index not in pictures
+                for index, (its, of) in enumerate(zip(self._kinds, self._shards, strict=True))
+                if its is kind and of <= shard and index not in pictures
             ]
-            same = [index for index in others if self._waves[index] == wave] or others
+            same = [index for index in others if self._shards[index] == shard] or others
             self._instead[picture] = same[picture % len(same)]
 
     def instead(self, slot: int) -> int:
@@ -223,20 +223,20 @@ def negatives_of(names_somebody: Tensor, share: float, seed: int) -> dict[int, P
     return {slot: NEGATIVE_PAIRS[int(float(which[slot]) * len(NEGATIVE_PAIRS))] for slot in chosen}
 
 
-def deal(slots: Tensor, count: int, seed: int, purpose: str, start: int, waves: Tensor | None = None) -> list[int]:
+def deal(slots: Tensor, count: int, seed: int, purpose: str, start: int, shards: Tensor | None = None) -> list[int]:
     """Items `start` to `start + count` of an endless deal in which every slot comes once before any comes again.
 
     It follows from the arguments alone, so that a run can go on anywhere. Each round is shuffled anew.
 
     Args:
-        waves: of the slots; in the first round those of earlier ones come first.
+        shards: of the slots; in the first round those of earlier ones come first.
     """
     dealt: list[int] = []
     while len(dealt) < count:
         round_number, offset = divmod(start + len(dealt), len(slots))
         order = torch.randperm(len(slots), generator=seeded(seed, purpose, round_number))
-        if waves is not None and round_number == 0:
-            order = in_waves(order, waves[order])
+        if shards is not None and round_number == 0:
+            order = by_shard(order, shards[order])
         dealt += slots[order[offset : offset + count - len(dealt)]].tolist()
     return dealt
 
@@ -252,7 +252,7 @@ def slots_of_step(pool: TargetPool, batch_size: int, seed: int, step: int, count
     dealt: list[int] = []
     for kind, (number, purpose, start) in of_kind.items():
         slots = pool.slots(kind)
-        dealt += map(pool.instead, deal(slots, number, seed, purpose, start, pool.waves[slots]))
+        dealt += map(pool.instead, deal(slots, number, seed, purpose, start, pool.shards[slots]))
     return dealt
 
 

@@ -153,7 +153,7 @@ class Telemetry:
         self._notes: tuple[str, ...] = ()
         self._done = self._of = 0
         self._score: Score | None = None
-        self._scores: list[Score] = []
+        self._scores: tuple[Score, ...] = ()
         self._pictures = 0
         self._picture: PreviewPicture | None = None
         self._curve = SampledCurve()
@@ -167,7 +167,7 @@ class Telemetry:
             self._run = run
             self._state, self._message, self._done, self._of = "preparing", "", 0, 0
             self._notes = ()
-            self._score, self._scores, self._picture, self._curve = None, [], None, SampledCurve()
+            self._score, self._scores, self._picture, self._curve = None, (), None, SampledCurve()
             self._left = TimeLeft(self._clock)
             self._plan, self._drew = None, 1.0
             self.version += 1
@@ -189,19 +189,15 @@ class Telemetry:
             self._drew = self._drawing_time(stage) or self._drew
             self._notes = tuple(progress.notes)
             self._curve.extend(progress.history)
-            self._take_score(progress.score)
+            if progress.score is not None:
+                self._score, self._scores = progress.score, tuple(progress.scores)[-MOST_POINTS:]
             self.version += 1
 
     def score(self, score: Score) -> None:
-        """The run's best prefix scored so much."""
+        """The run's prefix scored so much, on people and prompts that chose nothing: no point of the curve."""
         with self._lock:
-            self._take_score(score)
-            self.version += 1
-
-    def _take_score(self, score: Score | None) -> None:
-        if score is not None and score != self._score:
             self._score = score
-            self._scores = [*self._scores, score][-MOST_POINTS:]
+            self.version += 1
 
     def picture(self, picture: PreviewPicture) -> None:
         """People were drawn."""

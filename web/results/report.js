@@ -17,6 +17,9 @@ const HEIGHTS = {
   ProtectPhotos: 150,
   MeasurePhotoProtection: 220,
 };
+/** How often, and how far apart in milliseconds, to look for results that the host hands back. */
+const LOOKS = 60;
+const BETWEEN_LOOKS = 250;
 const STYLES = `
 :host { display: flex; padding: 2px; }
 .report { flex: 1; overflow: auto; padding: 4px 6px; border-radius: 6px; background: var(--field); white-space: pre-wrap;
@@ -51,8 +54,22 @@ export function addReport(node) {
 export function onReport(node, take) {
   take("");
   chain(node, "onExecuted", (output) => take(textOf(output)));
-  // Undoing, or going back to an open workflow, makes its nodes anew.
-  for (const event of ["onAdded", "onConfigure"]) chain(node, event, () => queueMicrotask(() => take(textOf(outputOf(node)))));
+  onOutputAgain(node, (output) => take(textOf(output)));
+}
+
+/**
+ * Calls with what the host keeps of a node's last run when the node is made anew: undoing does that, and going back to a
+ * workflow that is open. Then the host hands its results back some time after its nodes, which no event tells.
+ * @param {LGraphNode} node
+ * @param {(output: any) => void} take
+ */
+export function onOutputAgain(node, take) {
+  const look = (/** @type {number} */ times) => {
+    const output = outputOf(node);
+    if (output || times === 0) take(output);
+    if (!output && node.graph && times < LOOKS) setTimeout(() => look(times + 1), BETWEEN_LOOKS);
+  };
+  for (const event of ["onAdded", "onConfigure"]) chain(node, event, () => queueMicrotask(() => look(0)));
 }
 
 /**

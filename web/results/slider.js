@@ -3,7 +3,7 @@
 import { element, island } from "../shared/dom.js";
 import { addElement, api, chain, fixHeight } from "../shared/host.js";
 import { t } from "../shared/text.js";
-import { outputOf } from "./report.js";
+import { onOutputAgain } from "./report.js";
 
 /** @typedef {import("../shared/host.js").LGraphNode} LGraphNode */
 /** @typedef {{ filename: string, subfolder: string, type: string }} Picture */
@@ -79,8 +79,7 @@ export function addSlider(node) {
   move();
   take(null);
   chain(node, "onExecuted", take);
-  // Undoing, or going back to an open workflow, makes its nodes anew.
-  for (const event of ["onAdded", "onConfigure"]) chain(node, event, () => queueMicrotask(() => take(outputOf(node))));
+  onOutputAgain(node, take);
 }
 
 /**

@@ -20,7 +20,7 @@ const STYLES = `
 :host { display: flex; flex-direction: column; overflow: hidden; user-select: none; }
 .body { display: flex; flex-direction: column; gap: 6px; min-height: 0; flex: 1; padding: 2px; }
 .row { display: flex; align-items: baseline; justify-content: space-between; gap: 8px; min-height: 17px; flex: none; }
-.verdict { font-size: 14px; font-weight: 600; height: 20px; flex: none; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+.verdict { font-size: 13px; font-weight: 600; height: 20px; flex: none; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 .verdict.good { color: var(--good); }
 .verdict.fair { color: var(--fair); }
 .verdict.poor, .failed .message, .failed .state { color: var(--alarm); }
@@ -110,7 +110,8 @@ export class TrainingPanel {
     this.#fillVerdict(run, on);
     setText(this.#state, run ? t(`training.state.${run.state}`, { done: run.done, of: run.of }) : "");
     setText(this.#left, run?.seconds_left == null ? "" : t("training.left", { time: duration(run.seconds_left) }));
-    this.#progress.max = Math.max(run?.of ?? 1, 1);
+    // A run that ends early because nothing becomes better has nothing left to do.
+    this.#progress.max = Math.max((run?.state === "finished" ? run.done : run?.of) ?? 1, 1);
     this.#progress.value = run?.done ?? 0;
     this.#progress.setAttribute("aria-label", this.#state.textContent ?? "");
     this.#fillFigures(run?.score ?? null);
@@ -139,7 +140,8 @@ export class TrainingPanel {
     const said = run?.score ? verdict(run.score, on) : null;
     setText(this.#verdict, said?.text ?? (run ? t("training.unexamined") : t("training.idle")));
     this.#verdict.className = `verdict ${said?.grade ?? "none"}`;
-    this.#verdict.title = run?.score ? t("training.examined", { step: run.score.step }) : "";
+    // The words have one line, which some languages fill.
+    this.#verdict.title = [this.#verdict.textContent, run?.score ? t("training.examined", { step: run.score.step }) : ""].filter(Boolean).join("\n");
   }
 
   /** @param {Run["score"]} score */
@@ -226,6 +228,6 @@ function planned(plan) {
   if (!plan) return "";
   const { people, pictures, evaluations } = plan;
   const number = (/** @type {number} */ value) => value.toLocaleString();
-  const memory = (plan.kept_bytes / 2 ** 30).toFixed(1);
+  const memory = (Math.ceil((10 * plan.kept_bytes) / 2 ** 30) / 10).toFixed(1);
   return t("training.plan", { people, pictures: number(pictures), evaluations: number(evaluations), memory });
 }

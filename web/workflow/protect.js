@@ -38,22 +38,26 @@ export async function useInWorkflow(prefix) {
  * @param {string} [prefix] for those that are there already; without one they keep theirs
  */
 async function protectWith(choices, prefix) {
-  let changed = 0;
+  let [changed, without] = [0, 0];
   await asOneStep(() => {
     for (const node of all().filter((found) => found.type === PROTECTOR)) {
       changed += Number([wake(node), prefix !== undefined && set(node, "prefix", prefix)].includes(true));
     }
     for (const outlet of outlets()) {
-      insert(outlet, choices.get(keyOf(outlet)));
+      const choice = choices.get(keyOf(outlet));
+      insert(outlet, choice);
       changed += 1;
+      without += Number(!choice?.fits);
     }
   });
   const missed = [...unfit(choices), ...(await missing())];
-  if (changed && (noticesWanted() || missed.length)) {
+  const uncertain = [...choices.values()].some((choice) => choice.fits && choice.uncertain);
+  const count = changed - without;
+  if (count && (noticesWanted() || uncertain || missed.length)) {
     const fitting = [...choices.values()].flatMap((choice) => (choice.fits ? [choice.prefix] : []));
     const chosen = prefix ?? [...new Set(fitting)].join(", ");
-    const detail = chosen ? t("protect.chosen", { prefix: chosen }) : t("protect.check");
-    toast(missed.length ? "warn" : "success", t("protect.done", { count: changed }), detail);
+    const detail = [chosen ? t("protect.chosen", { prefix: chosen }) : t("protect.check"), uncertain ? t("prefix.unknown") : ""];
+    toast(uncertain || missed.length ? "warn" : "success", t("protect.done", { count }), detail.filter(Boolean).join(" "));
   }
   for (const [summary, detail] of missed) toast("warn", summary, detail);
   if (changed || missed.length) return;
@@ -197,6 +201,7 @@ function titles(nodes) {
  * @typedef {object} Choice
  * @property {string} prefix
  * @property {boolean} fits
+ * @property {boolean} [uncertain] whether that is only known when it runs
  * @property {string} family of the checkpoint; empty if it cannot be told
  * @property {string} [fault] why none could be chosen
  */

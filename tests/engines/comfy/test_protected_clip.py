@@ -10,6 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from anonymize_faces.engines.comfy.inner_encoders import shown
 from anonymize_faces.engines.comfy.protected_clip import protect, unprotect
 from anonymize_faces.prefix import AnonymizationError, Frame, PrefixMismatchError, inject, save_textual_inversion
 from anonymize_faces.tests.support.encoding import encode, same
@@ -312,6 +313,9 @@ def test_an_encoder_within_the_clip_reads_only_what_carries_the_prefix(clip, pre
         lambda stage, name: dict(stage.named_modules(prefix="all"))[f"all.{name}"],
         lambda stage, name: list(stage.modules())[[at for at, _ in stage.named_modules()].index(name)],
         lambda stage, name: stage.get_submodule(name),
+        lambda stage, name: stage._modules[name],
+        lambda stage, name: stage._modules.copy()[name],
+        lambda stage, name: dict(stage._modules.items())[name],
         lambda stage, name: copy.copy(getattr(stage, name)),
         lambda stage, name: copy.deepcopy(getattr(stage, name)),
         lambda stage, name: copy.deepcopy(stage).get_submodule(name),
@@ -334,7 +338,14 @@ def test_whatever_way_an_encoder_is_taken_out_of_the_clip_it_reads_only_what_car
                     read, getattr(clip.cond_stage_model, f"clip_{key}").encode_token_weights(tokens[key])[0]
                 )
         copied = copy.deepcopy(part.transformer)
+        text_model = part._modules["transformer"]._modules["text_model"]
+        words = part.transformer.get_input_embeddings()(torch.tensor(only(plain_tokens(clip, key))))
+        for layers in (text_model.encoder.layers, text_model.encoder.layers[:1], list(text_model.encoder.layers)):
+            with torch.no_grad(), pytest.raises(PrefixMismatchError, match="does not carry the prefix"):
+                layers[0](words)
         for network in (
+            part._modules["transformer"],
+            text_model,
             whole["transformer"],
             whole["transformer.text_model"],
             *part.children(),
@@ -345,8 +356,20 @@ def test_whatever_way_an_encoder_is_taken_out_of_the_clip_it_reads_only_what_car
                 network(torch.tensor(only(plain_tokens(clip, key))), dtype=torch.float32)
 
 
-def test_lists_of_modules_and_parameters_are_the_hosts(clip, prefix):
+def test_lists_of_modules_and_parameters_are_the_hosts_and_so_is_what_is_put_into_them(clip, prefix, family):
     stage, own = protect(clip, prefix, 1.0).cond_stage_model, clip.cond_stage_model
+    part, theirs = (getattr(one, f"clip_{next(iter(WIDTHS[family]))}").transformer for one in (stage, own))
+    assert list(part._modules) == list(theirs._modules) and "text_model" in part._modules
+    kept = part._modules["text_model"]
+    part._modules["text_model"] = kept
+    assert theirs._modules["text_model"] is vars(theirs)["_modules"]["text_model"] is shown(kept) is not kept
+    part._modules["more"] = torch.nn.Identity()
+    assert isinstance(theirs.more, torch.nn.Identity)
+    del part._modules["more"]
+    assert not hasattr(theirs, "more")
+    assert (
+        stage.state_dict().keys() == own.state_dict().keys() and part.state_dict().keys() == theirs.state_dict().keys()
+    )
     assert [name for name, _ in stage.named_modules()] == [name for name, _ in own.named_modules()]
     ours, theirs = dict(stage.named_parameters(prefix="x")), dict(own.named_parameters(prefix="x"))
     assert ours.keys() == theirs.keys() and all(ours[name] is theirs[name] for name in ours)

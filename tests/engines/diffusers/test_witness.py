@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 from typing import Any
 
 import pytest
 import torch
+from accelerate.hooks import ModelHook, add_hook_to_module, remove_hook_from_module
 
 from anonymize_faces.engines.diffusers import protect_pipeline
 from anonymize_faces.prefix import PrefixMismatchError
@@ -45,7 +47,8 @@ def reads_by_itself(pipeline: Any, way: str) -> Any:
             # As whoever weights words, whoever brings an encoder of his own, and whoever works within the encoder.
             read = {"own": self.text_encoder, "other": tiny_pipeline("sd1").text_encoder}.get(way)
             states = self.within(words) if read is None else read(words)[0]
-            return self.unet(torch.zeros(1, 4, 8, 8), 1, states)
+            told = torch.zeros(1, 4, 8, 8), 1, states
+            return self.unet.forward(*told) if way == "past the call" else self.unet(*told)
 
         def within(self, words: torch.Tensor) -> torch.Tensor:
             model = getattr(self.text_encoder, "text_model", self.text_encoder)
@@ -56,7 +59,7 @@ def reads_by_itself(pipeline: Any, way: str) -> Any:
     return made
 
 
-@pytest.mark.parametrize("way", ["own", "other", "within"])
+@pytest.mark.parametrize("way", ["own", "other", "within", "past the call"])
 def test_a_pipeline_that_reads_prompts_by_itself_draws_nothing(way: str) -> None:
     pipeline = reads_by_itself(tiny_pipeline("sd1"), way)
     pipeline(SHORT)
@@ -64,6 +67,28 @@ def test_a_pipeline_that_reads_prompts_by_itself_draws_nothing(way: str) -> None
     with pytest.raises(PrefixMismatchError, match="around that pipeline's" if way == "own" else "do not carry it"):
         protected(SHORT)
     pipeline(SHORT)
+
+
+def test_a_network_whose_forward_is_called_and_replaced_is_looked_at_and_the_plain_one_is_not() -> None:
+    pipeline = tiny_pipeline("sd1")
+    protected = protect_pipeline(pipeline, prefix_for("sd1"))
+    told = torch.zeros(1, 4, 8, 8), 1, torch.ones(1, 77, 32)
+    with pytest.raises(PrefixMismatchError, match="do not carry it"):
+        protected.unet.forward(*told)
+    with pytest.raises(PrefixMismatchError, match="around that pipeline's"):
+        protected.text_encoder.forward(torch.zeros(1, 77, dtype=torch.long))
+    states = embeddings(protected)["prompt_embeds"]
+    with torch.no_grad():
+        wanted = pipeline.unet(*told[:2], states).sample
+        assert torch.equal(protected.unet.forward(*told[:2], states).sample, wanted)
+        add_hook_to_module(protected.unet, ModelHook())
+        assert torch.equal(protected.unet(*told[:2], states).sample, wanted)
+        pipeline.unet(*told)
+        with pytest.raises(PrefixMismatchError, match="do not carry it"):
+            protected.unet.forward(*told)
+        remove_hook_from_module(protected.unet)
+        pipeline.unet(*told)
+    assert inspect.signature(protected.unet.forward) == inspect.signature(pipeline.unet.forward)
 
 
 def test_ways_of_drawing_other_than_a_call_are_seen_too() -> None:
@@ -177,6 +202,22 @@ def test_a_pipeline_whose_sampler_holds_the_denoiser_is_refused() -> None:
         protect_pipeline(pipeline, prefix_for("sd1"))
 
 
+def test_a_pipeline_that_encodes_what_is_unwanted_in_a_form_of_its_own_is_refused() -> None:
+    """As diffusers' community pipeline of Flux with guidance does, whose `encode_prompt` returns five things."""
+    pipeline = tiny_pipeline("flux")
+
+    class Guided(type(pipeline)):  # type: ignore[misc]
+        def encode_prompt(
+            self, prompt: str, prompt_2: str, negative_prompt: str, prompt_embeds: Any, pooled_prompt_embeds: Any
+        ) -> Any:
+            made = super().encode_prompt(prompt, prompt_2)
+            return *made, *made[:2]
+
+    pipeline.__class__ = Guided
+    with pytest.raises(PrefixMismatchError, match="Guided does not encode its prompts where a prefix could enter"):
+        protect_pipeline(pipeline, prefix_for("flux"))
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -188,8 +229,6 @@ def test_a_pipeline_whose_sampler_holds_the_denoiser_is_refused() -> None:
     ],
 )
 def test_pipelines_that_take_prompts_in_another_form_are_refused_for_what_they_are(name: str) -> None:
-    import inspect
-
     import diffusers
 
     kind = getattr(diffusers, name)

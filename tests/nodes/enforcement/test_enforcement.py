@@ -233,6 +233,14 @@ REFUSED = {
         sampling(compare=node("CompareStrengths", model=["demo", 0], clip=CLIP)),
         "draws people without protection",
     ),
+    "protecting photos": (
+        sampling(protect=node("ProtectPhotos", model=["demo", 0], clip=CLIP, vae=["demo", 2])),
+        "reads prompts without protection",
+    ),
+    "attacking photos": (
+        sampling(attack=node("MeasurePhotoProtection", model=["demo", 0], clip=CLIP, vae=["demo", 2])),
+        "trains a model on a person and draws them",
+    ),
     "no node": ({"demo": {"inputs": {}}}, "This is no node"),
     "no workflow": ([["demo"]], "This is no workflow"),
 }

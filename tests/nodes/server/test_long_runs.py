@@ -1,8 +1,10 @@
-"""Runs that are killed or ended early, in real ComfyUI processes."""
+"""Runs that are killed or ended early, in a real ComfyUI process, which is started again after it was killed."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +18,7 @@ from PIL import Image
 
 from anonymize_faces.prefix import Prefix, load_prefix
 from anonymize_faces.tests.support.prefixes import numbers
-from anonymize_faces.tools.comfy_server import ComfyServer, ServerProgress, WorkflowInterrupted
+from anonymize_faces.tools.comfy_server import ComfyServer, ServerFailed, ServerProgress, WorkflowInterrupted
 
 PEOPLE = "Ada Example: a woman with brown hair\nBen Sample: a man with a beard"
 BEFORE_STEPS = 1 + 1 + 2
@@ -25,11 +27,17 @@ BEFORE_STEPS = 1 + 1 + 2
 STOP = "/anonymize_faces/stop"
 
 
-@pytest.fixture(scope="module")
-def server(host: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
-    """A server of this module's own, as it does not survive the tests."""
-    with ComfyServer(tmp_path_factory.mktemp("comfy"), report=print) as running:
-        yield running
+@pytest.fixture(autouse=True)
+def tidy_runs(server: ComfyServer, tidy: None) -> Iterator[None]:
+    """Takes away the unfinished runs that other tests have left on the shared server, and those of each test here."""
+    _remove_runs(server)
+    yield
+    _remove_runs(server)
+
+
+def _remove_runs(server: ComfyServer) -> None:
+    for folder in runs(server):
+        shutil.rmtree(folder)
 
 
 def node(class_type: str, **inputs: Any) -> dict[str, Any]:
@@ -42,7 +50,7 @@ def training(name: str, steps: int, people: str = PEOPLE, seed: int = 1) -> dict
     settings = {"general_prompts": "a red circle", "vectors": 4, "steps": steps, "batch_size": 2, "seed": seed}
     settings |= {"learning_rate": 0.01, "init": "", "portraits_per_identity": 1, "noisings_per_picture": 4}
     settings |= {"width": 64, "height": 64, "drawing_steps": 2, "drawing_cfg": 3.0, "text_steps": 2}
-    settings |= {"general_drawn": 4, "patience": 0}
+    settings |= {"general_drawn": 4, "held_out": 0.0, "patience": 0}
     return {
         "load": node("LoadDemoModel"),
         "people": node("IdentityList", text=people),
@@ -60,28 +68,25 @@ def runs(server: ComfyServer) -> list[Path]:
     return sorted((server.workspace / "user" / "__anonymize_faces" / "runs").glob("*"))
 
 
-class KilledError(Exception):
-    pass
-
-
 def test_after_a_kill_the_same_node_goes_on_and_ends_with_the_same_prefix_to_the_last_bit(server: ComfyServer) -> None:
     def kill(progress: ServerProgress) -> None:
-        if progress.value >= BEFORE_STEPS + 33:
-            server.kill()
-            raise KilledError
+        if progress.value >= BEFORE_STEPS + 24:
+            os.kill(server.pid, signal.SIGKILL)
 
-    with pytest.raises(KilledError):
-        server.wait(server.queue(training("killed", 60)), on_progress=kill)
+    with pytest.raises(ServerFailed, match="was ended by signal 9") as dead:
+        server.wait(server.queue(training("killed", 40)), on_progress=kill)
+    assert "\n" not in dead.value.sentence
+    server.stop()
     assert not (server.prefix_folder / "killed.safetensors").exists() and len(runs(server)) == 1
     server.start()
     seen: list[float] = []
-    entry = server.wait(server.queue(training("killed", 60)), on_progress=lambda progress: seen.append(progress.value))
+    entry = server.wait(server.queue(training("killed", 40)), on_progress=lambda progress: seen.append(progress.value))
     steps = [value - BEFORE_STEPS for value in seen if value > BEFORE_STEPS]
-    assert steps[0] >= 21 and steps[-1] == 60
+    assert steps[0] >= 21 and steps[-1] == 40
     assert "went on from step" in entry["outputs"]["report"]["text"][0]
     assert runs(server) == []
     # The note makes another text of the same people, so that the host does not reuse the first result.
-    server.run(training("whole", 60, PEOPLE + "\n# again"))
+    server.run(training("whole", 40, PEOPLE + "\n# again"))
     assert torch.equal(numbers(saved(server, "killed")), numbers(saved(server, "whole")))
 
 
@@ -102,7 +107,6 @@ def test_cancel_stops_the_run_and_it_can_be_gone_on_with(server: ComfyServer) ->
 
     before = run(25)
     assert run(26)[0] == before[-1] + 1
-    shutil.rmtree(*runs(server))
 
 
 def test_stop_and_keep_ends_early_with_the_best_prefix_so_far(server: ComfyServer) -> None:

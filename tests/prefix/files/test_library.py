@@ -248,12 +248,15 @@ def place(folder: Path, name: str, data: bytes) -> None:
 
 
 @pytest.mark.parametrize(("name", "reason"), BAD_NAMES.items())
-def test_a_file_whose_name_is_forbidden_is_listed_refused_and_renamed_by_one_rule(roots, name, reason):
+def test_a_file_whose_name_is_forbidden_is_not_offered_and_told_of_refused_and_renamed_by_one_rule(roots, name, reason):
     prefix = one_prefix()
     place(roots[1], name, prefix_bytes(prefix))
-    (listed,) = library.names(roots)
+    listed = library.entries(roots)[0].name
     json.dumps(listed, ensure_ascii=False).encode()
-    assert listed == library.choices(roots)[0]
+    assert library.names(roots) == [] and library.choices(roots) == [library.NONE_YET]
+    for chosen in ("", library.NONE_YET, library.NOT_CHOSEN):
+        with pytest.raises(PrefixNameError, match=rf"because of its name: .*{reason}.*Rename it"):
+            library.chosen(roots, chosen)
     with pytest.raises(PrefixNameError, match=rf"cannot be used because of its name: .*{reason}.*Rename it") as queued:
         library.chosen(roots, listed)
     (told,) = library.entries(roots)
@@ -267,8 +270,8 @@ def test_a_file_whose_name_is_forbidden_is_listed_refused_and_renamed_by_one_rul
 def test_a_file_whose_name_is_forbidden_can_be_removed(roots):
     for name in BAD_NAMES:
         place(roots[0], name, b"")
-    for listed in library.names(roots):
-        library.delete(roots, listed)
+    for told in library.entries(roots):
+        library.delete(roots, told.name)
     assert everything(roots[0]) == {}
 
 

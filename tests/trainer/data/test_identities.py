@@ -65,6 +65,14 @@ def test_colons_of_other_keyboards_are_colons(colon: str) -> None:
         ("Mary-Jane O'Neil: a woman", Identity("Mary-Jane O'Neil", "a woman")),
         ("'Abd Allah: a man, 6' 2\" tall", Identity("'Abd Allah", "a man, 6' 2\" tall")),
         ("50 Cent", Identity("50 Cent")),
+        ("2 Chainz: a man", Identity("2 Chainz", "a man")),
+        ("A. Example", Identity("A. Example")),
+        ("e. e. cummings", Identity("e. e. cummings")),
+        ("The Rock: a man", Identity("The Rock", "a man")),
+        ("Man Ray", Identity("Man Ray")),
+        ("will.i.am", Identity("will.i.am")),
+        ("P!nk", Identity("P!nk")),
+        ("Thomas a Kempis", Identity("Thomas a Kempis")),
         ("Jean-Luc O–Neil", Identity("Jean-Luc O–Neil")),
         ("Prince (musician): a man", Identity("Prince (musician)", "a man")),
         (
@@ -121,6 +129,41 @@ def test_what_is_clear_is_read(line: str, identity: Identity) -> None:
         ("(2) Bob", "mark of a list"),
         ("b) Bob", "mark of a list"),
         ("２．Bob", "mark of a list"),
+        ("2.Bob: a man", "mark of a list"),
+        ("2)Bob: a man", "mark of a list"),
+        ("7- Bob", "mark of a list"),
+        ("No. 2 Bob", "mark of a list"),
+        ("2 Bob", "numbered lists"),
+        ("02 Bob: a man", "numbered lists"),
+        ("b. Bob", "numbered lists"),
+        ("ii. Bob", "numbered lists"),
+        ("① Bob", "begins with '①'"),
+        ("☐ Bob", "begins with '☐'"),
+        ("**Bob**: a man", "begins with '.'"),
+        ("(Bob:1.2)", "begins with '.'"),
+        ("@bob", "begins with '@'"),
+        ("`Bob`", "code"),
+        ("Bob ~ a man", "'~'"),
+        ("Bob • a man", "'•'"),
+        ("Bob ... a man", r"'\.\.\.'"),
+        ("a man", "looks where the name stands"),
+        ("A man with a beard", "looks where the name stands"),
+        ("the old man: grey hair", "looks where the name stands"),
+        ("man in black", "looks where the name stands"),
+        ("eine Frau", "looks where the name stands"),
+        ("Bob. a man", "looks where the name stands"),
+        ("Bob, a man: tall", "looks where the name stands"),
+        ("bob.jpg", "path"),
+        ("bob@example.org", "address"),
+        ("Bob: -", "no description"),
+        ("Bob: n/a", "no description"),
+        ("Bob: 1.2", "no description"),
+        ("Bob: {old|young}", "more than words"),
+        ("Bob: <lora:bob:1>", "more than words"),
+        ("Bob: a man, embedding:bob", "more than words"),
+        ("\ufffeBob", "U\\+FFFE"),
+        ("Bob\U0001ffff: a man", "U\\+1FFFF"),
+        ("Bob: a man\uf8ff", "U\\+F8FF"),
         ("Name: description", "heading"),
         ("name", "heading"),
         ("Bob #friend", "'#'"),
@@ -150,6 +193,13 @@ def test_what_is_unclear_is_refused_by_its_line(line: str, words: str) -> None:
     with pytest.raises(IdentityError, match=rf"^Line 3 .*{words}") as refused:
         parse_identities(f"# people\nAda: a woman\n{line}")
     assert len(str(refused.value)) < 300
+
+
+def test_lines_that_count_on_are_numbered_wherever_the_count_begins() -> None:
+    with pytest.raises(IdentityError, match=r"^Line 2 begins with '51', as lines of numbered lists do"):
+        parse_identities("50 Ada\n51 Bob")
+    with pytest.raises(IdentityError, match=r"^Line 2 begins with '2', "):
+        parse_identities("# people\n2 Ada")
 
 
 @pytest.mark.parametrize(

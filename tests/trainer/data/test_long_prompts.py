@@ -1,4 +1,4 @@
-"""Prompts of several chunks, and chunks of nothing but style: what a prefix meets in long prompts is in its lessons."""
+"""Prompts of several chunks, and chunks of nothing but style: what a prefix meets in long prompts it learns from."""
 
 from __future__ import annotations
 

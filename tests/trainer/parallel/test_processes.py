@@ -33,6 +33,8 @@ OPTIONS: Mapping[str, Any] = {
     "vectors": 3,
     "learning-rate": 0.01,
     "portraits-per-identity": 1,
+    "general-drawn": 8,
+    "held-out": 0,
     "noisings-per-picture": 4,
     "snapshot-every": 2,
     "device": "cpu",

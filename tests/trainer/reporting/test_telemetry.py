@@ -43,9 +43,9 @@ def telemetry(clock: Clock) -> Telemetry:
     return begun
 
 
-def at_step(step: int, score: Score | None = None) -> Progress:
+def at_step(step: int, score: Score | None = None, *scores: Score) -> Progress:
     history = [Losses(1 / (n + 1), 0.5) for n in range(step)]
-    return Progress(10, 20, step, WHOLE, history[-1] if history else None, score, history)
+    return Progress(10, 20, step, WHOLE, history[-1] if history else None, score, history, (), scores)
 
 
 PLAN = Plan(5, 10, Evaluations(1, 2, 3, 4), (100.0, 50.0, 400.0), 7, 8)
@@ -149,11 +149,15 @@ def test_what_is_noted_on_the_way_is_told_until_the_next_run(telemetry):
 
 
 def test_score_and_pictures_are_told_and_forgotten_with_the_next_run(telemetry):
-    telemetry.note(at_step(1, Score(1, 0.12, 0.03)))
-    telemetry.note(at_step(2, Score(1, 0.12, 0.03)))
-    telemetry.note(at_step(3, Score(3, 0.1, 0.02)))
-    assert telemetry.snapshot()["run"]["scores"] == [[1, 0.12, 0.03], [3, 0.1, 0.02]]
-    telemetry.score(Score(1, 0.12, 0.03))
+    best, worse = Score(1, 0.12, 0.03), Score(3, 0.2, 0.02)
+    telemetry.note(at_step(2, best, best))
+    telemetry.note(at_step(3, best, best, worse))
+    examined = [[1, 0.12, 0.03], [3, 0.2, 0.02]]
+    assert telemetry.snapshot()["run"]["scores"] == examined
+    telemetry.score(Score(1, 0.3, 0.25))
+    told = telemetry.snapshot()["run"]
+    assert told["scores"] == examined and told["score"]["general_prompts_moved"] == 0.25
+    telemetry.score(best)
     telemetry.picture(PreviewPicture(b"jpeg", ("Ada", "Ben"), True))
     run = telemetry.snapshot()["run"]
     assert run["score"] == {"step": 1, "identity_signal_left": 0.12, "general_prompts_moved": 0.03}

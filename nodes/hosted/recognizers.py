@@ -12,13 +12,13 @@ import comfy.model_patcher
 import folder_paths
 import torch
 
-from ..evaluation.settings import QUALITIES
+from ...evaluation.settings import QUALITIES
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..evaluation.quality import Quality
-    from ..faces.recognizer import Face, Recognizer, Report
+    from ...evaluation.quality import Quality
+    from ...faces.recognizer import Face, Recognizer, Report
 
 FOLDER = "facenet"
 SUFFIX = ".pt"
@@ -83,11 +83,11 @@ def hosted_recognizer(choice: str, report: Report) -> Iterator[Recognizer]:
         MeasurementError: see `faces.facenet.load_facenet`.
     """
     if choice == DEMO_READER:
-        from ..demo.recognizer import DemoRecognizer  # Loads weights of the demo model: not at the host's start.
+        from ...demo.recognizer import DemoRecognizer  # Loads weights of the demo model: not at the host's start.
 
         yield DemoRecognizer()
         return
-    from ..faces.facenet import load_facenet
+    from ...faces.facenet import load_facenet
 
     with hosted_networks() as hosting:
         yield HostedRecognizer(load_facenet(_folders(), hosting.place, report), hosting)
@@ -103,7 +103,7 @@ def hosted_quality(choice: str, clip_model: str, report: Report) -> Iterator[Qua
     if choice not in QUALITIES:
         yield None
         return
-    from ..evaluation.quality import load_quality
+    from ...evaluation.quality import load_quality
 
     with hosted_networks() as hosting:
         yield load_quality(choice, _folders(), hosting.place, report, clip_model=clip_model, ready=hosting.bring_back)

@@ -1,4 +1,4 @@
-"""Pictures come in waves: learning begins with a part of them, and no step asks for one that is not there."""
+"""Pictures come in shards: learning begins with a part of them, and no step asks for one that is not there."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from anonymize_faces.tests.support.learning_checks import learning
 from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.trainer.data.identities import Identity
 from anonymize_faces.trainer.data.pictures import Pair, Pictures
+from anonymize_faces.trainer.data.shards import come_to, shards_of
 from anonymize_faces.trainer.data.targets import TargetPool, named_before, slots_of_step
-from anonymize_faces.trainer.data.waves import come_to, waves_of
 from anonymize_faces.trainer.known_names import LEAST_PEOPLE, LEAST_PORTRAITS
 from anonymize_faces.trainer.loop import PrefixTraining
 from anonymize_faces.trainer.plan import Plan
@@ -32,49 +32,49 @@ def denoiser(make_checkpoint: Make, make_denoiser: Make) -> Any:
     return make_denoiser(make_checkpoint())
 
 
-@pytest.mark.parametrize("waves", [1, 3, 4])
-def test_a_wave_has_its_share_of_either_kind(waves: int) -> None:
-    found = waves_of(PAIRS, waves)
+@pytest.mark.parametrize("shards", [1, 3, 4])
+def test_a_shard_has_its_share_of_either_kind(shards: int) -> None:
+    found = shards_of(PAIRS, shards)
     for kind in (True, False):
-        mine = [wave for wave, pair in zip(found, PAIRS, strict=True) if pair.names_somebody is kind]
-        counts = [mine.count(wave) for wave in range(waves)]
+        mine = [shard for shard, pair in zip(found, PAIRS, strict=True) if pair.names_somebody is kind]
+        counts = [mine.count(shard) for shard in range(shards)]
         assert sum(counts) == len(mine) and max(counts) - min(counts) <= 1
 
 
-@pytest.mark.parametrize(("people", "portraits", "waves"), [(40, 3, 4), (20, 3, 2), (9, 4, 1), (3, 3, 1), (9, 2, 4)])
+@pytest.mark.parametrize(("people", "portraits", "shards"), [(40, 3, 4), (20, 3, 2), (9, 4, 1), (3, 3, 1), (9, 2, 4)])
 def test_portraits_that_tell_whom_the_model_knows_come_together_and_enough_people_at_once(
-    people: int, portraits: int, waves: int
+    people: int, portraits: int, shards: int
 ) -> None:
     pairs = [Pair(f"{person}", "", True) for person in range(people) for _ in range(portraits)]
-    found = waves_of([*pairs, *PAIRS[1:3]], 4, portraits)[: len(pairs)]
-    assert set(found) == set(range(waves))
+    found = shards_of([*pairs, *PAIRS[1:3]], 4, portraits)[: len(pairs)]
+    assert set(found) == set(range(shards))
     if portraits >= LEAST_PORTRAITS:
-        assert len({(pair.student, wave) for pair, wave in zip(pairs, found, strict=True)}) == people
-        assert waves == 1 or min(found.count(wave) for wave in range(waves)) >= LEAST_PEOPLE * portraits
+        assert len({(pair.student, shard) for pair, shard in zip(pairs, found, strict=True)}) == people
+        assert shards == 1 or min(found.count(shard) for shard in range(shards)) >= LEAST_PEOPLE * portraits
 
 
 def test_what_is_left_out_is_dealt_to_others_as_drawn_as_it_is_and_all_else_stays(denoiser: Any) -> None:
-    waves = waves_of(PAIRS, 3)
+    shards = shards_of(PAIRS, 3)
     pool = TargetPool(
-        denoiser, Pictures(torch.zeros(len(PAIRS), *denoiser.latent_shape), PAIRS), 3, seed=1, waves=waves
+        denoiser, Pictures(torch.zeros(len(PAIRS), *denoiser.latent_shape), PAIRS), 3, seed=1, shards=shards
     )
     before = slots_of_step(pool, 6, 1, 0, 60)
-    whole_wave = [index for index, pair in enumerate(PAIRS) if pair.names_somebody and waves[index] == 2]
-    out = {0, *whole_wave}
+    whole_shard = [index for index, pair in enumerate(PAIRS) if pair.names_somebody and shards[index] == 2]
+    out = {0, *whole_shard}
     pool.leave_out(out)
     after = slots_of_step(pool, 6, 1, 0, 60)
     for old, new in zip(before, after, strict=True):
         mine, its = old // 3, new // 3
         assert (mine == its) == (mine not in out) and its not in out and old % 3 == new % 3
-        assert PAIRS[mine].names_somebody is PAIRS[its].names_somebody and waves[its] <= waves[mine]
+        assert PAIRS[mine].names_somebody is PAIRS[its].names_somebody and shards[its] <= shards[mine]
 
 
-@pytest.mark.parametrize("waves", [1, 2, 4])
-def test_the_first_round_goes_through_the_waves_and_later_ones_through_everything(waves: int, denoiser: Any) -> None:
+@pytest.mark.parametrize("shards", [1, 2, 4])
+def test_the_first_round_goes_through_the_shards_and_later_ones_through_everything(shards: int, denoiser: Any) -> None:
     noisings, batch = 3, 5
     pictures = Pictures(torch.zeros(len(PAIRS), *denoiser.latent_shape), PAIRS)
-    of_pairs = waves_of(PAIRS, waves)
-    pool = TargetPool(denoiser, pictures, noisings, seed=1, waves=of_pairs)
+    of_pairs = shards_of(PAIRS, shards)
+    pool = TargetPool(denoiser, pictures, noisings, seed=1, shards=of_pairs)
     steps = 40
     dealt = [slots_of_step(pool, batch, 1, step) for step in range(steps)]
     assert sorted(dealt[7] + dealt[8]) == sorted(slots_of_step(pool, batch, 1, 7, 2))
@@ -93,13 +93,13 @@ def test_the_first_round_goes_through_the_waves_and_later_ones_through_everythin
         mine = [slot for slots_of in dealt for slot in slots_of if PAIRS[slot // noisings].names_somebody is kind]
         first, second = mine[: len(slots)], mine[len(slots) : 2 * len(slots)]
         assert sorted(first) == slots and len(set(second)) == len(second)
-        order = [int(pool.waves[slot]) for slot in first]
+        order = [int(pool.shards[slot]) for slot in first]
         assert order == sorted(order)
 
 
 def test_learning_begins_with_a_part_of_the_pictures_and_what_no_step_comes_to_is_never_drawn(denoiser: Any) -> None:
     settings = dataclasses.replace(
-        learning(), steps=12, batch_size=4, portraits_per_identity=2, noisings_per_picture=2, held_out=0.34, waves=4
+        learning(), steps=12, batch_size=4, portraits_per_identity=2, noisings_per_picture=2, held_out=0.34, shards=4
     )
     sample, drawn, at_first_step, plans = denoiser.sample, [0], list[int](), list[Plan]()
 
@@ -120,11 +120,11 @@ def test_learning_begins_with_a_part_of_the_pictures_and_what_no_step_comes_to_i
     assert drawn[0] == plans[0].pictures
 
 
-def test_all_pictures_first_and_in_waves_are_the_same_pictures(denoiser: Any) -> None:
+def test_all_pictures_first_and_in_shards_are_the_same_pictures(denoiser: Any) -> None:
     found = []
-    for waves in (1, 3):
+    for shards in (1, 3):
         settings = dataclasses.replace(
-            learning(), steps=40, batch_size=4, portraits_per_identity=1, noisings_per_picture=1, waves=waves
+            learning(), steps=40, batch_size=4, portraits_per_identity=1, noisings_per_picture=1, shards=shards
         )
         sample, drawn = denoiser.sample, {}
 

@@ -13,7 +13,7 @@ import torch
 def hosting(host_modules, weights_folder, monkeypatch):
     import folder_paths
 
-    from anonymize_faces.nodes import recognizers
+    from anonymize_faces.nodes.hosted import recognizers
 
     monkeypatch.setitem(folder_paths.folder_names_and_paths, recognizers.FOLDER, ([str(weights_folder)], {".pt"}))
     return recognizers

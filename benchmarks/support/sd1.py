@@ -59,10 +59,10 @@ def sd1_layout(levels: Sequence[int] = LARGE) -> Sd1Checkpoint:
     import comfy.supported_models
     from comfy import sd1_clip, supported_models_base
 
-    class Layout(comfy.supported_models.SD15):
+    class Sd1Layout(comfy.supported_models.SD15):
         unet_extra_config: ClassVar[dict[str, Any]] = {}
 
-    config = Layout({**UNET, "channel_mult": list(levels)})
+    config = Sd1Layout({**UNET, "channel_mult": list(levels)})
     config.set_inference_dtype(torch.float32, None)
     cpu = torch.device("cpu")
     base = config.get_model({}, device=cpu)

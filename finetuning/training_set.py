@@ -15,7 +15,7 @@ from ..prefix.errors import TrainingError
 
 
 @dataclass(frozen=True)
-class Lessons:
+class TrainingSet:
     """What is learned from.
 
     Attributes:
@@ -44,10 +44,10 @@ class Lessons:
         return said.hexdigest()[:32]
 
 
-def lessons_of(
+def training_set_of(
     denoiser: Denoiser, pictures: Sequence[Tensor], captions: Sequence[str], check: Callable[[], None] = lambda: None
-) -> Lessons:
-    """Lessons of pictures `[height, width, 3]` in 0 to 1 of any sizes, as whoever fine-tunes a model takes them.
+) -> TrainingSet:
+    """A training set of pictures `[height, width, 3]` in 0 to 1 of any sizes, as whoever fine-tunes a model takes them.
 
     Each is cut to the proportions of what the model draws, around its middle, and brought to that size.
 
@@ -61,7 +61,7 @@ def lessons_of(
         with denoiser.gradients(1, pictures=True), torch.no_grad():
             latents = micro_batches.work(lambda some: denoiser.encode_pictures(torch.stack(list(some))), fitted)
     whole = torch.cat(latents) if latents else torch.zeros(0)
-    return Lessons(whole.detach(), tuple(captions))
+    return TrainingSet(whole.detach(), tuple(captions))
 
 
 def fitted_to(picture: Tensor, size: tuple[int, int]) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..prefix import Frame, inject
+from ...prefix import Frame, inject
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from ._sd1 import Sd1Checkpoint, Sd1Vae
+from .sd1 import Sd1Checkpoint, Sd1Vae
 
 SIZES = {"sd15": 512, "sdxl": 1024, "flux": 1024}
 """Pixels a side that each is used to."""

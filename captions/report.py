@@ -46,7 +46,7 @@ def report_of_pictures(descriptions: Sequence[Description], name: Callable[[int]
     pictures = len({one.picture for one in descriptions})
     said = [f"{_counted(len(faces), 'face')} described in {_counted(pictures, 'picture')}, by {reader}."]
     said += _left_out([one.answers for one in faces])
-    return "\n".join(said + findings_told((name(one.picture), one.finding) for one in descriptions))
+    return "\n".join(said + finding_lines((name(one.picture), one.finding) for one in descriptions))
 
 
 def report_of_people(people: Sequence[DescribedPerson], reader: str) -> str:
@@ -58,10 +58,10 @@ def report_of_people(people: Sequence[DescribedPerson], reader: str) -> str:
         f" {reader}."
     ]
     said += _left_out([person.answers for person in described])
-    return "\n".join(said + findings_told((person.name, person.finding) for person in people))
+    return "\n".join(said + finding_lines((person.name, person.finding) for person in people))
 
 
-def findings_told(findings: Iterable[tuple[str, str]]) -> list[str]:
+def finding_lines(findings: Iterable[tuple[str, str]]) -> list[str]:
     """Lines about those of which there is something to know, the first few by name."""
     told = [(name, finding) for name, finding in findings if finding]
     lines = [f"{name}: {finding.rstrip('.')}." for name, finding in told[:MOST_FINDINGS]]

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import comfy.model_management
 import folder_paths
 
-from ..prefix.errors import DescriptionError
+from ...prefix.errors import DescriptionError
 from .recognizers import DEMO_READER, Hosting, hosted_networks
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..captions.attributes import Attribute
-    from ..captions.describing import DescribingSettings
-    from ..captions.readers import LooksReader, Probabilities
-    from ..faces.recognizer import Finder, FoundFace
+    from ...captions.attributes import Attribute
+    from ...captions.describing import DescribingSettings
+    from ...captions.readers import LooksReader, Probabilities
+    from ...faces.recognizer import Finder, FoundFace
 
 FOLDER = "zero_shot_clip"
 SUFFIX = ".safetensors"
@@ -47,18 +47,18 @@ def hosted_readers(
     """
     if choice == DEMO_READER:
         # Loads weights of the demo model: not at the host's start.
-        from ..demo.looks_reader import DemoLooksReader
-        from ..demo.recognizer import DemoRecognizer
+        from ...demo.looks_reader import DemoLooksReader
+        from ...demo.recognizer import DemoRecognizer
 
         yield DemoRecognizer(), DemoLooksReader(settings.attributes)
         return
-    from ..faces.facenet import load_mtcnn
+    from ...faces.facenet import load_mtcnn
 
     with hosted_networks() as hosting:
         if choice == LANGUAGE_MODEL:
             reader = _language_model_reader(settings, language_model)
         else:
-            from ..captions.zero_shot_clip import load_clip_reader
+            from ...captions.zero_shot_clip import load_clip_reader
 
             folder = clip_folder(clip_model)
             reader = load_clip_reader(folder, settings.attributes, hosting.place, settings.only_photographs)
@@ -71,7 +71,7 @@ def ask_of(language_model: Any) -> Callable[[str, np.ndarray | None, int], str]:
     Raises:
         DescriptionError: none is connected, or it cannot write.
     """
-    from ..engines.comfy.text_generation import asking
+    from ...engines.comfy.text_generation import asking
 
     if language_model is None:
         raise DescriptionError(
@@ -96,8 +96,8 @@ def clip_folder(name: str) -> Path:
 
 
 def _language_model_reader(settings: DescribingSettings, language_model: Any) -> LooksReader:
-    from ..captions.attributes import PICTURE, VOCABULARY, chosen_attributes
-    from ..captions.multiple_choice import MultipleChoiceReader
+    from ...captions.attributes import PICTURE, VOCABULARY, chosen_attributes
+    from ...captions.multiple_choice import MultipleChoiceReader
 
     chosen = chosen_attributes(settings.attributes, VOCABULARY)
     asked = (*chosen, PICTURE) if settings.only_photographs else chosen

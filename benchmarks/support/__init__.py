@@ -1,0 +1,1 @@
+"""Holds what benchmarks share: layouts of models, timing in pairs, memory, the authors' loop."""
