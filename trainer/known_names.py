@@ -23,7 +23,7 @@ LEAST_PEOPLE, LEAST_PORTRAITS = 8, 3
 GROUPS = 2000
 """Groups of portraits of different people that are looked at."""
 
-UNKNOWN, KNOWN = 0.5, 0.99
+UNKNOWN, KNOWN = 0.85, 0.99
 """Shares of these groups that are less alike than what counts as unknown at most, and as known at least."""
 
 MOST_COMPARED = 4096

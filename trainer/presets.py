@@ -18,7 +18,7 @@ def _preset(**values: float) -> Mapping[str, float]:
 PRESETS: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
         QUICK: _preset(
-            steps=200,
+            steps=300,
             people_drawn=16,
             portraits_per_identity=1,
             general_drawn=64,
@@ -26,10 +26,10 @@ PRESETS: Mapping[str, Mapping[str, float]] = MappingProxyType(
             drawing_share=0.5,
             text_steps=0,
             held_out=0.0625,
-            patience=2,
+            patience=4,
         ),
         BALANCED: _preset(
-            steps=600,
+            steps=1000,
             people_drawn=64,
             portraits_per_identity=3,
             general_drawn=160,
@@ -37,10 +37,10 @@ PRESETS: Mapping[str, Mapping[str, float]] = MappingProxyType(
             drawing_share=0.5,
             text_steps=0,
             held_out=0.125,
-            patience=2,
+            patience=6,
         ),
         THOROUGH: _preset(
-            steps=1000,
+            steps=2000,
             people_drawn=400,
             portraits_per_identity=4,
             general_drawn=1000,
@@ -48,7 +48,7 @@ PRESETS: Mapping[str, Mapping[str, float]] = MappingProxyType(
             drawing_share=1.0,
             text_steps=0,
             held_out=0.25,
-            patience=4,
+            patience=8,
         ),
     }
 )

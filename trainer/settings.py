@@ -106,7 +106,7 @@ class TrainingSettings:
         automatic=NONE_OF_ITS_OWN,
         advanced=True,
     )
-    general_weight: float = setting(1.0, "Weight of prompts that name nobody in the loss.", least=0, above=True)
+    general_weight: float = setting(2.0, "Weight of prompts that name nobody in the loss.", least=0, above=True)
     vary_names: bool = setting(
         False,
         "Some prompts name people in other ways (capitals, misspelt, surname alone, emphasis, late in a long prompt,"

@@ -191,18 +191,14 @@ class Validation:
     @torch.no_grad()
     def score(self, vectors: Vectors, step: int) -> Score:
         """The score of a prefix; must be called inside `Denoiser.gradients`. NaN if predictions are not finite."""
-        if self._goal is None:
-            teacher = self._predict([pair.teacher for pair in self._pairs])
-            plain = self._predict([pair.student if pair.names_somebody else "" for pair in self._pairs])
-            past = torch.tensor([pair.overshoots for pair in self._pairs]).reshape(-1, *[1] * (teacher.ndim - 1))
-            self._goal = torch.where(past, beyond(teacher, plain, self._overshoot), teacher)
-            self._full = distances(plain, self._goal).double()
+        self._ask_plain()
         left = self._left(vectors)
         return Score(step, *(_share(left[kind], self._full[kind]) for kind in (self._names, ~self._names)))
 
     @torch.no_grad()
     def left_by_layer(self, vectors: Vectors) -> dict[Layer, float]:
-        """The share of the identity signal that a prefix leaves at each layer that was asked about, after a score."""
+        """The share of the identity signal that a prefix leaves at each layer that is asked about."""
+        self._ask_plain()
         left = self._left(vectors)
         read = [self._layer(index) for index in range(len(self._pairs))]
         return {
@@ -210,6 +206,16 @@ class Validation:
             for layer in self.layers
             if (at := self._names & torch.tensor([other == layer for other in read])).any()
         }
+
+    def _ask_plain(self) -> None:
+        """Asks the model without a prefix, once: for the goal, and for what there is to lose."""
+        if self._goal is not None:
+            return
+        teacher = self._predict([pair.teacher for pair in self._pairs])
+        plain = self._predict([pair.student if pair.names_somebody else "" for pair in self._pairs])
+        past = torch.tensor([pair.overshoots for pair in self._pairs]).reshape(-1, *[1] * (teacher.ndim - 1))
+        self._goal = torch.where(past, beyond(teacher, plain, self._overshoot), teacher)
+        self._full = distances(plain, self._goal).double()
 
     def _left(self, vectors: Vectors) -> Tensor:
         """Distance of each prediction with a prefix from its goal."""
