@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 Vectors = Mapping[str, Tensor]
-"""A prefix's vectors, `{encoder key: [m, d]}`; while it is learned, the parameters themselves."""
+"""A prefix's vectors, `{encoder key: [m, d]}`, with what makes others of them if there is any (`prefix.meta_network`);
+while it is learned, the parameters themselves."""
 
 Conditioning = Sequence[Any]
 """What `encode` returns: one entry for each prompt, of use to the same denoiser only. Entries may be kept and mixed."""
@@ -109,6 +110,15 @@ class Denoiser(Protocol):
 
         Args:
             layers: the layer that each prompt is read at, one of `Denoiser.layers`; the first for all if it is None.
+        """
+
+    def states_read(self, prompts: Sequence[str], vectors: Vectors) -> dict[str, Tensor]:
+        """What a meta-network reads of prompts (`prefix.meta_network`): the last states `[n, w]` of each text encoder.
+
+        Inside `gradients`.
+
+        Args:
+            vectors: those that the prompts are read behind, `{encoder key: [m, d]}`.
         """
 
     def text_states(

@@ -1,16 +1,22 @@
-"""Makes vectors that take the place of tokens, and the optimizer that learns them."""
+"""Makes vectors that take the place of tokens, what makes such vectors for each prompt, and the optimizer for both."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from .denoiser import Denoiser
+from ..prefix.errors import TrainingError
+from ..prefix.files.storage import MAX_FILE_BYTES
+from ..prefix.meta_network import is_part, new_network, part_name
+from .denoiser import Denoiser, Vectors
 
 CLIP_SPREAD = 0.014
 """Standard deviation of the token embeddings of SD1's CLIP, for which learning rates are told; T5's is about 1."""
+
+NETWORK_RATE = 0.1
+"""Peak rate of the parts of a meta-network, as a multiple of that of vectors spread like 1."""
 
 EPSILON = 1e-8
 """Adam's, for gradients with respect to embeddings of that spread."""
@@ -29,6 +35,44 @@ def new_vectors(denoiser: Denoiser, words: str, count: int, generator: torch.Gen
     return vectors
 
 
+def with_networks(
+    denoiser: Denoiser, vectors: Vectors, prompts: Sequence[str], generator: torch.Generator
+) -> dict[str, Tensor]:
+    """The parameters of a conditional prefix before learning: fixed vectors, and networks that make others of them.
+
+    Inside `Denoiser.gradients`. See `prefix.meta_network`.
+
+    Args:
+        vectors: that prompts are read behind, `{encoder key: [m, d]}`.
+        prompts: what the text encoders say of them sets the scale of what the networks read.
+
+    Raises:
+        TrainingError: a text encoder does not let its states be read, or there are too many vectors for a file.
+    """
+    fixed = {key: rows.detach() for key, rows in vectors.items()}
+    said = denoiser.states_read(prompts, fixed)
+    parameters = dict(fixed)
+    for key, rows in fixed.items():
+        if key not in said or not bool(torch.isfinite(said[key]).all()):
+            raise TrainingError(
+                f"Text encoder '{key}' does not let its states be read, which a conditional prefix is made of: switch"
+                " 'conditional' off."
+            )
+        network = new_network(rows, said[key], generator)
+        parameters |= {part_name(key, part): tensor for part, tensor in network.items()}
+    if sum(4 * tensor.numel() for tensor in parameters.values()) > MAX_FILE_BYTES:
+        raise TrainingError(
+            "What makes so many vectors for each prompt would not fit into a prefix file: set vectors lower, or switch"
+            " 'conditional' off."
+        )
+    return parameters
+
+
+def learned(parameters: Vectors) -> tuple[Tensor, ...]:
+    """Those that are learned."""
+    return tuple(tensor for tensor in parameters.values() if tensor.requires_grad)
+
+
 def scale_free_adam(vectors: Mapping[str, Tensor], rate: float) -> torch.optim.Adam:
     """Adam whose steps do not depend on how widely an encoder's embeddings are spread (docs/METHODS.md 2.5).
 
@@ -36,12 +80,19 @@ def scale_free_adam(vectors: Mapping[str, Tensor], rate: float) -> torch.optim.A
     gradient is divided by it. Adam moves by its rate whatever the size of the gradient, so the rate is multiplied by
     the spread; and its ε, which is added to the size of the gradient, is divided by it.
 
+    What makes vectors for each prompt has no scale of the embeddings: it is multiplied by their spread.
+
     Args:
-        vectors: one group of the optimizer each, with its peak rate as `peak`.
+        vectors: those that are learned are one group of the optimizer each, with its peak rate as `peak`.
         rate: peak rate as a multiple of the spread.
     """
     groups = []
-    for vector in vectors.values():
+    for name, vector in vectors.items():
+        if not vector.requires_grad:
+            continue
+        if is_part(name):
+            groups.append({"params": [vector], "peak": rate * NETWORK_RATE, "eps": EPSILON * CLIP_SPREAD})
+            continue
         spread = float(vector.detach().std()) or CLIP_SPREAD
         groups.append({"params": [vector], "peak": rate * spread, "eps": EPSILON * CLIP_SPREAD / spread})
     return torch.optim.Adam(groups)

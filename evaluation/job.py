@@ -197,7 +197,7 @@ def _scored(
         )
         preservation, of_quality = general_scores.of(name)
         scores = score_column(people, readings, preservation=preservation, **vars(of_quality))
-        found.append(Column(name, None if prefix is None else seal(prefix.vectors, {}), scores, people))
+        found.append(Column(name, None if prefix is None else seal(prefix.parameters, {}), scores, people))
     return tuple(found)
 
 
@@ -212,7 +212,7 @@ def _require_sound(denoiser: Denoiser, identities: Sequence[Identity], prefixes:
             raise MeasurementError(f"A prefix cannot be called '{PLAIN}', the plain model's column: rename it.")
         require_family(prefix.record, widths)
         require_fit(prefix.vectors, widths)
-        same = seen.setdefault(seal(prefix.vectors, {}), name)
+        same = seen.setdefault(seal(prefix.parameters, {}), name)
         if same != name:
             raise MeasurementError(f"'{same}' and '{name}' are the same prefix: remove one of the two.")
 

@@ -59,7 +59,7 @@ class PictureSet:
     ) -> None:
         self.requests = tuple(requests)
         self._context = context
-        self._vectors = None if prefix is None else prefix.vectors
+        self._vectors = None if prefix is None else prefix.parameters
         self._folder = folder
         _, table = folder.load(DRAWN) or ({}, {})
         self._latents = folder.tensor_store(
@@ -141,7 +141,7 @@ def open_picture_set(
     key = run_key(
         protocol=PROTOCOL_VERSION,
         model=context.denoiser.digest,
-        prefix=None if prefix is None else seal(prefix.vectors, {}),
+        prefix=None if prefix is None else seal(prefix.parameters, {}),
         shots=[dataclasses.astuple(request) for request in requests],
     )
     with RunFolder(context.runs, key, max(KEPT, context.picture_sets)) as folder:

@@ -154,7 +154,7 @@ def scored(prefix: Prefix, evaluation: Evaluation) -> Prefix:
     Raises:
         MeasurementError: it is not among those evaluated.
     """
-    mine = seal(prefix.vectors, {})
+    mine = seal(prefix.parameters, {})
     for column in evaluation.columns:
         if column.prefix == mine:
             return with_scores(prefix, figures(column.scores), evaluation.provenance())

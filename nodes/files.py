@@ -7,7 +7,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import torch
 from comfy_api.v0_0_2 import io
 
 from ..prefix import (
@@ -19,6 +18,7 @@ from ..prefix import (
     file_path,
     holds_textual_inversion,
     load_prefix,
+    same_parameters,
     save_prefix,
     save_textual_inversion,
 )
@@ -177,10 +177,7 @@ def _holds(path: Path, prefix: Prefix) -> bool:
         saved = load_prefix(path)
     except PrefixFileError:
         return False
-    same_vectors = saved.widths == prefix.widths and all(
-        torch.equal(saved.vectors[key], vectors) for key, vectors in prefix.vectors.items()
-    )
-    return same_vectors and saved.record.to_json() == prefix.record.to_json()
+    return same_parameters(saved, prefix) and saved.record.to_json() == prefix.record.to_json()
 
 
 NODES = [LoadAnonymizationPrefix, SaveAnonymizationPrefix]

@@ -80,7 +80,7 @@ class TrainAnonymizationPrefix(io.ComfyNode):
                     widget(TrainingSettings, name, optional=True)
                     for name in (
                         *("text_steps", "overshoot", "vary_names"),
-                        *("preset", "people_drawn", "general_drawn", "patience"),
+                        *("preset", "people_drawn", "general_drawn", "patience", "conditional"),
                     )
                 ),
             ],

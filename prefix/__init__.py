@@ -27,7 +27,7 @@ from .layers import allowed_layers, layers_note, require_layers
 from .markup import as_markup
 from .provenance import checkpoint_note, require_family
 from .scored import scores_hold, with_scores
-from .value import FORMAT_VERSION, Prefix, PrefixRecord
+from .value import FORMAT_VERSION, Prefix, PrefixRecord, prefix_of, same_parameters
 
 __all__ = [
     "FORMAT_VERSION",
@@ -68,12 +68,14 @@ __all__ = [
     "load_prefix",
     "looked_at",
     "path_inside",
+    "prefix_of",
     "put_whole",
     "read_whole",
     "require_family",
     "require_fit",
     "require_layers",
     "require_strength",
+    "same_parameters",
     "save_prefix",
     "save_textual_inversion",
     "scores_hold",

@@ -35,9 +35,9 @@ def with_scores(prefix: Prefix, scores: Mapping[str, float], provenance: Mapping
     kept = {name: value for name, value in prefix.record.scores.items() if name not in _evaluated(prefix)}
     fields = json.loads(json.dumps({**provenance, _SCORES: dict(scores)}))
     record = dataclasses.replace(
-        prefix.record, scores=kept | dict(scores), evaluation=fields | {_DIGEST: seal(prefix.vectors, fields)}
+        prefix.record, scores=kept | dict(scores), evaluation=fields | {_DIGEST: seal(prefix.parameters, fields)}
     )
-    return Prefix(prefix.vectors, record, prefix.preview)
+    return dataclasses.replace(prefix, record=record)
 
 
 def scores_hold(prefix: Prefix) -> bool | None:
@@ -51,7 +51,7 @@ def scores_hold(prefix: Prefix) -> bool | None:
     stated = fields.pop(_DIGEST, "")
     scores = _evaluated(prefix)
     told = {name: prefix.record.scores.get(name) for name in scores}
-    return bool(scores) and stated == seal(prefix.vectors, fields) and told == scores
+    return bool(scores) and stated == seal(prefix.parameters, fields) and told == scores
 
 
 def _evaluated(prefix: Prefix) -> dict[str, Any]:

@@ -15,9 +15,13 @@ from torch import Tensor
 
 from .errors import PrefixValueError, first_line
 from .files.plain import is_finite, read_json, require_plain
+from .meta_network import require_networks, vectors_of
 
 FORMAT_VERSION = 1
 """Version of the record and of the file that holds it; raised when a reader of today could not understand it."""
+
+CONDITIONAL_VERSION = 2
+"""The same of a prefix whose vectors are made for each prompt: readers of version 1 would leave its network out."""
 
 MOST_VECTORS = 1024
 """More than any prompt has room for."""
@@ -56,7 +60,7 @@ class PrefixRecord:
             ascending order. An encoder that is not in it was read at its own usual layer. See `prefix.layers`.
         name: what its maker calls it; may be empty.
         notes: anything its maker wants to tell; may be empty.
-        format_version: see `FORMAT_VERSION`.
+        format_version: see `FORMAT_VERSION` and `CONDITIONAL_VERSION`.
 
     Raises:
         PrefixValueError: a field has the wrong type or cannot be written as JSON.
@@ -86,10 +90,10 @@ class PrefixRecord:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST_COUNTED:
                 raise PrefixValueError(f"The record's {name} must be a whole number from 0 to {_MOST_COUNTED}.")
-        if self.format_version != FORMAT_VERSION:
+        if not FORMAT_VERSION <= self.format_version <= CONDITIONAL_VERSION:
             raise PrefixValueError(
-                f"The prefix has format version {self.format_version}, this extension reads version {FORMAT_VERSION}:"
-                " update Anonymize Faces, or learn the prefix anew."
+                f"The prefix has format version {self.format_version}, this extension reads up to"
+                f" {CONDITIONAL_VERSION}: update Anonymize Faces, or learn the prefix anew."
             )
         for name in _TABLES:
             if not isinstance(getattr(self, name), Mapping):
@@ -146,18 +150,21 @@ class Prefix:
     Attributes:
         vectors: `{encoder key: float32 [m, d]}`; m is the same for all encoders, d is the encoder's width.
             Held as a read-only table of private copies on the CPU, in the order of the keys.
-        record: how they were learned.
+        record: how they were learned. Its format version follows from whether there are networks.
         preview: a JPEG of people without and with it, for lists of files (`files.preview`); empty if there is none.
             It is never written into the file.
+        networks: parts of the meta-networks that make the vectors for each prompt, by `key/part` (`meta_network`), held
+            in the same way; empty for vectors that are always the same.
 
     Raises:
         PrefixValueError: no encoder, a key that is no encoder's name, or a tensor that is not float32, two-dimensional,
-            non-empty, finite, of the common m and of at most `MOST_VECTORS`.
+            non-empty, finite, of the common m and of at most `MOST_VECTORS`; or networks that are not whole.
     """
 
     vectors: Mapping[str, Tensor]
     record: PrefixRecord
     preview: bytes = b""
+    networks: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.record, PrefixRecord):
@@ -171,16 +178,25 @@ class Prefix:
             raise PrefixValueError(f"A prefix has as many vectors for one text encoder as for the next, not {lengths}.")
         for key in self.record.layers.keys() - self.vectors.keys():
             raise PrefixValueError(f"The record tells layers of text encoder '{key}', for which there are no vectors.")
-        # The host runs nodes in inference mode, where copies could never take part in autograd again.
-        with torch.inference_mode(False), torch.no_grad():
-            copies = {
-                key: self.vectors[key].to("cpu").clone(memory_format=torch.contiguous_format)
-                for key in sorted(self.vectors)
-            }
-        object.__setattr__(self, "vectors", MappingProxyType(copies))
+        if self.networks:
+            require_networks({**self.vectors, **self.networks})
+        object.__setattr__(self, "vectors", _copies(self.vectors))
+        object.__setattr__(self, "networks", _copies(self.networks))
+        version = CONDITIONAL_VERSION if self.networks else FORMAT_VERSION
+        object.__setattr__(self, "record", dataclasses.replace(self.record, format_version=version))
 
     def __reduce__(self) -> Any:
-        return Prefix, (dict(self.vectors), self.record, self.preview)
+        return Prefix, (dict(self.vectors), self.record, self.preview, dict(self.networks))
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """Vectors and networks in one table, as `meta_network` takes them."""
+        return {**self.vectors, **self.networks}
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether the vectors are made for each prompt."""
+        return bool(self.networks)
 
     @property
     def length(self) -> int:
@@ -191,6 +207,37 @@ class Prefix:
     def widths(self) -> dict[str, int]:
         """Width d of each encoder's vectors."""
         return {key: tensor.shape[1] for key, tensor in self.vectors.items()}
+
+
+def prefix_of(parameters: Mapping[str, Tensor], record: PrefixRecord, preview: bytes = b"") -> Prefix:
+    """The prefix with these parameters, vectors and networks in one table.
+
+    Raises:
+        PrefixValueError: as `Prefix`.
+    """
+    vectors = vectors_of(parameters)
+    networks = {name: part for name, part in parameters.items() if name not in vectors}
+    return Prefix(vectors, record, preview, networks)
+
+
+def same_parameters(one: Prefix, other: Prefix) -> bool:
+    """Whether two prefixes hold the same vectors and networks, to the last bit."""
+    mine, others = one.parameters, other.parameters
+    return mine.keys() == others.keys() and all(mine[name].equal(others[name]) for name in mine)
+
+
+def _copies(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Read-only private copies on the CPU, in the order of their names.
+
+    The host runs nodes in inference mode, where copies could never take part in autograd again.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        return MappingProxyType(
+            {
+                name: tensors[name].to("cpu").clone(memory_format=torch.contiguous_format).detach()
+                for name in sorted(tensors)
+            }
+        )
 
 
 def _sound_layers(layers: Any) -> dict[str, tuple[int, ...]]:

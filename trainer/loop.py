@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ..engines.denoiser import Denoiser, Layer, Vectors
 from ..engines.micro_batches import MicroBatches
-from ..engines.vectors import new_vectors
+from ..engines.vectors import new_vectors, with_networks
 from ..prefix.errors import TrainingError
-from ..prefix.value import Prefix, PrefixRecord
+from ..prefix.value import Prefix, PrefixRecord, prefix_of
 from ..runs.kept_latents import KeptLatents
 from ..runs.run_folder import RunFolder, run_key, saved_if_broken_off
 from ..runs.seeds import generator as seeded
@@ -24,9 +24,10 @@ from .data.identities import Identity
 from .data.pairs import TrainingPairs, training_pairs
 from .data.pictures import Pictures
 from .data.plain_text import PlainText
+from .data.prompts import GENERAL_PROMPTS
 from .data.targets import TargetPool, slots_of_step
 from .known_names import KnownNames, sentences
-from .learnable_layers import judged
+from .learnable_layers import judged, learnable, left_out_note
 from .parallel.shared_work import compute, in_turn, mask
 from .parallel.team import ALONE, Team, share
 from .plan import Plan, dry_step, plan_of
@@ -43,7 +44,10 @@ STREAMED = (
     " learning was much slower."
 )
 
-RECIPE = 7
+TOLD_OF = 32
+"""Prompts of either kind whose states set the scale of what a meta-network reads."""
+
+RECIPE = 8
 """Raised when the same arguments no longer give the same prefix, so that no run of an older version is gone on with."""
 
 
@@ -156,7 +160,7 @@ class PrefixTraining:
         longest = max((pair.student for pair in pairs.learned), key=len)
         micro_batches = MicroBatches(self._denoiser, 1, callbacks.check)
         with self._denoiser.gradients(self._settings.batch_size):
-            vectors = start_vectors(self._denoiser, self._settings)
+            vectors = start_vectors(self._denoiser, self._settings, told_of(pairs))
             measured = dry_step(self._denoiser, longest, vectors, micro_batches)
             return plan_of(
                 self._denoiser,
@@ -241,7 +245,7 @@ class _Learning:
         """
         settings = self._settings
         with self._denoiser.gradients(settings.batch_size):
-            state = new_state(start_vectors(self._denoiser, settings), settings)
+            state = new_state(start_vectors(self._denoiser, settings, told_of(self._pairs)), settings)
             warming = start_of(state.vectors)
             warming.micro_batch = settings.batch_size
             saved, begun = self._folder.load("snapshot"), self._folder.load("warm-start")
@@ -329,16 +333,27 @@ class _Learning:
                 "best_step": figures.step,
             },
         )
-        prefix = Prefix(state.best, record)
+        prefix = prefix_of(state.best, record)
         self._folder.remove()
         return prefix, best, figures
 
     def _layers(self, state: RunState, vectors: Vectors) -> Sequence[Layer]:
-        """Those that were learned at and at which the best prefix does something."""
+        """Those that were learned at and at which the best prefix does something.
+
+        What a conditional prefix does is seen in what the denoiser makes of a prompt, not in what its words say.
+        """
+        layers = self._pool.layers
+        if len(layers) == 1:
+            return layers
         with self._denoiser.gradients(self._micro_batches.size):
-            layers, note = judged(
-                self._denoiser, vectors, self._spoken, self._pool.layers, self._plain, self._team, finished=True
-            )
+            if self._settings.conditional:
+                left = self._validation.left_by_layer(vectors)
+                layers = learnable(left, finished=True)
+                note = left_out_note(left, layers)
+            else:
+                layers, note = judged(
+                    self._denoiser, vectors, self._spoken, layers, self._plain, self._team, finished=True
+                )
         if note:
             state.note(note)
         return layers
@@ -429,9 +444,27 @@ class _Learning:
         self._folder.save("snapshot", {**tensors, "known": mask(self._answers)}, table)
 
 
-def start_vectors(denoiser: Denoiser, settings: TrainingSettings) -> dict[str, Tensor]:
-    """The parameters `{encoder key: [m, d]}` that training starts from: words repeated as needed, or random vectors."""
-    return new_vectors(denoiser, settings.init, settings.vectors, seeded(settings.seed, "vectors"))
+def start_vectors(
+    denoiser: Denoiser, settings: TrainingSettings, prompts: Sequence[str] = GENERAL_PROMPTS[:TOLD_OF]
+) -> dict[str, Tensor]:
+    """The parameters that training starts from; inside `Denoiser.gradients`.
+
+    Vectors `{encoder key: [m, d]}` from words, repeated as needed, or at random; and for a conditional prefix what
+    makes others of them.
+
+    Args:
+        prompts: see `with_networks`.
+    """
+    vectors = new_vectors(denoiser, settings.init, settings.vectors, seeded(settings.seed, "vectors"))
+    if not settings.conditional:
+        return vectors
+    return with_networks(denoiser, vectors, prompts, seeded(settings.seed, "networks"))
+
+
+def told_of(pairs: TrainingPairs) -> list[str]:
+    """Some of the prompts that are learned from, of both kinds."""
+    kinds = ([pair.student for pair in pairs.learned if pair.names_somebody is kind] for kind in (True, False))
+    return [prompt for prompts in kinds for prompt in prompts[:: max(1, len(prompts) // TOLD_OF)][:TOLD_OF]]
 
 
 def reason_to_stop(state: RunState, stop: Callable[[], bool]) -> str:

@@ -12,6 +12,7 @@ import torch
 from ..engines.denoiser import Denoiser, Vectors
 from ..engines.gradient_flow import gradient_through
 from ..engines.micro_batches import MicroBatches
+from ..engines.vectors import learned
 from ..runs.amounts import duration, gigabytes
 from ..runs.kept_latents import KeptLatents
 from .data.pairs import TrainingPairs
@@ -200,7 +201,7 @@ def dry_step(denoiser: Denoiser, prompt: str, vectors: Vectors, micro_batches: M
         TrainingError: there is not enough memory for a single picture.
     """
     noise, half = torch.zeros(1, *denoiser.latent_shape), torch.tensor([0.5])
-    parameters = tuple(vectors.values())
+    parameters = learned(vectors)
 
     def passes(_: Sequence[int]) -> Measured:
         began = time.perf_counter()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..prefix.errors import PrefixValueError, TrainingError
 from ..prefix.files.plain import require_plain
 from ..runs.settings import LARGEST_SEED, described, require_in_range, setting
-from .presets import BALANCED, NONE_OF_ITS_OWN, PRESETS
+from .presets import BALANCED, NONE_OF_ITS_OWN, PRESETS, values_of
 
 LONGEST_INIT = 10_000
 """Characters of the words to start from: more than any text encoder reads."""
@@ -41,6 +41,12 @@ class TrainingSettings:
         "Length of the prefix. Each vector takes the place of one token of the prompt.",
         least=1,
         offered=(1, 64),
+        advanced=True,
+    )
+    conditional: bool = setting(
+        False,
+        "The vectors are made anew for each prompt, by a small network that is learned: people whom it never met are"
+        " hidden far better, and other prompts change less. It learns longer, and cannot be saved as an embedding.",
         advanced=True,
     )
     steps: int = setting(
@@ -99,7 +105,9 @@ class TrainingSettings:
         automatic=NONE_OF_ITS_OWN,
         advanced=True,
     )
-    general_weight: float = setting(4.0, "Weight of prompts that name nobody in the loss.", least=0, above=True)
+    general_weight: float = setting(
+        0.0, "Weight of prompts that name nobody in the loss.", least=0, above=True, automatic=0
+    )
     vary_names: bool = setting(
         False,
         "Some prompts name people in other ways (capitals, misspelt, surname alone, emphasis, late in a long prompt,"
@@ -172,7 +180,7 @@ class TrainingSettings:
         return 0 if self.text_only else self.steps
 
     def __post_init__(self) -> None:
-        for name, value in PRESETS.get(self.preset, {}).items():
+        for name, value in values_of(self.preset, self.conditional).items():
             if getattr(self, name) == described(TrainingSettings, name).automatic:
                 object.__setattr__(self, name, value)
         require_in_range(self, TrainingError)

@@ -44,8 +44,8 @@ class RunState:
     """Where a run stands.
 
     Attributes:
-        vectors: the parameters `{encoder key: [m, d]}`.
-        optimizer: over the vectors.
+        vectors: the parameters, see `engines.vectors`.
+        optimizer: over those that are learned.
         step: steps made, skipped ones included; the position.
         history: their losses; NaN for skipped ones.
         rate: what the scheduled learning rate is multiplied with; lowered where the loss was bad.

@@ -10,6 +10,7 @@ import torch
 from ..engines.denoiser import Denoiser
 from ..engines.gradient_flow import gradient_through
 from ..engines.micro_batches import MicroBatches
+from ..engines.vectors import learned
 from ..runs.seeds import rate_factor
 from .data.targets import Batch
 from .objective import distances
@@ -53,7 +54,7 @@ def make_step(
     """
     for group in state.optimizer.param_groups:
         group["lr"] = group["peak"] * rate_factor(state.step, settings.steps, settings.warmup) * state.rate
-    vectors = tuple(state.vectors.values())
+    vectors = learned(state.vectors)
     (whole,) = team.summed([torch.tensor(float(len(batch.prompts)))])
 
     def micro_batch_of(indices: Sequence[int]) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:

@@ -179,7 +179,7 @@ class Validation:
         self._names = torch.tensor([pair.names_somebody for pair in self._pairs], dtype=torch.bool)
         self._overshoot = overshoot
         self._goal: Tensor | None = None
-        self._full: tuple[float, float] = (math.nan, math.nan)
+        self._full = torch.zeros(0)
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -191,19 +191,35 @@ class Validation:
     @torch.no_grad()
     def score(self, vectors: Vectors, step: int) -> Score:
         """The score of a prefix; must be called inside `Denoiser.gradients`. NaN if predictions are not finite."""
-        if self._goal is None:
-            teacher = self._predict([pair.teacher for pair in self._pairs])
-            plain = self._predict([pair.student if pair.names_somebody else "" for pair in self._pairs])
-            past = torch.tensor([pair.overshoots for pair in self._pairs]).reshape(-1, *[1] * (teacher.ndim - 1))
-            self._goal = torch.where(past, beyond(teacher, plain, self._overshoot), teacher)
-            self._full = self._sums(plain)
-        left = self._sums(self._predict([pair.student for pair in self._pairs], vectors))
-        return Score(step, *(_share(part, whole) for part, whole in zip(left, self._full, strict=True)))
+        self._ask_plain()
+        left = self._left(vectors)
+        return Score(step, *(_share(left[kind], self._full[kind]) for kind in (self._names, ~self._names)))
 
-    def _sums(self, predictions: Tensor) -> tuple[float, float]:
-        """Summed distances from the goal, of pictures that name somebody and of the others."""
-        moved = distances(predictions, self._goal).double()
-        return float(moved[self._names].sum()), float(moved[~self._names].sum())
+    @torch.no_grad()
+    def left_by_layer(self, vectors: Vectors) -> dict[Layer, float]:
+        """The share of the identity signal that a prefix leaves at each layer that is asked about."""
+        self._ask_plain()
+        left = self._left(vectors)
+        read = [self._layer(index) for index in range(len(self._pairs))]
+        return {
+            layer: _share(left[at], self._full[at])
+            for layer in self.layers
+            if (at := self._names & torch.tensor([other == layer for other in read])).any()
+        }
+
+    def _ask_plain(self) -> None:
+        """Asks the model without a prefix, once: for the goal, and for what there is to lose."""
+        if self._goal is not None:
+            return
+        teacher = self._predict([pair.teacher for pair in self._pairs])
+        plain = self._predict([pair.student if pair.names_somebody else "" for pair in self._pairs])
+        past = torch.tensor([pair.overshoots for pair in self._pairs]).reshape(-1, *[1] * (teacher.ndim - 1))
+        self._goal = torch.where(past, beyond(teacher, plain, self._overshoot), teacher)
+        self._full = distances(plain, self._goal).double()
+
+    def _left(self, vectors: Vectors) -> Tensor:
+        """Distance of each prediction with a prefix from its goal."""
+        return distances(self._predict([pair.student for pair in self._pairs], vectors), self._goal).double()
 
     def _layer(self, index: int) -> Layer:
         """The layer that a question's prompts are read at: each picture is seen at every one in turn."""
@@ -255,6 +271,7 @@ def spread(items: Sequence[int], most: int) -> list[int]:
     return [items[index * len(items) // most] for index in range(most)] if len(items) > most else list(items)
 
 
-def _share(part: float, whole: float) -> float:
+def _share(parts: Tensor, wholes: Tensor) -> float:
     """Zero where there was nothing to lose; NaN if a prediction was not finite."""
+    part, whole = float(parts.sum()), float(wholes.sum())
     return 0.0 if whole == 0 else part / whole

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..engines.denoiser import Denoiser, Layer, Vectors
 from ..engines.gradient_flow import gradient_through
 from ..engines.micro_batches import MicroBatches
-from ..engines.vectors import scale_free_adam
+from ..engines.vectors import learned, scale_free_adam
 from ..runs.seeds import generator as seeded
 from ..runs.seeds import rate_factor
 from .data.pictures import NEGATIVE_PAIRS, Pair
@@ -88,7 +88,7 @@ def warm_start(
     named, general = ([pair for pair in pairs if pair.names_somebody is kind] for kind in (True, False))
     negatives = round(PAIRS_OF_A_KIND * denoiser.unconditional_share)
     sources = [named] * PAIRS_OF_A_KIND + [general] * (PAIRS_OF_A_KIND - negatives) + [NEGATIVE_PAIRS] * negatives
-    parameters = tuple(state.vectors.values())
+    parameters = learned(state.vectors)
 
     @cache
     def comparable(pair: Pair) -> bool:

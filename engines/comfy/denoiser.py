@@ -38,6 +38,7 @@ from ..micro_batches import says_out_of_memory
 from ..options import AS_THE_HOST, AS_USUAL, PRECISIONS, TOKENIZED_KEPT, VOCABULARY_SAMPLE, Computing, Drawing
 from ..recomputation import recomputed, weights_learned
 from ..text_states import text_states
+from .conditional_vectors import vectors_made
 from .differentiable_kernels import differentiable_kernels
 from .learned_layers import layers_to_learn, read_at, recorded
 from .text_encoders import embedding_table, encoder_fingerprint, rows_of, text_encoders, vectors_for
@@ -207,7 +208,7 @@ class ComfyDenoiser:
         stage = self._clip.cond_stage_model
 
         def encode_one(prompt: str, vectors: Vectors | None) -> list[Any]:
-            with read_at(stage, self._encoders, layer):
+            with read_at(stage, self._encoders, layer), vectors_made(self._encoders, vectors or {}):
                 return _conditioning(stage.encode_token_weights(self._tokens(prompt, vectors)))
 
         with gradient_through(CLIP):
@@ -216,7 +217,7 @@ class ComfyDenoiser:
             with differentiable(stage):
                 if not _encodes_chunks_apart(stage) or self._model.model.adm_channels:
                     return [encode_one(prompt, vectors) for prompt in prompts]
-                with read_at(stage, self._encoders, layer):
+                with read_at(stage, self._encoders, layer), vectors_made(self._encoders, vectors or {}):
                     return _encode_together(stage, [self._tokens(prompt, vectors) for prompt in prompts])
 
     def _tokens(self, prompt: str, vectors: Vectors | None) -> dict[str, Any]:
@@ -224,6 +225,16 @@ class ComfyDenoiser:
         if vectors is None:
             return self._tokenize(prompt)
         return dict(inject_text(self._tokenize, prompt, vectors, self._encoders))
+
+    @torch.no_grad()
+    def states_read(self, prompts: Sequence[str], vectors: Vectors) -> dict[str, Tensor]:
+        """See `Denoiser`."""
+        said: dict[str, list[Tensor]] = {}
+        fitted = vectors_for(self._encoders, {key: rows.detach() for key, rows in vectors.items()})
+        with vectors_made(self._encoders, fitted, lambda key, states: said.setdefault(key, []).append(states.cpu())):
+            for prompt in prompts:
+                self._clip.cond_stage_model.encode_token_weights(self._tokens(prompt, fitted))
+        return {key: torch.cat(states) for key, states in said.items()}
 
     def text_states(
         self, prompts: Sequence[str], conditioning: Sequence[Any], prefix: int = 0

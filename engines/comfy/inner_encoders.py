@@ -39,13 +39,20 @@ Check = Callable[..., bool]
 """Whether what a method is called with carries the prefix."""
 
 
-def guarded(encoder: Any, rows: Tensor, reading: Callable[[Any], AbstractContextManager[Any]]) -> Any:
+def guarded(
+    encoder: Any,
+    rows: Tensor,
+    reading: Callable[[Any], AbstractContextManager[Any]],
+    made_while_reading: bool = False,
+) -> Any:
     """A view of a text encoder, the host's `SDClipModel` or one like it, that reads only what carries the prefix.
 
     Args:
         encoder: the host's; stays as it is.
         rows: the prefix's vectors for it as its network wants them, `[m, d]`.
         reading: opened for the encoder, or a copy of it, while that reads; what is raised in it comes through.
+        made_while_reading: whether `reading` puts others in the place of the vectors. Then the network within the
+            encoder reads nothing by itself.
     """
 
     def carried(tokens: Any, *_: Any, **__: Any) -> bool:
@@ -56,7 +63,8 @@ def guarded(encoder: Any, rows: Tensor, reading: Callable[[Any], AbstractContext
 
     checks = {"forward": carried, "encode": carried, "encode_token_weights": carried_in_pairs}
     checks = {name: check for name, check in checks.items() if hasattr(encoder, name)}
-    return _view(encoder, checks, rows, lambda copied: guarded(copied, rows, reading), reading)
+    inner = rows[:0] if made_while_reading else rows
+    return _view(encoder, checks, inner, lambda copied: guarded(copied, rows, reading, made_while_reading), reading)
 
 
 @contextmanager
@@ -67,6 +75,11 @@ def reading_plain() -> Iterator[None]:
         yield
     finally:
         _READING_PLAIN.reset(token)
+
+
+def is_reading_plain() -> bool:
+    """Whether this runs inside `reading_plain`."""
+    return _READING_PLAIN.get()
 
 
 def guard_patcher(patcher: Any, stage: Any) -> None:
@@ -232,8 +245,8 @@ def _holds(tokens: list[Any], rows: Tensor) -> bool:
 
 
 def _all_hold(embeds: Any, rows: Tensor) -> bool:
-    """Whether each row of a batch of embeddings `[b, n, d]` holds all of the prefix."""
-    if not isinstance(embeds, Tensor) or embeds.ndim != 3 or embeds.shape[1] < len(rows):
+    """Whether each row of a batch of embeddings `[b, n, d]` holds all of the prefix; never where there are no rows."""
+    if not isinstance(embeds, Tensor) or embeds.ndim != 3 or not 0 < len(rows) <= embeds.shape[1]:
         return False
     windows = embeds.unfold(1, len(rows), 1).transpose(2, 3)
     return bool((windows == rows.to(embeds)).all(3).all(2).any(1).all())

@@ -20,7 +20,8 @@ vectors instead would have no end at "plain": a prefix of any values shifts the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -45,8 +46,20 @@ from ...prefix import (
 )
 from ...prefix.bypass import READ_ELSEWHERE, WatchedTokens, holds_other_vectors, read_elsewhere, require_all_prefixed
 from ...prefix.layers import Layer, listed
+from ...prefix.meta_network import Parameters, is_conditional
+from .conditional_vectors import require_made, vectors_made
 from .encoder_layers import EncoderReading, judged_layers, usual_layers, usual_readings
-from .inner_encoders import MODULES, as_taken_by_name, guard_patcher, guarded, reading_plain, release_patcher, shown
+from .inner_encoders import (
+    MODULES,
+    UNPROTECTED,
+    as_taken_by_name,
+    guard_patcher,
+    guarded,
+    is_reading_plain,
+    reading_plain,
+    release_patcher,
+    shown,
+)
 from .text_encoders import embedding_width, text_encoders, vectors_for
 
 EMBEDDINGS_REFUSED = (
@@ -93,6 +106,7 @@ def protect(
     if strength == 0.0:
         return protected
     vectors = vectors_for(encoders, prefix.vectors)
+    parameters = vectors_for(encoders, prefix.parameters)
     tokenize_with_weights = partial(_tokenize, vectors, encoders.keys())
     frame = frame_of(tokenize, "a")
     usual = usual_readings(encoders)
@@ -100,7 +114,7 @@ def protect(
     def judge(key: str, layer: Layer) -> None:
         require_layers(prefix.record, {key: layer}, usual_layers(usual), _layers_remedy)
 
-    read = partial(_read, usual, judge)
+    read = partial(_read, usual, judge, parameters)
     encode_token_weights = partial(_encode, vectors, encoders.keys(), frame, strength, witness, read)
     if witness is not None or not embeddings:
         encode_token_weights = partial(_encode_strictly, vectors, embeddings, encode_token_weights)
@@ -112,7 +126,7 @@ def protect(
         vars(encoder),
         {"_modules": MODULES},
         encode_token_weights=encode_token_weights,
-        __getattr__=partial(_part, vectors, usual, judge),
+        __getattr__=partial(_part, parameters, usual, judge),
         __setattr__=lambda put, view, name, value: put(name, shown(value)),
         named_children=lambda found, view: as_taken_by_name(view, found()),
         named_modules=_modules,
@@ -208,7 +222,7 @@ def _encode_strictly(
 
 
 def _part(
-    vectors: Mapping[str, Tensor],
+    parameters: Parameters,
     usual: Mapping[str, EncoderReading],
     judge: Callable[[str, Layer], None],
     part_of: Callable[[str], Any],
@@ -217,8 +231,26 @@ def _part(
 ) -> Any:
     """What a protected encoder has under a name: its text encoders read only what carries the prefix, as it does."""
     part, key = part_of(name), key_of(name)
-    rows = vectors.get(key) if hasattr(part, "transformer") else None
-    return part if rows is None else guarded(part, rows, lambda encoder: judged_layers({key: encoder}, usual, judge))
+    rows = parameters.get(key) if hasattr(part, "transformer") else None
+    if rows is None:
+        return part
+    reading = partial(_reading, key, parameters, usual, judge)
+    return guarded(part, rows, reading, made_while_reading=is_conditional(parameters))
+
+
+@contextmanager
+def _reading(
+    key: str,
+    parameters: Parameters,
+    usual: Mapping[str, EncoderReading],
+    judge: Callable[[str, Layer], None],
+    encoder: Any,
+) -> Iterator[None]:
+    """Inside, a text encoder is watched, and vectors are made for what it reads."""
+    with judged_layers({key: encoder}, usual, judge), vectors_made({key: encoder}, parameters) as made:
+        yield
+    if is_conditional(parameters) and not made and not is_reading_plain():
+        raise PrefixMismatchError(UNPROTECTED)
 
 
 def _modules(found: Callable[..., Any], view: Any, memo: Any = None, prefix: str = "", *rest: Any, **more: Any) -> Any:
@@ -229,14 +261,17 @@ def _modules(found: Callable[..., Any], view: Any, memo: Any = None, prefix: str
 def _read(
     usual: Mapping[str, EncoderReading],
     judge: Callable[[str, Layer], None],
+    parameters: Parameters,
     encode: Callable[[Any], tuple[Any, ...]],
     stage: Any,
     tokens: Any,
 ) -> tuple[Any, ...]:
-    """What the host makes of tokens, with its text encoders watched."""
+    """What the host makes of tokens, with its text encoders watched and vectors made for what they read."""
     encoders = text_encoders(stage)
-    with judged_layers(encoders, usual, judge) as read:
+    with judged_layers(encoders, usual, judge) as read, vectors_made(encoders, parameters) as made:
         encoded = encode(tokens)
+    if not is_reading_plain():
+        require_made(made, {key: chunks for key, chunks in tokens.items() if key in encoders}, parameters)
     for key in encoders.keys() - read:
         if encoder_layout(key).required:
             raise PrefixMismatchError(

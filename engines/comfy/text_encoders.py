@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...prefix import encoder_layout, fingerprint, key_of, looked_at
 from ...prefix.errors import PrefixMismatchError
+from ...prefix.meta_network import part_name
 from ...runs.weights import device_of, is_plain, weights_of
 
 EMBEDDING = "Embedding"
@@ -68,12 +69,13 @@ def rows_of(table: Any, words: Sequence[int]) -> Tensor:
 
 @looked_at("text encoder")
 def vectors_for(encoders: Mapping[str, Any], vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The vectors of a prefix as the encoders' networks want them; differentiable.
+    """The vectors of a prefix, or all of its parameters, as the encoders' networks want them; differentiable.
 
     A prefix's vectors have the scale of the table's weights. Gemma multiplies them: older hosts inside the network,
     newer ones where they look a word up, so that there whoever puts in vectors must do it himself.
     """
     scales = {key: _scale(embedding_table(encoders[key])) for key in vectors if key in encoders}
+    scales |= {part_name(key, "spread"): scale for key, scale in scales.items()}
     return {key: rows if scales.get(key, 1.0) == 1.0 else rows * scales[key] for key, rows in vectors.items()}
 
 

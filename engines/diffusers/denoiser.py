@@ -162,12 +162,17 @@ class DiffusersDenoiser:
                 tokens = [self._tokens(prompt) for prompt in prompts]
             else:
                 tokens = [self._encoder.tokens(prompt, vectors) for prompt in prompts]
-            return self._encoder.encode(tokens, self._skips[layer])
+            return self._encoder.encode(tokens, self._skips[layer], vectors)
 
         with gradient_through(TEXT_ENCODER):
             if not self._encodes_twice:
                 return encode_all(prompts, vectors)
             return [recomputed(self._encoders, encode_all, [prompt], vectors)[0] for prompt in prompts]
+
+    def states_read(self, prompts: Sequence[str], vectors: Vectors) -> dict[str, Tensor]:
+        """See `Denoiser`."""
+        fixed = {key: rows.detach() for key, rows in vectors.items()}
+        return self._encoder.states_read([self._encoder.tokens(prompt, fixed) for prompt in prompts], fixed)
 
     def text_states(
         self, prompts: Sequence[str], conditioning: Sequence[Encoded], prefix: int = 0
@@ -271,7 +276,7 @@ class DiffusersDenoiser:
         drawn: dict[int, Tensor] = {}
         for together in by_length.values():
             group = self._encoder.leveled([*(positive[index] for index in together), negative], vectors)
-            *wanted, unwanted = self._encoder.encode(group)
+            *wanted, unwanted = self._encoder.encode(group, parameters=vectors)
             latents = self._draw(wanted, unwanted, [seeds[index] for index in together])
             drawn.update(zip(together, latents.float().cpu(), strict=True))
         return torch.stack([drawn[index] for index in range(len(prompts))])

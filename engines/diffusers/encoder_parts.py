@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ...prefix.errors import PrefixMismatchError
 from ...prefix.injection.inject import inject_text
 from ...prefix.injection.placing import STAND_IN, put_in
-from ...prefix.injection.tokens import Chunk, Entry
+from ...prefix.injection.tokens import Chunk, Entry, entry_like, place_of_rows
+from ...prefix.meta_network import Parameters, made_vectors, network_of, positions_read
 from ...runs.weights import device_of
 from .pipeline_families import STREAM
+
+NONE: Parameters = MappingProxyType({})
+"""The parameters of no prefix."""
 
 
 class TextOutput(NamedTuple):
@@ -103,8 +110,49 @@ class Part:
             return [[*chunks[0], *_marks(*[self.tokenizer.pad_token_id] * missing)]]
         return [*chunks, *list(self.protected("", vectors)) * (len(like) - len(chunks))]
 
-    def read(self, chunks: Sequence[Chunk]) -> TextOutput:
-        """What the encoder makes of chunks of one length; differentiable in the vectors among the tokens."""
+    def read(
+        self, chunks: Sequence[Chunk], parameters: Parameters = NONE, look: Callable[[str, Tensor], None] | None = None
+    ) -> TextOutput:
+        """What the encoder makes of chunks of one length; differentiable in the vectors among the tokens.
+
+        Args:
+            parameters: of a prefix whose vectors are among them; a conditional one's are made anew for each chunk.
+            look: called with the key and what a meta-network reads of the chunks.
+
+        Raises:
+            PrefixMismatchError: vectors are to be made for a chunk that does not carry the prefix.
+        """
+        network = network_of(parameters, self.key)
+        if network is None and look is None:
+            return self._read(chunks)
+        always = parameters[self.key]
+        starts = [place_of_rows(chunk, always) for chunk in chunks]
+        if None in starts:
+            raise PrefixMismatchError(
+                f"Part of a prompt for text encoder '{self.key}' does not carry the prefix, so the picture would not be"
+                " protected: give the prompt as text."
+            )
+        with torch.no_grad():
+            states = self._read([[(_detached(entry[0]), *entry[1:]) for entry in chunk] for chunk in chunks]).last
+        same = torch.tensor(
+            [[False, *(_equal(one[0], two[0]) for one, two in pairwise(chunk))] for chunk in chunks],
+            device=states.device,
+        )
+        first = torch.tensor(starts, device=states.device)
+        read = positions_read(same, first + len(always))
+        if look is not None:
+            look(self.key, states[read].float())
+        if network is None:
+            return self._read(chunks)
+        made = made_vectors(always.to(states.device), network, states, read)
+        return self._read(
+            [
+                [*chunk[:start], *(entry_like(chunk[0], row) for row in rows), *chunk[start + len(rows) :]]
+                for chunk, rows, start in zip(chunks, made, first.tolist(), strict=True)
+            ]
+        )
+
+    def _read(self, chunks: Sequence[Chunk]) -> TextOutput:
         device = device_of(self.table)
         words = [[STAND_IN if isinstance(entry[0], Tensor) else int(entry[0]) for entry in chunk] for chunk in chunks]
         numbers = torch.tensor(words, device=device)
@@ -120,6 +168,15 @@ class Part:
             output = self.model(numbers, output_hidden_states=True)
         pooled = output.text_embeds if hasattr(output, "text_embeds") else output.pooler_output
         return TextOutput(output.last_hidden_state, tuple(output.hidden_states), pooled)
+
+
+def _detached(token: Any) -> Any:
+    return token.detach() if isinstance(token, Tensor) else token
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two tokens are the same word."""
+    return not isinstance(one, Tensor) and not isinstance(other, Tensor) and one == other
 
 
 def _marks(*tokens: int) -> list[Entry]:

@@ -16,8 +16,9 @@ from ...prefix.errors import PrefixMismatchError
 from ...prefix.injection.inject import require_fit
 from ...prefix.injection.tokens import Chunk
 from ...prefix.layers import Layer, layer_of, layers_by_training, listed, require_layers
+from ...prefix.meta_network import Parameters
 from ...prefix.value import PrefixRecord
-from .encoder_parts import Part, TextOutput
+from .encoder_parts import NONE, Part, TextOutput
 from .pipeline_families import FLUX, SD1, SD2, SD3, STREAM, pipeline_family
 
 PromptTokens = dict[str, Sequence[Chunk]]
@@ -101,15 +102,35 @@ class PromptEncoder:
         """Prompts of one length, so that they can be drawn in one batch; what is added says nothing."""
         return self._leveled(prompts, vectors)
 
-    def encode(self, prompts: Sequence[PromptTokens], skip: int | None = None) -> list[Encoded]:
-        """Encodes prompts; differentiable in vectors among their tokens.
+    def encode(
+        self, prompts: Sequence[PromptTokens], skip: int | None = None, parameters: Parameters | None = None
+    ) -> list[Encoded]:
+        """Encodes prompts; differentiable in vectors among their tokens, and in the parts of meta-networks.
 
         Args:
             prompts: see `tokens`.
             skip: layers of the CLIPs to leave out, as the pipelines' `clip_skip` counts them.
+            parameters: of the prefix that is in the tokens; None if there is none.
         """
-        read = {key: self._read(part, [prompt[key] for prompt in prompts]) for key, part in self.parts.items()}
+        read = {
+            key: self._read(part, [prompt[key] for prompt in prompts], parameters or NONE)
+            for key, part in self.parts.items()
+        }
         return [self._joined({key: outputs[i] for key, outputs in read.items()}, skip) for i in range(len(prompts))]
+
+    @torch.no_grad()
+    def states_read(self, prompts: Sequence[PromptTokens], parameters: Parameters) -> dict[str, Tensor]:
+        """What a meta-network reads of prompts, `[n, w]` by encoder; they must carry the prefix."""
+        said: dict[str, list[Tensor]] = {}
+
+        def look(key: str, states: Tensor) -> None:
+            said.setdefault(key, []).append(states.cpu())
+
+        for prompt in prompts:
+            for key, part in self.parts.items():
+                for chunk in prompt[key]:
+                    part.read([chunk], parameters, look)
+        return {key: torch.cat(states) for key, states in said.items()}
 
     def layers(self, skip: int | None = None) -> dict[str, Layer]:
         """The layer that each text encoder is read at, as `prefix.layers` counts them.
@@ -158,7 +179,7 @@ class PromptEncoder:
             for prompt in prompts
         ]
 
-    def _read(self, part: Part, prompts: Sequence[Sequence[Chunk]]) -> list[TextOutput]:
+    def _read(self, part: Part, prompts: Sequence[Sequence[Chunk]], parameters: Parameters) -> list[TextOutput]:
         """The outputs for each prompt's chunks; those of one length are read in one go."""
         flat = [chunk for chunks in prompts for chunk in chunks]
         by_length: dict[int, list[int]] = {}
@@ -166,7 +187,7 @@ class PromptEncoder:
             by_length.setdefault(len(chunk), []).append(index)
         rows: dict[int, TextOutput] = {}
         for indices in by_length.values():
-            output = part.read([flat[index] for index in indices])
+            output = part.read([flat[index] for index in indices], parameters)
             for row, index in enumerate(indices):
                 rows[index] = TextOutput(
                     output.last[row : row + 1],

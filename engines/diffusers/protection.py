@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ...prefix.errors import PrefixMismatchError, first_line
+from ...prefix.meta_network import Parameters, vectors_of
 from ...prefix.provenance import require_family
 from ...prefix.value import Prefix
 from .pipeline_families import FLUX, SD1, SD2, PipelineFamily
@@ -189,7 +190,7 @@ def _encode_prompt(plain: Any) -> Any:
         witness = witness_of(prefix)
         device = given.get("device") or self._execution_device
         with torch.no_grad(), witness.reading(), _lora_scaled(self, given.get("lora_scale")):
-            made = _encoded(self, prefix.vectors, given, device, witness)
+            made = _encoded(self, prefix.parameters, given, device, witness)
         witness.remember(*made[:2] if len(made) == 3 else made)
         return made
 
@@ -197,9 +198,10 @@ def _encode_prompt(plain: Any) -> Any:
 
 
 def _encoded(
-    pipeline: Any, vectors: Mapping[str, Tensor], given: Mapping[str, Any], device: Any, witness: Witness
+    pipeline: Any, parameters: Parameters, given: Mapping[str, Any], device: Any, witness: Witness
 ) -> tuple[Any, ...]:
     """What the pipeline's own `encode_prompt` would return, with the prefix."""
+    vectors = vectors_of(parameters)
     encoder = PromptEncoder(pipeline, given.get("max_sequence_length"))
     encoder.require_fit(vectors)
     encoder.require_layers(getattr(pipeline, MARK).record, given.get("clip_skip"))
@@ -213,7 +215,7 @@ def _encoded(
     fixed = ready or unwanted
     if fixed and tokens:
         tokens = _fitted(encoder, tokens, fixed[0].shape[1], vectors)
-    encoded = encoder.encode(encoder.leveled(tokens, vectors), given.get("clip_skip"))
+    encoded = encoder.encode(encoder.leveled(tokens, vectors), given.get("clip_skip"), parameters)
     copies = given.get("num_images_per_prompt") or 1
     dtype = pipeline.text_encoder.dtype if getattr(pipeline, "text_encoder", None) is not None else None
     states: Any

@@ -55,7 +55,7 @@ _LOCK = threading.Lock()
 def witness_of(prefix: Prefix) -> Witness:
     """The one witness of all pipelines in this process that this prefix protects: they may share embeddings."""
     digest = hashlib.sha256(repr(sorted(prefix.record.layers.items())).encode())
-    for key, rows in prefix.vectors.items():
+    for key, rows in prefix.parameters.items():
         digest.update(f"{key}{tuple(rows.shape)}".encode())
         digest.update(rows.numpy().tobytes())
     name = digest.hexdigest()

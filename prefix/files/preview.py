@@ -91,7 +91,7 @@ def remove_preview(path: Path) -> None:
 
 def _told(prefix: Prefix) -> bytes:
     """What the picture says of whose it is."""
-    return seal(prefix.vectors, {}).encode()
+    return seal(prefix.parameters, {}).encode()
 
 
 def _opened(data: bytes) -> Image:

@@ -47,9 +47,15 @@ def to_textual_inversion(prefix: Prefix) -> bytes:
     """The content of a textual inversion file with the prefix's vectors, bit for bit.
 
     Raises:
-        PrefixMismatchError: the prefix is neither for SD1's nor for SDXL's text encoders, or was not learned at the
-            layers that they are usually read at: whoever reads the file would take it for one that was.
+        PrefixMismatchError: the prefix makes its vectors for each prompt, is neither for SD1's nor for SDXL's text
+            encoders, or was not learned at the layers that they are usually read at: whoever reads the file would take
+            it for one that was.
     """
+    if prefix.is_conditional:
+        raise PrefixMismatchError(
+            "This prefix makes its vectors anew for every prompt, which a textual inversion cannot: save it as"
+            " safetensors, or learn one with 'conditional' off."
+        )
     names = _NAMES.get(tuple(sorted(prefix.widths.items())))
     if names is None:
         encoders = ", ".join(f"'{key}' (vectors of {width} numbers)" for key, width in prefix.widths.items())

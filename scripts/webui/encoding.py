@@ -8,13 +8,18 @@ tokens come and wherever from: it is the only way into the text encoder.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
+from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from ...prefix import Prefix, PrefixMismatchError, blend, eject, inject, require_fit
+from ...prefix import Prefix, PrefixMismatchError, blend, eject, encoder_layout, inject, require_fit
 from ...prefix.injection.placing import put_in
-from ...prefix.injection.tokens import Chunk
+from ...prefix.injection.tokens import Chunk, entry_like, place_of_rows
+from ...prefix.meta_network import made_vectors, network_of, positions_read
 from .encoders import WebUiEncoder, encoder_of
 from .layers import require_read, watched
 from .protection import PromptGuard
@@ -71,7 +76,8 @@ def _encode(
     given = _chunks(encoder, tokens, weights)
     guard.require_no_embeddings(embeddings_in(given))
     chunks = [_with_prefix(encoder, vectors, chunk) for chunk in given]
-    encoded = _read(process_tokens, encoder, protection.prefix, chunks)
+    made = _with_made(process_tokens, encoder, protection.prefix, chunks)
+    encoded = _read(process_tokens, encoder, protection.prefix, made)
     if protection.strength < 1.0:
         bare = [_without_prefix(encoder, vectors, chunk) for chunk in chunks]
         encoded = _blended(_read(process_tokens, encoder, protection.prefix, bare), encoded, protection.strength)
@@ -98,15 +104,65 @@ def _without_prefix(encoder: WebUiEncoder, vectors: Any, chunk: Chunk) -> Chunk:
     return eject({encoder.key: [chunk]}, vectors, encoder.frame(), [encoder.key])[encoder.key][0]
 
 
+def _with_made(
+    process_tokens: Callable[..., Any], encoder: WebUiEncoder, prefix: Prefix, chunks: Sequence[Chunk]
+) -> Sequence[Chunk]:
+    """The chunks with vectors made for each, where the prefix is a conditional one."""
+    always, network = prefix.vectors[encoder.key], network_of(prefix.networks, encoder.key)
+    if network is None:
+        return chunks
+    if encoder.network is None:
+        raise PrefixMismatchError(
+            f"This web UI's text encoder '{encoder.key}' does not say what this prefix needs to know of a prompt: use"
+            " it in ComfyUI, or learn one with 'conditional' off."
+        )
+    said: list[Tensor] = []
+    hook = encoder.network.register_forward_hook(lambda *call: said.append(call[-1].last_hidden_state))
+    with torch.no_grad(), closing(SimpleNamespace(close=hook.remove)):
+        _processed(process_tokens, encoder, chunks)
+    states = said[-1] if said else None
+    if states is None or states.shape[:2] != (len(chunks), len(chunks[0])):
+        raise PrefixMismatchError(
+            "Nobody can say what the text encoder says of this prompt, so it would not be protected: switch off the"
+            " extension that reads prompts in its own way."
+        )
+    count, starts = len(always), [place_of_rows(chunk, always) for chunk in chunks]
+    if None in starts:
+        raise PrefixMismatchError("A part of the prompt does not carry the prefix: switch off what changes prompts.")
+    first = torch.tensor(starts, device=states.device)
+    same = torch.tensor([_as_before(encoder, chunk) for chunk in chunks], device=states.device)
+    made = made_vectors(always.to(states.device), network, states, positions_read(same, first + count))
+    return [
+        [*chunk[:start], *(entry_like(chunk[0], row) for row in rows), *chunk[start + count :]]
+        for chunk, rows, start in zip(chunks, made, first.tolist(), strict=True)
+    ]
+
+
+def _as_before(encoder: WebUiEncoder, chunk: Chunk) -> list[bool]:
+    """Whether each position holds what the one before it holds, once the host has put its padding in."""
+    end, pad = encoder.engine.id_end, getattr(encoder_layout(encoder.key), "pad", None)
+    tokens = [token if isinstance(token, int) else None for token, *_ in chunk]
+    if pad is not None and pad != end and end in tokens:
+        after = tokens.index(end) + 1
+        tokens[after:] = [pad] * (len(tokens) - after)
+    return [False, *(one is not None and one == two for one, two in pairwise(tokens))]
+
+
 def _read(process_tokens: Callable[..., Any], encoder: WebUiEncoder, prefix: Prefix, chunks: Sequence[Chunk]) -> Tensor:
+    with watched(encoder) as read:
+        states = _processed(process_tokens, encoder, chunks)
+    require_read(prefix, encoder.key, read)
+    return states
+
+
+def _processed(process_tokens: Callable[..., Any], encoder: WebUiEncoder, chunks: Sequence[Chunk]) -> Tensor:
+    """What the host makes of chunks."""
     rows = [row_of(chunk) for chunk in chunks]
     if encoder.fixes is not None:
         encoder.fixes.fixes = [row.fixes for row in rows]
     places = [(n, place, vector) for n, row in enumerate(rows) for place, vector in row.vectors.items()]
-    with put_in(encoder.table, places), watched(encoder) as read:
-        states = process_tokens(encoder.engine, [row.tokens for row in rows], [row.weights for row in rows])
-    require_read(prefix, encoder.key, read)
-    return states
+    with put_in(encoder.table, places):
+        return process_tokens(encoder.engine, [row.tokens for row in rows], [row.weights for row in rows])
 
 
 def _blended(plain: Tensor, protected: Tensor, strength: float) -> Tensor:

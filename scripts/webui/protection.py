@@ -51,7 +51,7 @@ class Protection:
     @cached_property
     def digest(self) -> str:
         """Of the vectors."""
-        return seal(self.prefix.vectors, {})
+        return seal(self.prefix.parameters, {})
 
     def require_model(self, model: Any) -> None:
         """Raises `PrefixMismatchError` unless all that reads prompts in the host's `sd_model` can carry the prefix."""

@@ -33,6 +33,11 @@ def random_prefix(
     return Prefix(vectors, PrefixRecord(family=family, fingerprint=fingerprint, **record))
 
 
+def numbers(prefix: Prefix) -> torch.Tensor:
+    """All that a prefix is, in a row: its vectors, and what makes others of them."""
+    return torch.cat([tensor.flatten() for tensor in prefix.parameters.values()])
+
+
 def demo_prefix(seed: int = 0, width: int = DEMO_WIDTH, key: str = "l", **record: Any) -> Prefix:
     """A prefix that the demo model takes, or, with another width or key, does not."""
     return random_prefix({key: width}, seed=seed, scale=0.1, **record)

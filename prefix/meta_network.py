@@ -1,0 +1,169 @@
+"""Makes the vectors of a conditional prefix, anew for each prompt.
+
+A fixed prefix says the same before every prompt, and so it must undo what all names say, those that it never met among
+them, with one set of vectors; a conditional one answers to what the prompt says. The text encoder first reads the
+prompt behind vectors that are always the same. Of its last states a small network, the *meta-network*, makes the
+vectors that then take their place, and the encoder reads the prompt again. The idea, and that it serves names better
+that were not learned from, is CoCoOp's (Zhou et al., CVPR 2022, arXiv 2203.05557, 3.2); there the network sees a
+picture, here it sees the prompt itself.
+
+The parameters of a prefix stand in one table by name: under an encoder's key its vectors `[m, d]`, and under
+`key/part` the parts of its meta-network, for encoders that have one. With states `s` of width `w`, standardized, at the
+positions that are read (docs/METHODS.md 2.9):
+
+    attention_i = softmax(queries_i · keysᵀ s)        i = 1 … m, over positions
+    features_i  = GELU(hidden (values (attention_i s)))
+    vectors_i   = always_i + spread · (offset_i + outputs_i features_i)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from .errors import PrefixValueError
+
+LEARNED = ("queries", "keys", "values", "hidden", "outputs", "offset")
+"""Parts that are learned."""
+
+FIXED = ("mean", "deviation", "spread")
+"""Parts that are set before learning: of the states, and of the encoder's token embeddings."""
+
+FEATURES = 64
+"""Width of what is read off the states for each vector."""
+
+_SEPARATOR = "/"
+
+Parameters = Mapping[str, Tensor]
+"""Vectors `[m, d]` by encoder key, and parts of meta-networks by `key/part`."""
+
+
+def vectors_of(parameters: Parameters) -> dict[str, Tensor]:
+    """The vectors alone, by encoder key."""
+    return {name: tensor for name, tensor in parameters.items() if _SEPARATOR not in name}
+
+
+def network_of(parameters: Parameters, key: str) -> dict[str, Tensor] | None:
+    """The parts of an encoder's meta-network, by name; None if its vectors are always the same."""
+    start = key + _SEPARATOR
+    return {name.removeprefix(start): part for name, part in parameters.items() if name.startswith(start)} or None
+
+
+def is_conditional(parameters: Parameters) -> bool:
+    """Whether the vectors are made for each prompt."""
+    return any(_SEPARATOR in name for name in parameters)
+
+
+def part_name(key: str, part: str) -> str:
+    """The name of a part among a prefix's parameters."""
+    return key + _SEPARATOR + part
+
+
+def is_part(name: str) -> bool:
+    """Whether this is the name of a part of a meta-network, and not of an encoder's vectors."""
+    return _SEPARATOR in name
+
+
+def new_network(vectors: Tensor, states: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    """The parts of a meta-network before learning; those that are learned require gradients.
+
+    Args:
+        vectors: the encoder's, that the prompt is read behind, `[m, d]`, spread like its token embeddings.
+        states: `[n, w]` that the encoder says of prompts, for their mean and deviation.
+    """
+    count, width = vectors.shape
+    wide = states.shape[1]
+
+    def random(*shape: int, size: float) -> Tensor:
+        return size * torch.randn(shape, generator=generator)
+
+    learned = {
+        "queries": random(count, FEATURES, size=0.3),
+        "keys": random(wide, FEATURES, size=wide**-0.5),
+        "values": random(wide, FEATURES, size=wide**-0.5),
+        "hidden": random(FEATURES, FEATURES, size=FEATURES**-0.5),
+        "outputs": random(count, FEATURES, width, size=0.3 * FEATURES**-0.5),
+        "offset": torch.zeros(count, width),
+    }
+    return {name: part.requires_grad_() for name, part in learned.items()} | {
+        "mean": states.mean(0),
+        "deviation": states.std(0).clamp_min(1e-3 * float(states.std())),
+        "spread": vectors.detach().std().reshape(1),
+    }
+
+
+def made_vectors(always: Tensor, network: Mapping[str, Tensor], states: Tensor, read: Tensor) -> Tensor:
+    """The vectors for each prompt, `[n, m, d]`; differentiable in the parts that are learned.
+
+    Args:
+        always: those that the prompts were read behind, `[m, d]`, as the encoder's network takes them.
+        states: what it said of them, `[n, length, w]`.
+        read: the positions that count, `[n, length]`; at least one of each prompt.
+    """
+    parts = {name: part.to(states.device) for name, part in network.items()}
+    said = (states.float() - parts["mean"]) / parts["deviation"]
+    scores = torch.einsum("mh,nlh->nml", parts["queries"], said @ parts["keys"])
+    attention = scores.masked_fill(~read[:, None], float("-inf")).softmax(-1)
+    features = torch.nn.functional.gelu(attention @ (said @ parts["values"]) @ parts["hidden"])
+    change = parts["offset"] + torch.einsum("nmh,mhd->nmd", features, parts["outputs"])
+    return always.float() + parts["spread"] * change
+
+
+def positions_read(same_as_before: Tensor, after: Tensor) -> Tensor:
+    """The positions of prompts that a meta-network reads: those behind the vectors, up to the first of the padding.
+
+    Padding is told by its tokens alone, so that it is the same in every host: whatever ends a prompt in a row of equal
+    tokens.
+
+    Args:
+        same_as_before: whether a position holds what the one before it holds, `[n, length]`.
+        after: index of the first position behind the vectors, `[n]`.
+    """
+    length = same_as_before.shape[1]
+    padding = same_as_before.flip(1).long().cumprod(1).sum(1)
+    last = torch.maximum(length - 1 - padding, after.clamp_max(length - 1))
+    places = torch.arange(length, device=same_as_before.device)
+    return (places >= after[:, None]) & (places <= last[:, None])
+
+
+def require_networks(parameters: Parameters) -> None:
+    """Raises `PrefixValueError` unless every part fits the others, is finite float32, and none is missing."""
+    vectors = vectors_of(parameters)
+    for name in parameters:
+        key, _, part = name.partition(_SEPARATOR)
+        if _SEPARATOR in name and (key not in vectors or part not in LEARNED + FIXED):
+            raise PrefixValueError(f"It holds '{name}', which is no part of a prefix.")
+    for key, always in vectors.items():
+        network = network_of(parameters, key)
+        if network is None:
+            raise PrefixValueError(f"Its vectors for text encoder '{key}' lack the network that makes them.")
+        missing = [part for part in LEARNED + FIXED if part not in network]
+        if missing:
+            raise PrefixValueError(f"The network for text encoder '{key}' lacks {', '.join(missing)}.")
+        count, width = always.shape
+        wide, features = network["keys"].shape if network["keys"].ndim == 2 else (0, 0)
+        shapes = {
+            "queries": (count, features),
+            "keys": (wide, features),
+            "values": (wide, features),
+            "hidden": (features, features),
+            "outputs": (count, features, width),
+            "offset": (count, width),
+            "mean": (wide,),
+            "deviation": (wide,),
+            "spread": (1,),
+        }
+        for part, tensor in network.items():
+            if tensor.dtype != torch.float32 or tensor.layout != torch.strided or 0 in tensor.shape:
+                raise PrefixValueError(f"The {part} of the network for text encoder '{key}' must be float32 numbers.")
+            if tuple(tensor.shape) != shapes[part]:
+                raise PrefixValueError(
+                    f"The {part} of the network for text encoder '{key}' are {list(tensor.shape)}, and must be"
+                    f" {list(shapes[part])}."
+                )
+            if not bool(torch.isfinite(tensor).all()):
+                raise PrefixValueError(f"The {part} of the network for text encoder '{key}' are not finite.")
+        if not bool((network["deviation"] > 0).all()):
+            raise PrefixValueError(f"The deviation of the network for text encoder '{key}' must be above zero.")

@@ -1,0 +1,146 @@
+"""Shows with the host's real text encoders that vectors are made for each prompt, and that nothing is read without."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from anonymize_faces.engines.comfy.conditional_vectors import vectors_made
+from anonymize_faces.engines.comfy.protected_clip import protect
+from anonymize_faces.engines.comfy.text_encoders import text_encoders, vectors_for
+from anonymize_faces.prefix import Prefix, PrefixMismatchError, inject_text
+from anonymize_faces.prefix.meta_network import made_vectors, network_of
+from anonymize_faces.tests.support.conditional import conditional
+from anonymize_faces.tests.support.text_encoders import FAMILIES, make_clip
+
+TEXT = "a portrait of Ada Lovelace"
+OTHER = "a lighthouse by the sea"
+
+
+def conditioning(clip, text=TEXT):
+    """All that the host's encoder returns."""
+    with torch.no_grad():
+        ((cond, extras),) = clip.encode_from_tokens_scheduled(clip.tokenize(text))
+    return [cond, *(value for value in extras.values() if torch.is_tensor(value))]
+
+
+def alike(one, other, tolerance=1e-5):
+    return all(
+        a.shape == b.shape and torch.allclose(a.float(), b.float(), atol=tolerance, rtol=tolerance)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def vectors_of_prompt(clip, prefix, text):
+    """The vectors that are made for a prompt of one chunk, by a way of its own."""
+    encoders = text_encoders(clip.cond_stage_model)
+    always = vectors_for(encoders, prefix.vectors)
+    said = {}
+    with torch.no_grad(), vectors_made(encoders, always, lambda key, states: said.__setitem__(key, states)):
+        tokens = inject_text(lambda words: clip.tokenize(words, return_word_ids=True), text, always, encoders)
+        clip.cond_stage_model.encode_token_weights(tokens)
+    return {
+        key: made_vectors(
+            prefix.vectors[key],
+            network_of(prefix.networks, key),
+            said[key][None],
+            torch.ones(1, len(said[key]), dtype=torch.bool),
+        )[0]
+        for key in prefix.vectors
+    }
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_each_prompt_is_read_with_the_vectors_that_are_made_for_it(host_modules, make_prefix, name):
+    clip = make_clip(name)
+    fixed = make_prefix(m=3, **FAMILIES[name].widths)
+    prefix = conditional(clip, fixed)
+    protected = protect(clip, prefix, 1.0)
+    for text in (TEXT, OTHER):
+        made = vectors_of_prompt(clip, prefix, text)
+        assert any((made[key] - fixed.vectors[key]).abs().max() > 1e-3 for key in made)
+        expected = conditioning(protect(clip, Prefix(made, fixed.record), 1.0), text)
+        assert alike(conditioning(protected, text), expected, 1e-3)
+        assert not alike(conditioning(protect(clip, fixed, 1.0), text), expected, 1e-6)
+
+
+@pytest.fixture(scope="module")
+def sd1(host_modules):
+    return make_clip("sd1")
+
+
+@pytest.fixture
+def prefix(sd1, make_prefix):
+    return conditional(sd1, make_prefix(m=3, l=32))
+
+
+def test_every_chunk_and_every_weight_gets_vectors(sd1, prefix):
+    protected = protect(sd1, prefix, 1.0)
+    long = ", ".join(f"thing {n} of the (sea:1.3)" for n in range(40))
+    encoders = text_encoders(sd1.cond_stage_model)
+    ((states, _),) = protected.encode_from_tokens_scheduled(protected.tokenize(long))
+    assert states.shape[1] >= 154 and set(encoders) == {"l"}
+    first = protected.encode_from_tokens_scheduled(protected.tokenize(long.split(", thing 30")[0]))[0][0]
+    assert torch.allclose(states[:, :77], first[:, :77], atol=1e-5)
+
+
+def test_half_strength_is_half_way_to_it(sd1, prefix):
+    plain, whole = conditioning(sd1)[0], conditioning(protect(sd1, prefix, 1.0))[0]
+    half = conditioning(protect(sd1, prefix, 0.5))[0]
+    assert torch.allclose(half[:, -1], torch.lerp(plain[:, -1], whole[:, -1], 0.5), atol=1e-5)
+
+
+def test_afterwards_the_encoder_is_as_it_was(sd1, prefix):
+    before = conditioning(sd1)
+    network = sd1.cond_stage_model.clip_l.transformer
+    hooks = dict(network._forward_pre_hooks)
+    conditioning(protect(sd1, prefix, 1.0))
+    assert dict(network._forward_pre_hooks) == hooks and alike(conditioning(sd1), before, 0)
+
+
+def test_what_reads_the_encoder_within_is_protected_too_or_refused(sd1, prefix):
+    protected = protect(sd1, prefix, 1.0)
+    tokens = protected.tokenize(TEXT)
+    with torch.no_grad():
+        expected = protected.cond_stage_model.encode_token_weights(tokens)[0]
+        within = protected.cond_stage_model.clip_l.encode_token_weights(tokens["l"])[0]
+        assert torch.equal(within, expected)
+        with pytest.raises(PrefixMismatchError, match="not be protected"):
+            protected.cond_stage_model.clip_l.encode_token_weights(sd1.tokenize(TEXT)["l"])
+        with pytest.raises(PrefixMismatchError, match="not be protected"):
+            protected.cond_stage_model.clip_l.transformer(None, embeds=torch.zeros(1, 77, 32))
+
+
+def test_a_network_that_says_nothing_of_the_prompt_is_refused(sd1, prefix, monkeypatch):
+    protected = protect(sd1, prefix, 1.0)
+    network = sd1.cond_stage_model.clip_l.transformer
+    forward = network.forward
+    monkeypatch.setattr(network, "forward", lambda *args, **kwargs: (None, *forward(*args, **kwargs)[1:]))
+    with pytest.raises(PrefixMismatchError, match="does not say"):
+        conditioning(protected)
+
+
+def test_vectors_that_another_extension_changed_on_the_way_are_refused(sd1, prefix, monkeypatch):
+    protected = protect(sd1, prefix, 1.0)
+    encoder = sd1.cond_stage_model.clip_l
+    process = encoder.process_tokens
+
+    def noisy(*args, **kwargs):
+        embeds, *others = process(*args, **kwargs)
+        return (embeds + 1e-3, *others)
+
+    monkeypatch.setattr(encoder, "process_tokens", noisy)
+    with pytest.raises(PrefixMismatchError, match="does not say"):
+        conditioning(protected)
+
+
+def test_the_same_file_gives_the_same_pictures(sd1, prefix, tmp_path):
+    from anonymize_faces.prefix import load_prefix, save_prefix
+
+    back = load_prefix(save_prefix(prefix, tmp_path / "one.safetensors"))
+    assert back.is_conditional and alike(
+        conditioning(protect(sd1, back, 1.0)), conditioning(protect(sd1, prefix, 1.0)), 0
+    )
+    assert dataclasses.replace(back.record, date="") == dataclasses.replace(prefix.record, date="")

@@ -1,0 +1,132 @@
+"""Shows what a meta-network reads of a prompt, and that one that is not whole is refused."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from anonymize_faces.prefix import (
+    Prefix,
+    PrefixFileError,
+    PrefixMismatchError,
+    PrefixValueError,
+    load_prefix,
+    save_prefix,
+)
+from anonymize_faces.prefix.files.textual_inversion import to_textual_inversion
+from anonymize_faces.prefix.meta_network import made_vectors, network_of, positions_read
+from anonymize_faces.prefix.scored import scores_hold, with_scores
+from anonymize_faces.tests.support.conditional import with_random_networks
+from anonymize_faces.tests.support.prefixes import random_prefix
+
+
+def made_prefix(**widths: int) -> Prefix:
+    widths = widths or {"l": 768}
+    return with_random_networks(random_prefix(widths, m=3), {key: torch.randn(50, 24) for key in widths})
+
+
+@pytest.mark.parametrize(
+    ("tokens", "after", "read"),
+    [
+        ("<ppa>>>>", 3, "...++..."),
+        ("<pp>>>>>", 3, "...+...."),
+        ("<pp>0000", 3, "...++..."),
+        ("<ppabcde", 3, "...+++++"),
+        ("ppab>000", 2, "..++++.."),
+        ("<pppppab", 6, "......++"),
+    ],
+)
+def test_what_stands_behind_the_vectors_is_read_up_to_the_first_of_the_padding(
+    tokens: str, after: int, read: str
+) -> None:
+    same = torch.tensor([[False, *(one == two != "p" for one, two in itertools.pairwise(tokens))]])
+    assert positions_read(same, torch.tensor([after]))[0].tolist() == [mark == "+" for mark in read]
+
+
+def test_each_prompt_gets_vectors_of_its_own_whatever_stands_in_its_padding() -> None:
+    prefix = made_prefix()
+    network = network_of(prefix.networks, "l")
+    states, read = torch.randn(2, 7, 24), torch.tensor([[0, 1, 1, 0, 0, 0, 0], [0, 1, 1, 1, 0, 0, 0]]).bool()
+    made = made_vectors(prefix.vectors["l"], network, states, read)
+    assert made.shape == (2, 3, 768) and not torch.allclose(made[0], made[1])
+    states[~read] = 1e6
+    assert torch.equal(made_vectors(prefix.vectors["l"], network, states, read), made)
+    assert torch.allclose(made_vectors(prefix.vectors["l"], network, states[:1], read[:1])[0], made[0], atol=1e-6)
+
+
+def test_it_survives_copies_and_its_file(tmp_path: Path) -> None:
+    prefix = made_prefix(l=768, g=1280)
+    path = save_prefix(prefix, tmp_path / "one.safetensors")
+    for back in (load_prefix(path), pickle.loads(pickle.dumps(prefix)), copy.deepcopy(prefix)):
+        assert back.is_conditional and back.record.format_version == 2
+        assert back.parameters.keys() == prefix.parameters.keys()
+        assert all(torch.equal(back.parameters[name], tensor) for name, tensor in prefix.parameters.items())
+    assert Prefix(prefix.vectors, prefix.record).record.format_version == 1
+
+
+def test_figures_belong_to_the_network_too() -> None:
+    scored = with_scores(made_prefix(), {"identified": 0.1}, {"model": "demo"})
+    assert scored.is_conditional and scores_hold(scored)
+    networks = {**scored.networks, "l/offset": scored.networks["l/offset"] + 1e-3}
+    assert not scores_hold(Prefix(scored.vectors, scored.record, networks=networks))
+
+
+def test_no_embedding_file_can_hold_it() -> None:
+    with pytest.raises(PrefixMismatchError, match=r"anew for every prompt.*safetensors"):
+        to_textual_inversion(made_prefix())
+
+
+def without(part: str):
+    return lambda networks: {name: tensor for name, tensor in networks.items() if name != f"l/{part}"}
+
+
+def put(part: str, change):
+    return lambda networks: {**networks, f"l/{part}": change(networks[f"l/{part}"])}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (without("keys"), "lacks keys"),
+        (without("mean"), "lacks mean"),
+        (put("keys", lambda t: t[:, :5]), "must be"),
+        (put("outputs", lambda t: t[:2]), "outputs"),
+        (put("offset", lambda t: t.half()), "float32"),
+        (put("hidden", lambda t: t * float("nan")), "not finite"),
+        (put("deviation", lambda t: t * 0), "above zero"),
+        (put("spread", lambda t: t.repeat(2)), "spread"),
+        (lambda networks: {**networks, "l/other": torch.zeros(1)}, "no part of a prefix"),
+        (lambda networks: {**networks, "g/keys": torch.zeros(1)}, "no part of a prefix"),
+    ],
+)
+def test_a_network_that_is_not_whole_is_refused(change, said: str) -> None:
+    prefix = made_prefix()
+    with pytest.raises(PrefixValueError, match=said):
+        Prefix(prefix.vectors, prefix.record, networks=change(dict(prefix.networks)))
+
+
+def test_a_prefix_without_a_network_for_each_encoder_is_refused() -> None:
+    prefix = made_prefix(l=768, g=1280)
+    mine = {name: tensor for name, tensor in prefix.networks.items() if name.startswith("l/")}
+    with pytest.raises(PrefixValueError, match="'g' lack the network"):
+        Prefix(prefix.vectors, prefix.record, networks=mine)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_file_that_lost_or_got_its_network_is_refused(version: int, tmp_path: Path) -> None:
+    prefix = made_prefix() if version == 2 else random_prefix({"l": 768}, m=3)
+    path = save_prefix(prefix, tmp_path / "one.safetensors")
+    with safetensors.safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    assert json.loads(metadata["record"])["format_version"] == version
+    other = random_prefix({"l": 768}, m=3) if version == 2 else made_prefix()
+    safetensors.torch.save_file(other.parameters, path, metadata)
+    with pytest.raises(PrefixFileError, match="changed or damaged"):
+        load_prefix(path)

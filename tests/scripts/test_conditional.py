@@ -1,0 +1,73 @@
+"""Shows that Automatic1111 and Forge make the vectors of a conditional prefix for each prompt, or refuse to draw."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from anonymize_faces.prefix import Prefix, save_prefix
+from anonymize_faces.prefix.meta_network import made_vectors, network_of
+from anonymize_faces.tests.support.conditional import with_random_networks
+from anonymize_faces.tests.support.web_ui.encoders import prefix_for
+from anonymize_faces.tests.support.web_ui.host import Host
+
+ON = (True, "people.safetensors", 1.0)
+PROMPT = "a portrait of Ada"
+
+
+def picture(made: Host, prompt: str = PROMPT, panel: tuple = ON) -> Any:
+    """The conditioning that a prompt is drawn with, encoded anew."""
+    kept = made.processing.StableDiffusionProcessing
+    kept.kept_c[:] = kept.kept_uc[:] = [None, None]
+    found = made.draw(prompt, panel, negative_prompt="").images[0][0][0][-1][-1][1]
+    return found["crossattn"] if isinstance(found, dict) else found
+
+
+def use(made: Host, prefix: Prefix) -> None:
+    """Makes `people.safetensors` this one."""
+    save_prefix(prefix, made.folder / "people.safetensors", overwrite=True)
+
+
+def states_of(made: Host, prompt: str) -> torch.Tensor:
+    """The last states of the one text model, as the prompt is read with the prefix that is there."""
+    (reader,) = made.shared.sd_model.readers.values()
+    said: list[torch.Tensor] = []
+    hook = reader.read_by.register_forward_hook(lambda *call: said.append(call[-1].last_hidden_state.detach()))
+    try:
+        picture(made, prompt)
+    finally:
+        hook.remove()
+    return said[-1]
+
+
+@pytest.mark.parametrize("kind", ["forge", "automatic"])
+def test_each_prompt_is_drawn_with_the_vectors_that_are_made_for_it(open_host, kind: str) -> None:
+    made = open_host(kind)
+    fixed = prefix_for("sd1", m=3)
+    use(made, fixed)
+    before = picture(made)
+    said = {prompt: states_of(made, prompt) for prompt in (PROMPT, "a cat")}
+    prefix = with_random_networks(fixed, {"l": torch.cat([*said.values()])[:, 4:12].flatten(0, 1)})
+    for prompt, words in ((PROMPT, 4), ("a cat", 2)):
+        read = torch.zeros(1, 77, dtype=torch.bool)
+        read[:, 4 : 4 + words + 1] = True
+        (vectors,) = made_vectors(fixed.vectors["l"], network_of(prefix.networks, "l"), said[prompt], read)
+        use(made, Prefix({"l": vectors}, fixed.record))
+        expected = picture(made, prompt)
+        use(made, prefix)
+        torch.testing.assert_close(picture(made, prompt), expected, atol=1e-4, rtol=0)
+    assert not torch.allclose(picture(made), before, atol=1e-3)
+
+
+def test_a_text_encoder_that_does_not_say_what_is_needed_is_refused(open_host) -> None:
+    made = open_host("automatic", "sd2")
+    fixed = prefix_for("sd2", m=3)
+    width = fixed.widths["h"]
+    use(made, with_random_networks(fixed, {"h": torch.randn(20, width)}))
+    with pytest.raises(
+        made.error("PrefixMismatchError"), match="use it in ComfyUI, or learn one with 'conditional' off"
+    ):
+        picture(made)
+    assert not made.drawn

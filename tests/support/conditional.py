@@ -1,0 +1,45 @@
+"""Makes conditional prefixes of random networks, for all tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anonymize_faces.prefix import Prefix
+from anonymize_faces.prefix.meta_network import new_network, part_name
+
+
+def with_random_networks(prefix: Prefix, states: dict[str, Tensor], seed: int = 0) -> Prefix:
+    """The prefix with networks that make other vectors of what is said of a prompt.
+
+    Args:
+        states: `[n, w]` that each text encoder says of prompts.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    networks = {
+        part_name(key, part): tensor.detach()
+        for key, rows in prefix.vectors.items()
+        for part, tensor in new_network(rows, states[key], generator).items()
+    }
+    return Prefix(prefix.vectors, prefix.record, networks=networks)
+
+
+def conditional(clip: Any, prefix: Prefix, seed: int = 0) -> Prefix:
+    """The prefix with random networks that fit a CLIP of the host."""
+    from anonymize_faces.engines.comfy.conditional_vectors import vectors_made
+    from anonymize_faces.engines.comfy.text_encoders import text_encoders, vectors_for
+    from anonymize_faces.prefix import inject_text
+
+    stage = clip.cond_stage_model
+    encoders = text_encoders(stage)
+    vectors = vectors_for(encoders, prefix.vectors)
+    said: dict[str, list[Tensor]] = {}
+    with torch.no_grad(), vectors_made(encoders, vectors, lambda key, s: said.setdefault(key, []).append(s)):
+        for text in ("a portrait of Ada Example", "a red circle", "mountains at dawn, by the sea"):
+            tokenize = lambda words: clip.tokenize(words, return_word_ids=True)  # noqa: E731
+            stage.encode_token_weights(inject_text(tokenize, text, vectors, encoders))
+    # Others are read only where something stands in quotation marks; the trainer gives them no vectors.
+    read = Prefix({key: rows for key, rows in prefix.vectors.items() if key in said}, prefix.record)
+    return with_random_networks(read, {key: torch.cat(states) for key, states in said.items()}, seed)
