@@ -27,7 +27,7 @@ from .data.plain_text import PlainText
 from .data.prompts import GENERAL_PROMPTS
 from .data.targets import TargetPool, slots_of_step
 from .known_names import KnownNames, sentences
-from .learnable_layers import learnable, left_out_note
+from .learnable_layers import judged, learnable, left_out_note
 from .parallel.shared_work import compute, in_turn, mask
 from .parallel.team import ALONE, Team, share
 from .plan import Plan, dry_step, plan_of
@@ -338,15 +338,25 @@ class _Learning:
         return prefix, best, figures
 
     def _layers(self, state: RunState, vectors: Vectors) -> Sequence[Layer]:
-        """Those that were learned at and at which the best prefix does something, as the denoiser sees it."""
-        if len(self._pool.layers) == 1:
-            return self._pool.layers
+        """Those that were learned at and at which the best prefix does something.
+
+        What a conditional prefix does is seen in what the denoiser makes of a prompt, not in what its words say.
+        """
+        layers = self._pool.layers
+        if len(layers) == 1:
+            return layers
         with self._denoiser.gradients(self._micro_batches.size):
-            left = self._validation.left_by_layer(vectors)
-        kept = learnable(left, finished=True)
-        if note := left_out_note(left, kept):
+            if self._settings.conditional:
+                left = self._validation.left_by_layer(vectors)
+                layers = learnable(left, finished=True)
+                note = left_out_note(left, layers)
+            else:
+                layers, note = judged(
+                    self._denoiser, vectors, self._spoken, layers, self._plain, self._team, finished=True
+                )
+        if note:
             state.note(note)
-        return kept
+        return layers
 
     def _figures(self, vectors: Vectors, best: Score) -> Score:
         """The best prefix's, about people and prompts that chose nothing; without such, about those that chose it."""

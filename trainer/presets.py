@@ -18,39 +18,59 @@ def _preset(**values: float) -> Mapping[str, float]:
 PRESETS: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
         QUICK: _preset(
-            steps=300,
+            steps=100,
             people_drawn=16,
             portraits_per_identity=1,
             general_drawn=64,
             noisings_per_picture=8,
             drawing_share=0.5,
-            text_steps=0,
+            text_steps=200,
             held_out=0.0625,
-            patience=4,
+            patience=2,
         ),
         BALANCED: _preset(
-            steps=1000,
-            people_drawn=64,
+            steps=300,
+            people_drawn=32,
             portraits_per_identity=3,
             general_drawn=160,
             noisings_per_picture=8,
             drawing_share=0.5,
-            text_steps=0,
+            text_steps=200,
             held_out=0.125,
-            patience=6,
+            patience=2,
         ),
         THOROUGH: _preset(
-            steps=2000,
+            steps=1000,
             people_drawn=400,
             portraits_per_identity=4,
             general_drawn=1000,
             noisings_per_picture=8,
             drawing_share=1.0,
-            text_steps=0,
+            text_steps=400,
             held_out=0.25,
-            patience=8,
+            patience=4,
         ),
     }
 )
 """The values of `TrainingSettings` that each preset stands for. What is learned from need not be finished to the last
 detail: see `drawing_share`."""
+
+CONDITIONAL: Mapping[str, Mapping[str, float]] = MappingProxyType(
+    {
+        QUICK: _preset(steps=300, patience=4),
+        BALANCED: _preset(steps=1000, people_drawn=64, patience=6),
+        THOROUGH: _preset(steps=2000, patience=8),
+    }
+)
+"""What differs for a conditional prefix: a network learns longer than vectors do, from as many people as there are, and
+the text encoder alone cannot teach it."""
+
+GENERAL_WEIGHT, CONDITIONAL_GENERAL_WEIGHT = 4.0, 2.0
+
+
+def values_of(preset: str, conditional: bool) -> Mapping[str, float]:
+    """The values that a preset stands for, of settings that are automatic; none of a preset that is not known."""
+    if not conditional:
+        return {"general_weight": GENERAL_WEIGHT, **PRESETS.get(preset, {})}
+    weight = {"general_weight": CONDITIONAL_GENERAL_WEIGHT, "text_steps": 0}
+    return {**PRESETS.get(preset, {}), **CONDITIONAL.get(preset, {}), **weight}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..prefix.errors import PrefixValueError, TrainingError
 from ..prefix.files.plain import require_plain
 from ..runs.settings import LARGEST_SEED, described, require_in_range, setting
-from .presets import BALANCED, NONE_OF_ITS_OWN, PRESETS
+from .presets import BALANCED, NONE_OF_ITS_OWN, PRESETS, values_of
 
 LONGEST_INIT = 10_000
 """Characters of the words to start from: more than any text encoder reads."""
@@ -23,7 +23,7 @@ class TrainingSettings:
     `validation`, `vary_names` of `data.variations`, `text_steps` of `warm_start` and `overshoot` of `objective`. One
     half of a batch names people, the other does not. Vectors that start from no words are spread like the encoder's
     token embeddings. After `warmup` the rate falls along a cosine.
-    The learning rate is Adam's peak rate for embeddings spread like
+    docs/METHODS.md 1.3 has a `general_weight` of 1. The learning rate is Adam's peak rate for embeddings spread like
     those of SD1's CLIP, see `engines.vectors.scale_free_adam`.
 
     Raises:
@@ -46,8 +46,7 @@ class TrainingSettings:
     conditional: bool = setting(
         True,
         "The vectors are made anew for each prompt, by a small network that is learned: people whom it never met are"
-        " hidden far better, and other prompts change less. Off: they are always the same, which can be saved as an"
-        " embedding.",
+        " hidden far better, and other prompts change less. It learns longer, and cannot be saved as an embedding.",
         advanced=True,
     )
     steps: int = setting(
@@ -106,7 +105,9 @@ class TrainingSettings:
         automatic=NONE_OF_ITS_OWN,
         advanced=True,
     )
-    general_weight: float = setting(2.0, "Weight of prompts that name nobody in the loss.", least=0, above=True)
+    general_weight: float = setting(
+        0.0, "Weight of prompts that name nobody in the loss.", least=0, above=True, automatic=0
+    )
     vary_names: bool = setting(
         False,
         "Some prompts name people in other ways (capitals, misspelt, surname alone, emphasis, late in a long prompt,"
@@ -179,7 +180,7 @@ class TrainingSettings:
         return 0 if self.text_only else self.steps
 
     def __post_init__(self) -> None:
-        for name, value in PRESETS.get(self.preset, {}).items():
+        for name, value in values_of(self.preset, self.conditional).items():
             if getattr(self, name) == described(TrainingSettings, name).automatic:
                 object.__setattr__(self, name, value)
         require_in_range(self, TrainingError)

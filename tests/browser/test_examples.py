@@ -95,13 +95,12 @@ def test_nodes_of_an_example_lie_apart_whether_it_waits_runs_or_is_done(
 
 
 def test_the_template_browser_lists_the_examples_by_their_numbers(workbench: Workbench) -> None:
-    page = workbench.page
-    workbench.execute("Comfy.BrowseTemplates")
+    page = workbench.tab()
+    workbench.ready(page)
+    page.evaluate("() => window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
     dialog = page.get_by_role("dialog")
     dialog.get_by_text(EXTENSION, exact=True).first.click()
     dialog.get_by_text(next(iter(EXAMPLES)), exact=True).first.wait_for()
     shown = dialog.get_by_text(re.compile(r"^\d [A-Z]")).all_inner_texts()
     assert list(dict.fromkeys(shown)) == list(EXAMPLES)[: len(shown)] and len(shown) > 1
-    workbench.picture("templates")
-    page.keyboard.press("Escape")
-    dialog.wait_for(state="hidden")
+    page.close()

@@ -18,9 +18,10 @@ def test_a_list_names_nobody_until_names_are_written_in(path) -> None:
     for line in path.read_text(encoding="utf-8").splitlines():
         (lines if ": a" in line and not head[4:] and len(head) >= 4 else head).append(line)
     assert len(head) == 4 and len(lines) == 20 and all(line.startswith("# ") for line in [*head, *lines])
-    people = parse_identities("\n".join(line.removeprefix("# ") for line in lines))
+    kinds = [line.removeprefix("# ").partition(":")[::2] for line in lines]
+    assert all(kind == kind.lower() for kind, _ in kinds), "kinds of people, no names"
+    people = parse_identities("\n".join(f"Person Example{n}:{looks}" for n, (_, looks) in enumerate(kinds)))
     assert len(people) == 20 and len({person.description for person in people}) >= 18
-    assert all(person.name == person.name.lower() for person in people), "kinds of people, no names"
 
 
 def test_a_list_of_kinds_of_people_is_put_in_place_of_the_example_and_behind_a_list(

@@ -62,7 +62,9 @@ def open_default(workbench: Workbench) -> None:
 
 @pytest.fixture(autouse=True)
 def demo_people(workbench: Workbench) -> None:
-    """A prefix that fits the demo model, and nothing else."""
+    """A prefix that fits the demo model, and nothing else: tests before these leave theirs on the shared server."""
+    for path in workbench.server.prefix_folder.rglob("*.*"):
+        path.unlink()
     save_prefix(
         demo_prefix(family="ClassicModel"), workbench.server.prefix_folder / "demo people.safetensors", overwrite=True
     )

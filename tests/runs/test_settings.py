@@ -13,7 +13,7 @@ from anonymize_faces.engines.options import Computing, Drawing
 from anonymize_faces.evaluation.settings import EvaluationSettings
 from anonymize_faces.prefix.errors import AnonymizationError
 from anonymize_faces.runs.settings import METADATA, Described, add_option, all_described
-from anonymize_faces.trainer.presets import PRESETS
+from anonymize_faces.trainer.presets import PRESETS, values_of
 from anonymize_faces.trainer.settings import TrainingSettings
 
 OF_EVERY_FIELD = (TrainingSettings, Computing, Drawing)
@@ -61,12 +61,14 @@ def test_an_option_says_help_and_default_and_takes_the_type() -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_sets_all_that_is_automatic_and_what_is_set_goes_before(preset: str) -> None:
-    chosen = TrainingSettings(preset=preset)
+@pytest.mark.parametrize("conditional", [False, True])
+def test_a_preset_sets_all_that_is_automatic_and_what_is_set_goes_before(preset: str, conditional: bool) -> None:
+    chosen = TrainingSettings(preset=preset, conditional=conditional)
     automatic = [about for about in all_described(TrainingSettings) if about.automatic is not None]
-    assert {about.name: getattr(chosen, about.name) for about in automatic} == PRESETS[preset]
+    assert {about.name: getattr(chosen, about.name) for about in automatic} == values_of(preset, conditional)
     assert all(about.default == about.automatic for about in automatic)
-    assert TrainingSettings(preset=preset, steps=7) == dataclasses.replace(chosen, steps=7) != chosen
+    fewer = TrainingSettings(preset=preset, conditional=conditional, steps=7)
+    assert fewer == dataclasses.replace(chosen, steps=7) != chosen
     assert TrainingSettings(**dataclasses.asdict(chosen)) == chosen
 
 

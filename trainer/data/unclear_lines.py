@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from string import ascii_lowercase
 
 EXAMPLE = "Ada Example: a woman with brown hair and glasses"
 
@@ -34,17 +35,17 @@ _SEPARATOR = re.compile("|".join(_SEPARATORS))
 _CLEAR_SEPARATOR = re.compile(r"[;|=]|,(?!\s)")
 _MARKUP = {"{": "JSON", "[": "JSON", "<": "markup", "|": "a table in Markdown", "\\": "a path", "`": "code"}
 _SIGNS_BEFORE_NAMES = "'\"\u2018\u2019\u201c\u201d\u201e\u00ab"
-_ADDRESS = re.compile(
-    r"[/\\]|\.{1,2}/|www\.|\S+@\S+\.\w|.*\.(?:jpe?g|png|webp|gif|bmp|tiff?|txt|csv|tsv|json|pdf|html?|pt|bin|safetensors)$",
-    re.IGNORECASE,
-)
+_FILES = "jpe?g png webp gif bmp tiff? txt csv tsv json pdf html? pt bin safetensors".split()
+_ADDRESSES = (r"[/\\]", r"\.{1,2}/", r"www\.", r"\S+@\S+\.\w", rf".*\.(?:{'|'.join(_FILES)})$")
+_ADDRESS = re.compile("|".join(_ADDRESSES), re.IGNORECASE)
 _ARTICLE = "an?|the|some|ein|eine|une?|una|uma?|een"
 _LOOKS_FIRST = re.compile(rf"(?:{_ARTICLE})\s|(?i:{_ARTICLE})\s+[a-z]")
 _LOOKS_WITHIN = re.compile(r"[\s,.]an?\s+[a-z]")
+_BEFORE_SOMEBODY = "|".join("young old tall elderly".split())
+_SOMEBODIES = "|".join("woman women man men girls? boys? lady person people child kid someone somebody".split())
+_AFTER_SOMEBODY = "|".join("with in who wearing of at on and".split())
 _SOMEBODY = re.compile(
-    r"(?:(?:young|old|tall|elderly)\s+)*(?:wom[ae]n|m[ae]n|girls?|boys?|lady|person|people|child|kid|some(?:one|body))"
-    r"(?:\s+(?:with|in|who|wearing|of|at|on|and)\b|$)",
-    re.IGNORECASE,
+    rf"(?:(?:{_BEFORE_SOMEBODY})\s+)*(?:{_SOMEBODIES})(?:\s+(?:{_AFTER_SOMEBODY})\b|$)", re.IGNORECASE
 )
 _NO_LOOKS = re.compile(r"[\W\d_]*|n/?a|none|null|nil|unknown|undefined|todo|tbd", re.IGNORECASE)
 _SYNTAX = re.compile(r"[{}<>\[\]]|embedding\s*:", re.IGNORECASE)
@@ -111,7 +112,7 @@ def numbers_of(content: str) -> set[int]:
     if found[1]:
         return {int(found[1][:9])}
     letters = found[2] or found[3]
-    alphabetic = {ord(letters) - ord("a") + 1} if len(letters) == 1 else set()
+    alphabetic = {ascii_lowercase.index(letters) + 1} if len(letters) == 1 else set()
     if not set(letters) <= _ROMAN.keys():
         return alphabetic
     values = [_ROMAN[letter] for letter in letters]

@@ -1,0 +1,105 @@
+"""Shows that a conditional prefix is learned in every engine: its network, and nothing else of prefix or model."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from anonymize_faces.engines.vectors import learned as learned_of
+from anonymize_faces.prefix import TrainingError, load_prefix, save_prefix
+from anonymize_faces.prefix.meta_network import LEARNED
+from anonymize_faces.tests.support.prefixes import numbers
+from anonymize_faces.trainer.data.identities import parse_identities
+from anonymize_faces.trainer.loop import learn_prefix, start_vectors
+from anonymize_faces.trainer.presets import BALANCED, PRESETS
+from anonymize_faces.trainer.progress import Callbacks, Progress
+from anonymize_faces.trainer.settings import TrainingSettings
+
+Make = Callable[..., Any]
+PEOPLE = parse_identities("Ada Lovelace: a woman with dark hair\nBob Miller: a man\nCy Young: a man with a hat")
+GENERAL = ("", "a red circle", "a dog in the snow", "a house")
+SETTINGS = TrainingSettings(
+    conditional=True,
+    steps=14,
+    batch_size=4,
+    vectors=3,
+    portraits_per_identity=2,
+    noisings_per_picture=2,
+    snapshot_every=4,
+    shards=1,
+    patience=0,
+    general_drawn=8,
+)
+
+
+def learn(denoiser: Any, runs: Path | None = None, report: Callable[[Progress], None] = lambda progress: None) -> Any:
+    with torch.inference_mode():
+        return learn_prefix(denoiser, PEOPLE, GENERAL, SETTINGS, Callbacks(report=report), runs=runs)
+
+
+def test_presets_say_less_of_the_text_encoder_and_more_of_the_denoiser() -> None:
+    fixed, conditional = TrainingSettings(), TrainingSettings(conditional=True)
+    assert (fixed.steps, fixed.text_steps) == (PRESETS[BALANCED]["steps"], PRESETS[BALANCED]["text_steps"])
+    assert conditional.text_steps == 0 and conditional.steps > fixed.steps
+    assert (fixed.general_weight, conditional.general_weight) == (4.0, 2.0)
+    assert TrainingSettings(conditional=True, steps=7, general_weight=3.0).general_weight == 3.0
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_the_network_is_learned_and_the_vectors_that_prompts_are_read_behind_stay(
+    family: str, make_checkpoint: Make, make_denoiser: Make, tmp_path: Path
+) -> None:
+    denoiser = make_denoiser(make_checkpoint(family=family))
+    start = start_vectors(denoiser, SETTINGS)
+    assert len(learned_of(start)) == len(LEARNED) * len(denoiser.token_embeddings("a"))
+    learned = learn(denoiser)
+    prefix = learned.prefix
+    assert prefix.is_conditional and prefix.record.steps == 14 and prefix.record.settings["conditional"] is True
+    for key in prefix.widths:
+        assert torch.equal(prefix.vectors[key], start[key])
+    if learned.best.step:
+        for key in prefix.widths:
+            assert prefix.networks[f"{key}/offset"].abs().max() > 0
+    assert torch.equal(numbers(load_prefix(save_prefix(prefix, tmp_path / "one.safetensors"))), numbers(prefix))
+    plain, prefixed = (denoiser.sample(["Ada Lovelace"], [1], used) for used in (None, prefix.parameters))
+    assert not torch.allclose(plain, prefixed, atol=1e-4)
+
+
+def test_a_run_that_is_killed_goes_on_with_its_network(
+    make_checkpoint: Make, make_denoiser: Make, tmp_path: Path
+) -> None:
+    denoiser = make_denoiser(make_checkpoint())
+    runs, killed = tmp_path / "runs", tmp_path / "killed"
+
+    def copy(progress: Progress) -> None:
+        if progress.steps == 9:
+            shutil.copytree(runs, killed)
+
+    whole = learn(denoiser, runs, copy)
+    again = learn(denoiser, killed)
+    assert "went on from step" in " ".join(again.notes)
+    assert torch.equal(numbers(whole.prefix), numbers(again.prefix))
+    assert dataclasses.replace(whole.prefix.record, date="") == dataclasses.replace(again.prefix.record, date="")
+
+
+def test_a_text_encoder_that_does_not_let_itself_be_read_is_told_before_anything_is_drawn(
+    make_checkpoint: Make, make_denoiser: Make
+) -> None:
+    denoiser = make_denoiser(make_checkpoint())
+    denoiser.states_read = lambda prompts, vectors: {}
+    with pytest.raises(TrainingError, match=r"does not let its states be read.*'conditional' off"):
+        learn(denoiser)
+
+
+def test_more_vectors_than_a_file_holds_are_told_before_anything_is_drawn(
+    make_checkpoint: Make, make_denoiser: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anonymize_faces.engines.vectors.MAX_FILE_BYTES", 1000)
+    with pytest.raises(TrainingError, match="set vectors lower"):
+        learn(make_denoiser(make_checkpoint()))
