@@ -103,7 +103,13 @@ def test_a_workflow_is_protected_undone_protected_again_and_the_reverse(default:
 
 
 def test_where_no_prefix_can_be_told_to_fit_it_warns_and_takes_none_of_the_demo(workbench: Workbench) -> None:
-    open_default(workbench)  # No such checkpoint is here, so nothing tells its family.
+    open_default(workbench)
+    workbench.page.evaluate(
+        """() => {
+            const widgets = window.app.graph.nodes.flatMap((node) => node.widgets ?? []);
+            widgets.find(({ name }) => name === "ckpt_name").value = "nowhere.safetensors";
+        }"""
+    )  # No such checkpoint is here, so nothing tells its family.
     protect(workbench, "No prefix is chosen yet")
     assert workbench.told("Text encoders protected").count() == 0
     assert [node["widgets_values"][0] for node in workbench.nodes("AnonymizeFaces")] == ["(choose a prefix)"]
