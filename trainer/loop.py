@@ -44,7 +44,7 @@ STREAMED = (
     " learning was much slower."
 )
 
-TOLD_OF = 32
+SCALE_PROMPTS = 32
 """Prompts of either kind whose states set the scale of what a meta-network reads."""
 
 RECIPE = 8
@@ -160,7 +160,7 @@ class PrefixTraining:
         longest = max((pair.student for pair in pairs.learned), key=len)
         micro_batches = MicroBatches(self._denoiser, 1, callbacks.check)
         with self._denoiser.gradients(self._settings.batch_size):
-            vectors = start_vectors(self._denoiser, self._settings, told_of(pairs))
+            vectors = start_vectors(self._denoiser, self._settings, scale_prompts(pairs))
             measured = dry_step(self._denoiser, longest, vectors, micro_batches)
             return plan_of(
                 self._denoiser,
@@ -245,7 +245,7 @@ class _Learning:
         """
         settings = self._settings
         with self._denoiser.gradients(settings.batch_size):
-            state = new_state(start_vectors(self._denoiser, settings, told_of(self._pairs)), settings)
+            state = new_state(start_vectors(self._denoiser, settings, scale_prompts(self._pairs)), settings)
             warming = start_of(state.vectors)
             warming.micro_batch = settings.batch_size
             saved, begun = self._folder.load("snapshot"), self._folder.load("warm-start")
@@ -445,7 +445,7 @@ class _Learning:
 
 
 def start_vectors(
-    denoiser: Denoiser, settings: TrainingSettings, prompts: Sequence[str] = GENERAL_PROMPTS[:TOLD_OF]
+    denoiser: Denoiser, settings: TrainingSettings, prompts: Sequence[str] = GENERAL_PROMPTS[:SCALE_PROMPTS]
 ) -> dict[str, Tensor]:
     """The parameters that training starts from; inside `Denoiser.gradients`.
 
@@ -461,10 +461,10 @@ def start_vectors(
     return with_networks(denoiser, vectors, prompts, seeded(settings.seed, "networks"))
 
 
-def told_of(pairs: TrainingPairs) -> list[str]:
-    """Some of the prompts that are learned from, of both kinds."""
+def scale_prompts(pairs: TrainingPairs) -> list[str]:
+    """Some of the prompts that are learned from, of both kinds, for `with_networks`."""
     kinds = ([pair.student for pair in pairs.learned if pair.names_somebody is kind] for kind in (True, False))
-    return [prompt for prompts in kinds for prompt in prompts[:: max(1, len(prompts) // TOLD_OF)][:TOLD_OF]]
+    return [prompt for prompts in kinds for prompt in prompts[:: max(1, len(prompts) // SCALE_PROMPTS)][:SCALE_PROMPTS]]
 
 
 def reason_to_stop(state: RunState, stop: Callable[[], bool]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ from torch import Tensor
 from ...prefix.errors import PrefixMismatchError
 from ...prefix.injection.inject import inject_text
 from ...prefix.injection.placing import STAND_IN, put_in
-from ...prefix.injection.tokens import Chunk, Entry, entry_like, place_of_rows
+from ...prefix.injection.tokens import Chunk, Entry, place_of_rows, same_as_before, with_rows
 from ...prefix.meta_network import Parameters, made_vectors, network_of, positions_read
 from ...runs.weights import device_of
 from .pipeline_families import STREAM
@@ -134,10 +133,8 @@ class Part:
             )
         with torch.no_grad():
             states = self._read([[(_detached(entry[0]), *entry[1:]) for entry in chunk] for chunk in chunks]).last
-        same = torch.tensor(
-            [[False, *(_equal(one[0], two[0]) for one, two in pairwise(chunk))] for chunk in chunks],
-            device=states.device,
-        )
+        words = [[None if isinstance(entry[0], Tensor) else int(entry[0]) for entry in chunk] for chunk in chunks]
+        same = torch.tensor([same_as_before(row) for row in words], device=states.device)
         first = torch.tensor(starts, device=states.device)
         read = positions_read(same, first + len(always))
         if look is not None:
@@ -145,12 +142,7 @@ class Part:
         if network is None:
             return self._read(chunks)
         made = made_vectors(always.to(states.device), network, states, read)
-        return self._read(
-            [
-                [*chunk[:start], *(entry_like(chunk[0], row) for row in rows), *chunk[start + len(rows) :]]
-                for chunk, rows, start in zip(chunks, made, first.tolist(), strict=True)
-            ]
-        )
+        return self._read([with_rows(*each) for each in zip(chunks, first.tolist(), made, strict=True)])
 
     def _read(self, chunks: Sequence[Chunk]) -> TextOutput:
         device = device_of(self.table)
@@ -172,11 +164,6 @@ class Part:
 
 def _detached(token: Any) -> Any:
     return token.detach() if isinstance(token, Tensor) else token
-
-
-def _equal(one: Any, other: Any) -> bool:
-    """Whether two tokens are the same word."""
-    return not isinstance(one, Tensor) and not isinstance(other, Tensor) and one == other
 
 
 def _marks(*tokens: int) -> list[Entry]:

@@ -7,6 +7,7 @@ The host's token structure is `{encoder key: [chunk, ...]}`; a chunk is a list o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -41,6 +42,16 @@ def place_of_rows(chunk: Chunk, vectors: Tensor) -> int | None:
     """Where in a chunk the whole prefix begins; None if it is not there."""
     starts = range(len(chunk) - len(vectors) + 1)
     return next((s for s in starts if all(is_row(chunk[s + n][0], row) for n, row in enumerate(vectors))), None)
+
+
+def with_rows(chunk: Chunk, start: int, rows: Tensor) -> list[Entry]:
+    """The chunk with vectors `[m, d]` in the place of as many entries, from `start` on."""
+    return [*chunk[:start], *(entry_like(chunk[0], row) for row in rows), *chunk[start + len(rows) :]]
+
+
+def same_as_before(words: Sequence[int | None]) -> list[bool]:
+    """Whether each word is the one before it; None stands for a vector, which never is."""
+    return [False, *(one is not None and one == two for one, two in pairwise(words))]
 
 
 def common_start(one: Chunk, other: Chunk) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from ...prefix import Prefix, PrefixMismatchError, blend, eject, encoder_layout, inject, require_fit
 from ...prefix.injection.placing import put_in
-from ...prefix.injection.tokens import Chunk, entry_like, place_of_rows
+from ...prefix.injection.tokens import Chunk, place_of_rows, same_as_before, with_rows
 from ...prefix.meta_network import made_vectors, network_of, positions_read
 from .encoders import WebUiEncoder, encoder_of
 from .layers import require_read, watched
@@ -132,10 +131,7 @@ def _with_made(
     first = torch.tensor(starts, device=states.device)
     same = torch.tensor([_as_before(encoder, chunk) for chunk in chunks], device=states.device)
     made = made_vectors(always.to(states.device), network, states, positions_read(same, first + count))
-    return [
-        [*chunk[:start], *(entry_like(chunk[0], row) for row in rows), *chunk[start + count :]]
-        for chunk, rows, start in zip(chunks, made, first.tolist(), strict=True)
-    ]
+    return [with_rows(*each) for each in zip(chunks, first.tolist(), made, strict=True)]
 
 
 def _as_before(encoder: WebUiEncoder, chunk: Chunk) -> list[bool]:
@@ -145,7 +141,7 @@ def _as_before(encoder: WebUiEncoder, chunk: Chunk) -> list[bool]:
     if pad is not None and pad != end and end in tokens:
         after = tokens.index(end) + 1
         tokens[after:] = [pad] * (len(tokens) - after)
-    return [False, *(one is not None and one == two for one, two in pairwise(tokens))]
+    return same_as_before(tokens)
 
 
 def _read(process_tokens: Callable[..., Any], encoder: WebUiEncoder, prefix: Prefix, chunks: Sequence[Chunk]) -> Tensor:
