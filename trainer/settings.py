@@ -134,7 +134,8 @@ class TrainingSettings:
     snapshot_every: int = setting(20, "Steps after which the run is saved.", least=1)
     people_drawn: int = setting(
         0,
-        "People that the model draws portraits of, at most. The others are learned from the text encoder alone.",
+        "People that the model draws portraits of, at most. From the others it learns in text_steps only; without"
+        " these, not at all.",
         least=1,
         offered=(1, 1_000_000),
         automatic=0,
@@ -142,8 +143,8 @@ class TrainingSettings:
     )
     general_drawn: int = setting(
         0,
-        "General prompts that the model draws a picture for, at most; your own go first. The others are learned from"
-        " the text encoder alone.",
+        "General prompts that the model draws a picture for, at most; your own go first. From the others it learns in"
+        " text_steps only; without these, not at all.",
         least=1,
         offered=(1, 100_000),
         automatic=0,

@@ -28,7 +28,7 @@ PLACES_READ = (0.0, 0.3, 0.7)
 """Where states are compared: at the end of the prompt, and so far into the padding behind it."""
 
 
-class Reading:
+class FrozenTextModel:
     """The frozen text model with its head: states of prompts, with a prefix or without, and who is seen in them."""
 
     def __init__(self, folder: Path, weights: Path) -> None:
@@ -69,14 +69,14 @@ class Reading:
         return float(np.mean(hits)), float(looks)
 
 
-def learn(reading: Reading, steps: int, rate: float, keeping: float) -> torch.Tensor:
+def learn(model: FrozenTextModel, steps: int, rate: float, keeping: float) -> torch.Tensor:
     """Vectors [1, VECTORS, width] under which names are read as their descriptions and all else as before."""
-    rng, spread = np.random.default_rng(3), float(reading.encoder.rows.std())
+    rng, spread = np.random.default_rng(3), float(model.encoder.rows.std())
     trained = [person for person in cast() if not person.unseen]
     general = [*THING_PROMPTS, *(f"a picture of {kind}" for kind in (*LANDMARKS, *MASCOTS))]
     general += [f"a portrait of {look.describe()}" for look in all_looks()]
     generator = torch.Generator().manual_seed(0)
-    width = reading.encoder.rows.shape[1]
+    width = model.encoder.rows.shape[1]
     prefix = torch.nn.Parameter((0.5 * spread * torch.randn((1, VECTORS, width), generator=generator)).to(device()))
     optimizer = torch.optim.Adam([prefix])
     for step in range(steps):
@@ -85,8 +85,8 @@ def learn(reading: Reading, steps: int, rate: float, keeping: float) -> torch.Te
         people = [trained[i] for i in rng.integers(len(trained), size=BATCH)]
         kept = [general[i] for i in rng.integers(len(general), size=BATCH)]
         with torch.no_grad():
-            wanted, ends = reading.states([f"a portrait of {p.looks.describe()}" for p in people] + kept)
-        got, prefixed_ends = reading.states([f"a portrait of {p.name}" for p in people] + kept, prefix)
+            wanted, ends = model.states([f"a portrait of {p.looks.describe()}" for p in people] + kept)
+        got, prefixed_ends = model.states([f"a portrait of {p.name}" for p in people] + kept, prefix)
         loss = torch.zeros((), device=device())
         for share in PLACES_READ:
             there, here = (_at(states, last, share) for states, last in ((wanted, ends), (got, prefixed_ends)))
@@ -96,7 +96,7 @@ def learn(reading: Reading, steps: int, rate: float, keeping: float) -> torch.Te
         loss.backward()
         optimizer.step()
         if step % 50 == 49:
-            print(f"  step {step + 1}: loss {loss.item():.3f}; {told_of(reading, prefix.detach())}", flush=True)
+            print(f"  step {step + 1}: loss {loss.item():.3f}; {told_of(model, prefix.detach())}", flush=True)
     return prefix.detach()
 
 
@@ -105,11 +105,11 @@ def _at(states: torch.Tensor, ends: torch.Tensor, share: float) -> torch.Tensor:
     return states[torch.arange(len(ends)), places]
 
 
-def told_of(reading: Reading, prefix: torch.Tensor | None = None, words: str = "") -> str:
+def told_of(model: FrozenTextModel, prefix: torch.Tensor | None = None, words: str = "") -> str:
     """Shares found and looks kept, of trained and unseen people."""
     parts = []
     for group, unseen in (("trained", False), ("unseen", True)):
-        found, looks = reading.found(unseen, prefix, words)
+        found, looks = model.found(unseen, prefix, words)
         parts.append(f"{group}: found {found:.3f}, looks {looks:.3f}")
     return "; ".join(parts)
 
@@ -127,10 +127,10 @@ def main() -> None:
     arguments = parser.parse_args()
     enter_host()
     torch.manual_seed(0)
-    reading = Reading(arguments.folder, arguments.weights)
+    model = FrozenTextModel(arguments.folder, arguments.weights)
     for words in WORDS:
-        print(f"  {words or 'the name alone'}: {told_of(reading, words=words)}", flush=True)
-    learn(reading, arguments.steps, arguments.rate, arguments.keeping)
+        print(f"  {words or 'the name alone'}: {told_of(model, words=words)}", flush=True)
+    learn(model, arguments.steps, arguments.rate, arguments.keeping)
 
 
 if __name__ == "__main__":

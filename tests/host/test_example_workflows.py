@@ -15,6 +15,7 @@ import requests
 from PIL import Image
 
 from anonymize_faces.benchmarks.support.sd1 import write_checkpoint
+from anonymize_faces.demo.world.renderer import SIZE
 from anonymize_faces.prefix import load_prefix, save_prefix
 from anonymize_faces.prefix.files.preview import load_preview
 from anonymize_faces.tests.support.prefixes import demo_prefix
@@ -98,6 +99,15 @@ def checkpoint(server: ComfyServer, host_modules: None, tidy: None) -> Iterator[
     path = write_checkpoint(server.model_folder("checkpoints") / graph[loader]["inputs"]["ckpt_name"])
     yield path
     path.unlink()
+
+
+def test_examples_of_the_demo_model_say_which_and_draw_at_its_size():
+    workflows = [load_workflow(EXAMPLES / f"{name}.json")["nodes"] for name in NAMES]
+    of_demo = [nodes for nodes in workflows if any(node["type"] == "LoadDemoModel" for node in nodes)]
+    widgets = [(node["type"], node["widgets_values"]) for nodes in of_demo for node in nodes]
+    assert len(of_demo) == len(NAMES) - 1
+    assert all(values == ["classic"] for kind, values in widgets if kind == "LoadDemoModel")
+    assert all(values[:2] == [SIZE, SIZE] for kind, values in widgets if kind == "EmptyLatentImage")
 
 
 def test_whoever_trains_the_demo_again_uses_the_newest_prefix_in_all_examples(server, tidy):
