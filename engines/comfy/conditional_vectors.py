@@ -21,9 +21,22 @@ from ...prefix.meta_network import Parameters, made_vectors, network_of, positio
 Look = Callable[[str, Tensor], None]
 """Gets an encoder's key and the states `[n, w]` that a meta-network reads, or would read."""
 
+FirstReading = Callable[[str, Tensor, Callable[[], Tensor]], Tensor]
+"""Gets an encoder's key, embeddings `[1, length, d]` behind the vectors that are always the same, and what reads them:
+the states `[1, length, w]`. What depends on nothing that is learned need not be read twice."""
+
+
+def _read_anew(_: str, __: Tensor, read: Callable[[], Tensor]) -> Tensor:
+    return read()
+
 
 @contextmanager
-def vectors_made(encoders: Mapping[str, Any], parameters: Parameters, look: Look | None = None) -> Iterator[Counter]:
+def vectors_made(
+    encoders: Mapping[str, Any],
+    parameters: Parameters,
+    look: Look | None = None,
+    first_reading: FirstReading = _read_anew,
+) -> Iterator[Counter]:
     """Inside, prompts that come with the prefix's own vectors are read with those that are made for them.
 
     Differentiable in the parts of the meta-networks. Gives how many prompts, or chunks of one, each encoder was given
@@ -33,6 +46,7 @@ def vectors_made(encoders: Mapping[str, Any], parameters: Parameters, look: Look
         encoders: see `text_encoders`.
         parameters: as the encoders' networks want them, see `vectors_for`.
         look: called with what was read; then encoders without a meta-network are looked at as well.
+        first_reading: reads a prompt that comes alone, or knows what was read of it.
 
     Raises:
         PrefixMismatchError: an encoder's network cannot be watched, or says nothing that could be read.
@@ -46,7 +60,7 @@ def vectors_made(encoders: Mapping[str, Any], parameters: Parameters, look: Look
             if not hasattr(encoder.transformer, "register_forward_pre_hook"):
                 raise _unread(key)
             hook = encoder.transformer.register_forward_pre_hook(
-                _replacing(key, parameters[key], network, made, look), with_kwargs=True
+                _replacing(key, parameters[key], network, made, look, first_reading), with_kwargs=True
             )
             hooks.callback(hook.remove)
         yield made
@@ -65,13 +79,17 @@ def require_made(made: Counter, tokens: Mapping[str, Any], parameters: Parameter
 
 
 def _replacing(
-    key: str, always: Tensor, network: Mapping[str, Tensor] | None, made: Counter, look: Look | None
+    key: str,
+    always: Tensor,
+    network: Mapping[str, Tensor] | None,
+    made: Counter,
+    look: Look | None,
+    first_reading: FirstReading,
 ) -> Callable[..., Any]:
     """What stands before a network: puts the vectors that are made for each row in the place of those that came."""
     reading = False
 
     def replace(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        nonlocal reading
         embeds = kwargs.get("embeds")
         if reading or not isinstance(embeds, Tensor) or embeds.ndim != 3:
             return None
@@ -79,16 +97,22 @@ def _replacing(
         if not len(rows):
             return None
         count = len(always)
-        reading = True
-        try:
-            # Hosts add to tensors in place.
-            with torch.no_grad():
-                said = module(*args, **{**kwargs, "embeds": embeds.detach().clone()})
-        finally:
-            reading = False
-        states = said[0] if isinstance(said, tuple | list) else said
-        if not isinstance(states, Tensor) or states.ndim != 3 or states.shape[:2] != embeds.shape[:2]:
-            raise _unread(key)
+
+        def read_states() -> Tensor:
+            nonlocal reading
+            reading = True
+            try:
+                # Hosts add to tensors in place.
+                with torch.no_grad():
+                    said = module(*args, **{**kwargs, "embeds": embeds.detach().clone()})
+            finally:
+                reading = False
+            states = said[0] if isinstance(said, tuple | list) else said
+            if not isinstance(states, Tensor) or states.ndim != 3 or states.shape[:2] != embeds.shape[:2]:
+                raise _unread(key)
+            return states
+
+        states = first_reading(key, embeds, read_states) if len(embeds) == 1 else read_states()
         same = torch.zeros(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
         same[:, 1:] = (embeds[:, 1:] == embeds[:, :-1]).all(-1)
         read = positions_read(same[rows], starts + count)

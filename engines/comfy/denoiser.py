@@ -10,6 +10,7 @@ import copy
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from hashlib import sha256
 from typing import Any
 
 import comfy.clip_model
@@ -29,6 +30,7 @@ from ...prefix import encoder_layout, frame_of, inject_text, looked_at, words
 from ...prefix.errors import TrainingError
 from ...runs.digest import digest_of, original_weights
 from ...runs.seeds import noise_of
+from ...runs.tensor_cache import TensorCache
 from ..checkpointing import checkpointed
 from ..denoiser import Layer, TextStates, Tuned, Vectors
 from ..differentiable import differentiable
@@ -59,6 +61,9 @@ Models are loaded with so much left free; how much it really is, is counted once
 
 ROOM = 0.85
 """Share of a device's free memory that activations may take: its allocator leaves gaps."""
+
+FIRST_READINGS = 2**28
+"""Bytes of what text encoders say of prompts before vectors are made for them, kept in memory."""
 
 
 class ComfyDenoiser:
@@ -105,6 +110,7 @@ class ComfyDenoiser:
         self._saves_memory = computing.checkpointing == "on"
         self._checkpoints: ExitStack | None = None
         self._most_loaded: dict[Any, int] = {}
+        self._first_readings = TensorCache(budget=FIRST_READINGS)
         self._encoders = text_encoders(clip.cond_stage_model)
         if _is_prefixed(clip):
             raise TrainingError("This CLIP carries a prefix already: connect the checkpoint's own CLIP.")
@@ -208,7 +214,8 @@ class ComfyDenoiser:
         stage = self._clip.cond_stage_model
 
         def encode_one(prompt: str, vectors: Vectors | None) -> list[Any]:
-            with read_at(stage, self._encoders, layer), vectors_made(self._encoders, vectors or {}):
+            making = vectors_made(self._encoders, vectors or {}, first_reading=functools.partial(self._first, layer))
+            with read_at(stage, self._encoders, layer), making:
                 return _conditioning(stage.encode_token_weights(self._tokens(prompt, vectors)))
 
         with gradient_through(CLIP):
@@ -219,6 +226,13 @@ class ComfyDenoiser:
                     return [encode_one(prompt, vectors) for prompt in prompts]
                 with read_at(stage, self._encoders, layer), vectors_made(self._encoders, vectors or {}):
                     return _encode_together(stage, [self._tokens(prompt, vectors) for prompt in prompts])
+
+    def _first(self, layer: Layer, key: str, embeds: Tensor, read: Callable[[], Tensor]) -> Tensor:
+        """What an encoder says of a prompt behind vectors that are always the same, which is read once."""
+        said = sha256(embeds.detach().contiguous().cpu().view(torch.uint8).numpy()).digest()
+        return self._first_readings.values([(layer, key, embeds.dtype, said)], lambda _: [read().cpu()])[0].to(
+            embeds.device
+        )
 
     def _tokens(self, prompt: str, vectors: Vectors | None) -> dict[str, Any]:
         """The host's tokens of a prompt, with the prefix if there is one."""
@@ -295,6 +309,7 @@ class ComfyDenoiser:
         other._weights = tuple(weights.values())
         other._kept_by_picture = None
         other._most_loaded = {}
+        other._first_readings = TensorCache(budget=FIRST_READINGS)
 
         def close() -> None:
             for part in parts.values():

@@ -197,6 +197,37 @@ def test_through_an_llm_the_gradient_is_the_slope_too(family: str, make_checkpoi
     assert float(slope) == pytest.approx(float(rows.grad.norm()), rel=0.05)
 
 
+def test_what_a_prompt_says_before_vectors_are_made_for_it_is_read_once(make_checkpoint: Make) -> None:
+    from anonymize_faces.engines.comfy.denoiser import ComfyDenoiser, Computing
+    from anonymize_faces.engines.comfy.text_encoders import text_encoders
+    from anonymize_faces.engines.vectors import learned, new_vectors, with_networks
+
+    checkpoint, clip = make_checkpoint(), make_clip("lumina 2")
+    denoiser = ComfyDenoiser(checkpoint.model, clip, checkpoint.vae, (64, 64), computing=Computing(checkpointing="off"))
+    generator = torch.Generator().manual_seed(0)
+    readings = 0
+
+    def count(*_: Any) -> None:
+        nonlocal readings
+        readings += 1
+
+    def encoded(prompt: str) -> tuple[int, Tensor, list[Tensor]]:
+        before = readings
+        states = denoiser.encode([prompt], vectors)[0][0]
+        gradients = torch.autograd.grad(states.double().square().mean(), learned(vectors))
+        return readings - before, states.detach(), list(gradients)
+
+    with torch.inference_mode(), denoiser.gradients(1):
+        vectors = with_networks(denoiser, new_vectors(denoiser, "", 3, generator), ["a house", "a road"], generator)
+        (encoder,) = text_encoders(clip.cond_stage_model).values()
+        hook = encoder.transformer.register_forward_hook(count)
+        (first, states, gradients), again, other = encoded("Ada"), encoded("Ada"), encoded("Bob")
+        hook.remove()
+    assert (first, again[0], other[0]) == (2, 1, 2)
+    assert torch.equal(states, again[1]) and not torch.equal(states, other[1])
+    assert all(map(torch.equal, gradients, again[2])) and any(bool(one.any()) for one in gradients)
+
+
 def test_words_to_start_from_are_the_users_and_not_the_templates(make_checkpoint: Make, make_denoiser: Make) -> None:
     clip = make_clip("omnigen2")
     denoiser = make_denoiser(dataclasses.replace(make_checkpoint(), clip=clip))
