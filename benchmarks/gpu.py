@@ -203,9 +203,8 @@ def _learn_as_the_authors(checkpoint: Any, denoiser: Any, row: Outcome, held: in
     from .support.authors_loop import Item, reference_step
 
     model, stage = checkpoint.model.model.diffusion_model.float(), checkpoint.clip.cond_stage_model.float()
-    vectors = {
-        key: rows.detach().cuda().requires_grad_() for key, rows in start_vectors(denoiser, TrainingSettings()).items()
-    }
+    start = start_vectors(denoiser, TrainingSettings(conditional=False))
+    vectors = {key: rows.detach().cuda().requires_grad_() for key, rows in start.items()}
     optimizer = torch.optim.Adam(vectors.values(), lr=1e-3)
     sigma = torch.tensor([1.0], device="cuda")
     noised = torch.randn(1, *denoiser.latent_shape, device="cuda")

@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -67,7 +67,7 @@ def make_ways() -> dict[str, Way]:
     pictures = Pictures(latents, (Pair(PROMPT, NEUTRAL, True),))
     with denoiser.gradients(1):
         state = new_state(start_vectors(denoiser, settings), settings)
-    theirs = start_vectors(denoiser, settings)
+    theirs = start_vectors(denoiser, replace(settings, conditional=False))
     optimizer = torch.optim.Adam(theirs.values(), lr=settings.learning_rate)
     micro_batches = MicroBatches(denoiser, 1)
     sampling = checkpoint.model.get_model_object("model_sampling")

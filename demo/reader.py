@@ -16,6 +16,10 @@ from .world.renderer import KINDS, SIZE
 LOOKS = {"hair": HAIR, "skin": SKIN, "glasses": (False, True), "beard": (False, True)}
 LOOKS_WEIGHT = 2.0
 
+SURE = 0.9
+"""Least probability of a person at which a face is found. What is of no kind, such as a plain grey, is given to some
+kind all the same, but hardly with so much; faces that are drawn have more than 0.99."""
+
 
 class ReaderNet(torch.nn.Module):
     """Pixels [n, 3, 96, 96] in [-1, 1] to: what kind of picture, looks, geometry with its spread."""
@@ -54,8 +58,8 @@ class ReaderNet(torch.nn.Module):
 class Reading:
     """What the reader saw in n pictures.
 
-    face: whether one is found, bool [n]; embeddings: to compare by distance, float32 [n, d]; looks: those of each
-    picture; kinds: what each shows, one of `KINDS`.
+    face: whether one is found for `SURE`, bool [n]; embeddings: to compare by distance, float32 [n, d]; looks: those of
+    each picture; kinds: what each shows most likely, one of `KINDS`.
     """
 
     face: np.ndarray
@@ -85,15 +89,15 @@ def read(net: ReaderNet, pixels: np.ndarray) -> Reading:
     its features by their variation within a person), next to the looks' probabilities: whoever tries to recognize a
     person may use both.
     """
-    kinds, embeddings, looks = [], [], []
+    faces, kinds, embeddings, looks = [], [], [], []
     for start in range(0, len(pixels), 512):
         x = torch.from_numpy(np.ascontiguousarray(pixels[start : start + 512])).permute(0, 3, 1, 2).float() / 127.5 - 1
         out = net(x.contiguous())
+        faces.append((out["kind"].softmax(-1)[:, KINDS.index("person")] >= SURE).numpy())
         kinds += [KINDS[i] for i in out["kind"].argmax(-1).tolist()]
         classes = {name: out[name].softmax(-1) for name in LOOKS}
         seen = [LOOKS_WEIGHT * p for p in classes.values()]
         embeddings.append(torch.cat([out["geometry"] * net.reliability, *seen], -1).numpy())
         chosen = {name: [LOOKS[name][i] for i in p.argmax(-1).tolist()] for name, p in classes.items()}
         looks += [Looks(*row) for row in zip(*chosen.values(), strict=True)]
-    face = np.array([kind == "person" for kind in kinds])
-    return Reading(face, np.concatenate(embeddings), tuple(looks), tuple(kinds))
+    return Reading(np.concatenate(faces), np.concatenate(embeddings), tuple(looks), tuple(kinds))

@@ -90,7 +90,7 @@ def require_in_range(settings: Any, error: type[AnonymizationError]) -> None:
 def add_option(
     group: argparse._ActionsContainer, settings: type, name: str, flag: str = "", default: Any = None
 ) -> None:
-    """Adds the command-line option of a setting.
+    """Adds the command-line option of a setting; of a switch that is on there is one that takes it off, `--no-…`, too.
 
     Args:
         flag: the option's name, where it is not the setting's.
@@ -100,6 +100,11 @@ def add_option(
     flag = flag or f"--{name.replace('_', '-')}"
     words = "; ".join(map(_uncapitalized, about.help.rstrip(".").split(". "))).replace("%", "%%")
     kind = type(about.default)
+    if kind is bool and about.default:
+        group.add_argument(
+            flag, action=argparse.BooleanOptionalAction, default=default, help=f"{words} (default: {flag})"
+        )
+        return
     if kind is bool:
         group.add_argument(flag, action="store_true", default=default, help=words)
         return

@@ -40,10 +40,12 @@ def test_the_threshold_tells_a_person_from_strangers_of_the_same_looks(recognize
     assert (alike < recognizer.threshold.value).mean() >= 0.995
 
 
-def test_things_have_no_face_and_other_sizes_are_read_too(recognizer):
+def test_things_and_plain_pictures_have_no_face_and_other_sizes_are_read_too(recognizer):
     rng = np.random.default_rng(3)
     things = draw_all([random_picture(rng, kind) for kind in ("circle", "house", "mountains")])
     assert recognizer.find(things) == [(), (), ()]
+    plain = np.full((256, 96, 96, 3), np.arange(256, dtype=np.uint8)[:, None, None, None])
+    assert set(recognizer.find(plain)) == {()}
     person = draw_all([picture_of(rng, cast()[0], 0)])
     (face,), (large,) = recognizer.find(person)[0], recognizer.find(person.repeat(3, 1).repeat(3, 2))[0]
     assert large.box == (0.0, 0.0, 288.0, 288.0)

@@ -107,7 +107,7 @@ def test_the_saved_file_is_within_the_budget_and_the_node_says_what_it_is_worth(
     assert len(files) == 2 and all(0 < change <= 8 for change in changes)
     (told,) = entry["outputs"]["protect"]["text"]
     assert "2 photos changed by at most 8 of 255 levels" in told and "IP-Adapter" in told and "PNG" in told
-    assert pictures(server, entry, "difference")[0].shape == (64, 64, 3)
+    assert pictures(server, entry, "difference")[0].shape == original(server, photos[0]).shape
 
 
 def test_a_single_photo_of_another_size_with_a_mask_and_a_target(server: ComfyServer, photos: list[str]) -> None:

@@ -60,6 +60,16 @@ def test_an_option_says_help_and_default_and_takes_the_type() -> None:
     assert (options.learning_rate, options.vary_names, options.init, options.steps) == (0.5, True, "a man", None)
 
 
+def test_a_switch_that_is_on_can_be_taken_off() -> None:
+    parser = argparse.ArgumentParser()
+    switches = [about.name for about in all_described(TrainingSettings) if about.default is True]
+    for name in switches:
+        add_option(parser, TrainingSettings, name)
+    assert switches == ["conditional"] and "(default: --conditional)" in " ".join(parser.format_help().split())
+    told = [parser.parse_args(arguments).conditional for arguments in ([], ["--conditional"], ["--no-conditional"])]
+    assert told == [None, True, False]
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("conditional", [False, True])
 def test_a_preset_sets_all_that_is_automatic_and_what_is_set_goes_before(preset: str, conditional: bool) -> None:

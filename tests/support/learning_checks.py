@@ -33,7 +33,7 @@ LOOK_EVERY = 10
 def learning(**more: Any) -> TrainingSettings:
     """Settings with which every family learns `PAIRS`."""
     sizes = {"vectors": 8, "steps": 90, "batch_size": BATCH, "noisings_per_picture": NOISINGS, "text_steps": 0}
-    rate = 0.05 if more.get("conditional") is False else 0.01
+    rate = 0.05 if more.get("conditional") is False else 0.003
     return TrainingSettings(**{"learning_rate": rate, **sizes, **more})
 
 

@@ -25,7 +25,13 @@ PAIRS = (
     Pair("", "", False),
 )
 SETTINGS = TrainingSettings(
-    general_weight=1.0, text_steps=0, steps=50, batch_size=2, learning_rate=2.8e-4, noisings_per_picture=8
+    conditional=False,
+    general_weight=1.0,
+    text_steps=0,
+    steps=50,
+    batch_size=2,
+    learning_rate=2.8e-4,
+    noisings_per_picture=8,
 )
 
 

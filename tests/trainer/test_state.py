@@ -11,18 +11,20 @@ import torch
 
 from anonymize_faces.engines.comfy.text_encoders import embedding_table
 from anonymize_faces.engines.micro_batches import MicroBatches
+from anonymize_faces.engines.vectors import learned as learned_of
 from anonymize_faces.tests.support.learning_checks import BATCH, NOISINGS, PAIRS, learning
 from anonymize_faces.trainer import step
 from anonymize_faces.trainer.data.pictures import Pictures
 from anonymize_faces.trainer.data.plain_text import PlainText
 from anonymize_faces.trainer.data.targets import TargetPool, slots_of_step
 from anonymize_faces.trainer.loop import start_vectors
+from anonymize_faces.trainer.settings import TrainingSettings
 from anonymize_faces.trainer.state import ELEMENTS, new_state
 from anonymize_faces.trainer.step import make_step
 from anonymize_faces.trainer.warm_start import start_of, warm_start
 
 Make = Callable[..., Any]
-SETTINGS = learning(seed=1)
+CONDITIONAL, FIXED = learning(seed=1), learning(seed=1, conditional=False)
 STEPS = 12
 
 
@@ -38,29 +40,31 @@ def scale(clip: Any, factor: float) -> None:
     encoder.forward = forward
 
 
-def learned(denoiser: Any) -> torch.Tensor:
-    """The vectors after a short warm start and a few steps."""
+def learned(denoiser: Any, settings: TrainingSettings = CONDITIONAL, steps: int = STEPS) -> torch.Tensor:
+    """All that is learned, in a row, after a short warm start and a few steps."""
     latents = torch.randn(len(PAIRS), *denoiser.latent_shape, generator=torch.Generator().manual_seed(3))
     micro_batches = MicroBatches(denoiser, BATCH)
     with denoiser.gradients(BATCH):
         pool = TargetPool(denoiser, Pictures(latents, PAIRS), NOISINGS, seed=0)
-        state = new_state(start_vectors(denoiser, SETTINGS), SETTINGS)
-        text = dataclasses.replace(SETTINGS, text_steps=3)
-        warm_start(denoiser, start_of(state.vectors), PAIRS, text, micro_batches, PlainText(denoiser))
-        for number in range(STEPS):
-            make_step(denoiser, state, pool.batch(slots_of_step(pool, BATCH, 0, number)), SETTINGS, micro_batches)
-    return state.vectors["l"].detach()
+        state = new_state(start_vectors(denoiser, settings), settings)
+        if steps:
+            text = dataclasses.replace(settings, text_steps=3)
+            warm_start(denoiser, start_of(state.vectors), PAIRS, text, micro_batches, PlainText(denoiser))
+        for number in range(steps):
+            make_step(denoiser, state, pool.batch(slots_of_step(pool, BATCH, 0, number)), settings, micro_batches)
+    return torch.cat([part.detach().flatten() for part in learned_of(state.vectors)])
 
 
+@pytest.mark.parametrize("settings", [FIXED, CONDITIONAL], ids=["fixed", "conditional"])
 @pytest.mark.parametrize(("factor", "tolerance"), [(64.0, 0.0), (70.0, 1e-3)])
 def test_the_same_is_learned_whatever_the_scale_of_the_embeddings(
-    make_checkpoint: Make, make_denoiser: Make, factor: float, tolerance: float
+    make_checkpoint: Make, make_denoiser: Make, settings: TrainingSettings, factor: float, tolerance: float
 ) -> None:
-    usual = learned(make_denoiser(make_checkpoint()))
+    """What makes vectors is scaled by their spread, and so is the same itself."""
+    usual, start = (learned(make_denoiser(make_checkpoint()), settings, steps) for steps in (STEPS, 0))
     other = make_checkpoint()
     scale(other.clip, factor)
-    scaled = learned(make_denoiser(other)) / factor
-    start = start_vectors(make_denoiser(make_checkpoint()), SETTINGS)["l"].detach()
+    scaled = learned(make_denoiser(other), settings) / (1.0 if settings.conditional else factor)
     assert float((usual - start).norm()) > 0.1 * float(start.norm())
     assert float((scaled - usual).norm()) <= tolerance * float((usual - start).norm())
 

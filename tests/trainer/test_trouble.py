@@ -188,12 +188,12 @@ def test_a_skipped_step_moves_nothing_but_lowers_the_rate(denoiser: Any) -> None
     with denoiser.gradients(1):
         batch = TargetPool(denoiser, pictures, 1, 0).batch([0])
         state = new_state(start_vectors(denoiser, settings), settings)
-        start = state.vectors["l"].detach().clone()
+        start = state.vectors["l/offset"].detach().clone()
         make_step(denoiser, state, batch, settings, MicroBatches(denoiser, 1))
-        assert torch.equal(state.vectors["l"], start) and state.rate == 0.5
+        assert torch.equal(state.vectors["l/offset"], start) and state.rate == 0.5
         assert not state.optimizer.state
         make_step(denoiser, state, batch, settings, MicroBatches(denoiser, 1))
-    assert not torch.equal(state.vectors["l"], start) and state.skipped == 1 and state.skipped_in_a_row == 0
+    assert not torch.equal(state.vectors["l/offset"], start) and state.skipped == 1 and state.skipped_in_a_row == 0
 
 
 def test_a_gradient_that_overflows_is_scaled_down_and_the_rate_stays(denoiser: Any) -> None:

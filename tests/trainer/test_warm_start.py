@@ -27,7 +27,8 @@ PAIRS = (
     Pair("a red circle", "a red circle", False),
     Pair("", "", False),
 )
-SETTINGS = TrainingSettings(vectors=4, text_steps=60)
+SETTINGS = TrainingSettings(conditional=False, vectors=4, text_steps=60)
+"""As presets have it: they make no text steps of a conditional prefix."""
 
 
 def states_of(denoiser: Any, prompts: list[str], vectors: dict[str, torch.Tensor] | None = None) -> list[Any]:
@@ -70,16 +71,17 @@ def test_a_prompt_of_several_chunks_cannot_be_compared(denoiser: Any) -> None:
     assert short is not None and long is None and filled == [None]
 
 
+@pytest.mark.parametrize("conditional", [False, True])
 def test_the_text_encoder_alone_brings_names_to_their_looks_and_moves_others_little(
-    denoiser: Any, monkeypatch: pytest.MonkeyPatch
+    conditional: bool, denoiser: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("anonymize_faces.trainer.warm_start.PAIRS_OF_A_KIND", 4)
+    settings = dataclasses.replace(SETTINGS, conditional=conditional, overshoot=0.0)
     with denoiser.gradients(1):
-        vectors = start_vectors(denoiser, SETTINGS)
+        vectors = start_vectors(denoiser, settings)
         with torch.no_grad():
             before = [distances_of(denoiser, vectors, kind) for kind in (True, False)]
         steps: list[int] = []
-        settings = dataclasses.replace(SETTINGS, overshoot=0.0)
         start(denoiser, vectors, settings, report=steps.append)
         with torch.no_grad():
             after = [distances_of(denoiser, vectors, kind) for kind in (True, False)]

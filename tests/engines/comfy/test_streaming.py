@@ -12,6 +12,7 @@ from torch import Tensor
 from anonymize_faces.engines.micro_batches import MicroBatches
 from anonymize_faces.prefix import TrainingError
 from anonymize_faces.tests.support.host_traces import add_lora, traces
+from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.trainer.data.identities import parse_identities
 from anonymize_faces.trainer.loop import STREAMED, learn_prefix
 from anonymize_faces.trainer.progress import Learned
@@ -79,7 +80,7 @@ def test_weights_leave_the_device_last_and_the_prefix_is_the_same(
                 assert torch.equal(before, after)
     # One picture of the dry step, before anything is drawn: once, twice, then with fewer weights there each time.
     assert what[:2] == ["1 once", "1 twice"] and set(what[2:]) == {"1 twice"} and len(what) < 12
-    torch.testing.assert_close(*(learned.prefix.vectors["l"] for learned in found), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(*(numbers(learned.prefix) for learned in found), rtol=1e-3, atol=1e-4)
     assert [STREAMED in learned.notes for learned in found] == [False, True]
 
 
