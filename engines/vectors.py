@@ -15,7 +15,7 @@ from .denoiser import Denoiser, Vectors
 CLIP_SPREAD = 0.014
 """Standard deviation of the token embeddings of SD1's CLIP, for which learning rates are told; T5's is about 1."""
 
-NETWORK_RATE = 0.1
+NETWORK_RATE = 0.02
 """Peak rate of the parts of a meta-network, as a multiple of that of vectors spread like 1."""
 
 EPSILON = 1e-8

@@ -47,7 +47,7 @@ STREAMED = (
 SCALE_PROMPTS = 32
 """Prompts of either kind whose states set the scale of what a meta-network reads."""
 
-RECIPE = 8
+RECIPE = 9
 """Raised when the same arguments no longer give the same prefix, so that no run of an older version is gone on with."""
 
 
