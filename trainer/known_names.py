@@ -7,6 +7,7 @@ are is seen in groups of as many portraits of different people (docs/METHODS.md 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -45,16 +46,18 @@ class Knowledge:
         unknown: the people, by their place in the list, whom it does not seem to know.
         tells: whether the portraits of most people are more alike than those of different ones; where they are not,
             either it knows most of them not, or its portraits cannot be compared like this.
+        leaves_out: whether unknown names are not learned from.
     """
 
     examined: int = 0
     unknown: tuple[int, ...] = ()
     tells: bool = True
+    leaves_out: bool = True
 
     @property
     def left_out(self) -> tuple[int, ...]:
         """Who is not learned from."""
-        return self.unknown if self.tells else ()
+        return self.unknown if self.tells and self.leaves_out else ()
 
 
 def knowledge_of(latents: TensorStore | Tensor, people: Sequence[int], portraits: int, seed: int) -> Knowledge:
@@ -100,13 +103,17 @@ class KnownNames:
         latents: see `knowledge_of`.
         shards: of the people's portraits, by the people's place.
         portraits: of each.
+        leaves_out: whether unknown names are not to be learned from; else they are only told.
 
     Attributes:
         knowledge: of all that were examined so far.
     """
 
-    def __init__(self, latents: TensorStore | Tensor, shards: Sequence[int], portraits: int, seed: int) -> None:
-        self.knowledge = Knowledge()
+    def __init__(
+        self, latents: TensorStore | Tensor, shards: Sequence[int], portraits: int, seed: int, leaves_out: bool = True
+    ) -> None:
+        self.knowledge = Knowledge(leaves_out=leaves_out)
+        self._leaves_out = leaves_out
         self._latents = latents
         self._shards = shards
         self._portraits = portraits
@@ -121,9 +128,11 @@ class KnownNames:
             found = knowledge_of(self._latents, people, self._portraits, self._seed)
             if not found.examined:
                 break
-            new = {person for person in found.left_out if self._shards[person] == self._next}
-            left_out = tuple(sorted(new.union(self.knowledge.left_out)))
-            self.knowledge = Knowledge(len(people), left_out) if left_out else found
+            told = found.unknown if found.tells else ()
+            new = {person for person in told if self._shards[person] == self._next}
+            unknown = tuple(sorted(new.union(self.knowledge.unknown if self.knowledge.tells else ())))
+            found = Knowledge(len(people), unknown) if unknown else found
+            self.knowledge = dataclasses.replace(found, leaves_out=self._leaves_out)
             self._next += 1
         return self._next > before
 
@@ -163,8 +172,10 @@ def _about(knowledge: Knowledge, people: Sequence[Identity]) -> list[str]:
             " Look at its pictures, and name people whom it draws as the same person every time."
         ]
     told = ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
-    so = f"so nothing was learned from {'that name' if len(names) == 1 else 'these names'}"
-    return [f"The model does not seem to know {told}: it draws somebody else every time, {so}."]
+    known = f"The model does not seem to know {told}: it draws somebody else every time"
+    if not knowledge.leaves_out:
+        return [f"{known}. See whether the spelling is the model's."]
+    return [f"{known}, so nothing was learned from {'that name' if len(names) == 1 else 'these names'}."]
 
 
 def _rows(latents: TensorStore | Tensor, person: int, portraits: int) -> Iterator[Tensor]:

@@ -222,7 +222,10 @@ class _Learning:
             pairs.shards,
         )
         shards_of_people = pairs.shards[: len(pairs.people) * pairs.portraits : max(1, pairs.portraits)]
-        self._names = KnownNames(pictures.latents, shards_of_people, pairs.portraits, settings.seed)
+        # A network learns from any name, and the more names the better.
+        self._names = KnownNames(
+            pictures.latents, shards_of_people, pairs.portraits, settings.seed, leaves_out=not settings.conditional
+        )
         self._examine_names()
         self._spoken = pairs.spoken_without(self._names.knowledge.left_out)
         asked = validation_pictures(pairs.learned, pairs.questions)

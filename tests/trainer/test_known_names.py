@@ -34,7 +34,14 @@ from anonymize_faces.trainer.settings import TrainingSettings
 PEOPLE = tuple(Identity(f"Person {number}", f"a man with {number} hats") for number in range(16))
 GENERAL = ("", *(f"{number} red circles" for number in range(12)))
 SETTINGS = TrainingSettings(
-    text_steps=2, steps=6, batch_size=8, vectors=2, portraits_per_identity=3, noisings_per_picture=2, held_out=0.2
+    conditional=False,
+    text_steps=2,
+    steps=6,
+    batch_size=8,
+    vectors=2,
+    portraits_per_identity=3,
+    noisings_per_picture=2,
+    held_out=0.2,
 )
 
 
@@ -104,6 +111,8 @@ def test_the_artist_is_told_whom_the_model_does_not_know() -> None:
     assert "seem to know Person 3: it draws somebody else" in sentences(Knowledge(16, (3,)), PEOPLE, 16)[0]
     (many,) = sentences(Knowledge(16, tuple(range(8))), PEOPLE, 16)
     assert f"Person {MOST_NAMED - 1} and 2 more: " in many
+    (told,) = sentences(Knowledge(16, (3,), leaves_out=False), PEOPLE, 16)
+    assert told.endswith("every time. See whether the spelling is the model's.")
     assert "The portraits of most names are no more alike" in sentences(Knowledge(16, (1, 2), False), PEOPLE, 16)[0]
     assert sentences(Knowledge(16), PEOPLE, 25) == [
         "Names of 9 more were not examined: no portraits of them were drawn."
@@ -158,12 +167,27 @@ def test_nothing_is_learned_from_a_name_that_is_left_out(
     assert len(name_them(pair.student for pair in pairs.spoken)) == 8
 
 
+def test_a_network_is_learned_from_names_that_the_model_does_not_seem_to_know(
+    make_checkpoint: Callable[..., Any], make_denoiser: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "anonymize_faces.trainer.known_names.knowledge_of", lambda latents, who, *rest: Knowledge(len(who), (0,))
+    )
+    settings = dataclasses.replace(SETTINGS, conditional=True, steps=1)
+    training = PrefixTraining(make_denoiser(make_checkpoint()), PEOPLE, GENERAL, settings)
+    people = training.held_out.learned.people
+    with torch.inference_mode():
+        learned = training.learn()
+    assert f"seem to know {people[0].name}: " in describe(learned)
+    assert learned.prefix.record.identities == len(people)
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_each_preset_examines_the_names_that_it_draws_or_says_that_it_did_not(
     preset: str, make_checkpoint: Callable[..., Any], make_denoiser: Callable[..., Any]
 ) -> None:
     few = {"steps": 1, "text_steps": 1, "general_drawn": 4, "noisings_per_picture": 1, "vectors": 2}
-    settings = TrainingSettings(preset=preset, **few)
+    settings = TrainingSettings(preset=preset, conditional=False, **few)
     training = PrefixTraining(make_denoiser(make_checkpoint()), PEOPLE, GENERAL, settings)
     with torch.inference_mode():
         learned = training.learn()
