@@ -126,7 +126,7 @@ def plan_of(
     """
     wanted = pictures_drawn(pairs, first, settings)
     drawn = {i for i in wanted if pairs.drawn[i].names_somebody or pairs.drawn[i].student not in kept}
-    evaluations = count_evaluations(denoiser.evaluations_a_picture, len(drawn), pairs, settings)
+    evaluations = count_evaluations(denoiser.evaluations_a_picture, len(drawn), pairs, settings, len(denoiser.layers))
     before = len(drawn.intersection(first)) * denoiser.evaluations_a_picture
     learning = settings.denoiser_steps * settings.batch_size * measured.learning
     return Plan(
@@ -163,12 +163,15 @@ def pictures_drawn(pairs: TrainingPairs, first: Sequence[int], settings: Trainin
     return drawn
 
 
-def count_evaluations(each: int, pictures: int, pairs: TrainingPairs, settings: TrainingSettings) -> Evaluations:
+def count_evaluations(
+    each: int, pictures: int, pairs: TrainingPairs, settings: TrainingSettings, layers: int
+) -> Evaluations:
     """Counts them.
 
     Args:
         each: that drawing a picture takes.
         pictures: that are drawn.
+        layers: that are learned at. At which of them a conditional prefix holds is asked once more at the end.
     """
     learned, questions, reported = pairs.learned, pairs.questions, pairs.reported
     shown = settings.denoiser_steps * settings.batch_size
@@ -180,11 +183,12 @@ def count_evaluations(each: int, pictures: int, pairs: TrainingPairs, settings: 
     asked = Counter(drawn[index].names_somebody for index in validation_pictures(learned, questions))
     examined = NOISES * sum(min(count, MOST_ASKED) for count in asked.values())
     times = 1 + -(-settings.denoiser_steps // steps_between(examined, settings.batch_size))
+    judged = int(settings.conditional and layers > 1)
     return Evaluations(
         drawing=each * pictures,
         teaching=round(named * (1 + past)) + general,
         learning=shown * (1 + BACKWARD),
-        validation=examined * (2 + times) + 3 * NOISES * len(reported),
+        validation=examined * (2 + times + judged) + 3 * NOISES * len(reported),
     )
 
 

@@ -29,10 +29,17 @@ def denoiser(make_checkpoint: Make, make_denoiser: Make) -> Any:
     return make_denoiser(make_checkpoint())
 
 
-@pytest.mark.parametrize("overshoot", [0.0, 0.2])
-def test_evaluations_are_those_that_are_made(denoiser: Any, overshoot: float, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("overshoot", "conditional"), [(0.0, True), (0.2, True), (0.2, False)])
+def test_evaluations_are_those_that_are_made(
+    denoiser: Any, overshoot: float, conditional: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = dataclasses.replace(
-        learning(), steps=25, batch_size=3, portraits_per_identity=1, held_out=0.25, overshoot=overshoot
+        learning(conditional=conditional),
+        steps=25,
+        batch_size=3,
+        portraits_per_identity=1,
+        held_out=0.25,
+        overshoot=overshoot,
     )
     made = Counter[str]()
     predict, sample = denoiser.predict, denoiser.sample

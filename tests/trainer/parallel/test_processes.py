@@ -31,7 +31,7 @@ OPTIONS: Mapping[str, Any] = {
     "text-steps": 1,
     "batch-size": 8,
     "vectors": 3,
-    "learning-rate": 0.01,
+    "learning-rate": 0.0014,
     "portraits-per-identity": 1,
     "general-drawn": 8,
     "held-out": 0,
