@@ -230,9 +230,12 @@ class ComfyDenoiser:
     def _first(self, layer: Layer, key: str, embeds: Tensor, read: Callable[[], Tensor]) -> Tensor:
         """What an encoder says of a prompt behind vectors that are always the same, which is read once."""
         said = sha256(embeds.detach().contiguous().cpu().view(torch.uint8).numpy()).digest()
-        return self._first_readings.values([(layer, key, embeds.dtype, said)], lambda _: [read().cpu()])[0].to(
-            embeds.device
-        )
+
+        def read_it(_: object) -> list[Tensor]:
+            return [read().cpu()]
+
+        (states,) = self._first_readings.values([(layer, key, embeds.dtype, said)], read_it)
+        return states.to(embeds.device)
 
     def _tokens(self, prompt: str, vectors: Vectors | None) -> dict[str, Any]:
         """The host's tokens of a prompt, with the prefix if there is one."""
