@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from anonymize_faces.demo.loader import MODERN, load_demo_model
 from anonymize_faces.demo.world.people import identities
 from anonymize_faces.demo.world.renderer import SIZE
+from anonymize_faces.prefix.meta_network import is_conditional
 from anonymize_faces.tools.layout import LANGUAGE_MODEL
 from anonymize_faces.trainer.loop import learn_prefix
 from anonymize_faces.trainer.settings import TrainingSettings
@@ -61,4 +64,6 @@ def test_a_prefix_is_learned_on_it_by_the_same_trainer() -> None:
         learned = learn_prefix(denoiser, identities(unseen=(False,))[:2], ("a red circle",), settings)
     assert learned.prefix.record.family == "ModernModel" and not learned.prefix.record.layers
     assert learned.prefix.record.fingerprint == denoiser.fingerprint
-    assert learned.prefix.vectors[KEY].shape == (2, WIDTH) and learned.prefix.vectors[KEY].isfinite().all()
+    assert learned.prefix.vectors[KEY].shape == (2, WIDTH) and is_conditional(learned.prefix.parameters)
+    (losses,) = learned.history
+    assert any(math.isfinite(loss) and loss > 0 for loss in losses)  # The step was made, on a prompt of either kind.
