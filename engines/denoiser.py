@@ -112,13 +112,13 @@ class Denoiser(Protocol):
             layers: the layer that each prompt is read at, one of `Denoiser.layers`; the first for all if it is None.
         """
 
-    def states_read(self, prompts: Sequence[str], vectors: Vectors) -> dict[str, Tensor]:
-        """What a meta-network reads of prompts (`prefix.meta_network`): the last states `[n, w]` of each text encoder.
+    def states_read(self, prompts: Sequence[str], vectors: Vectors) -> list[dict[str, Tensor]]:
+        """What meta-networks read of each prompt (`prefix.meta_network`): last states `[n, w]` by text encoder.
 
         Inside `gradients`.
 
         Args:
-            vectors: those that the prompts are read behind, `{encoder key: [m, d]}`.
+            vectors: for which room is made in the prompts, `{encoder key: [m, d]}`.
         """
 
     def text_states(

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from ..prefix.errors import TrainingError
 from ..prefix.files.storage import MAX_FILE_BYTES
-from ..prefix.meta_network import is_part, new_network, part_name
+from ..prefix.meta_network import is_part, new_network, part_name, standardized
 from .denoiser import Denoiser, Vectors
+from .gates import fitted_gate
 
 CLIP_SPREAD = 0.014
 """Standard deviation of the token embeddings of SD1's CLIP, for which learning rates are told; T5's is about 1."""
@@ -36,29 +37,38 @@ def new_vectors(denoiser: Denoiser, words: str, count: int, generator: torch.Gen
 
 
 def with_networks(
-    denoiser: Denoiser, vectors: Vectors, prompts: Sequence[str], generator: torch.Generator
+    denoiser: Denoiser,
+    vectors: Vectors,
+    named: Sequence[str],
+    others: Sequence[str],
+    generator: torch.Generator,
 ) -> dict[str, Tensor]:
     """The parameters of a conditional prefix before learning: fixed vectors, and networks that make others of them.
 
-    Inside `Denoiser.gradients`. See `prefix.meta_network`.
+    Inside `Denoiser.gradients`. See `prefix.meta_network`. What the text encoders say of the prompts sets the scale of
+    what the networks read, and their gates.
 
     Args:
-        vectors: that prompts are read behind, `{encoder key: [m, d]}`.
-        prompts: what the text encoders say of them sets the scale of what the networks read.
+        vectors: that the made ones are counted from, `{encoder key: [m, d]}`.
+        named: prompts that name somebody; at least one.
+        others: prompts that do not; at least one.
 
     Raises:
         TrainingError: a text encoder does not let its states be read, or there are too many vectors for a file.
     """
     fixed = {key: rows.detach() for key, rows in vectors.items()}
-    said = denoiser.states_read(prompts, fixed)
+    said = denoiser.states_read([*named, *others], fixed)
     parameters = dict(fixed)
     for key, rows in fixed.items():
-        if key not in said or not bool(torch.isfinite(said[key]).all()):
+        states = [prompt[key] for prompt in said if key in prompt]
+        if len(states) < len(said) or not all(bool(torch.isfinite(some).all()) for some in states):
             raise TrainingError(
                 f"Text encoder '{key}' does not let its states be read, which a conditional prefix is made of: switch"
                 " 'conditional' off."
             )
-        network = new_network(rows, said[key], generator)
+        network = new_network(rows, torch.cat(states), generator)
+        states = [standardized(network, some) for some in states]
+        network |= fitted_gate(states[: len(named)], states[len(named) :])
         parameters |= {part_name(key, part): tensor for part, tensor in network.items()}
     if sum(4 * tensor.numel() for tensor in parameters.values()) > MAX_FILE_BYTES:
         raise TrainingError(

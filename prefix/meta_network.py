@@ -2,10 +2,10 @@
 
 A fixed prefix says the same before every prompt, and so it must undo what all names say, those that it never met among
 them, with one set of vectors; a conditional one answers to what the prompt says. The text encoder first reads the
-prompt behind vectors that are always the same. Of its last states a small network, the *meta-network*, makes the
-vectors that then take their place, and the encoder reads the prompt again. The idea, and that it serves names better
-that were not learned from, is CoCoOp's (Zhou et al., CVPR 2022, arXiv 2203.05557, 3.2); there the network sees a
-picture, here it sees the prompt itself.
+prompt alone. Of its last states a small network, the *meta-network*, makes the vectors that the encoder then reads
+before the prompt. The idea, and that it serves names better that were not learned from, is CoCoOp's (Zhou et al., CVPR
+2022, arXiv 2203.05557, 3.2); there the network sees a picture, here it sees the prompt itself. A *gate* tells by the
+same states whether the prompt names anybody, and lets the second reading take the place of the first as far as it does.
 
 The parameters of a prefix stand in one table by name: under an encoder's key its vectors `[m, d]`, and under
 `key/part` the parts of its meta-network, for encoders that have one. With states `s` of width `w`, standardized, at the
@@ -14,11 +14,13 @@ positions that are read (docs/METHODS.md 2.9):
     attention_i = softmax(queries_i · keysᵀ s)        i = 1 … m, over positions
     features_i  = GELU(hidden (values (attention_i s)))
     vectors_i   = always_i + spread · (offset_i + outputs_i features_i)
+    gate        = σ(threshold + max(detector · s))    over positions
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,11 +30,14 @@ from .errors import PrefixValueError
 LEARNED = ("queries", "keys", "values", "hidden", "outputs", "offset")
 """Parts that are learned."""
 
-FIXED = ("mean", "deviation", "spread")
-"""Parts that are set before learning: of the states, and of the encoder's token embeddings."""
+FIXED = ("mean", "deviation", "spread", "detector", "threshold")
+"""Parts that are set before learning: of the states, of the encoder's token embeddings, and of the gate."""
 
 FEATURES = 64
 """Width of what is read off the states for each vector."""
+
+WIDE_OPEN = 1e4
+"""A threshold at which the gate lets everything through, whatever a prompt says."""
 
 _SEPARATOR = "/"
 
@@ -67,7 +72,7 @@ def is_part(name: str) -> bool:
 
 
 def new_network(vectors: Tensor, states: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-    """The parts of a meta-network before learning; those that are learned require gradients.
+    """The parts of a meta-network before learning, its gate wide open; those that are learned require gradients.
 
     Args:
         vectors: the encoder's, that the prompt is read behind, `[m, d]`, spread like its token embeddings.
@@ -91,35 +96,70 @@ def new_network(vectors: Tensor, states: Tensor, generator: torch.Generator) -> 
         "mean": states.mean(0),
         "deviation": states.std(0).clamp_min(1e-3 * float(states.std())),
         "spread": vectors.detach().std().reshape(1),
+        "detector": torch.zeros(wide),
+        "threshold": torch.full((1,), WIDE_OPEN),
     }
 
 
-def made_vectors(always: Tensor, network: Mapping[str, Tensor], states: Tensor, read: Tensor) -> Tensor:
-    """The vectors for each prompt, `[n, m, d]`; differentiable in the parts that are learned.
+def standardized(network: Mapping[str, Tensor], states: Tensor) -> Tensor:
+    """What is read, `[..., w]` float32, of states."""
+    return (states.float() - network["mean"]) / network["deviation"]
+
+
+class Made(NamedTuple):
+    """What a meta-network makes of prompts.
+
+    Attributes:
+        vectors: for each of them, `[n, m, d]`.
+        gates: how much of what the encoder says with these vectors takes the place of what it says without, `[n]`, from
+            0 (nothing: the prompt is nobody's name) to 1.
+    """
+
+    vectors: Tensor
+    gates: Tensor
+
+
+def made_vectors(always: Tensor, network: Mapping[str, Tensor], states: Tensor, read: Tensor) -> Made:
+    """What is made for each prompt; differentiable in the parts that are learned.
 
     Args:
-        always: those that the prompts were read behind, `[m, d]`, as the encoder's network takes them.
-        states: what it said of them, `[n, length, w]`.
+        always: those that the made ones are counted from, `[m, d]`, as the encoder's network takes them.
+        states: what it says of the prompts without vectors, `[n, length, w]`.
         read: the positions that count, `[n, length]`; at least one of each prompt.
     """
     parts = {name: part.to(states.device) for name, part in network.items()}
-    said = (states.float() - parts["mean"]) / parts["deviation"]
+    said = standardized(parts, states)
     scores = torch.einsum("mh,nlh->nml", parts["queries"], said @ parts["keys"])
     attention = scores.masked_fill(~read[:, None], float("-inf")).softmax(-1)
     features = torch.nn.functional.gelu(attention @ (said @ parts["values"]) @ parts["hidden"])
     change = parts["offset"] + torch.einsum("nmh,mhd->nmd", features, parts["outputs"])
-    return always.float() + parts["spread"] * change
+    clearest = (said @ parts["detector"]).masked_fill(~read, float("-inf")).amax(1)
+    gates = torch.sigmoid(parts["threshold"] + clearest)
+    return Made(always.float() + parts["spread"] * change, gates)
+
+
+def with_open_gates(parameters: Parameters) -> dict[str, Tensor]:
+    """The same, but for gates, which let everything through."""
+    return {
+        name: torch.full_like(tensor, WIDE_OPEN) if name.endswith(part_name("", "threshold")) else tensor
+        for name, tensor in parameters.items()
+    }
+
+
+def blended_by_row(plain: Tensor, protected: Tensor, gates: Tensor) -> Tensor:
+    """What an encoder says of prompts, `[n, ...]`, each from plain (gate 0) to protected (1) by its gate, `[n]`."""
+    return torch.lerp(plain.to(protected), protected, gates.to(protected).view(-1, *[1] * (protected.ndim - 1)))
 
 
 def positions_read(same_as_before: Tensor, after: Tensor) -> Tensor:
-    """The positions of prompts that a meta-network reads: those behind the vectors, up to the first of the padding.
+    """The positions of prompts that a meta-network reads: from where vectors would stand to the first of the padding.
 
     Padding is told by its tokens alone, so that it is the same in every host: whatever ends a prompt in a row of equal
     tokens.
 
     Args:
         same_as_before: whether a position holds what the one before it holds, `[n, length]`.
-        after: index of the first position behind the vectors, `[n]`.
+        after: index of the first position that counts, `[n]`: where the vectors would stand.
     """
     length = same_as_before.shape[1]
     padding = same_as_before.flip(1).long().cumprod(1).sum(1)
@@ -154,6 +194,8 @@ def require_networks(parameters: Parameters) -> None:
             "mean": (wide,),
             "deviation": (wide,),
             "spread": (1,),
+            "detector": (wide,),
+            "threshold": (1,),
         }
         for part, tensor in network.items():
             if tensor.dtype != torch.float32 or tensor.layout != torch.strided or 0 in tensor.shape:

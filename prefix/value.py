@@ -20,8 +20,9 @@ from .meta_network import require_networks, vectors_of
 FORMAT_VERSION = 1
 """Version of the record and of the file that holds it; raised when a reader of today could not understand it."""
 
-CONDITIONAL_VERSION = 2
-"""The same of a prefix whose vectors are made for each prompt: readers of version 1 would leave its network out."""
+CONDITIONAL_VERSION = 3
+"""The same of a prefix whose vectors are made for each prompt: readers of version 1 would leave its network out. Those
+of version 2 had no gate."""
 
 MOST_VECTORS = 1024
 """More than any prompt has room for."""
@@ -90,9 +91,9 @@ class PrefixRecord:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST_COUNTED:
                 raise PrefixValueError(f"The record's {name} must be a whole number from 0 to {_MOST_COUNTED}.")
-        if not FORMAT_VERSION <= self.format_version <= CONDITIONAL_VERSION:
+        if self.format_version not in (FORMAT_VERSION, CONDITIONAL_VERSION):
             raise PrefixValueError(
-                f"The prefix has format version {self.format_version}, this extension reads up to"
+                f"The prefix has format version {self.format_version}, this extension reads {FORMAT_VERSION} and"
                 f" {CONDITIONAL_VERSION}: update Anonymize Faces, or learn the prefix anew."
             )
         for name in _TABLES:

@@ -21,7 +21,7 @@ from ..runs.run_folder import RunFolder, run_key, saved_if_broken_off
 from ..runs.seeds import generator as seeded
 from .data.drawing import DrawnPictures, first_shard, shared_tensors, stages_of
 from .data.identities import Identity
-from .data.pairs import TrainingPairs, training_pairs
+from .data.pairs import GatePrompts, TrainingPairs, gate_prompts, training_pairs
 from .data.pictures import Pictures
 from .data.plain_text import PlainText
 from .data.prompts import GENERAL_PROMPTS
@@ -36,7 +36,7 @@ from .reporting.preview import PreviewBudget
 from .settings import TrainingSettings
 from .state import RunState, Score, new_state, restore, state_to_file
 from .step import MOST_SKIPPED, make_step
-from .validation import Validation, hold_out, steps_between, validation_pictures
+from .validation import Subjects, Validation, hold_out, steps_between, validation_pictures
 from .warm_start import can_start, start_of, warm_start
 
 STREAMED = (
@@ -44,10 +44,10 @@ STREAMED = (
     " learning was much slower."
 )
 
-SCALE_PROMPTS = 32
-"""Prompts of either kind whose states set the scale of what a meta-network reads."""
+SOME_PROMPTS = GatePrompts(("a portrait of Ada Example",), GENERAL_PROMPTS[:4])
+"""For vectors that nobody learns from."""
 
-RECIPE = 9
+RECIPE = 10
 """Raised when the same arguments no longer give the same prefix, so that no run of an older version is gone on with."""
 
 
@@ -127,8 +127,9 @@ class PrefixTraining:
         with in_turn(self._team, lambda: RunFolder(self._runs, key, owner=self._team.rank == 0)) as folder:
             drawing = DrawnPictures(self._denoiser, self._settings, pairs, folder, callbacks, self._team, self._kept)
             drawing.draw(drawing.first)
-            people = len(self.held_out.learned.people)
-            run = _Learning(self._denoiser, self._settings, pairs, people, drawing, folder, callbacks, self._team)
+            run = _Learning(
+                self._denoiser, self._settings, pairs, self.held_out.learned, drawing, folder, callbacks, self._team
+            )
             state = run.warm_up()
             stopped = run.make_steps(state, PreviewBudget(started, drawing.seconds_a_picture))
             prefix, best, figures = run.finish(state)
@@ -160,7 +161,7 @@ class PrefixTraining:
         longest = max((pair.student for pair in pairs.learned), key=len)
         micro_batches = MicroBatches(self._denoiser, 1, callbacks.check)
         with self._denoiser.gradients(self._settings.batch_size):
-            vectors = start_vectors(self._denoiser, self._settings, scale_prompts(pairs))
+            vectors = start_vectors(self._denoiser, self._settings)
             measured = dry_step(self._denoiser, longest, vectors, micro_batches)
             return plan_of(
                 self._denoiser,
@@ -178,7 +179,7 @@ class _Learning:
     """A run from the moment that its pictures are drawn.
 
     Args:
-        people: that are learned from, whether portraits of them are drawn or not.
+        subjects: that are learned from, whether pictures of them are drawn or not.
         drawing: of all `pairs.drawn`, of which the first are drawn already.
         folder: where the run is kept.
     """
@@ -188,7 +189,7 @@ class _Learning:
         denoiser: Denoiser,
         settings: TrainingSettings,
         pairs: TrainingPairs,
-        people: int,
+        subjects: Subjects,
         drawing: DrawnPictures,
         folder: RunFolder,
         callbacks: Callbacks,
@@ -198,7 +199,8 @@ class _Learning:
         self._denoiser = denoiser
         self._settings = settings
         self._pairs = pairs
-        self._people = people
+        self._people = len(subjects.people)
+        self._gate_prompts = gate_prompts(subjects, settings.seed)
         self._folder = folder
         self._callbacks = callbacks
         self._team = team
@@ -248,7 +250,7 @@ class _Learning:
         """
         settings = self._settings
         with self._denoiser.gradients(settings.batch_size):
-            state = new_state(start_vectors(self._denoiser, settings, scale_prompts(self._pairs)), settings)
+            state = new_state(start_vectors(self._denoiser, settings, self._gate_prompts), settings)
             warming = start_of(state.vectors)
             warming.micro_batch = settings.batch_size
             saved, begun = self._folder.load("snapshot"), self._folder.load("warm-start")
@@ -448,7 +450,7 @@ class _Learning:
 
 
 def start_vectors(
-    denoiser: Denoiser, settings: TrainingSettings, prompts: Sequence[str] = GENERAL_PROMPTS[:SCALE_PROMPTS]
+    denoiser: Denoiser, settings: TrainingSettings, prompts: GatePrompts = SOME_PROMPTS
 ) -> dict[str, Tensor]:
     """The parameters that training starts from; inside `Denoiser.gradients`.
 
@@ -461,13 +463,7 @@ def start_vectors(
     vectors = new_vectors(denoiser, settings.init, settings.vectors, seeded(settings.seed, "vectors"))
     if not settings.conditional:
         return vectors
-    return with_networks(denoiser, vectors, prompts, seeded(settings.seed, "networks"))
-
-
-def scale_prompts(pairs: TrainingPairs) -> list[str]:
-    """Some of the prompts that are learned from, of both kinds, for `with_networks`."""
-    kinds = ([pair.student for pair in pairs.learned if pair.names_somebody is kind] for kind in (True, False))
-    return [prompt for prompts in kinds for prompt in prompts[:: max(1, len(prompts) // SCALE_PROMPTS)][:SCALE_PROMPTS]]
+    return with_networks(denoiser, vectors, prompts.named, prompts.others, seeded(settings.seed, "networks"))
 
 
 def reason_to_stop(state: RunState, stop: Callable[[], bool]) -> str:

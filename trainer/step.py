@@ -11,6 +11,7 @@ from ..engines.denoiser import Denoiser
 from ..engines.gradient_flow import gradient_through
 from ..engines.micro_batches import MicroBatches
 from ..engines.vectors import learned
+from ..prefix.meta_network import with_open_gates
 from ..runs.seeds import rate_factor
 from .data.targets import Batch
 from .objective import distances
@@ -59,7 +60,9 @@ def make_step(
 
     def micro_batch_of(indices: Sequence[int]) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         part = batch.part(indices)
-        student = denoiser.predict(part.noised, part.t, denoiser.encode(part.prompts, state.vectors, part.layers))
+        # Whatever the gate takes for a name must be left alone by the vectors themselves if it is none.
+        conditioning = denoiser.encode(part.prompts, with_open_gates(state.vectors), part.layers)
+        student = denoiser.predict(part.noised, part.t, conditioning)
         losses = distances(student, part.predictions.to(student.device))
         weights = torch.where(part.names_somebody, 1.0, settings.general_weight).to(losses)
         scaled = (losses * weights).sum() * (state.loss_scale / float(whole))

@@ -266,7 +266,7 @@ def _halves(items: Sequence[T]) -> tuple[tuple[T, ...], tuple[T, ...]]:
     return (tuple(items[:half]), tuple(items[half:])) if len(items) >= 2 * LEAST_ASKED else (tuple(items), ())
 
 
-def spread(items: Sequence[int], most: int) -> list[int]:
+def spread(items: Sequence[T], most: int) -> list[T]:
     """At most so many of the items, from everywhere in the list."""
     return [items[index * len(items) // most] for index in range(most)] if len(items) > most else list(items)
 

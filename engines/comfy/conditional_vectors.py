@@ -1,8 +1,9 @@
 """Has the text encoders of a host's CLIP make the vectors of a conditional prefix while they read a prompt.
 
-The prompt comes with the vectors that are always the same, so that everything that asks whether a prompt carries the
-prefix asks as ever. Where the network inside an encoder is about to read them, it reads them once by itself, the
-meta-network makes others of what it said, and those go in their place.
+The prompt comes with the vectors that are always the same, so that everything that asks whether it carries the
+prefix asks as ever. Where the network inside an encoder is about to read them, it reads the prompt once without them,
+the meta-network makes others of what it said, and those go in their place. What it then says is let through as far as
+the prompt's gate is open.
 """
 
 from __future__ import annotations
@@ -16,17 +17,19 @@ import torch
 from torch import Tensor
 
 from ...prefix.errors import PrefixMismatchError
-from ...prefix.meta_network import Parameters, made_vectors, network_of, positions_read
+from ...prefix.injection.encoder_layouts import ClipChunks, encoder_layout
+from ...prefix.meta_network import Parameters, blended_by_row, made_vectors, network_of, positions_read
+from .plain_reading import Call, mapped, plain_reading
 
 Look = Callable[[str, Tensor], None]
 """Gets an encoder's key and the states `[n, w]` that a meta-network reads, or would read."""
 
-FirstReading = Callable[[str, Tensor, Callable[[], Tensor]], Tensor]
-"""Gets an encoder's key, embeddings `[1, length, d]` behind the vectors that are always the same, and what reads them:
-the states `[1, length, w]`. What depends on nothing that is learned need not be read twice."""
+FirstReading = Callable[[str, Tensor, Callable[[], Any]], Any]
+"""Gets an encoder's key, embeddings `[1, length, d]` of a prompt without vectors, and what reads them. What depends on
+nothing that is learned need not be read twice."""
 
 
-def _read_anew(_: str, __: Tensor, read: Callable[[], Tensor]) -> Tensor:
+def _read_anew(_: str, __: Tensor, read: Callable[[], Any]) -> Any:
     return read()
 
 
@@ -59,10 +62,11 @@ def vectors_made(
                 continue
             if not hasattr(encoder.transformer, "register_forward_pre_hook"):
                 raise _unread(key)
-            hook = encoder.transformer.register_forward_pre_hook(
-                _replacing(key, parameters[key], network, made, look, first_reading), with_kwargs=True
-            )
-            hooks.callback(hook.remove)
+            masks_padding = bool(getattr(encoder, "zero_out_masked", False))
+            reading = _Reading(key, parameters[key], network, made, look, first_reading, masks_padding)
+            before = encoder.transformer.register_forward_pre_hook(reading.before, with_kwargs=True)
+            hooks.callback(before.remove)
+            hooks.callback(encoder.transformer.register_forward_hook(reading.after).remove)
         yield made
 
 
@@ -78,55 +82,75 @@ def require_made(made: Counter, tokens: Mapping[str, Any], parameters: Parameter
             raise _unread(key)
 
 
-def _replacing(
-    key: str,
-    always: Tensor,
-    network: Mapping[str, Tensor] | None,
-    made: Counter,
-    look: Look | None,
-    first_reading: FirstReading,
-) -> Callable[..., Any]:
-    """What stands before a network: puts the vectors that are made for each row in the place of those that came."""
-    reading = False
+class _Reading:
+    """Reads rows of embeddings that hold the vectors that are always the same as a conditional prefix has them read."""
 
-    def replace(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        embeds = kwargs.get("embeds")
-        if reading or not isinstance(embeds, Tensor) or embeds.ndim != 3:
+    def __init__(
+        self,
+        key: str,
+        always: Tensor,
+        network: Mapping[str, Tensor] | None,
+        made: Counter,
+        look: Look | None,
+        first_reading: FirstReading,
+        masks_padding: bool,
+    ) -> None:
+        self._key = key
+        self._always = always
+        self._network = network
+        self._made = made
+        self._look = look
+        self._first_reading = first_reading
+        self._is_first = False
+        self._masks_padding = masks_padding
+        self._let_through: tuple[Any, Tensor] | None = None
+
+    def before(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Puts the vectors that are made for each row in the place of those that came."""
+        if self._is_first:
             return None
-        rows, starts = places_of_vectors(embeds, always)
+        self._let_through = None
+        embeds = kwargs.get("embeds")
+        if not isinstance(embeds, Tensor) or embeds.ndim != 3:
+            return None
+        rows, starts = places_of_vectors(embeds, self._always)
         if not len(rows):
             return None
-        count = len(always)
+        plain = plain_reading(
+            Call(module, args, kwargs, rows, starts, len(self._always)),
+            fixed_length=isinstance(encoder_layout(self._key), ClipChunks),
+            masks_padding=self._masks_padding,
+        )
 
-        def read_states() -> Tensor:
-            nonlocal reading
-            reading = True
+        def read() -> Any:
+            self._is_first = True
             try:
-                # Hosts add to tensors in place.
-                with torch.no_grad():
-                    said = module(*args, **{**kwargs, "embeds": embeds.detach().clone()})
+                return plain.read()
             finally:
-                reading = False
-            states = said[0] if isinstance(said, tuple | list) else said
-            if not isinstance(states, Tensor) or states.ndim != 3 or states.shape[:2] != embeds.shape[:2]:
-                raise _unread(key)
-            return states
+                self._is_first = False
 
-        states = first_reading(key, embeds, read_states) if len(embeds) == 1 else read_states()
-        same = torch.zeros(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
-        same[:, 1:] = (embeds[:, 1:] == embeds[:, :-1]).all(-1)
-        read = positions_read(same[rows], starts + count)
-        if look is not None:
-            look(key, states[rows][read].float())
-        made[key] += len(rows)
-        if network is None:
+        said = self._first_reading(self._key, plain.embeds, read) if len(embeds) == 1 else read()
+        states = said[0] if isinstance(said, tuple | list) else said
+        if not isinstance(states, Tensor) or states.ndim != 3 or states.shape[:2] != embeds.shape[:2]:
+            raise _unread(self._key)
+        positions = positions_read(plain.same_as_before[rows], starts)
+        if self._look is not None:
+            self._look(self._key, states[rows][positions].float())
+        self._made[self._key] += len(rows)
+        if self._network is None:
             return None
-        vectors = made_vectors(always.to(states.device), network, states[rows], read).to(embeds)
-        columns = starts[:, None] + torch.arange(count, device=embeds.device)
-        replaced = embeds.index_put((rows[:, None].expand_as(columns), columns), vectors)
+        vectors, gates = made_vectors(self._always.to(states.device), self._network, states[rows], positions)
+        self._let_through = (said, torch.ones_like(states[:, 0, 0]).index_put((rows,), gates.to(states)))
+        columns = starts[:, None] + torch.arange(len(self._always), device=embeds.device)
+        replaced = embeds.index_put((rows[:, None].expand_as(columns), columns), vectors.to(embeds))
         return args, {**kwargs, "embeds": replaced}
 
-    return replace
+    def after(self, _: Any, __: Any, output: Any) -> Any:
+        """Lets as much through as the gate says."""
+        if self._is_first or self._let_through is None:
+            return None
+        (said, gates), self._let_through = self._let_through, None
+        return mapped(lambda protected, plain: blended_by_row(plain, protected, gates), output, said)
 
 
 def places_of_vectors(embeds: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:

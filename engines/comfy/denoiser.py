@@ -25,6 +25,7 @@ import torch
 from comfy.ldm.modules.attention import attention_pytorch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from ...prefix import encoder_layout, frame_of, inject_text, looked_at, words
 from ...prefix.errors import TrainingError
@@ -227,15 +228,15 @@ class ComfyDenoiser:
                 with read_at(stage, self._encoders, layer), vectors_made(self._encoders, vectors or {}):
                     return _encode_together(stage, [self._tokens(prompt, vectors) for prompt in prompts])
 
-    def _first(self, layer: Layer, key: str, embeds: Tensor, read: Callable[[], Tensor]) -> Tensor:
-        """What an encoder says of a prompt behind vectors that are always the same, which is read once."""
-        said = sha256(embeds.detach().contiguous().cpu().view(torch.uint8).numpy()).digest()
+    def _first(self, layer: Layer, key: str, embeds: Tensor, read: Callable[[], Any]) -> Any:
+        """What an encoder says of a prompt without vectors, which is read once."""
+        said = sha256(embeds.contiguous().cpu().view(torch.uint8).numpy()).digest()
 
-        def read_it(_: object) -> list[Tensor]:
-            return [read().cpu()]
+        def read_it(_: object) -> list[Any]:
+            return [tree_map_only(Tensor, Tensor.cpu, read())]
 
         (states,) = self._first_readings.values([(layer, key, embeds.dtype, said)], read_it)
-        return states.to(embeds.device)
+        return tree_map_only(Tensor, lambda state: state.to(embeds.device), states)
 
     def _tokens(self, prompt: str, vectors: Vectors | None) -> dict[str, Any]:
         """The host's tokens of a prompt, with the prefix if there is one."""
@@ -244,13 +245,15 @@ class ComfyDenoiser:
         return dict(inject_text(self._tokenize, prompt, vectors, self._encoders))
 
     @torch.no_grad()
-    def states_read(self, prompts: Sequence[str], vectors: Vectors) -> dict[str, Tensor]:
+    def states_read(self, prompts: Sequence[str], vectors: Vectors) -> list[dict[str, Tensor]]:
         """See `Denoiser`."""
-        said: dict[str, list[Tensor]] = {}
         fitted = vectors_for(self._encoders, {key: rows.detach() for key, rows in vectors.items()})
-        with vectors_made(self._encoders, fitted, lambda key, states: said.setdefault(key, []).append(states.cpu())):
-            for prompt in prompts:
-                self._clip.cond_stage_model.encode_token_weights(self._tokens(prompt, fitted))
+        return [self._states_of(self._tokens(prompt, fitted), fitted) for prompt in prompts]
+
+    def _states_of(self, tokens: Mapping[str, Any], vectors: Vectors) -> dict[str, Tensor]:
+        said: dict[str, list[Tensor]] = {}
+        with vectors_made(self._encoders, vectors, lambda key, states: said.setdefault(key, []).append(states.cpu())):
+            self._clip.cond_stage_model.encode_token_weights(tokens)
         return {key: torch.cat(states) for key, states in said.items()}
 
     def text_states(

@@ -169,7 +169,7 @@ class DiffusersDenoiser:
                 return encode_all(prompts, vectors)
             return [recomputed(self._encoders, encode_all, [prompt], vectors)[0] for prompt in prompts]
 
-    def states_read(self, prompts: Sequence[str], vectors: Vectors) -> dict[str, Tensor]:
+    def states_read(self, prompts: Sequence[str], vectors: Vectors) -> list[dict[str, Tensor]]:
         """See `Denoiser`."""
         fixed = {key: rows.detach() for key, rows in vectors.items()}
         return self._encoder.states_read([self._encoder.tokens(prompt, fixed) for prompt in prompts], fixed)

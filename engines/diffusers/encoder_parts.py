@@ -13,8 +13,8 @@ from torch import Tensor
 from ...prefix.errors import PrefixMismatchError
 from ...prefix.injection.inject import inject_text
 from ...prefix.injection.placing import STAND_IN, put_in
-from ...prefix.injection.tokens import Chunk, Entry, place_of_rows, same_as_before, with_rows
-from ...prefix.meta_network import Parameters, made_vectors, network_of, positions_read
+from ...prefix.injection.tokens import Chunk, Entry, place_of_rows, same_as_before, with_rows, without_rows
+from ...prefix.meta_network import Parameters, blended_by_row, made_vectors, network_of, positions_read
 from ...runs.weights import device_of
 from .pipeline_families import STREAM
 
@@ -125,24 +125,29 @@ class Part:
         if network is None and look is None:
             return self._read(chunks)
         always = parameters[self.key]
-        starts = [place_of_rows(chunk, always) for chunk in chunks]
-        if None in starts:
+        starts = [start for chunk in chunks if (start := place_of_rows(chunk, always)) is not None]
+        if len(starts) < len(chunks):
             raise PrefixMismatchError(
                 f"Part of a prompt for text encoder '{self.key}' does not carry the prefix, so the picture would not be"
                 " protected: give the prompt as text."
             )
+        count = len(always)
+        without = [without_rows(chunk, start, count) for chunk, start in zip(chunks, starts, strict=True)]
         with torch.no_grad():
-            states = self._read([[(_detached(entry[0]), *entry[1:]) for entry in chunk] for chunk in chunks]).last
-        words = [[None if isinstance(entry[0], Tensor) else int(entry[0]) for entry in chunk] for chunk in chunks]
-        same = torch.tensor([same_as_before(row) for row in words], device=states.device)
-        first = torch.tensor(starts, device=states.device)
-        read = positions_read(same, first + len(always))
+            plain = self._read(without)
+        words = [[None if isinstance(entry[0], Tensor) else int(entry[0]) for entry in chunk] for chunk in without]
+        device = plain.last.device
+        read = positions_read(
+            torch.tensor([same_as_before(row) for row in words], device=device), torch.tensor(starts, device=device)
+        )
         if look is not None:
-            look(self.key, states[read].float())
+            look(self.key, plain.last[read].float())
         if network is None:
             return self._read(chunks)
-        made = made_vectors(always.to(states.device), network, states, read)
-        return self._read([with_rows(*each) for each in zip(chunks, first.tolist(), made, strict=True)])
+        made = made_vectors(always.to(device), network, plain.last, read)
+        return _let_through(
+            plain, self._read([with_rows(*each) for each in zip(chunks, starts, made.vectors, strict=True)]), made.gates
+        )
 
     def _read(self, chunks: Sequence[Chunk]) -> TextOutput:
         device = device_of(self.table)
@@ -162,8 +167,15 @@ class Part:
         return TextOutput(output.last_hidden_state, tuple(output.hidden_states), pooled)
 
 
-def _detached(token: Any) -> Any:
-    return token.detach() if isinstance(token, Tensor) else token
+def _let_through(plain: TextOutput, protected: TextOutput, gates: Tensor) -> TextOutput:
+    def blended(one: Tensor, other: Tensor) -> Tensor:
+        return blended_by_row(one, other, gates)
+
+    return TextOutput(
+        blended(plain.last, protected.last),
+        tuple(blended(*pair) for pair in zip(plain.hidden, protected.hidden, strict=True)),
+        None if plain.pooled is None or protected.pooled is None else blended(plain.pooled, protected.pooled),
+    )
 
 
 def _marks(*tokens: int) -> list[Entry]:

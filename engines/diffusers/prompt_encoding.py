@@ -119,17 +119,15 @@ class PromptEncoder:
         return [self._joined({key: outputs[i] for key, outputs in read.items()}, skip) for i in range(len(prompts))]
 
     @torch.no_grad()
-    def states_read(self, prompts: Sequence[PromptTokens], parameters: Parameters) -> dict[str, Tensor]:
-        """What a meta-network reads of prompts, `[n, w]` by encoder; they must carry the prefix."""
+    def states_read(self, prompts: Sequence[PromptTokens], parameters: Parameters) -> list[dict[str, Tensor]]:
+        """What meta-networks read of each prompt, `[n, w]` by encoder; they must carry the prefix."""
+        return [self._states_of(prompt, parameters) for prompt in prompts]
+
+    def _states_of(self, prompt: PromptTokens, parameters: Parameters) -> dict[str, Tensor]:
         said: dict[str, list[Tensor]] = {}
-
-        def look(key: str, states: Tensor) -> None:
-            said.setdefault(key, []).append(states.cpu())
-
-        for prompt in prompts:
-            for key, part in self.parts.items():
-                for chunk in prompt[key]:
-                    part.read([chunk], parameters, look)
+        for key, part in self.parts.items():
+            for chunk in prompt[key]:
+                part.read([chunk], parameters, lambda key, states: said.setdefault(key, []).append(states.cpu()))
         return {key: torch.cat(states) for key, states in said.items()}
 
     def layers(self, skip: int | None = None) -> dict[str, Layer]:

@@ -49,6 +49,11 @@ def with_rows(chunk: Chunk, start: int, rows: Tensor) -> list[Entry]:
     return [*chunk[:start], *(entry_like(chunk[0], row) for row in rows), *chunk[start + len(rows) :]]
 
 
+def without_rows(chunk: Chunk, start: int, count: int) -> list[Entry]:
+    """The chunk without `count` entries from `start` on: what stands behind moves up, and the last is repeated."""
+    return [*chunk[:start], *chunk[start + count :], *[chunk[-1]] * count]
+
+
 def same_as_before(words: Sequence[int | None]) -> list[bool]:
     """Whether each word is the one before it; None stands for a vector, which never is."""
     return [False, *(one is not None and one == two for one, two in pairwise(words))]

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ...prefix import Prefix, PrefixMismatchError, blend, eject, encoder_layout, inject, require_fit
 from ...prefix.injection.placing import put_in
-from ...prefix.injection.tokens import Chunk, place_of_rows, same_as_before, with_rows
-from ...prefix.meta_network import made_vectors, network_of, positions_read
+from ...prefix.injection.tokens import Chunk, place_of_rows, same_as_before, with_rows, without_rows
+from ...prefix.meta_network import blended_by_row, made_vectors, network_of, positions_read
 from .encoders import WebUiEncoder, encoder_of
 from .layers import require_read, watched
 from .protection import PromptGuard
@@ -75,8 +75,10 @@ def _encode(
     given = _chunks(encoder, tokens, weights)
     guard.require_no_embeddings(embeddings_in(given))
     chunks = [_with_prefix(encoder, vectors, chunk) for chunk in given]
-    made = _with_made(process_tokens, encoder, protection.prefix, chunks)
-    encoded = _read(process_tokens, encoder, protection.prefix, made)
+    if protection.prefix.is_conditional:
+        encoded = _read_with_made(process_tokens, encoder, protection.prefix, chunks)
+    else:
+        encoded = _read(process_tokens, encoder, protection.prefix, chunks)
     if protection.strength < 1.0:
         bare = [_without_prefix(encoder, vectors, chunk) for chunk in chunks]
         encoded = _blended(_read(process_tokens, encoder, protection.prefix, bare), encoded, protection.strength)
@@ -103,35 +105,39 @@ def _without_prefix(encoder: WebUiEncoder, vectors: Any, chunk: Chunk) -> Chunk:
     return eject({encoder.key: [chunk]}, vectors, encoder.frame(), [encoder.key])[encoder.key][0]
 
 
-def _with_made(
+def _read_with_made(
     process_tokens: Callable[..., Any], encoder: WebUiEncoder, prefix: Prefix, chunks: Sequence[Chunk]
-) -> Sequence[Chunk]:
-    """The chunks with vectors made for each, where the prefix is a conditional one."""
+) -> Tensor:
+    """What the host makes of the chunks with the vectors that are made for each, as far as their gates let it through.
+
+    Args:
+        prefix: a conditional one, whose vectors stand in the chunks.
+    """
     always, network = prefix.vectors[encoder.key], network_of(prefix.networks, encoder.key)
-    if network is None:
-        return chunks
-    if encoder.network is None:
+    if network is None or encoder.network is None:
         raise PrefixMismatchError(
             f"This web UI's text encoder '{encoder.key}' does not say what this prefix needs to know of a prompt: use"
             " it in ComfyUI, or learn one with 'conditional' off."
         )
+    starts = [start for chunk in chunks if (start := place_of_rows(chunk, always)) is not None]
+    if len(starts) < len(chunks):
+        raise PrefixMismatchError("A part of the prompt does not carry the prefix: switch off what changes prompts.")
+    without = [without_rows(chunk, start, len(always)) for chunk, start in zip(chunks, starts, strict=True)]
     said: list[Tensor] = []
     hook = encoder.network.register_forward_hook(lambda *call: said.append(call[-1].last_hidden_state))
     with torch.no_grad(), closing(SimpleNamespace(close=hook.remove)):
-        _processed(process_tokens, encoder, chunks)
+        plain = _processed(process_tokens, encoder, without)
     states = said[-1] if said else None
     if states is None or states.shape[:2] != (len(chunks), len(chunks[0])):
         raise PrefixMismatchError(
             "Nobody can say what the text encoder says of this prompt, so it would not be protected: switch off the"
             " extension that reads prompts in its own way."
         )
-    count, starts = len(always), [place_of_rows(chunk, always) for chunk in chunks]
-    if None in starts:
-        raise PrefixMismatchError("A part of the prompt does not carry the prefix: switch off what changes prompts.")
-    first = torch.tensor(starts, device=states.device)
-    same = torch.tensor([_as_before(encoder, chunk) for chunk in chunks], device=states.device)
-    made = made_vectors(always.to(states.device), network, states, positions_read(same, first + count))
-    return [with_rows(*each) for each in zip(chunks, first.tolist(), made, strict=True)]
+    same = torch.tensor([_as_before(encoder, chunk) for chunk in without], device=states.device)
+    read = positions_read(same, torch.tensor(starts, device=states.device))
+    made = made_vectors(always.to(states.device), network, states, read)
+    protected = [with_rows(*each) for each in zip(chunks, starts, made.vectors, strict=True)]
+    return _let_through(plain, _read(process_tokens, encoder, prefix, protected), made.gates)
 
 
 def _as_before(encoder: WebUiEncoder, chunk: Chunk) -> list[bool]:
@@ -159,6 +165,15 @@ def _processed(process_tokens: Callable[..., Any], encoder: WebUiEncoder, chunks
     places = [(n, place, vector) for n, row in enumerate(rows) for place, vector in row.vectors.items()]
     with put_in(encoder.table, places):
         return process_tokens(encoder.engine, [row.tokens for row in rows], [row.weights for row in rows])
+
+
+def _let_through(plain: Tensor, protected: Tensor, gates: Tensor) -> Tensor:
+    """Each chunk's states, and its pooled output, by its gate."""
+    states = blended_by_row(plain, protected, gates)
+    pooled = [getattr(found, "pooled", None) for found in (plain, protected)]
+    if pooled[1] is not None:
+        states.pooled = blended_by_row(pooled[0], pooled[1], gates[: len(pooled[1])])
+    return states
 
 
 def _blended(plain: Tensor, protected: Tensor, strength: float) -> Tensor:

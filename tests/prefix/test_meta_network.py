@@ -21,7 +21,7 @@ from anonymize_faces.prefix import (
     save_prefix,
 )
 from anonymize_faces.prefix.files.textual_inversion import to_textual_inversion
-from anonymize_faces.prefix.meta_network import made_vectors, network_of, positions_read
+from anonymize_faces.prefix.meta_network import made_vectors, network_of, positions_read, with_open_gates
 from anonymize_faces.prefix.scored import scores_hold, with_scores
 from anonymize_faces.tests.support.conditional import with_random_networks
 from anonymize_faces.tests.support.prefixes import random_prefix
@@ -54,18 +54,35 @@ def test_each_prompt_gets_vectors_of_its_own_whatever_stands_in_its_padding() ->
     prefix = made_prefix()
     network = network_of(prefix.networks, "l")
     states, read = torch.randn(2, 7, 24), torch.tensor([[0, 1, 1, 0, 0, 0, 0], [0, 1, 1, 1, 0, 0, 0]]).bool()
+    network |= {"detector": torch.randn(24), "threshold": torch.tensor([-3.0])}
     made = made_vectors(prefix.vectors["l"], network, states, read)
-    assert made.shape == (2, 3, 768) and not torch.allclose(made[0], made[1])
+    assert made.vectors.shape == (2, 3, 768) and not torch.allclose(made.vectors[0], made.vectors[1])
+    assert made.gates.shape == (2,) and float(made.gates.min()) > 0 and made.gates[0] != made.gates[1]
     states[~read] = 1e6
-    assert torch.equal(made_vectors(prefix.vectors["l"], network, states, read), made)
-    assert torch.allclose(made_vectors(prefix.vectors["l"], network, states[:1], read[:1])[0], made[0], atol=1e-6)
+    assert all(map(torch.equal, made_vectors(prefix.vectors["l"], network, states, read), made))
+    alone = made_vectors(prefix.vectors["l"], network, states[:1], read[:1])
+    assert torch.allclose(alone.vectors[0], made.vectors[0], atol=1e-6)
+
+
+def test_the_clearest_position_opens_the_gate_whatever_stands_beside_it() -> None:
+    prefix = made_prefix()
+    network = network_of(prefix.networks, "l") | {"detector": torch.ones(24), "threshold": torch.tensor([-100.0])}
+    name, other = network["mean"] + 10 * network["deviation"], network["mean"] - 10 * network["deviation"]
+    for words in (1, 5, 60):
+        states = other.repeat(2, words + 1, 1)
+        states[0, words // 2] = name
+        read = torch.ones(2, words + 1, dtype=torch.bool)
+        gates = made_vectors(prefix.vectors["l"], network, states, read).gates
+        assert gates[0] > 0.99 and gates[1] < 0.01
+        opened = network_of(with_open_gates({f"l/{part}": tensor for part, tensor in network.items()}), "l")
+        assert made_vectors(prefix.vectors["l"], opened, states, read).gates.tolist() == [1.0, 1.0]
 
 
 def test_it_survives_copies_and_its_file(tmp_path: Path) -> None:
     prefix = made_prefix(l=768, g=1280)
     path = save_prefix(prefix, tmp_path / "one.safetensors")
     for back in (load_prefix(path), pickle.loads(pickle.dumps(prefix)), copy.deepcopy(prefix)):
-        assert back.is_conditional and back.record.format_version == 2
+        assert back.is_conditional and back.record.format_version == 3
         assert back.parameters.keys() == prefix.parameters.keys()
         assert all(torch.equal(back.parameters[name], tensor) for name, tensor in prefix.parameters.items())
     assert Prefix(prefix.vectors, prefix.record).record.format_version == 1
@@ -102,6 +119,9 @@ def put(part: str, change):
         (put("hidden", lambda t: t * float("nan")), "not finite"),
         (put("deviation", lambda t: t * 0), "above zero"),
         (put("spread", lambda t: t.repeat(2)), "spread"),
+        (without("detector"), "lacks detector"),
+        (put("threshold", lambda t: t.repeat(2)), "threshold"),
+        (put("detector", lambda t: t[:3]), "detector"),
         (lambda networks: {**networks, "l/other": torch.zeros(1)}, "no part of a prefix"),
         (lambda networks: {**networks, "g/keys": torch.zeros(1)}, "no part of a prefix"),
     ],
@@ -119,14 +139,14 @@ def test_a_prefix_without_a_network_for_each_encoder_is_refused() -> None:
         Prefix(prefix.vectors, prefix.record, networks=mine)
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 3])
 def test_a_file_that_lost_or_got_its_network_is_refused(version: int, tmp_path: Path) -> None:
-    prefix = made_prefix() if version == 2 else random_prefix({"l": 768}, m=3)
+    prefix = made_prefix() if version == 3 else random_prefix({"l": 768}, m=3)
     path = save_prefix(prefix, tmp_path / "one.safetensors")
     with safetensors.safe_open(path, "pt") as file:
         metadata = file.metadata()
     assert json.loads(metadata["record"])["format_version"] == version
-    other = random_prefix({"l": 768}, m=3) if version == 2 else made_prefix()
+    other = random_prefix({"l": 768}, m=3) if version == 3 else made_prefix()
     safetensors.torch.save_file(other.parameters, path, metadata)
     with pytest.raises(PrefixFileError, match="changed or damaged"):
         load_prefix(path)

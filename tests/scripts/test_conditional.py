@@ -9,11 +9,12 @@ import torch
 
 from anonymize_faces.prefix import Prefix, save_prefix
 from anonymize_faces.prefix.meta_network import made_vectors, network_of
-from anonymize_faces.tests.support.conditional import with_random_networks
+from anonymize_faces.tests.support.conditional import with_gates, with_random_networks
 from anonymize_faces.tests.support.web_ui.encoders import prefix_for
 from anonymize_faces.tests.support.web_ui.host import Host
 
 ON = (True, "people.safetensors", 1.0)
+OFF = (False, "people.safetensors", 1.0)
 PROMPT = "a portrait of Ada"
 
 
@@ -31,12 +32,12 @@ def use(made: Host, prefix: Prefix) -> None:
 
 
 def states_of(made: Host, prompt: str) -> torch.Tensor:
-    """The last states of the one text model, as the prompt is read with the prefix that is there."""
+    """The last states of the one text model, as the prompt is read without a prefix."""
     (reader,) = made.shared.sd_model.readers.values()
     said: list[torch.Tensor] = []
     hook = reader.read_by.register_forward_hook(lambda *call: said.append(call[-1].last_hidden_state.detach()))
     try:
-        picture(made, prompt)
+        picture(made, prompt, OFF)
     finally:
         hook.remove()
     return said[-1]
@@ -49,16 +50,29 @@ def test_each_prompt_is_drawn_with_the_vectors_that_are_made_for_it(open_host, k
     use(made, fixed)
     before = picture(made)
     said = {prompt: states_of(made, prompt) for prompt in (PROMPT, "a cat")}
-    prefix = with_random_networks(fixed, {"l": torch.cat([*said.values()])[:, 4:12].flatten(0, 1)})
+    prefix = with_random_networks(fixed, {"l": torch.cat([*said.values()])[:, 1:9].flatten(0, 1)})
     for prompt, words in ((PROMPT, 4), ("a cat", 2)):
         read = torch.zeros(1, 77, dtype=torch.bool)
-        read[:, 4 : 4 + words + 1] = True
-        (vectors,) = made_vectors(fixed.vectors["l"], network_of(prefix.networks, "l"), said[prompt], read)
+        read[:, 1 : 1 + words + 1] = True
+        (vectors,) = made_vectors(fixed.vectors["l"], network_of(prefix.networks, "l"), said[prompt], read).vectors
         use(made, Prefix({"l": vectors}, fixed.record))
         expected = picture(made, prompt)
         use(made, prefix)
         torch.testing.assert_close(picture(made, prompt), expected, atol=1e-4, rtol=0)
     assert not torch.allclose(picture(made), before, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["forge", "automatic"])
+def test_a_closed_gate_leaves_what_the_prompt_says_as_it_is(open_host, kind: str) -> None:
+    made = open_host(kind)
+    prefix = with_random_networks(prefix_for("sd1", m=3), {"l": torch.cat([states_of(made, PROMPT)])[0, 1:9]})
+    plain, drawn = picture(made, PROMPT, OFF), []
+    for gate in (0.0, 0.5, 1.0):
+        use(made, with_gates(prefix, gate))
+        drawn.append(picture(made))
+    torch.testing.assert_close(drawn[0], plain, atol=1e-4, rtol=0)
+    torch.testing.assert_close(drawn[1], torch.lerp(drawn[0], drawn[2], 0.5), atol=1e-4, rtol=0)
+    assert not torch.allclose(drawn[2], plain, atol=1e-3)
 
 
 def test_a_text_encoder_that_does_not_say_what_is_needed_is_refused(open_host) -> None:

@@ -12,7 +12,7 @@ from anonymize_faces.prefix.meta_network import new_network, part_name
 
 
 def with_random_networks(prefix: Prefix, states: dict[str, Tensor], seed: int = 0) -> Prefix:
-    """The prefix with networks that make other vectors of what is said of a prompt.
+    """The prefix with networks that make other vectors of what is said of a prompt, and gates that are wide open.
 
     Args:
         states: `[n, w]` that each text encoder says of prompts.
@@ -23,6 +23,23 @@ def with_random_networks(prefix: Prefix, states: dict[str, Tensor], seed: int = 
         for key, rows in prefix.vectors.items()
         for part, tensor in new_network(rows, states[key], generator).items()
     }
+    return Prefix(prefix.vectors, prefix.record, networks=networks)
+
+
+def with_gates(prefix: Prefix, gate: float) -> Prefix:
+    """The prefix with gates that let so much through of every prompt."""
+    threshold = torch.logit(torch.tensor([gate]))
+    return with_parts(prefix, threshold=threshold.clamp(-1e4, 1e4), detector=None)
+
+
+def with_parts(prefix: Prefix, **parts: Tensor | None) -> Prefix:
+    """The prefix with other parts in its networks; None for zeros."""
+    networks = dict(prefix.networks)
+    for name, tensor in prefix.networks.items():
+        part = name.partition("/")[2]
+        if part in parts:
+            given = parts[part]
+            networks[name] = torch.zeros_like(tensor) if given is None else given
     return Prefix(prefix.vectors, prefix.record, networks=networks)
 
 

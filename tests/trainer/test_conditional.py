@@ -93,7 +93,7 @@ def test_a_text_encoder_that_does_not_let_itself_be_read_is_told_before_anything
     make_checkpoint: Make, make_denoiser: Make
 ) -> None:
     denoiser = make_denoiser(make_checkpoint())
-    denoiser.states_read = lambda prompts, vectors: {}
+    denoiser.states_read = lambda prompts, vectors: [{} for _ in prompts]
     with pytest.raises(TrainingError, match=r"does not let its states be read.*'conditional' off"):
         learn(denoiser)
 

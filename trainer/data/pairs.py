@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ...runs.seeds import generator as seeded
 from ..settings import TrainingSettings
-from ..validation import PORTRAITS, HeldOut, spread
+from ..validation import PORTRAITS, HeldOut, Subjects, spread
 from .identities import Identity
 from .long_prompts import EVERY as LONG_EVERY
 from .long_prompts import choosing, long_general_prompts
 from .pictures import Pair, general_pairs, identity_pairs, spoken_pairs
 from .prompts import GENERAL_PROMPTS
 from .shards import shards_of
+
+GATE_PROMPTS = 192
+"""Prompts that name somebody, at most, that a gate is fitted to; about as many do not."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,33 @@ def training_pairs(held_out: HeldOut, settings: TrainingSettings) -> TrainingPai
     )
     shards = shards_of(learned, settings.shards, settings.portraits_per_identity)
     return TrainingPairs(learned, questions, reported, spoken, drawn, shards)
+
+
+class GatePrompts(NamedTuple):
+    """Prompts that the gate of a conditional prefix is fitted to (`engines.gates`), which no picture is drawn for.
+
+    Attributes:
+        named: that name somebody.
+        others: that do not.
+    """
+
+    named: tuple[str, ...]
+    others: tuple[str, ...]
+
+
+def gate_prompts(subjects: Subjects, seed: int) -> GatePrompts:
+    """Prompts of all kinds about those that are learned from; they follow from the seed.
+
+    Half of those that name nobody are the twins of some that do: what is said around a name is no name.
+    """
+    choices = seeded(seed, "gate")
+    people = spread(subjects.people, GATE_PROMPTS)
+    pairs = identity_pairs(people, max(1, GATE_PROMPTS // len(people)), choices, vary=True)
+    short = spread(subjects.prompts, GATE_PROMPTS // 2)
+    long = long_general_prompts(short, choosing(choices))
+    return GatePrompts(
+        tuple(pair.student for pair in pairs), ("", *short, *long, *(pair.teacher for pair in pairs[::2]))
+    )
 
 
 def chosen_apart(people: Sequence[Identity], most: int) -> tuple[tuple[Identity, ...], tuple[Identity, ...]]:

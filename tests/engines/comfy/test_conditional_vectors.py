@@ -12,7 +12,7 @@ from anonymize_faces.engines.comfy.protected_clip import protect
 from anonymize_faces.engines.comfy.text_encoders import text_encoders, vectors_for
 from anonymize_faces.prefix import Prefix, PrefixMismatchError, inject_text
 from anonymize_faces.prefix.meta_network import made_vectors, network_of
-from anonymize_faces.tests.support.conditional import conditional
+from anonymize_faces.tests.support.conditional import conditional, with_gates, with_parts
 from anonymize_faces.tests.support.text_encoders import FAMILIES, make_clip
 
 TEXT = "a portrait of Ada Lovelace"
@@ -47,7 +47,7 @@ def vectors_of_prompt(clip, prefix, text):
             network_of(prefix.networks, key),
             said[key][None],
             torch.ones(1, len(said[key]), dtype=torch.bool),
-        )[0]
+        ).vectors[0]
         for key in prefix.vectors
     }
 
@@ -64,6 +64,57 @@ def test_each_prompt_is_read_with_the_vectors_that_are_made_for_it(host_modules,
         expected = conditioning(protect(clip, Prefix(made, fixed.record), 1.0), text)
         assert alike(conditioning(protected, text), expected, 1e-3)
         assert not alike(conditioning(protect(clip, fixed, 1.0), text), expected, 1e-6)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_closed_gate_leaves_what_the_prompt_says_as_it_is(host_modules, make_prefix, name):
+    clip = make_clip(name)
+    prefix = conditional(clip, make_prefix(m=3, **FAMILIES[name].widths))
+    for text in (TEXT, OTHER):
+        plain, closed = conditioning(clip, text), conditioning(protect(clip, with_gates(prefix, 0.0), 1.0), text)
+        for one, other in zip(plain, closed, strict=True):
+            if one.ndim == 3:
+                # Where nothing was padded, there are more positions: the last of the prompt's own, repeated.
+                other = other[:, : one.shape[1]]
+            elif one.ndim == 2 and one.dtype == torch.long:
+                continue
+            assert torch.allclose(one, other, atol=1e-4, rtol=1e-4)
+        assert not alike(closed, conditioning(protect(clip, prefix, 1.0), text), 1e-4)
+
+
+def test_a_gate_half_open_is_half_way(sd1, prefix):
+    plain, whole = conditioning(sd1), conditioning(protect(sd1, prefix, 1.0))
+    half = conditioning(protect(sd1, with_gates(prefix, 0.5), 1.0))
+    expected = [torch.lerp(one, other, 0.5) for one, other in zip(plain, whole, strict=True)]
+    assert alike(half, expected) and not alike(half, whole, 1e-3)
+
+
+def test_each_chunk_has_a_gate_of_its_own(sd1, prefix):
+    """The detector is set to open for the first of two chunks and to close for the second."""
+    long = ", ".join(f"thing {n} of the (sea:1.3)" for n in range(13))
+    said = []
+    encoders = text_encoders(sd1.cond_stage_model)
+    always = vectors_for(encoders, prefix.vectors)
+    tokens = inject_text(lambda words: sd1.tokenize(words, return_word_ids=True), long, always, encoders)
+    assert len(tokens["l"]) == 2
+    for chunk in tokens["l"]:
+        with torch.no_grad(), vectors_made(encoders, always, lambda key, states: said.append(states)):
+            sd1.cond_stage_model.clip_l.encode(([chunk[n][0] for n in range(len(chunk))],))
+    network = network_of(prefix.networks, "l")
+    clearest = [((states - network["mean"]) / network["deviation"]) for states in said]
+    direction = clearest[0][-1] - clearest[1].mean(0)
+    marks = [float((states @ direction).max()) for states in clearest]
+    if marks[0] < marks[1]:
+        direction, marks = -direction, [float((states @ -direction).max()) for states in clearest]
+    assert marks[0] != marks[1]
+    scale = 1e4 / abs(marks[0] - marks[1])
+    threshold = torch.tensor([-scale * (marks[0] + marks[1]) / 2])
+    parted = conditioning(protect(sd1, with_parts(prefix, detector=scale * direction, threshold=threshold), 1.0), long)
+    opened, closed = (conditioning(protect(sd1, with_gates(prefix, gate), 1.0), long) for gate in (1.0, 0.0))
+    first, second = (opened, closed) if marks[0] > marks[1] else (closed, opened)
+    assert torch.allclose(parted[0][:, :77], first[0][:, :77], atol=1e-4)
+    assert torch.allclose(parted[0][:, 77:154], second[0][:, 77:154], atol=1e-4)
+    assert not torch.allclose(opened[0], closed[0], atol=1e-3)
 
 
 @pytest.fixture(scope="module")

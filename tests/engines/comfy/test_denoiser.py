@@ -218,7 +218,7 @@ def test_what_a_prompt_says_before_vectors_are_made_for_it_is_read_once(make_che
         return readings - before, states.detach(), list(gradients)
 
     with torch.inference_mode(), denoiser.gradients(1):
-        vectors = with_networks(denoiser, new_vectors(denoiser, "", 3, generator), ["a house", "a road"], generator)
+        vectors = with_networks(denoiser, new_vectors(denoiser, "", 3, generator), ["Ada"], ["a road"], generator)
         (encoder,) = text_encoders(clip.cond_stage_model).values()
         hook = encoder.transformer.register_forward_hook(count)
         (first, states, gradients), again, other = encoded("Ada"), encoded("Ada"), encoded("Bob")

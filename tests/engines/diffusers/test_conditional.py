@@ -8,7 +8,7 @@ import torch
 from anonymize_faces.engines.diffusers import PromptEncoder, protect_pipeline
 from anonymize_faces.prefix import Prefix, PrefixMismatchError
 from anonymize_faces.prefix.meta_network import made_vectors, network_of
-from anonymize_faces.tests.support.conditional import with_random_networks
+from anonymize_faces.tests.support.conditional import with_gates, with_random_networks
 from anonymize_faces.tests.support.pipelines import LONG, SHORT, WIDTHS, arguments, prefix_for, tiny_pipeline
 
 PROMPTS = (SHORT, "a red circle", "mountains at dawn")
@@ -16,9 +16,8 @@ PROMPTS = (SHORT, "a red circle", "mountains at dawn")
 
 def conditional(encoder: PromptEncoder, fixed: Prefix) -> Prefix:
     """The prefix with random networks that fit a pipeline's text encoders."""
-    return with_random_networks(
-        fixed, encoder.states_read([encoder.tokens(prompt, fixed.vectors) for prompt in PROMPTS], fixed.vectors)
-    )
+    said = encoder.states_read([encoder.tokens(prompt, fixed.vectors) for prompt in PROMPTS], fixed.vectors)
+    return with_random_networks(fixed, {key: torch.cat([states[key] for states in said]) for key in fixed.vectors})
 
 
 @pytest.mark.parametrize("family", WIDTHS)
@@ -27,11 +26,11 @@ def test_each_prompt_is_read_with_the_vectors_that_are_made_for_it(family: str) 
     encoder = PromptEncoder(pipeline)
     prefix = conditional(encoder, fixed)
     for prompt in PROMPTS[:2]:
-        said = encoder.states_read([encoder.tokens(prompt, fixed.vectors)], fixed.vectors)
+        (said,) = encoder.states_read([encoder.tokens(prompt, fixed.vectors)], fixed.vectors)
         made = {
             key: made_vectors(
                 rows, network_of(prefix.networks, key), said[key][None], torch.ones(1, len(said[key])).bool()
-            )[0]
+            ).vectors[0]
             for key, rows in fixed.vectors.items()
         }
         expected = protect_pipeline(pipeline, Prefix(made, fixed.record)).encode_prompt(prompt, **arguments(pipeline))
@@ -39,6 +38,27 @@ def test_each_prompt_is_read_with_the_vectors_that_are_made_for_it(family: str) 
         torch.testing.assert_close(found[0], expected[0], atol=1e-4, rtol=1e-3)
         plain = protect_pipeline(pipeline, fixed).encode_prompt(prompt, **arguments(pipeline))
         assert not torch.allclose(found[0], plain[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("family", WIDTHS)
+def test_a_closed_gate_leaves_what_the_prompt_says_as_it_is(family: str) -> None:
+    pipeline = tiny_pipeline(family)
+    prefix = conditional(PromptEncoder(pipeline), prefix_for(family))
+    plain, half, whole = (
+        [
+            output
+            for output in protect_pipeline(pipeline, with_gates(prefix, gate)).encode_prompt(
+                SHORT, **arguments(pipeline)
+            )
+            if torch.is_tensor(output)
+        ]
+        for gate in (0.0, 0.5, 1.0)
+    )
+    unprotected = [out for out in pipeline.encode_prompt(SHORT, **arguments(pipeline)) if torch.is_tensor(out)]
+    for each in zip(unprotected, plain, half, whole, strict=True):
+        torch.testing.assert_close(each[1], each[0], atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(each[2], torch.lerp(each[1], each[3], 0.5), atol=1e-4, rtol=1e-3)
+    assert not torch.allclose(whole[0], plain[0], atol=1e-4)
 
 
 def test_every_chunk_of_a_long_prompt_gets_vectors_of_its_own() -> None:
