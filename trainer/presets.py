@@ -65,12 +65,14 @@ CONDITIONAL: Mapping[str, Mapping[str, float]] = MappingProxyType(
 """What differs for a conditional prefix: a network learns longer than vectors do, from as many people as there are, and
 to the end, since much of what it learns comes as the rate falls; and the text encoder alone cannot teach it."""
 
-GENERAL_WEIGHT, CONDITIONAL_GENERAL_WEIGHT = 4.0, 2.0
+FIXED_VECTORS = _preset(general_weight=4.0, overshoot=0.15)
+MADE_VECTORS = _preset(general_weight=1.0, overshoot=0.3, text_steps=0)
+"""What every preset says of either kind of prefix. A conditional one's gate spares other prompts, so that its vectors can
+do more to names."""
 
 
 def values_of(preset: str, conditional: bool) -> Mapping[str, float]:
     """The values that a preset stands for, of settings that are automatic; none of a preset that is not known."""
     if not conditional:
-        return {"general_weight": GENERAL_WEIGHT, **PRESETS.get(preset, {})}
-    weight = {"general_weight": CONDITIONAL_GENERAL_WEIGHT, "text_steps": 0}
-    return {**PRESETS.get(preset, {}), **CONDITIONAL.get(preset, {}), **weight}
+        return {**FIXED_VECTORS, **PRESETS.get(preset, {})}
+    return {**PRESETS.get(preset, {}), **CONDITIONAL.get(preset, {}), **MADE_VECTORS}

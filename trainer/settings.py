@@ -123,12 +123,13 @@ class TrainingSettings:
         advanced=True,
     )
     overshoot: float = setting(
-        0.15,
+        float(NONE_OF_ITS_OWN),
         "How far past 'no identity' to aim for the people learned on, so that people never learned on get there too. 0"
         " aims at it.",
         least=0,
         most=1,
         step=0.05,
+        automatic=NONE_OF_ITS_OWN,
         advanced=True,
     )
     snapshot_every: int = setting(20, "Steps after which the run is saved.", least=1)
