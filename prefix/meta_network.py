@@ -36,6 +36,9 @@ FIXED = ("mean", "deviation", "spread", "detector", "threshold")
 FEATURES = 64
 """Width of what is read off the states for each vector."""
 
+CLOSED_BELOW = 0.05
+"""A gate that is open less than this is closed: prompts that name nobody are read exactly as without a prefix."""
+
 WIDE_OPEN = 1e4
 """A threshold at which the gate lets everything through, whatever a prompt says."""
 
@@ -135,6 +138,7 @@ def made_vectors(always: Tensor, network: Mapping[str, Tensor], states: Tensor, 
     change = parts["offset"] + torch.einsum("nmh,mhd->nmd", features, parts["outputs"])
     clearest = (said @ parts["detector"]).masked_fill(~read, float("-inf")).amax(1)
     gates = torch.sigmoid(parts["threshold"] + clearest)
+    gates = torch.where(gates < CLOSED_BELOW, 0.0, gates)
     return Made(always.float() + parts["spread"] * change, gates)
 
 
@@ -144,6 +148,34 @@ def with_open_gates(parameters: Parameters) -> dict[str, Tensor]:
         name: torch.full_like(tensor, WIDE_OPEN) if name.endswith(part_name("", "threshold")) else tensor
         for name, tensor in parameters.items()
     }
+
+
+def alignment(length: int, starts: Tensor, count: int, last: int | None) -> Tensor:
+    """Which position of a prompt read without vectors stands beside each position of it read with them, `[n, length]`.
+
+    Every word stands beside itself, so that weights of words stay theirs. Beside the vectors stands the padding that
+    gave way to them: to whatever attends to all positions alike the prompt says exactly what it says without vectors.
+
+    Args:
+        length: of the prompt with vectors.
+        starts: where these begin, `[n]`.
+        count: how many they are.
+        last: the last position of the padding; None where there is none, and the prompt without vectors is shorter:
+            then the position that they stand before is repeated.
+    """
+    places, start = torch.arange(length, device=starts.device)[None], starts[:, None]
+    if last is None:
+        beside, last = start.clamp_max(length - count - 1), length - 1
+    else:
+        beside = last - count + 1 + places - start
+    behind = torch.where(places <= last, places - count, places)
+    return torch.where(places < start, places, torch.where(places < start + count, beside, behind))
+
+
+def at_places(states: Tensor, places: Tensor) -> Tensor:
+    """States `[n, ..., length, w]` at places `[n, other length]`."""
+    index = places.to(states.device).view(len(places), *[1] * (states.ndim - 3), -1, 1)
+    return states.take_along_dim(index.expand(*states.shape[:-2], -1, states.shape[-1]), -2)
 
 
 def blended_by_row(plain: Tensor, protected: Tensor, gates: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ import torch
 
 from ..engines.denoiser import Denoiser, Layer, Vectors
 from ..prefix.layers import told
+from ..prefix.meta_network import with_open_gates
 from .data.pictures import Pair
 from .data.plain_text import PlainText
 from .parallel.team import ALONE, Team, share
@@ -104,7 +105,7 @@ def signal_left(
             )
             if teacher is None or name is None:
                 continue
-            encoded = denoiser.encode([named[index]], vectors, [layer])
+            encoded = denoiser.encode([named[index]], with_open_gates(vectors), [layer])
             (student,) = denoiser.text_states([named[index]], encoded, length)
             if student is not None:
                 sums[row, 0] += float(text_distance(student, teacher))

@@ -13,6 +13,7 @@ from ..engines.denoiser import Denoiser, Vectors
 from ..engines.gradient_flow import gradient_through
 from ..engines.micro_batches import MicroBatches
 from ..engines.vectors import learned
+from ..prefix.meta_network import with_open_gates
 from ..runs.amounts import duration, gigabytes
 from ..runs.kept_latents import KeptLatents
 from .data.pairs import TrainingPairs
@@ -214,7 +215,7 @@ def dry_step(denoiser: Denoiser, prompt: str, vectors: Vectors, micro_batches: M
             encoded = time.perf_counter()
             denoiser.predict(noise, half, told).cpu()
         predicted = time.perf_counter()
-        loss = denoiser.predict(noise, half, denoiser.encode([prompt], vectors)).square().mean()
+        loss = denoiser.predict(noise, half, denoiser.encode([prompt], with_open_gates(vectors))).square().mean()
         with gradient_through("text encoder or the denoiser"):
             gradients = torch.autograd.grad(loss, parameters)
         [gradient.cpu() for gradient in gradients]

@@ -67,8 +67,8 @@ to the end, since much of what it learns comes as the rate falls; and the text e
 
 FIXED_VECTORS = _preset(general_weight=4.0, overshoot=0.15)
 MADE_VECTORS = _preset(general_weight=1.0, overshoot=0.3, text_steps=0)
-"""What every preset says of either kind of prefix. A conditional one's gate spares other prompts, so that its vectors can
-do more to names."""
+"""What every preset says of either kind of prefix. A conditional one has a gate that spares other prompts, so that its
+vectors can do more to names."""
 
 
 def values_of(preset: str, conditional: bool) -> Mapping[str, float]:

@@ -17,6 +17,7 @@ from ..engines.denoiser import Denoiser, Layer, Vectors
 from ..engines.gradient_flow import gradient_through
 from ..engines.micro_batches import MicroBatches
 from ..engines.vectors import learned, scale_free_adam
+from ..prefix.meta_network import with_open_gates
 from ..runs.seeds import generator as seeded
 from ..runs.seeds import rate_factor
 from .data.pictures import NEGATIVE_PAIRS, Pair
@@ -157,7 +158,7 @@ def _loss(
     teachers = denoiser.text_states(told, plain.of(told, layers))
     names = denoiser.text_states(named, plain.of(named, layers))
     length = len(next(iter(vectors.values())))
-    students = denoiser.text_states(named, denoiser.encode(named, vectors, layers), length)
+    students = denoiser.text_states(named, denoiser.encode(named, with_open_gates(vectors), layers), length)
     losses = []
     for pair, student, teacher, name in zip(pairs, students, teachers, names, strict=True):
         if student is None or teacher is None or name is None:

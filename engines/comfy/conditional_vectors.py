@@ -33,17 +33,26 @@ def _read_anew(_: str, __: Tensor, read: Callable[[], Any]) -> Any:
     return read()
 
 
+class Readings(Counter):
+    """How many prompts, or chunks of one, each encoder was given vectors for.
+
+    Attributes:
+        let_through: whether any of their gates was open.
+    """
+
+    let_through = False
+
+
 @contextmanager
 def vectors_made(
     encoders: Mapping[str, Any],
     parameters: Parameters,
     look: Look | None = None,
     first_reading: FirstReading = _read_anew,
-) -> Iterator[Counter]:
+) -> Iterator[Readings]:
     """Inside, prompts that come with the prefix's own vectors are read with those that are made for them.
 
-    Differentiable in the parts of the meta-networks. Gives how many prompts, or chunks of one, each encoder was given
-    vectors for, so far. Afterwards the encoders are as before.
+    Differentiable in the parts of the meta-networks. Gives what was read so far. Afterwards the encoders are as before.
 
     Args:
         encoders: see `text_encoders`.
@@ -54,7 +63,7 @@ def vectors_made(
     Raises:
         PrefixMismatchError: an encoder's network cannot be watched, or says nothing that could be read.
     """
-    made: Counter = Counter()
+    made = Readings()
     with ExitStack() as hooks:
         for key, encoder in encoders.items():
             network = network_of(parameters, key)
@@ -90,7 +99,7 @@ class _Reading:
         key: str,
         always: Tensor,
         network: Mapping[str, Tensor] | None,
-        made: Counter,
+        made: Readings,
         look: Look | None,
         first_reading: FirstReading,
         masks_padding: bool,
@@ -131,7 +140,7 @@ class _Reading:
 
         said = self._first_reading(self._key, plain.embeds, read) if len(embeds) == 1 else read()
         states = said[0] if isinstance(said, tuple | list) else said
-        if not isinstance(states, Tensor) or states.ndim != 3 or states.shape[:2] != embeds.shape[:2]:
+        if not isinstance(states, Tensor) or states.ndim != 3 or states.shape[:2] != plain.embeds.shape[:2]:
             raise _unread(self._key)
         positions = positions_read(plain.same_as_before[rows], starts)
         if self._look is not None:
@@ -140,7 +149,11 @@ class _Reading:
         if self._network is None:
             return None
         vectors, gates = made_vectors(self._always.to(states.device), self._network, states[rows], positions)
-        self._let_through = (said, torch.ones_like(states[:, 0, 0]).index_put((rows,), gates.to(states)))
+        self._made.let_through |= bool((gates > 0).any())
+        self._let_through = (
+            plain.beside_the_call(said),
+            torch.ones_like(states[:, 0, 0]).index_put((rows,), gates.to(states)),
+        )
         columns = starts[:, None] + torch.arange(len(self._always), device=embeds.device)
         replaced = embeds.index_put((rows[:, None].expand_as(columns), columns), vectors.to(embeds))
         return args, {**kwargs, "embeds": replaced}

@@ -29,6 +29,7 @@ from torch.utils._pytree import tree_map_only
 
 from ...prefix import encoder_layout, frame_of, inject_text, looked_at, words
 from ...prefix.errors import TrainingError
+from ...prefix.meta_network import is_conditional
 from ...runs.digest import digest_of, original_weights
 from ...runs.seeds import noise_of
 from ...runs.tensor_cache import TensorCache
@@ -216,8 +217,12 @@ class ComfyDenoiser:
 
         def encode_one(prompt: str, vectors: Vectors | None) -> list[Any]:
             making = vectors_made(self._encoders, vectors or {}, first_reading=functools.partial(self._first, layer))
-            with read_at(stage, self._encoders, layer), making:
-                return _conditioning(stage.encode_token_weights(self._tokens(prompt, vectors)))
+            with read_at(stage, self._encoders, layer):
+                with making as made:
+                    told = stage.encode_token_weights(self._tokens(prompt, vectors))
+                if is_conditional(vectors or {}) and not made.let_through:
+                    told = stage.encode_token_weights(self._tokens(prompt, None))
+                return _conditioning(told)
 
         with gradient_through(CLIP):
             if self._encodes_twice:

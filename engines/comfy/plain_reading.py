@@ -9,6 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...prefix.meta_network import alignment, at_places
+
+LONG_PADDING = 16
+"""So many positions in a row that hold what the one before them holds are no words."""
+
 
 @dataclass(frozen=True)
 class Call:
@@ -37,25 +42,28 @@ class Call:
 
 @dataclass(frozen=True)
 class PlainReading:
-    """How the call goes without the vectors: what stands behind them moves up, and the last position is repeated.
+    """How the call goes without the vectors: what stands behind them moves up, and the last of padding is repeated.
 
     Attributes:
         call: with the vectors.
-        places: of which position of the call each one is, `[n, length]`.
-        kept: positions that the network reads. Where rows may be of any length and are not padded, the prompt alone is
-            shorter; else padding is repeated.
+        last: the last position of the padding; None where rows are of any length and there is none.
         masks_padding: whether what is said of padding is made zeros, as the host does with some encoders' states.
     """
 
     call: Call
-    places: Tensor
-    kept: int
+    last: int | None
     masks_padding: bool
 
     @property
+    def length(self) -> int:
+        """Positions that are read."""
+        length = self.call.embeds.shape[1]
+        return length - self.call.count if self.last is None else length
+
+    @property
     def embeds(self) -> Tensor:
-        """What is read, at the length of the call."""
-        return _taken(self.call.embeds, self.places)
+        """What is read, `[n, length, d]`."""
+        return self._moved(self.call.embeds)
 
     @property
     def same_as_before(self) -> Tensor:
@@ -63,7 +71,7 @@ class PlainReading:
         return _same_as_before(self.embeds)
 
     def read(self) -> Any:
-        """What the network says, every tensor of states at the length of the call; without gradient."""
+        """What the network says; without gradient."""
         call = self.call
         args, kwargs = tuple(map(self._moved, call.args)), {name: self._moved(v) for name, v in call.kwargs.items()}
         holding = set(call.rows.tolist())
@@ -80,26 +88,43 @@ class PlainReading:
             ]
         with torch.no_grad():
             # Hosts add to tensors in place.
-            said = call.module(*args, **{**kwargs, "embeds": self.embeds[:, : self.kept].clone()})
-        return mapped(self._at_full_length, said)
+            said = call.module(*args, **{**kwargs, "embeds": self.embeds.clone()})
+        return mapped(self._with_masked_padding, said)
+
+    def beside_the_call(self, said: Any) -> Any:
+        """What the network said, each position beside the one of the call that holds the same; see `alignment`."""
+        call = self.call
+        length = call.embeds.shape[1]
+        places = torch.arange(length, device=call.starts.device).repeat(len(call.embeds), 1)
+        places[call.rows] = alignment(length, call.starts, call.count, self.last)
+
+        def beside(states: Tensor) -> Tensor:
+            return at_places(states, places) if self._is_of_positions(states) else states
+
+        return mapped(beside, said)
 
     def _moved(self, value: Any) -> Any:
-        shape = self.call.embeds.shape[:2]
-        if not isinstance(value, Tensor) or value.ndim < 2 or value.shape[:2] != shape:
+        """What the call has for each position, for each that is read."""
+        n, length = self.call.embeds.shape[:2]
+        if not isinstance(value, Tensor) or value.ndim < 2 or value.shape[:2] != (n, length):
             return value
-        return _taken(value, self.places)[:, : self.kept]
+        call, last = self.call, length - 1 if self.last is None else self.last
+        places = torch.arange(length, device=call.starts.device).repeat(n, 1)
+        held = places[call.rows]
+        moves = (held >= call.starts[:, None]) & (held <= last)
+        places[call.rows] = torch.where(moves, (held + call.count).clamp_max(last), held)
+        rows = torch.arange(n, device=value.device)[:, None]
+        return value.detach()[rows, places[:, : self.length].to(value.device)]
 
-    def _at_full_length(self, states: Tensor) -> Tensor:
-        if states.ndim < 3 or states.shape[-2] != self.kept:
-            return states
-        length = self.places.shape[1]
-        if self.kept < length:
-            return torch.cat([states, states[..., -1:, :].repeat_interleave(length - self.kept, -2)], -2)
-        if not self.masks_padding:
+    def _is_of_positions(self, states: Tensor) -> bool:
+        return states.ndim >= 3 and states.shape[-2] == self.length
+
+    def _with_masked_padding(self, states: Tensor) -> Tensor:
+        if not self.masks_padding or self.last is None or not self._is_of_positions(states):
             return states
         run = self.same_as_before.flip(1).long().cumprod(1).sum(1)
-        words = torch.arange(length, device=states.device) < (length - 1 - run)[:, None]
-        return states * words.view(len(words), *[1] * (states.ndim - 3), length, 1)
+        words = torch.arange(self.length, device=states.device) < (self.length - 1 - run)[:, None]
+        return states * words.view(len(words), *[1] * (states.ndim - 3), self.length, 1)
 
 
 def plain_reading(call: Call, *, fixed_length: bool, masks_padding: bool) -> PlainReading:
@@ -110,11 +135,22 @@ def plain_reading(call: Call, *, fixed_length: bool, masks_padding: bool) -> Pla
         masks_padding: see `PlainReading`.
     """
     n, length = call.embeds.shape[:2]
-    places = torch.arange(length, device=call.embeds.device).repeat(n, 1)
-    places[call.rows] += call.count * (places[call.rows] >= call.starts[:, None])
-    places = places.clamp_max(length - 1)
-    is_padded = fixed_length or n > 1 or bool(_same_as_before(call.embeds)[0, -1])
-    return PlainReading(call, places, length if is_padded else length - call.count, masks_padding)
+    return PlainReading(call, length - 1 if fixed_length or n > 1 else _end_of_padding(call.embeds), masks_padding)
+
+
+def _end_of_padding(embeds: Tensor) -> int | None:
+    """The last position of the padding in the one row of embeddings; None if there is none.
+
+    It reaches to the end, or is long: some templates have words behind it.
+    """
+    run = 0
+    for position, same in reversed([*enumerate(_same_as_before(embeds)[0].tolist())]):
+        if same and position == embeds.shape[1] - 1:
+            return position
+        run = run + 1 if same else 0
+        if run == LONG_PADDING:
+            return position + LONG_PADDING - 1
+    return None
 
 
 def mapped(change: Callable[..., Tensor], *outputs: Any) -> Any:
@@ -125,11 +161,6 @@ def mapped(change: Callable[..., Tensor], *outputs: Any) -> Any:
     if not isinstance(first, Tensor) or not first.is_floating_point():
         return first
     return change(*outputs)
-
-
-def _taken(value: Tensor, places: Tensor) -> Tensor:
-    rows = torch.arange(len(places), device=value.device)[:, None]
-    return value[rows, places.to(value.device)]
 
 
 def _same_as_before(embeds: Tensor) -> Tensor:

@@ -178,7 +178,7 @@ def _encode(
     frame: Frame,
     strength: float,
     witness: Callable[[tuple[Any, ...]], None] | None,
-    read: Callable[..., tuple[Any, ...]],
+    read: Callable[..., tuple[tuple[Any, ...], bool]],
     encode: Callable[[Any], tuple[Any, ...]],
     stage: Any,
     tokens: Any,
@@ -188,11 +188,12 @@ def _encode(
             "Some of these tokens do not carry the prefix, so the picture would not be protected: encode the prompt"
             " with CLIP Text Encode, or connect the CLIP of Anonymize Faces wherever the prompt is read."
         )
-    encoded = read(encode, stage, tokens)
-    if strength < 1.0:
+    encoded, let_through = read(encode, stage, tokens)
+    if strength < 1.0 or not let_through:
         with reading_plain():
-            plain = read(encode, stage, eject(tokens, vectors, frame, encoders))
-        encoded = blend(plain, encoded, strength)
+            plain, _ = read(encode, stage, eject(tokens, vectors, frame, encoders))
+        # What an encoder says of a prompt without a prefix may be shorter.
+        encoded = blend(plain, encoded, strength) if let_through else plain
     if witness is not None:
         witness(encoded)
     return encoded
@@ -265,8 +266,11 @@ def _read(
     encode: Callable[[Any], tuple[Any, ...]],
     stage: Any,
     tokens: Any,
-) -> tuple[Any, ...]:
-    """What the host makes of tokens, with its text encoders watched and vectors made for what they read."""
+) -> tuple[tuple[Any, ...], bool]:
+    """What the host makes of tokens, with its text encoders watched and vectors made for what they read.
+
+    And whether any of the prefix is let through: always, if it is no conditional one.
+    """
     encoders = text_encoders(stage)
     with judged_layers(encoders, usual, judge) as read, vectors_made(encoders, parameters) as made:
         encoded = encode(tokens)
@@ -278,7 +282,7 @@ def _read(
                 f"Text encoder '{key}' read the prompt unseen, so that nobody can say whether the prefix protects:"
                 " connect the CLIP straight to Anonymize Faces, without nodes that replace text encoders."
             )
-    return encoded
+    return encoded, made.let_through or not is_conditional(parameters)
 
 
 def _layers_remedy(layers: Sequence[int]) -> str:

@@ -14,7 +14,15 @@ from ...prefix.errors import PrefixMismatchError
 from ...prefix.injection.inject import inject_text
 from ...prefix.injection.placing import STAND_IN, put_in
 from ...prefix.injection.tokens import Chunk, Entry, place_of_rows, same_as_before, with_rows, without_rows
-from ...prefix.meta_network import Parameters, blended_by_row, made_vectors, network_of, positions_read
+from ...prefix.meta_network import (
+    Parameters,
+    alignment,
+    at_places,
+    blended_by_row,
+    made_vectors,
+    network_of,
+    positions_read,
+)
 from ...runs.weights import device_of
 from .pipeline_families import STREAM
 
@@ -145,9 +153,11 @@ class Part:
         if network is None:
             return self._read(chunks)
         made = made_vectors(always.to(device), network, plain.last, read)
-        return _let_through(
-            plain, self._read([with_rows(*each) for each in zip(chunks, starts, made.vectors, strict=True)]), made.gates
-        )
+        if not bool((made.gates > 0).any()):
+            return plain
+        protected = self._read([with_rows(*each) for each in zip(chunks, starts, made.vectors, strict=True)])
+        places = alignment(len(chunks[0]), torch.tensor(starts), count, len(chunks[0]) - 1)
+        return _let_through(plain, protected, places, made.gates)
 
     def _read(self, chunks: Sequence[Chunk]) -> TextOutput:
         device = device_of(self.table)
@@ -167,14 +177,18 @@ class Part:
         return TextOutput(output.last_hidden_state, tuple(output.hidden_states), pooled)
 
 
-def _let_through(plain: TextOutput, protected: TextOutput, gates: Tensor) -> TextOutput:
+def _let_through(plain: TextOutput, protected: TextOutput, places: Tensor, gates: Tensor) -> TextOutput:
+    """What is said with vectors, by the gates; what is said without stands beside it at these places."""
+
     def blended(one: Tensor, other: Tensor) -> Tensor:
-        return blended_by_row(one, other, gates)
+        return blended_by_row(at_places(one, places), other, gates)
 
     return TextOutput(
         blended(plain.last, protected.last),
         tuple(blended(*pair) for pair in zip(plain.hidden, protected.hidden, strict=True)),
-        None if plain.pooled is None or protected.pooled is None else blended(plain.pooled, protected.pooled),
+        None
+        if plain.pooled is None or protected.pooled is None
+        else blended_by_row(plain.pooled, protected.pooled, gates),
     )
 
 

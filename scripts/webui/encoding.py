@@ -18,7 +18,7 @@ from torch import Tensor
 from ...prefix import Prefix, PrefixMismatchError, blend, eject, encoder_layout, inject, require_fit
 from ...prefix.injection.placing import put_in
 from ...prefix.injection.tokens import Chunk, place_of_rows, same_as_before, with_rows, without_rows
-from ...prefix.meta_network import blended_by_row, made_vectors, network_of, positions_read
+from ...prefix.meta_network import alignment, at_places, blended_by_row, made_vectors, network_of, positions_read
 from .encoders import WebUiEncoder, encoder_of
 from .layers import require_read, watched
 from .protection import PromptGuard
@@ -136,8 +136,11 @@ def _read_with_made(
     same = torch.tensor([_as_before(encoder, chunk) for chunk in without], device=states.device)
     read = positions_read(same, torch.tensor(starts, device=states.device))
     made = made_vectors(always.to(states.device), network, states, read)
+    if not bool((made.gates > 0).any()):
+        return plain
     protected = [with_rows(*each) for each in zip(chunks, starts, made.vectors, strict=True)]
-    return _let_through(plain, _read(process_tokens, encoder, prefix, protected), made.gates)
+    places = alignment(len(chunks[0]), torch.tensor(starts), len(always), len(chunks[0]) - 1)
+    return _let_through(plain, _read(process_tokens, encoder, prefix, protected), places, made.gates)
 
 
 def _as_before(encoder: WebUiEncoder, chunk: Chunk) -> list[bool]:
@@ -167,9 +170,9 @@ def _processed(process_tokens: Callable[..., Any], encoder: WebUiEncoder, chunks
         return process_tokens(encoder.engine, [row.tokens for row in rows], [row.weights for row in rows])
 
 
-def _let_through(plain: Tensor, protected: Tensor, gates: Tensor) -> Tensor:
-    """Each chunk's states, and its pooled output, by its gate."""
-    states = blended_by_row(plain, protected, gates)
+def _let_through(plain: Tensor, protected: Tensor, places: Tensor, gates: Tensor) -> Tensor:
+    """Each chunk's states, and its pooled output, by its gate; what is said without vectors stands at these places."""
+    states = blended_by_row(at_places(plain, places), protected, gates)
     pooled = [getattr(found, "pooled", None) for found in (plain, protected)]
     if pooled[1] is not None:
         states.pooled = blended_by_row(pooled[0], pooled[1], gates[: len(pooled[1])])

@@ -41,24 +41,26 @@ def test_each_prompt_is_read_with_the_vectors_that_are_made_for_it(family: str) 
 
 
 @pytest.mark.parametrize("family", WIDTHS)
-def test_a_closed_gate_leaves_what_the_prompt_says_as_it_is(family: str) -> None:
+def test_a_closed_gate_leaves_what_the_prompt_says_as_it_is_and_a_half_open_one_goes_half_way(family: str) -> None:
     pipeline = tiny_pipeline(family)
     prefix = conditional(PromptEncoder(pipeline), prefix_for(family))
-    plain, half, whole = (
+    unprotected = [out for out in pipeline.encode_prompt(SHORT, **arguments(pipeline)) if torch.is_tensor(out)]
+    closed, half, whole = (
         [
-            output
-            for output in protect_pipeline(pipeline, with_gates(prefix, gate)).encode_prompt(
-                SHORT, **arguments(pipeline)
-            )
-            if torch.is_tensor(output)
+            out
+            for out in protect_pipeline(pipeline, with_gates(prefix, gate)).encode_prompt(SHORT, **arguments(pipeline))
+            if torch.is_tensor(out)
         ]
         for gate in (0.0, 0.5, 1.0)
     )
-    unprotected = [out for out in pipeline.encode_prompt(SHORT, **arguments(pipeline)) if torch.is_tensor(out)]
-    for each in zip(unprotected, plain, half, whole, strict=True):
-        torch.testing.assert_close(each[1], each[0], atol=1e-4, rtol=1e-3)
-        torch.testing.assert_close(each[2], torch.lerp(each[1], each[3], 0.5), atol=1e-4, rtol=1e-3)
-    assert not torch.allclose(whole[0], plain[0], atol=1e-4)
+    for plain, other, between, far in zip(unprotected, closed, half, whole, strict=True):
+        torch.testing.assert_close(other, plain, atol=1e-4, rtol=1e-3)
+        beside = (2 * between - far).double()
+        if plain.ndim == 3:
+            assert float(torch.cdist(beside, plain.double()).amin(-1).max()) < 1e-2
+        else:
+            torch.testing.assert_close(beside, plain.double(), atol=1e-3, rtol=1e-3)
+    assert not torch.allclose(whole[0], closed[0], atol=1e-4)
 
 
 def test_every_chunk_of_a_long_prompt_gets_vectors_of_its_own() -> None:
