@@ -9,7 +9,16 @@ from torch import Tensor
 
 from ..prefix.errors import TrainingError
 from ..prefix.files.storage import MAX_FILE_BYTES
-from ..prefix.meta_network import is_part, new_network, part_name, standardized
+from ..prefix.meta_network import (
+    is_conditional,
+    is_part,
+    made_vectors,
+    network_of,
+    new_network,
+    part_name,
+    standardized,
+    vectors_of,
+)
 from .denoiser import Denoiser, Vectors
 from .gates import fitted_gate
 
@@ -76,6 +85,24 @@ def with_networks(
             " 'conditional' off."
         )
     return parameters
+
+
+def gates_of(denoiser: Denoiser, parameters: Vectors, prompts: Sequence[str]) -> list[float]:
+    """How far each prompt's gate is open in the text encoder that opens it least; inside `Denoiser.gradients`.
+
+    1 where the vectors are always the same.
+    """
+    fixed = {key: rows.detach() for key, rows in vectors_of(parameters).items()}
+    networks = {key: network_of(parameters, key) for key in fixed}
+    gates = []
+    for said in denoiser.states_read(prompts, fixed) if is_conditional(parameters) else [{}] * len(prompts):
+        made = [
+            made_vectors(fixed[key], networks[key], states[None], torch.ones(1, len(states), dtype=torch.bool))
+            for key, states in said.items()
+            if networks[key] is not None
+        ]
+        gates.append(min((float(each.gates) for each in made), default=1.0))
+    return gates
 
 
 def learned(parameters: Vectors) -> tuple[Tensor, ...]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..engines.denoiser import Denoiser, Layer, Vectors
 from ..engines.micro_batches import MicroBatches
-from ..engines.vectors import new_vectors, with_networks
+from ..engines.vectors import gates_of, new_vectors, with_networks
 from ..prefix.errors import TrainingError
 from ..prefix.value import Prefix, PrefixRecord, prefix_of
 from ..runs.kept_latents import KeptLatents
@@ -46,6 +46,9 @@ STREAMED = (
 
 SOME_PROMPTS = GatePrompts(("a portrait of Ada Example",), GENERAL_PROMPTS[:4])
 """For vectors that nobody learns from."""
+
+HALF_OPEN = 0.5
+"""A gate that is open less than this hardly protects."""
 
 RECIPE = 10
 """Raised when the same arguments no longer give the same prefix, so that no run of an older version is gone on with."""
@@ -275,7 +278,18 @@ class _Learning:
             if self._team.count == 1:
                 reading = MicroBatches(self._denoiser, settings.batch_size, self._callbacks.check)
                 self._pool.read(self._slots(state.step, max(0, settings.denoiser_steps - state.step)), reading)
+            self._examine_gate(state)
         return state
+
+    def _examine_gate(self, state: RunState) -> None:
+        """Notes how many prompts that name people held out the gate lets by unprotected."""
+        asked = [pair.student for pair in (*self._pairs.questions, *self._pairs.reported) if pair.names_somebody]
+        missed = sum(gate < HALF_OPEN for gate in gates_of(self._denoiser, state.vectors, asked))
+        if missed:
+            state.note(
+                f"The gate took {missed} of {len(asked)} prompts that name people held out for prompts that name"
+                " nobody, and would hardly protect them: name more people in the list, of more kinds."
+            )
 
     def make_steps(self, state: RunState, preview_budget: PreviewBudget) -> str:
         """Makes the steps that are left, and validates now and then. Why it ended before the last one, or nothing."""

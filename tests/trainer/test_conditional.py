@@ -74,6 +74,22 @@ def test_the_network_is_learned_and_the_vectors_that_prompts_are_read_behind_sta
     assert not torch.allclose(plain, prefixed, atol=1e-4)
 
 
+def test_names_that_the_gate_lets_by_are_told(
+    make_checkpoint: Make, make_denoiser: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = parse_identities("\n".join(f"Person{number} Name{number}: a woman" for number in range(12)))
+    settings = dataclasses.replace(SETTINGS, steps=1, held_out=0.25)
+
+    def notes() -> str:
+        with torch.inference_mode():
+            return " ".join(learn_prefix(make_denoiser(make_checkpoint()), people, GENERAL, settings).notes)
+
+    monkeypatch.setattr("anonymize_faces.engines.gates.NAMES_WEIGHT", 1e4)
+    assert "The gate took" not in notes()
+    monkeypatch.setattr("anonymize_faces.engines.gates.NAMES_WEIGHT", 0.0)
+    assert "The gate took 6 of 6 prompts that name people held out" in notes()
+
+
 def test_a_run_that_is_killed_goes_on_with_its_network(
     make_checkpoint: Make, make_denoiser: Make, tmp_path: Path
 ) -> None:
