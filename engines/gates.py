@@ -18,7 +18,7 @@ STEPS, RATE = 300, 0.02
 
 DECAY = 0.01
 """Weight of the squared size of the detector, for standardized states. Of 0.0001 to 0.1 the one that told apart best
-people and prompts that were held out of what it was fitted to, on both demo models."""
+people and prompts that were held out of what it was fitted to, on the demo model *classic* (docs/figures.md)."""
 
 NAMES_WEIGHT = 4.0
 """Weight of prompts that name somebody: a name that is let through unprotected is worse than a prompt that changes."""

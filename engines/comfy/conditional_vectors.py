@@ -142,14 +142,14 @@ class _Reading:
         states = said[0] if isinstance(said, tuple | list) else said
         if not isinstance(states, Tensor) or states.ndim != 3 or states.shape[:2] != plain.embeds.shape[:2]:
             raise _unread(self._key)
-        positions = positions_read(plain.same_as_before[rows], starts)
+        positions = positions_read(plain.same_as_before[rows], starts) & ~plain.is_inner_padding[rows]
         if self._look is not None:
             self._look(self._key, states[rows][positions].float())
         self._made[self._key] += len(rows)
         if self._network is None:
             return None
         vectors, gates = made_vectors(self._always.to(states.device), self._network, states[rows], positions)
-        self._made.let_through |= bool((gates > 0).any())
+        self._made.let_through |= bool((gates != 0).any())
         self._let_through = (
             plain.beside_the_call(said),
             torch.ones_like(states[:, 0, 0]).index_put((rows,), gates.to(states)),

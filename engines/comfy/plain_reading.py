@@ -70,6 +70,12 @@ class PlainReading:
         """Whether a position holds what the one before it holds, `[n, length]`."""
         return _same_as_before(self.embeds)
 
+    @property
+    def is_inner_padding(self) -> Tensor:
+        """Which positions are padding with words behind it, but for the first, `[n, length]`."""
+        same = self.same_as_before
+        return same if self.last is not None and self.last < self.length - 1 else torch.zeros_like(same)
+
     def read(self) -> Any:
         """What the network says; without gradient."""
         call = self.call

@@ -153,7 +153,7 @@ class Part:
         if network is None:
             return self._read(chunks)
         made = made_vectors(always.to(device), network, plain.last, read)
-        if not bool((made.gates > 0).any()):
+        if not bool((made.gates != 0).any()):
             return plain
         protected = self._read([with_rows(*each) for each in zip(chunks, starts, made.vectors, strict=True)])
         places = alignment(len(chunks[0]), torch.tensor(starts), count, len(chunks[0]) - 1)

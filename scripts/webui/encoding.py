@@ -126,7 +126,7 @@ def _read_with_made(
     said: list[Tensor] = []
     hook = encoder.network.register_forward_hook(lambda *call: said.append(call[-1].last_hidden_state))
     with torch.no_grad(), closing(SimpleNamespace(close=hook.remove)):
-        plain = _processed(process_tokens, encoder, without)
+        plain = _read(process_tokens, encoder, prefix, without)
     states = said[-1] if said else None
     if states is None or states.shape[:2] != (len(chunks), len(chunks[0])):
         raise PrefixMismatchError(
@@ -136,7 +136,7 @@ def _read_with_made(
     same = torch.tensor([_as_before(encoder, chunk) for chunk in without], device=states.device)
     read = positions_read(same, torch.tensor(starts, device=states.device))
     made = made_vectors(always.to(states.device), network, states, read)
-    if not bool((made.gates > 0).any()):
+    if not bool((made.gates != 0).any()):
         return plain
     protected = [with_rows(*each) for each in zip(chunks, starts, made.vectors, strict=True)]
     places = alignment(len(chunks[0]), torch.tensor(starts), len(always), len(chunks[0]) - 1)
