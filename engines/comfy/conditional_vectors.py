@@ -33,7 +33,7 @@ def _read_anew(_: str, __: Tensor, read: Callable[[], Any]) -> Any:
     return read()
 
 
-class Readings(Counter):
+class PromptsRead(Counter):
     """How many prompts, or chunks of one, each encoder was given vectors for.
 
     Attributes:
@@ -49,7 +49,7 @@ def vectors_made(
     parameters: Parameters,
     look: Look | None = None,
     first_reading: FirstReading = _read_anew,
-) -> Iterator[Readings]:
+) -> Iterator[PromptsRead]:
     """Inside, prompts that come with the prefix's own vectors are read with those that are made for them.
 
     Differentiable in the parts of the meta-networks. Gives what was read so far. Afterwards the encoders are as before.
@@ -63,7 +63,7 @@ def vectors_made(
     Raises:
         PrefixMismatchError: an encoder's network cannot be watched, or says nothing that could be read.
     """
-    made = Readings()
+    made = PromptsRead()
     with ExitStack() as hooks:
         for key, encoder in encoders.items():
             network = network_of(parameters, key)
@@ -99,7 +99,7 @@ class _Reading:
         key: str,
         always: Tensor,
         network: Mapping[str, Tensor] | None,
-        made: Readings,
+        made: PromptsRead,
         look: Look | None,
         first_reading: FirstReading,
         masks_padding: bool,

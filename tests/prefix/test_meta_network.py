@@ -54,7 +54,7 @@ def test_each_prompt_gets_vectors_of_its_own_whatever_stands_in_its_padding() ->
     prefix = made_prefix()
     network = network_of(prefix.networks, "l")
     states, read = torch.randn(2, 7, 24), torch.tensor([[0, 1, 1, 0, 0, 0, 0], [0, 1, 1, 1, 0, 0, 0]]).bool()
-    network |= {"detector": torch.randn(24), "threshold": torch.tensor([0.0])}
+    network |= {"detector": 0.1 * torch.randn(24), "threshold": torch.tensor([0.0])}
     made = made_vectors(prefix.vectors["l"], network, states, read)
     assert made.vectors.shape == (2, 3, 768) and not torch.allclose(made.vectors[0], made.vectors[1])
     assert made.gates.shape == (2,) and float(made.gates.min()) > 0 and made.gates[0] != made.gates[1]

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from anonymize_faces.engines.micro_batches import MicroBatches
-from anonymize_faces.prefix.meta_network import part_name, vectors_of
+from anonymize_faces.prefix.meta_network import part_name, vectors_of, with_open_gates
 from anonymize_faces.trainer.data.pictures import Pair, Pictures
 from anonymize_faces.trainer.data.targets import TargetPool, slots_of_step
 from anonymize_faces.trainer.loop import start_vectors
@@ -48,7 +47,7 @@ def require_to_learn(denoiser: Any, settings: TrainingSettings, widths: Mapping[
 
         def loss() -> float:
             with torch.no_grad():
-                conditioning = denoiser.encode(everything.prompts, state.vectors, everything.layers)
+                conditioning = denoiser.encode(everything.prompts, with_open_gates(state.vectors), everything.layers)
                 predicted = denoiser.predict(everything.noised, everything.t, conditioning)
             return float(distances(predicted, everything.predictions).mean())
 
@@ -65,6 +64,6 @@ def require_to_learn(denoiser: Any, settings: TrainingSettings, widths: Mapping[
     for key in widths:
         name = part_name(key, "offset") if settings.conditional else key
         assert ((state.vectors[name] - start[name]).norm(dim=1) > 0.01).all(), key
-    vectors: dict[str, Tensor] = {key: vector.detach() for key, vector in state.vectors.items()}
+    vectors = {key: vector.detach() for key, vector in with_open_gates(state.vectors).items()}
     plain, prefixed = (denoiser.sample(["Ada Lovelace"], [1], used) for used in (None, vectors))
     assert torch.isfinite(prefixed).all() and not torch.allclose(plain, prefixed, atol=1e-3)

@@ -11,6 +11,7 @@ import torch
 
 from anonymize_faces.engines.denoiser import TextStates
 from anonymize_faces.engines.micro_batches import MicroBatches
+from anonymize_faces.prefix.meta_network import with_open_gates
 from anonymize_faces.tests.support.text_encoders import make_clip
 from anonymize_faces.trainer.data.pictures import Pair
 from anonymize_faces.trainer.data.plain_text import PlainText
@@ -43,7 +44,7 @@ def start(denoiser: Any, vectors: dict[str, torch.Tensor], settings: TrainingSet
 
 def distances_of(denoiser: Any, vectors: dict[str, torch.Tensor], kind: bool) -> float:
     pairs = [pair for pair in PAIRS if pair.names_somebody is kind]
-    students = states_of(denoiser, [pair.student for pair in pairs], vectors)
+    students = states_of(denoiser, [pair.student for pair in pairs], with_open_gates(vectors))
     teachers = states_of(denoiser, [pair.teacher for pair in pairs])
     return sum(float(text_distance(s, t)) for s, t in zip(students, teachers, strict=True))
 
