@@ -94,8 +94,10 @@ def gates_of(denoiser: Denoiser, parameters: Vectors, prompts: Sequence[str]) ->
     """
     fixed = {key: rows.detach() for key, rows in vectors_of(parameters).items()}
     networks = {key: network_of(parameters, key) for key in fixed}
+    if not is_conditional(parameters):
+        return [1.0] * len(prompts)
     gates = []
-    for said in denoiser.states_read(prompts, fixed) if is_conditional(parameters) else [{}] * len(prompts):
+    for said in denoiser.states_read(prompts, fixed):
         made = [
             made_vectors(fixed[key], networks[key], states[None], torch.ones(1, len(states), dtype=torch.bool))
             for key, states in said.items()
