@@ -99,9 +99,9 @@ def gates_of(denoiser: Denoiser, parameters: Vectors, prompts: Sequence[str]) ->
     gates = []
     for said in denoiser.states_read(prompts, fixed):
         made = [
-            made_vectors(fixed[key], networks[key], states[None], torch.ones(1, len(states), dtype=torch.bool))
+            made_vectors(fixed[key], network, states[None], torch.ones(1, len(states), dtype=torch.bool))
             for key, states in said.items()
-            if networks[key] is not None
+            if (network := networks[key]) is not None
         ]
         gates.append(min((float(each.gates) for each in made), default=1.0))
     return gates

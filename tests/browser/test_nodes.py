@@ -85,5 +85,5 @@ def test_a_report_is_there_again_when_one_comes_back_to_its_workflow(workbench: 
     report.get_by_text("kept.safetensors").wait_for()
     workbench.open(load(ROOT / "example_workflows" / "2 Protect a workflow.json"))
     report.wait_for(state="detached")
-    page.get_by_text(workflow, exact=True).first.click()
+    workbench.go_back_to(workflow)
     report.get_by_text("kept.safetensors").wait_for()

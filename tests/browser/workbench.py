@@ -131,6 +131,17 @@ class Workbench:
         """Loads a workflow, as dropping its file on the canvas does."""
         (page or self.page).evaluate("workflow => window.app.loadGraphData(workflow)", dict(workflow))
 
+    def go_back_to(self, workflow: str) -> None:
+        """Clicks on the tab of an open workflow until it is the active one: a page that is busy misses clicks."""
+        deadline = time.monotonic() + PATIENCE / 1000
+        active = "name => window.app.extensionManager.workflow.activeWorkflow?.filename === name"
+        while time.monotonic() < deadline:
+            self.page.get_by_text(workflow, exact=True).first.click()
+            with contextlib.suppress(PlaywrightTimeout):
+                self.page.wait_for_function(active, arg=workflow, timeout=STEP)
+                return
+        raise AssertionError(f"'{workflow}' could not be made active; see {self.picture('tabs')}.")
+
     def add_by_search(self, title: str) -> None:
         """Adds a node as a person does: double click, type, wait until it is the chosen one of the list, Enter."""
         count = "() => window.app.graph.nodes.length"
