@@ -11,6 +11,7 @@ from ..prefix.errors import TrainingError
 from ..prefix.files.storage import MAX_FILE_BYTES
 from ..prefix.meta_network import (
     is_conditional,
+    is_matrices,
     is_part,
     made_vectors,
     network_of,
@@ -21,12 +22,16 @@ from ..prefix.meta_network import (
 )
 from .denoiser import Denoiser, Vectors
 from .gates import fitted_gate
+from .muon import AdamAndMuon
 
 CLIP_SPREAD = 0.014
 """Standard deviation of the token embeddings of SD1's CLIP, for which learning rates are told; T5's is about 1."""
 
 NETWORK_RATE = 0.02
 """Peak rate of the parts of a meta-network, as a multiple of that of vectors spread like 1."""
+
+MATRIX_RATE = 5 * NETWORK_RATE
+"""The same of those that are matrices. Muon's step is a fifth of its rate, so that both move by as much."""
 
 EPSILON = 1e-8
 """Adam's, for gradients with respect to embeddings of that spread."""
@@ -119,7 +124,8 @@ def scale_free_adam(vectors: Mapping[str, Tensor], rate: float) -> torch.optim.A
     gradient is divided by it. Adam moves by its rate whatever the size of the gradient, so the rate is multiplied by
     the spread; and its ε, which is added to the size of the gradient, is divided by it.
 
-    What makes vectors for each prompt has no scale of the embeddings: it is multiplied by their spread.
+    What makes vectors for each prompt has no scale of the embeddings: it is multiplied by their spread. Its matrices
+    take Muon's steps (`muon`).
 
     Args:
         vectors: those that are learned are one group of the optimizer each, with its peak rate as `peak`.
@@ -129,9 +135,15 @@ def scale_free_adam(vectors: Mapping[str, Tensor], rate: float) -> torch.optim.A
     for name, vector in vectors.items():
         if not vector.requires_grad:
             continue
-        if is_part(name):
-            groups.append({"params": [vector], "peak": rate * NETWORK_RATE, "eps": EPSILON * CLIP_SPREAD})
-            continue
-        spread = float(vector.detach().std()) or CLIP_SPREAD
-        groups.append({"params": [vector], "peak": rate * spread, "eps": EPSILON * CLIP_SPREAD / spread})
-    return torch.optim.Adam(groups)
+        matrices = is_matrices(name)
+        spread = 1.0 if is_part(name) else float(vector.detach().std()) or CLIP_SPREAD
+        size = (MATRIX_RATE if matrices else NETWORK_RATE) if is_part(name) else spread
+        groups.append(
+            {
+                "params": [vector],
+                "peak": rate * size,
+                "eps": EPSILON * CLIP_SPREAD / spread,
+                "matrices": matrices,
+            }
+        )
+    return AdamAndMuon(groups)

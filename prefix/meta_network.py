@@ -27,7 +27,10 @@ from torch import Tensor
 
 from .errors import PrefixValueError
 
-LEARNED = ("queries", "keys", "values", "hidden", "outputs", "offset")
+MATRICES = ("queries", "keys", "values", "hidden", "outputs")
+"""Parts that are learned and are matrices, or stacks of them."""
+
+LEARNED = (*MATRICES, "offset")
 """Parts that are learned."""
 
 FIXED = ("mean", "deviation", "spread", "detector", "threshold")
@@ -72,6 +75,11 @@ def part_name(key: str, part: str) -> str:
 def is_part(name: str) -> bool:
     """Whether this is the name of a part of a meta-network, and not of an encoder's vectors."""
     return _SEPARATOR in name
+
+
+def is_matrices(name: str) -> bool:
+    """Whether this is the name of a part that multiplies what is read."""
+    return is_part(name) and name.rpartition(_SEPARATOR)[2] in MATRICES
 
 
 def new_network(vectors: Tensor, states: Tensor, generator: torch.Generator) -> dict[str, Tensor]:

@@ -50,7 +50,7 @@ SOME_PROMPTS = GatePrompts(("a portrait of Ada Example",), GENERAL_PROMPTS[:4])
 HALF_OPEN = 0.5
 """A gate that is open less than this hardly protects."""
 
-RECIPE = 10
+RECIPE = 11
 """Raised when the same arguments no longer give the same prefix, so that no run of an older version is gone on with."""
 
 
@@ -426,7 +426,8 @@ class _Learning:
 
     def _slots(self, step: int, count: int = 1) -> list[int]:
         """The slots of the pool that some steps from this one on learn from."""
-        return slots_of_step(self._pool, self._settings.batch_size, self._settings.seed, step, count)
+        settings = self._settings
+        return slots_of_step(self._pool, settings.batch_size, settings.seed, step, count, settings.named_share)
 
     def _asked_to_stop(self) -> bool:
         return bool(self._team.agreed(torch.tensor(float(self._callbacks.stop()))))

@@ -155,7 +155,7 @@ def pictures_drawn(pairs: TrainingPairs, first: Sequence[int], settings: Trainin
     """
     learned, questions = len(pairs.learned), len(pairs.questions)
     shown = settings.denoiser_steps * settings.batch_size
-    named = named_before(settings.denoiser_steps, settings.batch_size)
+    named = named_before(settings.denoiser_steps, settings.batch_size, settings.named_share)
     drawn = {*first, *range(learned + questions, len(pairs.drawn))}
     for kind, count in ((True, named), (False, shown - named)):
         drawn.update(come_to(pairs.learned, pairs.shards, settings.noisings_per_picture, count, kind))

@@ -57,9 +57,9 @@ detail: see `drawing_share`."""
 
 CONDITIONAL: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
-        QUICK: _preset(steps=300, patience=0),
-        BALANCED: _preset(steps=1000, people_drawn=64, patience=0),
-        THOROUGH: _preset(steps=2000, patience=0),
+        QUICK: _preset(steps=150, patience=0),
+        BALANCED: _preset(steps=400, people_drawn=64, patience=0),
+        THOROUGH: _preset(steps=1000, patience=0),
     }
 )
 """What differs for a conditional prefix: a network learns longer than vectors do, from as many people as there are, and

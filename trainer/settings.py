@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from fractions import Fraction
 
 from ..prefix.errors import PrefixValueError, TrainingError
 from ..prefix.files.plain import require_plain
@@ -59,7 +60,7 @@ class TrainingSettings:
     )
     batch_size: int = setting(
         8,
-        "Pictures a step; half of them name people. Lower it if memory runs out.",
+        "Pictures a step. Lower it if memory runs out.",
         least=1,
         offered=(1, 256),
         advanced=True,
@@ -175,6 +176,11 @@ class TrainingSettings:
     measurements; no widget."""
     text_only: bool = False
     """Whether to learn from the text encoder alone, without a step in which the denoiser is asked. For measurements."""
+
+    @property
+    def named_share(self) -> Fraction:
+        """Share of a batch's prompts that name somebody."""
+        return Fraction(7, 8) if self.conditional else Fraction(1, 2)
 
     @property
     def denoiser_steps(self) -> int:

@@ -18,8 +18,8 @@ import torch.multiprocessing as mp
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from ...engines.muon import Muon
 from ..host import enter_host
-from .muon import Muon
 
 T = TypeVar("T")
 BESIDE_GPU = 4

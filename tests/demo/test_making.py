@@ -96,7 +96,7 @@ def test_a_file_of_the_build_is_whole_or_not_there(language, tmp_path: Path) -> 
 
 
 def test_a_matrix_steps_along_its_momentum_with_all_directions_alike(language) -> None:
-    from anonymize_faces.demo.making.muon import Muon, orthogonalized
+    from anonymize_faces.engines.muon import Muon, orthogonalized
 
     torch.manual_seed(0)
     for shape in ((1, 24, 60), (2, 60, 24)):

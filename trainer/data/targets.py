@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -17,6 +19,8 @@ from ..objective import beyond
 from .pictures import NEGATIVE_PAIRS, Pair, Pictures
 from .plain_text import PlainText, Spoken
 from .shards import by_shard
+
+HALF = Fraction(1, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,13 +245,16 @@ def deal(slots: Tensor, count: int, seed: int, purpose: str, start: int, shards:
     return dealt
 
 
-def slots_of_step(pool: TargetPool, batch_size: int, seed: int, step: int, count: int = 1) -> list[int]:
+def slots_of_step(
+    pool: TargetPool, batch_size: int, seed: int, step: int, count: int = 1, named_share: Fraction = HALF
+) -> list[int]:
     """The slots of a step (from 0), or of `count` from there on; those that name somebody come first.
 
-    Half of each step's do; an odd one out is of either kind in turn.
+    Args:
+        named_share: of each step's that do; where a batch cannot be divided so, of some steps more than of others.
     """
-    of_all, before = step * batch_size, named_before(step, batch_size)
-    names = named_before(step + count, batch_size) - before
+    of_all, before = step * batch_size, named_before(step, batch_size, named_share)
+    names = named_before(step + count, batch_size, named_share) - before
     of_kind = {True: (names, "named", before), False: (count * batch_size - names, "general", of_all - before)}
     dealt: list[int] = []
     for kind, (number, purpose, start) in of_kind.items():
@@ -256,9 +263,9 @@ def slots_of_step(pool: TargetPool, batch_size: int, seed: int, step: int, count
     return dealt
 
 
-def named_before(step: int, batch_size: int) -> int:
+def named_before(step: int, batch_size: int, named_share: Fraction = HALF) -> int:
     """How many of the slots of the steps before this one name somebody."""
-    return step * (batch_size // 2) + batch_size % 2 * ((step + 1) // 2)
+    return math.ceil(step * batch_size * named_share)
 
 
 def _joined(parts: Sequence[Tensor]) -> Sequence[Tensor]:
