@@ -27,7 +27,7 @@ def orthogonalized(batch: Tensor, steps: int = 5, dtype: torch.dtype = torch.bfl
     x = batch.to(dtype)
     wide = x.shape[-1] >= x.shape[-2]
     x = x if wide else x.mT
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-20)
     for _ in range(steps):
         square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x

@@ -95,22 +95,6 @@ def test_a_file_of_the_build_is_whole_or_not_there(language, tmp_path: Path) -> 
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["some.pt"]
 
 
-def test_a_matrix_steps_along_its_momentum_with_all_directions_alike(language) -> None:
-    from anonymize_faces.engines.muon import Muon, orthogonalized
-
-    torch.manual_seed(0)
-    for shape in ((1, 24, 60), (2, 60, 24)):
-        values = torch.linalg.svdvals(orthogonalized(torch.randn(shape)))
-        assert 0.6 < values.min() and values.max() < 1.3
-    kernel, target = torch.nn.Parameter(torch.zeros(8, 4, 3, 3)), torch.randn(8, 4, 3, 3)
-    optimizer = Muon([kernel], lr=0.05, weight_decay=0.0)
-    for _ in range(200):
-        optimizer.zero_grad()
-        (kernel - target).square().sum().backward()
-        optimizer.step()
-    assert (kernel - target).abs().max() < 0.5
-
-
 def test_the_schedule_is_the_hosts_and_a_true_v_leads_along_it(language) -> None:
     from anonymize_faces.demo.making.denoiser import Schedule
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from anonymize_faces.trainer.known_names import LEAST_PEOPLE, LEAST_PORTRAITS
 from anonymize_faces.trainer.loop import PrefixTraining
 from anonymize_faces.trainer.plan import Plan
 from anonymize_faces.trainer.progress import Callbacks
+from anonymize_faces.trainer.settings import TrainingSettings
 
 Make = Callable[..., Any]
 PAIRS = tuple(Pair(f"{number}", f"{number}", number % 3 == 0) for number in range(30))
@@ -190,3 +192,20 @@ def test_pictures_that_name_nobody_are_drawn_once_for_a_model_and_the_prefix_is_
     assert prompts[0] == prompts[1] and all(any(name in prompt for name in names) for prompt in prompts[2])
     assert any("Ada" not in prompt for prompt in prompts[0])
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("batch", [1, 5, 8])
+def test_seven_eighths_of_a_batch_name_somebody_where_vectors_are_made_for_each_prompt(
+    batch: int, denoiser: Any
+) -> None:
+    share = TrainingSettings(conditional=True).named_share
+    assert TrainingSettings(conditional=False).named_share == Fraction(1, 2)
+    pool = TargetPool(denoiser, Pictures(torch.zeros(len(PAIRS), *denoiser.latent_shape), PAIRS), 3, seed=1)
+    steps = 8
+    kinds = [
+        [PAIRS[slot // 3].names_somebody for slot in slots_of_step(pool, batch, 1, step, named_share=share)]
+        for step in range(steps)
+    ]
+    assert [len(of_step) for of_step in kinds] == [batch] * steps
+    assert sum(map(sum, kinds)) == named_before(steps, batch, share) == 7 * batch
+    assert all(of_step == sorted(of_step, reverse=True) for of_step in kinds)
