@@ -44,30 +44,61 @@ def generate(
     parts: DemoParts, prompts: Sequence[str], seeds: Sequence[int], negative: str = "", guidance: float = GUIDANCE
 ) -> np.ndarray:
     """One picture for each prompt and seed: uint8 [n, 96, 96, 3], drawn together where states are alike in length."""
-    states = {prompt: _states(parts.clip, prompt) for prompt in dict.fromkeys((*prompts, negative))}
+    states = {prompt: states_of(parts.clip, prompt) for prompt in dict.fromkeys((*prompts, negative))}
+    return draw(parts, [states[prompt] for prompt in prompts], seeds, states[negative], guidance)
+
+
+@torch.inference_mode()
+def states_of(clip: comfy.sd.CLIP, prompt: str) -> torch.Tensor:
+    """What the text encoder says of a prompt: [1, length, d]."""
+    return clip.encode_from_tokens(clip.tokenize(prompt))
+
+
+@torch.inference_mode()
+def draw(
+    parts: DemoParts,
+    positive: Sequence[torch.Tensor],
+    seeds: Sequence[int],
+    negative: torch.Tensor,
+    guidance: float = GUIDANCE,
+    photos: np.ndarray | None = None,
+    denoise: float = 1.0,
+) -> np.ndarray:
+    """One picture for each of `states_of` and each seed: uint8 [n, 96, 96, 3].
+
+    Args:
+        photos: uint8 [n, 96, 96, 3], that the pictures are drawn over ("image to image").
+        denoise: how much of the way from noise to picture is gone.
+    """
     alike: dict[int, list[int]] = defaultdict(list)
-    for index, prompt in enumerate(prompts):
-        alike[states[prompt].shape[1]].append(index)
-    pixels: list[np.ndarray | None] = [None] * len(prompts)
+    for index, states in enumerate(positive):
+        alike[states.shape[1]].append(index)
+    pixels: list[np.ndarray | None] = [None] * len(positive)
     for some in (group[i : i + BATCH] for group in alike.values() for i in range(0, len(group), BATCH)):
-        positive = torch.cat([states[prompts[i]] for i in some])
-        drawn = _draw(parts, positive, states[negative], noise_for([seeds[i] for i in some]), guidance)
+        noise = noise_for([seeds[i] for i in some])
+        start = torch.zeros_like(noise)
+        if photos is not None:
+            start = parts.vae.encode(torch.from_numpy(photos[some]).float() / 255)
+        drawn = _drawn_together(
+            parts, torch.cat([positive[i] for i in some]), negative, noise, guidance, start, denoise
+        )
         for index, picture in zip(some, drawn, strict=True):
             pixels[index] = picture
     return np.stack([picture for picture in pixels if picture is not None])
 
 
-def _states(clip: comfy.sd.CLIP, prompt: str) -> torch.Tensor:
-    return clip.encode_from_tokens(clip.tokenize(prompt))
-
-
-def _draw(
-    parts: DemoParts, positive: torch.Tensor, negative: torch.Tensor, noise: torch.Tensor, guidance: float
+def _drawn_together(
+    parts: DemoParts,
+    positive: torch.Tensor,
+    negative: torch.Tensor,
+    noise: torch.Tensor,
+    guidance: float,
+    start: torch.Tensor,
+    denoise: float,
 ) -> np.ndarray:
     import comfy.sample
 
     conditions = ([[positive, {}]], [[negative.expand(len(noise), -1, -1), {}]])
-    empty = torch.zeros_like(noise)
     settings = (STEPS, guidance, SAMPLER, SCHEDULER)
-    latents = comfy.sample.sample(parts.model, noise, *settings, *conditions, empty, disable_pbar=True)
+    latents = comfy.sample.sample(parts.model, noise, *settings, *conditions, start, denoise=denoise, disable_pbar=True)
     return (parts.vae.decode(latents).clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()

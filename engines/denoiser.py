@@ -104,21 +104,30 @@ class Denoiser(Protocol):
         """
 
     def encode(
-        self, prompts: Sequence[str], vectors: Vectors | None = None, layers: Sequence[Layer] | None = None
+        self,
+        prompts: Sequence[str],
+        vectors: Vectors | None = None,
+        layers: Sequence[Layer] | None = None,
+        embedding: Vectors | None = None,
     ) -> Conditioning:
         """Encodes prompts, with the prefix in every chunk if vectors are given; differentiable in the vectors.
 
         Args:
             layers: the layer that each prompt is read at, one of `Denoiser.layers`; the first for all if it is None.
+            embedding: vectors `{encoder key: [k, d]}` that every prompt begins with behind the prefix, like an
+                embedding of the user's own; differentiable in them too.
         """
 
-    def states_read(self, prompts: Sequence[str], vectors: Vectors) -> list[dict[str, Tensor]]:
+    def states_read(
+        self, prompts: Sequence[str], vectors: Vectors, embedding: Vectors | None = None
+    ) -> list[dict[str, Tensor]]:
         """What meta-networks read of each prompt (`prefix.meta_network`): last states `[n, w]` by text encoder.
 
         Inside `gradients`.
 
         Args:
             vectors: for which room is made in the prompts, `{encoder key: [m, d]}`.
+            embedding: as for `encode`; differentiable in it.
         """
 
     def text_states(

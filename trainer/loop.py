@@ -26,6 +26,7 @@ from .data.pictures import Pictures
 from .data.plain_text import PlainText
 from .data.prompts import GENERAL_PROMPTS
 from .data.targets import TargetPool, slots_of_step
+from .hardening import Attackers
 from .known_names import KnownNames, sentences
 from .learnable_layers import judged, learnable, left_out_note
 from .parallel.shared_work import compute, in_turn, mask
@@ -50,7 +51,7 @@ SOME_PROMPTS = GatePrompts(("a portrait of Ada Example",), GENERAL_PROMPTS[:4])
 HALF_OPEN = 0.5
 """A gate that is open less than this hardly protects."""
 
-RECIPE = 11
+RECIPE = 12
 """Raised when the same arguments no longer give the same prefix, so that no run of an older version is gone on with."""
 
 
@@ -239,6 +240,7 @@ class _Learning:
             Validation(denoiser, pictures, some, settings.seed, asking, settings.overshoot, team)
             for some in (asked, others)
         )
+        self._attackers = Attackers(denoiser, self._plain, settings.seed) if settings.harden else None
         self._between = steps_between(len(self._validation), settings.batch_size)
 
     @property
@@ -304,7 +306,9 @@ class _Learning:
                     if self._team.count > 1 and state.step == prepared:
                         prepared = self._prepare_targets(state.step)
                     batch = self._pool.batch(share(self._team, self._slots(state.step)))
-                    make_step(self._denoiser, state, batch, self._settings, self._micro_batches, self._team)
+                    make_step(
+                        self._denoiser, state, batch, self._settings, self._micro_batches, self._team, self._attackers
+                    )
                     state.seconds = before + time.monotonic() - self._began - (self._drawing.seconds - drew)
                     stopped = reason_to_stop(state, self._asked_to_stop)
                     if state.step % self._settings.snapshot_every == 0 or self._validation_is_due(state):

@@ -27,6 +27,7 @@ PRESETS: Mapping[str, Mapping[str, float]] = MappingProxyType(
             text_steps=200,
             held_out=0.0625,
             patience=2,
+            harden=0.0,
         ),
         BALANCED: _preset(
             steps=300,
@@ -38,6 +39,7 @@ PRESETS: Mapping[str, Mapping[str, float]] = MappingProxyType(
             text_steps=200,
             held_out=0.125,
             patience=2,
+            harden=0.5,
         ),
         THOROUGH: _preset(
             steps=1000,
@@ -49,6 +51,7 @@ PRESETS: Mapping[str, Mapping[str, float]] = MappingProxyType(
             text_steps=400,
             held_out=0.25,
             patience=4,
+            harden=0.5,
         ),
     }
 )

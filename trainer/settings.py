@@ -133,6 +133,16 @@ class TrainingSettings:
         automatic=NONE_OF_ITS_OWN,
         advanced=True,
     )
+    harden: float = setting(
+        float(NONE_OF_ITS_OWN),
+        "Share of names that it learns behind an embedding made against it, so that embeddings do not bring faces back."
+        " 0: none. Takes longer.",
+        least=0,
+        most=1,
+        step=0.05,
+        automatic=NONE_OF_ITS_OWN,
+        advanced=True,
+    )
     snapshot_every: int = setting(20, "Steps after which the run is saved.", least=1)
     people_drawn: int = setting(
         0,

@@ -58,6 +58,7 @@ class RunState:
         notes: what happened that the artist should hear of, sentences.
         seconds: spent learning.
         layers: those of `Denoiser.layers` that are learned at; none before that is known. See `learnable_layers`.
+        embeddings: those that the prefix is learned against, see `hardening`.
     """
 
     vectors: dict[str, Tensor]
@@ -74,6 +75,7 @@ class RunState:
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
     layers: list[Layer] = field(default_factory=list)
+    embeddings: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def best_score(self) -> Score | None:
@@ -132,6 +134,7 @@ def state_to_file(state: RunState) -> tuple[dict[str, Tensor], dict[str, Any]]:
     for key, vector in state.vectors.items():
         for name, value in state.optimizer.state.get(vector, {}).items():
             tensors[f"optimizer.{key}.{name}"] = value
+    tensors |= {f"embeddings.{name}": rows for name, rows in state.embeddings.items()}
     tensors["history"] = torch.tensor(state.history, dtype=torch.float64).reshape(-1, 2)
     tensors["scores"] = torch.tensor(state.scores, dtype=torch.float64).reshape(-1, 3)
     return tensors, {name: getattr(state, name) for name in _NUMBERS}
@@ -152,6 +155,8 @@ def restore(state: RunState, tensors: Mapping[str, Tensor], table: Mapping[str, 
             if kept:
                 state.optimizer.state[vector] = kept
     state.best = {key: tensors[f"best.{key}"] for key in vectors if f"best.{key}" in tensors} or None
+    start = "embeddings."
+    state.embeddings = {name.removeprefix(start): rows for name, rows in tensors.items() if name.startswith(start)}
     state.history = [Losses(*row) for row in tensors["history"].tolist()]
     state.scores = [Score(int(step), *shares) for step, *shares in tensors["scores"].tolist()]
     for name in _NUMBERS:

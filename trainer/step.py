@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
-from ..engines.denoiser import Denoiser
+from ..engines.denoiser import Denoiser, Vectors
 from ..engines.gradient_flow import gradient_through
 from ..engines.micro_batches import MicroBatches
 from ..engines.vectors import learned
 from ..prefix.meta_network import with_open_gates
 from ..runs.seeds import rate_factor
 from .data.targets import Batch
+from .hardening import Attackers
 from .objective import distances
 from .parallel.team import ALONE, Team
 from .settings import TrainingSettings
@@ -46,8 +48,11 @@ def make_step(
     settings: TrainingSettings,
     micro_batches: MicroBatches,
     team: Team = ALONE,
+    attackers: Attackers | None = None,
 ) -> None:
     """One step on one batch, whose gradient is summed over micro-batches, and over the batches of all of a team.
+
+    Where there are attackers, some of the names are read behind an embedding of theirs.
 
     The loss is multiplied before the backward pass, and the gradient divided after it, by a power of two: exact in
     float32, and in half precision what keeps gradients from vanishing. A loss or a gradient that is not finite leaves
@@ -57,11 +62,18 @@ def make_step(
         group["lr"] = group["peak"] * rate_factor(state.step, settings.steps, settings.warmup) * state.rate
     vectors = learned(state.vectors)
     (whole,) = team.summed([torch.tensor(float(len(batch.prompts)))])
+    named = batch.names_somebody.nonzero().flatten().tolist()
+    behind: set[int] = set()
+    embedding: Vectors | None = None
+    if attackers is not None:
+        names = [(batch.prompts[index], batch.layers[index]) for index in named]
+        embedding = attackers.moved(state.embeddings, state.vectors, names, state.step, micro_batches, team)
+        behind = set(named[: round(settings.harden * len(named))])
 
     def micro_batch_of(indices: Sequence[int]) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         part = batch.part(indices)
         # Whatever the gate takes for a name must be left alone by the vectors themselves if it is none.
-        conditioning = denoiser.encode(part.prompts, with_open_gates(state.vectors), part.layers)
+        conditioning = _encoded(denoiser, state, part, embedding, [index in behind for index in indices])
         student = denoiser.predict(part.noised, part.t, conditioning)
         losses = distances(student, part.predictions.to(student.device))
         weights = torch.where(part.names_somebody, 1.0, settings.general_weight).to(losses)
@@ -106,6 +118,21 @@ def make_step(
             state.rate /= 2
     state.step += 1
     _watch(state)
+
+
+def _encoded(
+    denoiser: Denoiser, state: RunState, part: Batch, embedding: Vectors | None, is_behind: Sequence[bool]
+) -> list[Any]:
+    """What the encoders say of a batch's prompts, some of them behind an embedding."""
+    parameters = with_open_gates(state.vectors)
+    said: dict[int, Any] = {}
+    for behind in (True, False):
+        mine = [index for index, its in enumerate(is_behind) if (its and embedding is not None) is behind]
+        if mine:
+            prompts, layers = [part.prompts[index] for index in mine], [part.layers[index] for index in mine]
+            read = denoiser.encode(prompts, parameters, layers, embedding if behind else None)
+            said.update(zip(mine, read, strict=True))
+    return [said[index] for index in range(len(is_behind))]
 
 
 def _watch(state: RunState) -> None:

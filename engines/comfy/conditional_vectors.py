@@ -138,7 +138,8 @@ class _Reading:
             finally:
                 self._is_first = False
 
-        said = self._first_reading(self._key, plain.embeds, read) if len(embeds) == 1 else read()
+        is_known = len(embeds) == 1 and not plain.call.is_differentiated
+        said = self._first_reading(self._key, plain.embeds.detach(), read) if is_known else read()
         states = said[0] if isinstance(said, tuple | list) else said
         if not isinstance(states, Tensor) or states.ndim != 3 or states.shape[:2] != plain.embeds.shape[:2]:
             raise _unread(self._key)

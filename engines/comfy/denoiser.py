@@ -191,47 +191,59 @@ class ComfyDenoiser:
             self._model.cleanup()
 
     def encode(
-        self, prompts: Sequence[str], vectors: Vectors | None = None, layers: Sequence[Layer] | None = None
+        self,
+        prompts: Sequence[str],
+        vectors: Vectors | None = None,
+        layers: Sequence[Layer] | None = None,
+        embedding: Vectors | None = None,
     ) -> list[list[Any]]:
         """See `Denoiser`. The models must be loaded; prompts of one small CLIP are encoded in one go for each layer.
 
         Large encoders are differentiated in two stages, prompt by prompt (`recomputation`): nothing of them is kept
         while the denoiser computes, and then one layer at a time.
         """
-        if vectors is not None:
-            device = self._clip.patcher.load_device
-            vectors = vectors_for(self._encoders, {key: rows.to(device) for key, rows in vectors.items()})
+        vectors, embedding = self._as_read(vectors), self._as_read(embedding)
         asked = [self.layers[0]] * len(prompts) if layers is None else layers
         encoded: dict[int, list[Any]] = {}
         for layer in dict.fromkeys(asked):
             mine = [index for index, other in enumerate(asked) if other == layer]
-            read = self._read([prompts[index] for index in mine], vectors, layer)
+            read = self._read([prompts[index] for index in mine], vectors, layer, embedding)
             encoded.update(zip(mine, read, strict=True))
         encoded_in_order = [encoded[index] for index in range(len(prompts))]
-        require_gradient([entry[0] for entry in encoded_in_order], (vectors or {}).values(), CLIP)
+        learned = (*(vectors or {}).values(), *(embedding or {}).values())
+        require_gradient([entry[0] for entry in encoded_in_order], learned, CLIP)
         return encoded_in_order
 
-    def _read(self, prompts: Sequence[str], vectors: Vectors | None, layer: Layer) -> list[list[Any]]:
+    def _as_read(self, vectors: Vectors | None) -> Vectors | None:
+        """Vectors on the encoders' device, as their networks want them."""
+        if vectors is None:
+            return None
+        device = self._clip.patcher.load_device
+        return vectors_for(self._encoders, {key: rows.to(device) for key, rows in vectors.items()})
+
+    def _read(
+        self, prompts: Sequence[str], vectors: Vectors | None, layer: Layer, embedding: Vectors | None = None
+    ) -> list[list[Any]]:
         """What the host's text encoders make of prompts at a layer."""
         stage = self._clip.cond_stage_model
 
-        def encode_one(prompt: str, vectors: Vectors | None) -> list[Any]:
+        def encode_one(prompt: str, vectors: Vectors | None, embedding: Vectors | None) -> list[Any]:
             making = vectors_made(self._encoders, vectors or {}, first_reading=functools.partial(self._first, layer))
             with read_at(stage, self._encoders, layer):
                 with making as made:
-                    told = stage.encode_token_weights(self._tokens(prompt, vectors))
+                    told = stage.encode_token_weights(self._tokens(prompt, vectors, embedding))
                 if is_conditional(vectors or {}) and not made.let_through:
-                    told = stage.encode_token_weights(self._tokens(prompt, None))
+                    told = stage.encode_token_weights(self._tokens(prompt, None, embedding))
                 return _conditioning(told)
 
         with gradient_through(CLIP):
             if self._encodes_twice:
-                return [recomputed(stage, encode_one, prompt, vectors) for prompt in prompts]
+                return [recomputed(stage, encode_one, prompt, vectors, embedding) for prompt in prompts]
             with differentiable(stage):
                 if not _encodes_chunks_apart(stage) or self._model.model.adm_channels:
-                    return [encode_one(prompt, vectors) for prompt in prompts]
+                    return [encode_one(prompt, vectors, embedding) for prompt in prompts]
                 with read_at(stage, self._encoders, layer), vectors_made(self._encoders, vectors or {}):
-                    return _encode_together(stage, [self._tokens(prompt, vectors) for prompt in prompts])
+                    return _encode_together(stage, [self._tokens(prompt, vectors, embedding) for prompt in prompts])
 
     def _first(self, layer: Layer, key: str, embeds: Tensor, read: Callable[[], Any]) -> Any:
         """What an encoder says of a prompt without vectors, which is read once."""
@@ -243,21 +255,28 @@ class ComfyDenoiser:
         (states,) = self._first_readings.values([(layer, key, embeds.dtype, said)], read_it)
         return tree_map_only(Tensor, lambda state: state.to(embeds.device), states)
 
-    def _tokens(self, prompt: str, vectors: Vectors | None) -> dict[str, Any]:
-        """The host's tokens of a prompt, with the prefix if there is one."""
-        if vectors is None:
+    def _tokens(self, prompt: str, vectors: Vectors | None, embedding: Vectors | None = None) -> dict[str, Any]:
+        """The host's tokens of a prompt, with the prefix and behind it an embedding, if there are any."""
+        if vectors is None and embedding is None:
             return self._tokenize(prompt)
-        return dict(inject_text(self._tokenize, prompt, vectors, self._encoders))
+        return dict(inject_text(self._tokenize, prompt, vectors, self._encoders, embedding))
 
-    @torch.no_grad()
-    def states_read(self, prompts: Sequence[str], vectors: Vectors) -> list[dict[str, Tensor]]:
+    def states_read(
+        self, prompts: Sequence[str], vectors: Vectors, embedding: Vectors | None = None
+    ) -> list[dict[str, Tensor]]:
         """See `Denoiser`."""
         fitted = vectors_for(self._encoders, {key: rows.detach() for key, rows in vectors.items()})
-        return [self._states_of(self._tokens(prompt, fitted), fitted) for prompt in prompts]
+        embedding = self._as_read(embedding)
+        with torch.set_grad_enabled(embedding is not None), differentiable(self._clip.cond_stage_model):
+            return [self._states_of(self._tokens(prompt, fitted, embedding), fitted) for prompt in prompts]
 
     def _states_of(self, tokens: Mapping[str, Any], vectors: Vectors) -> dict[str, Tensor]:
         said: dict[str, list[Tensor]] = {}
-        with vectors_made(self._encoders, vectors, lambda key, states: said.setdefault(key, []).append(states.cpu())):
+
+        def look(key: str, states: Tensor) -> None:
+            said.setdefault(key, []).append(states.cpu())
+
+        with vectors_made(self._encoders, vectors, look):
             self._clip.cond_stage_model.encode_token_weights(tokens)
         return {key: torch.cat(states) for key, states in said.items()}
 

@@ -36,8 +36,14 @@ class Call:
 
     @property
     def embeds(self) -> Tensor:
-        """What the network is called with, without gradient."""
-        return self.kwargs["embeds"].detach()
+        """What the network is called with."""
+        embeds: Tensor = self.kwargs["embeds"]
+        return embeds
+
+    @property
+    def is_differentiated(self) -> bool:
+        """Whether words of the prompt are: vectors of an embedding. The vectors of a conditional prefix never are."""
+        return torch.is_grad_enabled() and self.embeds.requires_grad
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ class PlainReading:
         return same if self.last is not None and self.last < self.length - 1 else torch.zeros_like(same)
 
     def read(self) -> Any:
-        """What the network says; without gradient."""
+        """What the network says; without gradient, unless words are differentiated."""
         call = self.call
         args, kwargs = tuple(map(self._moved, call.args)), {name: self._moved(v) for name, v in call.kwargs.items()}
         holding = set(call.rows.tolist())
@@ -92,7 +98,7 @@ class PlainReading:
                 for info in kwargs["embeds_info"]
                 if not start <= info["index"] < start + call.count
             ]
-        with torch.no_grad():
+        with torch.set_grad_enabled(call.is_differentiated):
             # Hosts add to tensors in place.
             said = call.module(*args, **{**kwargs, "embeds": self.embeds.clone()})
         return mapped(self._with_masked_padding, said)
@@ -120,7 +126,7 @@ class PlainReading:
         moves = (held >= call.starts[:, None]) & (held <= last)
         places[call.rows] = torch.where(moves, (held + call.count).clamp_max(last), held)
         rows = torch.arange(n, device=value.device)[:, None]
-        return value.detach()[rows, places[:, : self.length].to(value.device)]
+        return value[rows, places[:, : self.length].to(value.device)]
 
     def _is_of_positions(self, states: Tensor) -> bool:
         return states.ndim >= 3 and states.shape[-2] == self.length

@@ -141,38 +141,50 @@ class DiffusersDenoiser:
                 self._checkpoints = None
 
     def encode(
-        self, prompts: Sequence[str], vectors: Vectors | None = None, layers: Sequence[Layer] | None = None
+        self,
+        prompts: Sequence[str],
+        vectors: Vectors | None = None,
+        layers: Sequence[Layer] | None = None,
+        embedding: Vectors | None = None,
     ) -> list[Encoded]:
         """See `Denoiser`. Large encoders are differentiated in two stages, prompt by prompt (`recomputation`)."""
         asked = [self.layers[0]] * len(prompts) if layers is None else layers
         encoded: dict[int, Encoded] = {}
         for layer in dict.fromkeys(asked):
             mine = [index for index, other in enumerate(asked) if other == layer]
-            read = self._read([prompts[index] for index in mine], vectors, layer)
+            read = self._read([prompts[index] for index in mine], vectors, layer, embedding)
             encoded.update(zip(mine, read, strict=True))
         encoded_in_order = [encoded[index] for index in range(len(prompts))]
-        require_gradient([entry.states for entry in encoded_in_order], (vectors or {}).values(), TEXT_ENCODER)
+        learned = (*(vectors or {}).values(), *(embedding or {}).values())
+        require_gradient([entry.states for entry in encoded_in_order], learned, TEXT_ENCODER)
         return encoded_in_order
 
-    def _read(self, prompts: Sequence[str], vectors: Vectors | None, layer: Layer) -> list[Encoded]:
+    def _read(
+        self, prompts: Sequence[str], vectors: Vectors | None, layer: Layer, embedding: Vectors | None
+    ) -> list[Encoded]:
         """What the pipeline's text encoders make of prompts at a layer."""
 
-        def encode_all(prompts: Sequence[str], vectors: Vectors | None) -> list[Encoded]:
-            if vectors is None:
+        def encode_all(prompts: Sequence[str], vectors: Vectors | None, embedding: Vectors | None) -> list[Encoded]:
+            if vectors is None and embedding is None:
                 tokens = [self._tokens(prompt) for prompt in prompts]
             else:
-                tokens = [self._encoder.tokens(prompt, vectors) for prompt in prompts]
+                tokens = [self._encoder.tokens(prompt, vectors, embedding) for prompt in prompts]
             return self._encoder.encode(tokens, self._skips[layer], vectors)
 
         with gradient_through(TEXT_ENCODER):
             if not self._encodes_twice:
-                return encode_all(prompts, vectors)
-            return [recomputed(self._encoders, encode_all, [prompt], vectors)[0] for prompt in prompts]
+                return encode_all(prompts, vectors, embedding)
+            return [recomputed(self._encoders, encode_all, [prompt], vectors, embedding)[0] for prompt in prompts]
 
-    def states_read(self, prompts: Sequence[str], vectors: Vectors) -> list[dict[str, Tensor]]:
+    def states_read(
+        self, prompts: Sequence[str], vectors: Vectors, embedding: Vectors | None = None
+    ) -> list[dict[str, Tensor]]:
         """See `Denoiser`."""
         fixed = {key: rows.detach() for key, rows in vectors.items()}
-        return self._encoder.states_read([self._encoder.tokens(prompt, fixed) for prompt in prompts], fixed)
+        with torch.set_grad_enabled(embedding is not None):
+            return self._encoder.states_read(
+                [self._encoder.tokens(prompt, fixed, embedding) for prompt in prompts], fixed
+            )
 
     def text_states(
         self, prompts: Sequence[str], conditioning: Sequence[Encoded], prefix: int = 0

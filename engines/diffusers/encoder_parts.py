@@ -100,15 +100,17 @@ class Part:
         """What the table of words has for their numbers, `[n, d]` float32 on the CPU."""
         return self.table(torch.tensor(words, dtype=torch.long, device=device_of(self.table))).float().cpu()
 
-    def protected(self, text: str, vectors: Mapping[str, Tensor] | None) -> Sequence[Chunk]:
-        """`chunks`, with the prefix in each of them if there is one.
+    def protected(
+        self, text: str, vectors: Mapping[str, Tensor] | None, embedding: Mapping[str, Tensor] | None = None
+    ) -> Sequence[Chunk]:
+        """`chunks`, with the prefix in each of them if there is one, and an embedding behind it; see `inject_text`.
 
         Raises:
             PrefixMismatchError: it lacks vectors for this encoder, or leaves no room for a prompt.
         """
-        if vectors is None:
+        if vectors is None and embedding is None:
             return self.chunks(text)
-        return inject_text(lambda words: {self.key: self.chunks(words)}, text, vectors, [self.key])[self.key]
+        return inject_text(lambda words: {self.key: self.chunks(words)}, text, vectors, [self.key], embedding)[self.key]
 
     def lengthened(self, chunks: Sequence[Chunk], like: Sequence[Chunk], vectors: Mapping[str, Tensor] | None) -> list:
         """The chunks, as many and as long as others: with blank ones, which carry the prefix, or with padding."""
@@ -141,7 +143,8 @@ class Part:
             )
         count = len(always)
         without = [without_rows(chunk, start, count) for chunk, start in zip(chunks, starts, strict=True)]
-        with torch.no_grad():
+        others = [entry[0] for chunk in without for entry in chunk if isinstance(entry[0], Tensor)]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and any(row.requires_grad for row in others)):
             plain = self._read(without)
         words = [[None if isinstance(entry[0], Tensor) else int(entry[0]) for entry in chunk] for chunk in without]
         device = plain.last.device

@@ -61,12 +61,18 @@ class PromptEncoder:
         """Raises `PrefixMismatchError` unless the prefix serves every text encoder."""
         require_fit(vectors, {key: part.table.embedding_dim for key, part in self.parts.items()})
 
-    def tokens(self, prompts: str | Mapping[str, str], vectors: Mapping[str, Tensor] | None = None) -> PromptTokens:
+    def tokens(
+        self,
+        prompts: str | Mapping[str, str],
+        vectors: Mapping[str, Tensor] | None = None,
+        embedding: Mapping[str, Tensor] | None = None,
+    ) -> PromptTokens:
         """A prompt's chunks, with the prefix in each.
 
         Args:
             prompts: one text for all encoders, or one for each by key.
             vectors: of the prefix.
+            embedding: see `Denoiser.encode`.
 
         Raises:
             PrefixMismatchError: the prefix lacks vectors for an encoder, or leaves no room for a prompt.
@@ -76,7 +82,7 @@ class PromptEncoder:
             text = prompts if isinstance(prompts, str) else prompts[key]
             convert = getattr(self._pipeline, "maybe_convert_prompt", None)
             words = text if convert is None else convert(text, part.tokenizer)
-            found[key] = part.protected(words, vectors)
+            found[key] = part.protected(words, vectors, embedding)
         return self._leveled([found], vectors)[0]
 
     def blank(self, length: int, vectors: Mapping[str, Tensor] | None) -> PromptTokens:
@@ -118,7 +124,6 @@ class PromptEncoder:
         }
         return [self._joined({key: outputs[i] for key, outputs in read.items()}, skip) for i in range(len(prompts))]
 
-    @torch.no_grad()
     def states_read(self, prompts: Sequence[PromptTokens], parameters: Parameters) -> list[dict[str, Tensor]]:
         """What meta-networks read of each prompt, `[n, w]` by encoder; they must carry the prefix."""
         return [self._states_of(prompt, parameters) for prompt in prompts]

@@ -51,10 +51,24 @@ def frame_of(tokenize: Tokenize, text: str) -> Frame:
 
 
 @looked_at("tokenizer")
-def inject_text(tokenize: Tokenize, text: str, vectors: Mapping[str, Tensor], encoders: Collection[str]) -> Tokens:
-    """The tokens of a prompt with the prefix in them; see `frame_of` and `inject`."""
+def inject_text(
+    tokenize: Tokenize,
+    text: str,
+    vectors: Mapping[str, Tensor] | None,
+    encoders: Collection[str],
+    embedding: Mapping[str, Tensor] | None = None,
+) -> Tokens:
+    """The tokens of a prompt with the prefix in them; see `frame_of` and `inject`.
+
+    Args:
+        embedding: other vectors `{encoder key: [k, d]}` that stand behind the prefix, as though the prompt began with
+            an embedding of the user's own.
+    """
     tokens = tokenize(text)
-    return inject(tokens, vectors, _frame_around(tokens, tokenize, text), encoders)
+    frame = _frame_around(tokens, tokenize, text)
+    for rows in (embedding, vectors):
+        tokens = tokens if rows is None else inject(tokens, rows, frame, encoders)
+    return tokens
 
 
 def require_fit(vectors: Mapping[str, Tensor], widths: Mapping[str, int]) -> None:

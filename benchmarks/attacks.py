@@ -1,0 +1,173 @@
+"""Measures what gets around a prefix: words, embeddings, searched words and settings, on a demo model, by its people.
+
+People whom the prefix never met are drawn on the protected model in each of these ways, and read by the reader; the
+plain model draws the same. A way by which the plain model finds fewer than three of five says nothing of the prefix and
+is not counted. Embeddings and words are fitted with the prefix's file in hand, on people whom it was learned on
+(*universal*), or on one person whom it never met. They are put where ComfyUI looks for embeddings and drawn as it does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..attacks.tokens import Vocabulary, projected_words, searched_words
+from ..attacks.vectors import Budget, fitted_embedding
+from ..attacks.words import WAYS
+from ..demo.host import enter_host
+from ..demo.loader import CLASSIC, KINDS
+from ..demo.main_job import status
+from ..demo.prompts import named_things
+from ..demo.strength import newest_prefix
+from ..demo.world.language import vocabulary
+from ..prefix.files.prefix_file import load_prefix
+from ..tools.command import run_command
+from .support.attacked import AttackedDemo, Found
+from .support.settings_attacks import image_to_image, settings_attacks
+
+FITTED_ON = 16
+"""People whom the prefix was learned on, and universal attacks are fitted on."""
+
+WORDS = 8
+"""Words that are searched for."""
+
+GROUPS = ("hair", "skin", "glasses", "beard")
+"""Of what people are told by, as far as the demo's looks go: they have no age and no gender."""
+
+Results = dict[str, dict[str, Found]]
+"""Ways by kind."""
+
+
+def words_ways(demo: AttackedDemo, quick: bool) -> Iterator[tuple[str, Found]]:
+    """Each of `WAYS`, or some of each kind, by people whom the prefix never met."""
+    names = [demo.people[index].name for index in demo.unseen]
+    other = dict(zip(demo.unseen, names[1:] + names[:1], strict=True))
+    for way in WAYS[:: 5 if quick else 1]:
+        yield (
+            f"{way.kind}: {way.name}",
+            demo.found(demo.unseen, lambda index, way=way: way.prompt(demo.people[index].name, other[index])),
+        )
+
+
+def soft_ways(demo: AttackedDemo, quick: bool) -> Iterator[tuple[str, Found]]:
+    """Embeddings that were fitted against the prefix."""
+    fitted_on = demo.given[:: len(demo.given) // FITTED_ON][:FITTED_ON]
+    for count in (8,) if quick else (1, 4, 8, 16):
+        yield _soft(demo, f"universal, {count} vectors", fitted_on, demo.unseen, Budget(count, 60 if quick else 200))
+    if quick:
+        return
+    yield _soft(demo, "universal, 8 vectors, another start", fitted_on, demo.unseen, Budget(8, 200, seed=1))
+    yield _soft(demo, "universal, 8 vectors, through the denoiser", fitted_on, demo.unseen, Budget(8, 100), True)
+    for count in (1, 8):
+        yield _for_each(demo, f"for one person, {count} vectors", Budget(count, 100))
+
+
+def _soft(
+    demo: AttackedDemo, name: str, fitted_on: Sequence[int], who: Sequence[int], budget: Budget, denoiser: bool = False
+) -> tuple[str, Found]:
+    began = time.monotonic()
+    prompts = [demo.portrait(index) for index in fitted_on]
+    latents = demo.denoiser.sample(prompts, [demo.seed(index, 0) + 50 for index in fitted_on]) if denoiser else None
+    with torch.inference_mode(False):
+        vectors = fitted_embedding(demo.denoiser, demo.prefix.parameters, prompts, budget, latents)
+    words = demo.keep_embedding(vectors)
+    found = demo.found(who, lambda index: f"{words} {demo.portrait(index)}", plain=demo.portrait)
+    return f"{name} ({budget.steps} steps, {time.monotonic() - began:.0f} s)", found
+
+
+def _for_each(demo: AttackedDemo, name: str, budget: Budget) -> tuple[str, Found]:
+    """An embedding for each of some people, which serves that person alone."""
+    some = demo.unseen[::4]
+    each = [_soft(demo, name, [index], [index], budget)[1] for index in some]
+    plain, protected = (float(np.mean([getattr(found, side) for found in each])) for side in ("plain", "protected"))
+    return f"{name} ({budget.steps} steps, {len(some)} people)", Found(plain, protected, sum(f.pictures for f in each))
+
+
+def discrete_ways(demo: AttackedDemo, quick: bool) -> Iterator[tuple[str, Found]]:
+    """Words that were searched for, typed before the prompt."""
+    fitted_on = demo.given[:: len(demo.given) // FITTED_ON][:FITTED_ON]
+    prompts = [demo.portrait(index) for index in fitted_on]
+    known = Vocabulary(demo.denoiser, vocabulary())
+    for name, search, steps in (
+        ("projection", projected_words, 150),
+        ("greedy coordinate gradient", searched_words, 60),
+    ):
+        began = time.monotonic()
+        budget = Budget(WORDS, steps // 5 if quick else steps)
+        with torch.inference_mode(False):
+            text = search(demo.denoiser, demo.prefix.parameters, prompts, known, budget)
+        found = demo.found(demo.unseen, lambda index, text=text: f"{text} {demo.portrait(index)}", plain=demo.portrait)
+        yield f"{name} ({budget.steps} steps, {time.monotonic() - began:.0f} s): {text}", found
+
+
+def groups(demo: AttackedDemo) -> Iterator[tuple[str, tuple[float, float, float]]]:
+    """Identification, looks kept and faces with the prefix, of people of each look; all first."""
+    everybody = [*demo.given, *demo.unseen]
+    yield "all", demo.looks(everybody, demo.portrait)
+    for kind in GROUPS:
+        for value in dict.fromkeys(getattr(demo.people[index].looks, kind) for index in everybody):
+            some = [index for index in everybody if getattr(demo.people[index].looks, kind) == value]
+            yield f"{kind}: {value}", demo.looks(some, demo.portrait)
+
+
+def worst(ways: dict[str, Found]) -> tuple[str, Found] | None:
+    """The way by which most people are found, of those that say something."""
+    counted = [(name, found) for name, found in ways.items() if found.counts]
+    return max(counted, key=lambda way: way[1].protected, default=None)
+
+
+def _print(kind: str, ways: Iterator[tuple[str, Found]]) -> dict[str, Found]:
+    """Prints ways as they come."""
+    print(f"\n{kind:<64} {'plain':>6} {'protected':>10}", flush=True)
+    results: dict[str, Found] = {}
+    for name, found in ways:
+        results[name] = found
+        counted = "" if found.counts else "   (not counted)"
+        print(f"{name:<64} {found.plain:>6.3f} {found.protected:>10.3f}{counted}", flush=True)
+    return results
+
+
+def main() -> None:
+    """Prints all ways, the worst of each kind with its interval, and the rates last."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prefix", type=Path, help="a prefix for the demo model; else the one that make demo learned")
+    parser.add_argument("--model", choices=KINDS, default=CLASSIC, help="which demo model (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="one picture a person, some of the ways, short searches")
+    arguments = parser.parse_args()
+    chosen = arguments.prefix or newest_prefix()
+    enter_host()
+    with tempfile.TemporaryDirectory() as folder:
+        status(f"{chosen.name}, model {arguments.model}")
+        demo = AttackedDemo(arguments.model, load_prefix(chosen), 1 if arguments.quick else 2, Path(folder))
+        results = {
+            "words": _print("words", words_ways(demo, arguments.quick)),
+            "discrete": _print("words that were searched for", discrete_ways(demo, arguments.quick)),
+            "soft": _print("embeddings", soft_ways(demo, arguments.quick)),
+            "settings": _print("settings", settings_attacks(demo)),
+        }
+        _print("over a photo (no prefix is meant to help)", image_to_image(demo))
+        plain, protected = demo.kinds({kind: request.prompt for kind, request in named_things().items()})
+        print(f"\nnamed places and mascots that stay what they are: {protected:.3f} (plain {plain:.3f})")
+        print(f"\n{'group':<24} {'found':>6} {'looks':>6} {'faces':>6}")
+        for name, (found, looks, faces) in groups(demo):
+            print(f"{name:<24} {found:>6.3f} {looks:>6.3f} {faces:>6.3f}", flush=True)
+    print()
+    for kind, ways in results.items():
+        way = worst(ways)
+        if way is not None:
+            low, high = way[1].interval
+            print(f"worst of {kind}: {way[1].protected:.3f} ({low:.3f} to {high:.3f}), {way[0]}")
+    for kind in ("words", "discrete", "soft", "settings"):
+        way = worst(results[kind])
+        print(f"RATE attack_worst_{kind} {'nan' if way is None else format(way[1].protected, '.3f')}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
