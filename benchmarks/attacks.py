@@ -18,9 +18,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..attacks.tokens import Vocabulary, projected_words, searched_words
-from ..attacks.vectors import Budget, fitted_embedding
-from ..attacks.words import WAYS
 from ..demo.host import enter_host
 from ..demo.loader import CLASSIC, KINDS
 from ..demo.main_job import status
@@ -29,8 +26,11 @@ from ..demo.strength import newest_prefix
 from ..demo.world.language import vocabulary
 from ..prefix.files.prefix_file import load_prefix
 from ..tools.command import run_command
-from .support.attacked import AttackedDemo, Found
-from .support.settings_attacks import image_to_image, settings_attacks
+from .attacking.demo import AttackedDemo, Identified
+from .attacking.settings import image_to_image, settings_attacks
+from .attacking.tokens import Vocabulary, projected_words, searched_words
+from .attacking.vectors import Budget, fitted_embedding
+from .attacking.words import WAYS
 
 FITTED_ON = 16
 """People whom the prefix was learned on, and universal attacks are fitted on."""
@@ -41,37 +41,37 @@ WORDS = 8
 GROUPS = ("hair", "skin", "glasses", "beard")
 """Of what people are told by, as far as the demo's looks go: they have no age and no gender."""
 
-Results = dict[str, dict[str, Found]]
+Results = dict[str, dict[str, Identified]]
 """Ways by kind."""
 
 
-def words_ways(demo: AttackedDemo, quick: bool) -> Iterator[tuple[str, Found]]:
+def words_ways(demo: AttackedDemo, quick: bool) -> Iterator[tuple[str, Identified]]:
     """Each of `WAYS`, or some of each kind, by people whom the prefix never met."""
-    names = [demo.people[index].name for index in demo.unseen]
-    other = dict(zip(demo.unseen, names[1:] + names[:1], strict=True))
+    names = [demo.people[index].name for index in demo.asked]
+    other = dict(zip(demo.asked, names[1:] + names[:1], strict=True))
     for way in WAYS[:: 5 if quick else 1]:
         yield (
             f"{way.kind}: {way.name}",
-            demo.found(demo.unseen, lambda index, way=way: way.prompt(demo.people[index].name, other[index])),
+            demo.found(demo.asked, lambda index, way=way: way.prompt(demo.people[index].name, other[index])),
         )
 
 
-def soft_ways(demo: AttackedDemo, quick: bool) -> Iterator[tuple[str, Found]]:
+def soft_ways(demo: AttackedDemo, quick: bool) -> Iterator[tuple[str, Identified]]:
     """Embeddings that were fitted against the prefix."""
     fitted_on = demo.given[:: len(demo.given) // FITTED_ON][:FITTED_ON]
     for count in (8,) if quick else (1, 4, 8, 16):
-        yield _soft(demo, f"universal, {count} vectors", fitted_on, demo.unseen, Budget(count, 60 if quick else 200))
+        yield _soft(demo, f"universal, {count} vectors", fitted_on, demo.asked, Budget(count, 60 if quick else 200))
     if quick:
         return
-    yield _soft(demo, "universal, 8 vectors, another start", fitted_on, demo.unseen, Budget(8, 200, seed=1))
-    yield _soft(demo, "universal, 8 vectors, through the denoiser", fitted_on, demo.unseen, Budget(8, 100), True)
+    yield _soft(demo, "universal, 8 vectors, another start", fitted_on, demo.asked, Budget(8, 200, seed=1))
+    yield _soft(demo, "universal, 8 vectors, through the denoiser", fitted_on, demo.asked, Budget(8, 100), True)
     for count in (1, 8):
         yield _for_each(demo, f"for one person, {count} vectors", Budget(count, 100))
 
 
 def _soft(
     demo: AttackedDemo, name: str, fitted_on: Sequence[int], who: Sequence[int], budget: Budget, denoiser: bool = False
-) -> tuple[str, Found]:
+) -> tuple[str, Identified]:
     began = time.monotonic()
     prompts = [demo.portrait(index) for index in fitted_on]
     latents = demo.denoiser.sample(prompts, [demo.seed(index, 0) + 50 for index in fitted_on]) if denoiser else None
@@ -82,15 +82,17 @@ def _soft(
     return f"{name} ({budget.steps} steps, {time.monotonic() - began:.0f} s)", found
 
 
-def _for_each(demo: AttackedDemo, name: str, budget: Budget) -> tuple[str, Found]:
+def _for_each(demo: AttackedDemo, name: str, budget: Budget) -> tuple[str, Identified]:
     """An embedding for each of some people, which serves that person alone."""
-    some = demo.unseen[::4]
+    some = demo.asked[::4]
     each = [_soft(demo, name, [index], [index], budget)[1] for index in some]
     plain, protected = (float(np.mean([getattr(found, side) for found in each])) for side in ("plain", "protected"))
-    return f"{name} ({budget.steps} steps, {len(some)} people)", Found(plain, protected, sum(f.pictures for f in each))
+    return f"{name} ({budget.steps} steps, {len(some)} people)", Identified(
+        plain, protected, sum(f.pictures for f in each)
+    )
 
 
-def discrete_ways(demo: AttackedDemo, quick: bool) -> Iterator[tuple[str, Found]]:
+def discrete_ways(demo: AttackedDemo, quick: bool) -> Iterator[tuple[str, Identified]]:
     """Words that were searched for, typed before the prompt."""
     fitted_on = demo.given[:: len(demo.given) // FITTED_ON][:FITTED_ON]
     prompts = [demo.portrait(index) for index in fitted_on]
@@ -103,30 +105,30 @@ def discrete_ways(demo: AttackedDemo, quick: bool) -> Iterator[tuple[str, Found]
         budget = Budget(WORDS, steps // 5 if quick else steps)
         with torch.inference_mode(False):
             text = search(demo.denoiser, demo.prefix.parameters, prompts, known, budget)
-        found = demo.found(demo.unseen, lambda index, text=text: f"{text} {demo.portrait(index)}", plain=demo.portrait)
+        found = demo.found(demo.asked, lambda index, text=text: f"{text} {demo.portrait(index)}", plain=demo.portrait)
         yield f"{name} ({budget.steps} steps, {time.monotonic() - began:.0f} s): {text}", found
 
 
-def groups(demo: AttackedDemo) -> Iterator[tuple[str, tuple[float, float, float]]]:
+def groups(demo: AttackedDemo, quick: bool) -> Iterator[tuple[str, tuple[float, float, float]]]:
     """Identification, looks kept and faces with the prefix, of people of each look; all first."""
-    everybody = [*demo.given, *demo.unseen]
+    everybody = demo.asked if quick else [*demo.given, *demo.asked]
     yield "all", demo.looks(everybody, demo.portrait)
-    for kind in GROUPS:
+    for kind in () if quick else GROUPS:
         for value in dict.fromkeys(getattr(demo.people[index].looks, kind) for index in everybody):
             some = [index for index in everybody if getattr(demo.people[index].looks, kind) == value]
             yield f"{kind}: {value}", demo.looks(some, demo.portrait)
 
 
-def worst(ways: dict[str, Found]) -> tuple[str, Found] | None:
+def worst(ways: dict[str, Identified]) -> tuple[str, Identified] | None:
     """The way by which most people are found, of those that say something."""
     counted = [(name, found) for name, found in ways.items() if found.counts]
     return max(counted, key=lambda way: way[1].protected, default=None)
 
 
-def _print(kind: str, ways: Iterator[tuple[str, Found]]) -> dict[str, Found]:
+def _print(kind: str, ways: Iterator[tuple[str, Identified]]) -> dict[str, Identified]:
     """Prints ways as they come."""
     print(f"\n{kind:<64} {'plain':>6} {'protected':>10}", flush=True)
-    results: dict[str, Found] = {}
+    results: dict[str, Identified] = {}
     for name, found in ways:
         results[name] = found
         counted = "" if found.counts else "   (not counted)"
@@ -139,24 +141,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prefix", type=Path, help="a prefix for the demo model; else the one that make demo learned")
     parser.add_argument("--model", choices=KINDS, default=CLASSIC, help="which demo model (%(default)s)")
-    parser.add_argument("--quick", action="store_true", help="one picture a person, some of the ways, short searches")
+    parser.add_argument(
+        "--quick", action="store_true", help="few people, one picture of each, some ways, short searches"
+    )
     arguments = parser.parse_args()
     chosen = arguments.prefix or newest_prefix()
     enter_host()
     with tempfile.TemporaryDirectory() as folder:
         status(f"{chosen.name}, model {arguments.model}")
-        demo = AttackedDemo(arguments.model, load_prefix(chosen), 1 if arguments.quick else 2, Path(folder))
+        demo = AttackedDemo(arguments.model, load_prefix(chosen), Path(folder), arguments.quick)
         results = {
             "words": _print("words", words_ways(demo, arguments.quick)),
             "discrete": _print("words that were searched for", discrete_ways(demo, arguments.quick)),
             "soft": _print("embeddings", soft_ways(demo, arguments.quick)),
-            "settings": _print("settings", settings_attacks(demo)),
+            "settings": _print("settings", settings_attacks(demo, arguments.quick)),
         }
-        _print("over a photo (no prefix is meant to help)", image_to_image(demo))
+        _print("over a photo (no prefix is meant to help)", image_to_image(demo, arguments.quick))
         plain, protected = demo.kinds({kind: request.prompt for kind, request in named_things().items()})
         print(f"\nnamed places and mascots that stay what they are: {protected:.3f} (plain {plain:.3f})")
         print(f"\n{'group':<24} {'found':>6} {'looks':>6} {'faces':>6}")
-        for name, (found, looks, faces) in groups(demo):
+        for name, (found, looks, faces) in groups(demo, arguments.quick):
             print(f"{name:<24} {found:>6.3f} {looks:>6.3f} {faces:>6.3f}", flush=True)
     print()
     for kind, ways in results.items():

@@ -81,6 +81,7 @@ class TrainAnonymizationPrefix(io.ComfyNode):
                     for name in (
                         *("text_steps", "overshoot", "vary_names"),
                         *("preset", "people_drawn", "general_drawn", "patience", "conditional"),
+                        "harden",
                     )
                 ),
             ],

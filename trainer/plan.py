@@ -19,6 +19,7 @@ from ..runs.kept_latents import KeptLatents
 from .data.pairs import TrainingPairs
 from .data.shards import come_to
 from .data.targets import named_before
+from .hardening import PROMPTS
 from .settings import TrainingSettings
 from .validation import MOST_ASKED, NOISES, spread, steps_between, validation_pictures
 from .warm_start import PAIRS_OF_A_KIND
@@ -130,6 +131,8 @@ def plan_of(
     evaluations = count_evaluations(denoiser.evaluations_a_picture, len(drawn), pairs, settings, len(denoiser.layers))
     before = len(drawn.intersection(first)) * denoiser.evaluations_a_picture
     learning = settings.denoiser_steps * settings.batch_size * measured.learning
+    if settings.harden:  # Each prompt is read twice where vectors are made for it, and its gradient is taken.
+        learning += settings.denoiser_steps * PROMPTS * 2 * measured.encoding
     return Plan(
         people=people,
         pictures=len(drawn),

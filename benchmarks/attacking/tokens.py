@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..engines.denoiser import Denoiser, Vectors
-from ..engines.vectors import scale_free_adam
-from ..runs.seeds import generator
+from ...engines.denoiser import Denoiser, Vectors
+from ...engines.vectors import scale_free_adam
+from ...runs.seeds import generator
 from .vectors import BATCH, RATE, Budget, Loss
 
 PROMISING = 64

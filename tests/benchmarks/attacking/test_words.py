@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from anonymize_faces.attacks.words import WAYS
+from anonymize_faces.benchmarks.attacking.words import WAYS
 
 NAME, OTHER = "Alma Orlick", "Bruno Tessen"
 

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from anonymize_faces.attacks.tokens import Vocabulary, projected_words, searched_words
-from anonymize_faces.attacks.vectors import Budget, Loss, fitted_embedding
+from anonymize_faces.benchmarks.attacking.tokens import Vocabulary, projected_words, searched_words
+from anonymize_faces.benchmarks.attacking.vectors import Budget, Loss, fitted_embedding
 from anonymize_faces.engines.comfy.protected_clip import protect
 from anonymize_faces.prefix import Prefix
 from anonymize_faces.tests.support.conditional import conditional, with_gates, with_parts

@@ -20,7 +20,7 @@ GREEK = dict(zip(LATIN, "α β κ δ ε φ γ χ ι ι κ λ μ ν ο π κ ρ �
 
 
 @dataclass(frozen=True)
-class Way:
+class Wording:
     """One way.
 
     Attributes:
@@ -128,9 +128,13 @@ _SENTENCES: dict[str, dict[str, str]] = {
     },
 }
 
-WAYS: tuple[Way, ...] = (
-    *(Way(kind, name, _sentence(text)) for kind, sentences in _SENTENCES.items() for name, text in sentences.items()),
-    *(Way("spelling", name, _portrait(change)) for name, change in _SPELLINGS.items()),
-    Way("script", "Cyrillic letters", lambda name, _: f"портрет крупным планом, {_in(CYRILLIC, name)}"),
-    Way("script", "Greek letters", lambda name, _: f"κοντινό πορτρέτο, {_in(GREEK, name)}"),
+WAYS: tuple[Wording, ...] = (
+    *(
+        Wording(kind, name, _sentence(text))
+        for kind, sentences in _SENTENCES.items()
+        for name, text in sentences.items()
+    ),
+    *(Wording("spelling", name, _portrait(change)) for name, change in _SPELLINGS.items()),
+    Wording("script", "Cyrillic letters", lambda name, _: f"портрет крупным планом, {_in(CYRILLIC, name)}"),
+    Wording("script", "Greek letters", lambda name, _: f"κοντινό πορτρέτο, {_in(GREEK, name)}"),
 )
