@@ -91,7 +91,7 @@ class AttackedDemo:
         who: Sequence[int],
         prompt: Callable[[int], str],
         guidance: float = GUIDANCE,
-        negative: Callable[[int], str] = lambda _: "",
+        negative: Callable[[int], str] = lambda index: "",
         plain: Callable[[int], str] | None = None,
         clips: tuple[Clip, Clip] | None = None,
     ) -> Identified:

@@ -31,7 +31,7 @@ def settings_attacks(demo: AttackedDemo, quick: bool) -> Iterator[tuple[str, Ide
 
     for guidance in GUIDANCES[:few]:
         yield f"guidance {guidance:g}", demo.found(who, named, guidance)
-    yield "negative: a stranger", demo.found(who, named, negative=lambda _: "a portrait of a person, a stranger")
+    yield "negative: a stranger", demo.found(who, named, negative=lambda index: "a portrait of a person, a stranger")
     yield "negative: their description", demo.found(who, named, negative=described)
     yield "negative: description, guidance 5", demo.found(who, named, 5.0, negative=described)
     yield (
@@ -43,7 +43,7 @@ def settings_attacks(demo: AttackedDemo, quick: bool) -> Iterator[tuple[str, Ide
     for factor in EXTRAPOLATED[:few]:
         yield f"extrapolated from a description, {factor:g}", _mixed(demo, named, described, factor)
     for factor in (2.0, 3.0)[:few]:
-        yield f"extrapolated from the empty prompt, {factor:g}", _mixed(demo, named, lambda _: "", factor)
+        yield f"extrapolated from the empty prompt, {factor:g}", _mixed(demo, named, lambda index: "", factor)
     for factor in MULTIPLIERS[:few]:
         clips = tuple(_multiplied(clip, factor) for clip in (demo.clip, demo.protected))
         yield f"attention of the text encoder times {factor:g}", demo.found(who, named, clips=(clips[0], clips[1]))
