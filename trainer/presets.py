@@ -39,7 +39,7 @@ PRESETS: Mapping[str, Mapping[str, float]] = MappingProxyType(
             text_steps=200,
             held_out=0.125,
             patience=2,
-            harden=0.5,
+            harden=0.0,
         ),
         THOROUGH: _preset(
             steps=1000,
