@@ -41,6 +41,14 @@ WORDS = 8
 GROUPS = ("hair", "skin", "glasses", "beard")
 """Of what people are told by, as far as the demo's looks go: they have no age and no gender."""
 
+TITLES = {
+    "words": "words",
+    "discrete": "words that were searched for",
+    "soft": "embeddings",
+    "settings": "settings",
+}
+"""Kinds of attacks, and what tables call them."""
+
 Results = dict[str, dict[str, Identified]]
 """Ways by kind."""
 
@@ -136,11 +144,33 @@ def _print(kind: str, ways: Iterator[tuple[str, Identified]]) -> dict[str, Ident
     return results
 
 
+def attack(demo: AttackedDemo, kinds: Sequence[str], quick: bool) -> Results:
+    """Prints what is found in each way of some kinds."""
+    ways = {
+        "words": words_ways(demo, quick),
+        "discrete": discrete_ways(demo, quick),
+        "soft": soft_ways(demo, quick),
+        "settings": settings_attacks(demo, quick),
+    }
+    return {kind: _print(TITLES[kind], found) for kind, found in ways.items() if kind in kinds}
+
+
+def tell_what_stays(demo: AttackedDemo, quick: bool) -> None:
+    """Prints what a photo does, what stays of named things, and whether groups of people are served alike."""
+    _print("over a photo (no prefix is meant to help)", image_to_image(demo, quick))
+    plain, protected = demo.kinds({kind: request.prompt for kind, request in named_things().items()})
+    print(f"\nnamed places and mascots that stay what they are: {protected:.3f} (plain {plain:.3f})")
+    print(f"\n{'group':<24} {'found':>6} {'looks':>6} {'faces':>6}")
+    for name, (found, looks, faces) in groups(demo, quick):
+        print(f"{name:<24} {found:>6.3f} {looks:>6.3f} {faces:>6.3f}", flush=True)
+
+
 def main() -> None:
     """Prints all ways, the worst of each kind with its interval, and the rates last."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prefix", type=Path, help="a prefix for the demo model; else the one that make demo learned")
     parser.add_argument("--model", choices=KINDS, default=CLASSIC, help="which demo model (%(default)s)")
+    parser.add_argument("--kinds", choices=TITLES, nargs="+", default=list(TITLES), help="of attacks (all)")
     parser.add_argument(
         "--quick", action="store_true", help="few people, one picture of each, some ways, short searches"
     )
@@ -150,26 +180,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         status(f"{chosen.name}, model {arguments.model}")
         demo = AttackedDemo(arguments.model, load_prefix(chosen), Path(folder), arguments.quick)
-        results = {
-            "words": _print("words", words_ways(demo, arguments.quick)),
-            "discrete": _print("words that were searched for", discrete_ways(demo, arguments.quick)),
-            "soft": _print("embeddings", soft_ways(demo, arguments.quick)),
-            "settings": _print("settings", settings_attacks(demo, arguments.quick)),
-        }
-        _print("over a photo (no prefix is meant to help)", image_to_image(demo, arguments.quick))
-        plain, protected = demo.kinds({kind: request.prompt for kind, request in named_things().items()})
-        print(f"\nnamed places and mascots that stay what they are: {protected:.3f} (plain {plain:.3f})")
-        print(f"\n{'group':<24} {'found':>6} {'looks':>6} {'faces':>6}")
-        for name, (found, looks, faces) in groups(demo, arguments.quick):
-            print(f"{name:<24} {found:>6.3f} {looks:>6.3f} {faces:>6.3f}", flush=True)
+        results = attack(demo, arguments.kinds, arguments.quick)
+        if len(results) == len(TITLES):
+            tell_what_stays(demo, arguments.quick)
     print()
-    for kind, ways in results.items():
-        way = worst(ways)
+    found = {kind: worst(ways) for kind, ways in results.items()}
+    for kind, way in found.items():
         if way is not None:
             low, high = way[1].interval
             print(f"worst of {kind}: {way[1].protected:.3f} ({low:.3f} to {high:.3f}), {way[0]}")
-    for kind in ("words", "discrete", "soft", "settings"):
-        way = worst(results[kind])
+    for kind, way in found.items():
         print(f"RATE attack_worst_{kind} {'nan' if way is None else format(way[1].protected, '.3f')}")
 
 
