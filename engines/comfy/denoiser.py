@@ -228,7 +228,10 @@ class ComfyDenoiser:
         stage = self._clip.cond_stage_model
 
         def encode_one(prompt: str, vectors: Vectors | None, embedding: Vectors | None) -> list[Any]:
-            making = vectors_made(self._encoders, vectors or {}, first_reading=functools.partial(self._first, layer))
+            making = vectors_made(self._encoders, vectors or {})
+            if embedding is None:  # With one, hardly any prompt comes twice.
+                known = functools.partial(self._first, layer)
+                making = vectors_made(self._encoders, vectors or {}, first_reading=known)
             with read_at(stage, self._encoders, layer):
                 with making as made:
                     told = stage.encode_token_weights(self._tokens(prompt, vectors, embedding))
