@@ -27,15 +27,6 @@ from .text_distance import text_distance
 EMBEDDINGS = 4
 """So many take turns."""
 
-FREE = 2
-"""The first of them are vectors of any values; the others are made of words, as whoever writes a prompt can."""
-
-FLIPS = 2
-"""Words of an embedding that a move changes."""
-
-MOST_WORDS = 2000
-"""Of the prompts that are learned from, that embeddings are made of."""
-
 LIFE = 40
 """Moves of an embedding before another takes its place."""
 
@@ -50,17 +41,10 @@ PROMPTS = 4
 
 
 class Attackers:
-    """The embeddings of a run, which follow from its seed and its steps; saved with them.
+    """The embeddings of a run, which follow from its seed and its steps; saved with them."""
 
-    Args:
-        plain: what prompts say without a prefix.
-        prompts: those that are learned from, of whose words some embeddings are made.
-    """
-
-    def __init__(self, denoiser: Denoiser, plain: PlainText, prompts: Sequence[str], seed: int) -> None:
+    def __init__(self, denoiser: Denoiser, plain: PlainText, seed: int) -> None:
         self._denoiser = denoiser
-        self._prompts = prompts
-        self._known: dict[str, Tensor] = {}
         self._plain = plain
         self._seed = seed
 
@@ -85,7 +69,9 @@ class Attackers:
         number, age = step % EMBEDDINGS, step // EMBEDDINGS % LIFE
         if age == 0 or not any(name.startswith(f"{number}.") for name in embeddings):
             length = LENGTHS[(step // EMBEDDINGS // LIFE + number) % len(LENGTHS)]
-            begun = self._begun(length, number >= FREE, generator(self._seed, "embeddings against the prefix", step))
+            begun = new_vectors(
+                self._denoiser, "", length, generator(self._seed, "embeddings against the prefix", step)
+            )
             embeddings |= {f"{number}.{key}": rows.detach() for key, rows in begun.items()}
         start = f"{number}."
         own = {name.removeprefix(start): rows for name, rows in embeddings.items() if name.startswith(start)}
@@ -100,30 +86,9 @@ class Attackers:
         if not count or not all(bool(torch.isfinite(gradient).all()) for gradient in summed):
             return own if count else None
         for key, gradient in zip(own, summed, strict=True):
-            if number < FREE:
-                own[key] = own[key] - STEP * float(own[key].std()) * gradient.sign()
-            else:
-                own[key] = flipped(own[key], gradient, self._words[key])
+            own[key] = own[key] - STEP * float(own[key].std()) * gradient.sign()
             embeddings[start + key] = own[key]
         return own
-
-    def _begun(self, length: int, of_words: bool, drawn: torch.Generator) -> dict[str, Tensor]:
-        """The vectors that an embedding begins as, by encoder."""
-        if not of_words:
-            return new_vectors(self._denoiser, "", length, drawn)
-        return {key: rows[torch.randint(len(rows), (length,), generator=drawn)] for key, rows in self._words.items()}
-
-    @property
-    def _words(self) -> dict[str, Tensor]:
-        """The vectors of words, `{encoder key: [n, d]}`: of some of the whole vocabulary, and of the prompts."""
-        if not self._known:
-            words = dict.fromkeys(word for prompt in self._prompts for word in prompt.split())
-            of_prompts = self._denoiser.token_embeddings(" ".join(list(words)[:MOST_WORDS]) or "a")
-            self._known = {
-                key: torch.cat([rows, of_prompts[key].unique(dim=0)])
-                for key, rows in self._denoiser.token_embeddings("").items()
-            }
-        return self._known
 
     def _gradients(self, embedding: Vectors, parameters: Vectors, names: Sequence[Spoken]) -> dict[str, Tensor] | None:
         """Of how far names are read from how they are read without a prefix, by encoder; None if none can be told."""
@@ -141,19 +106,3 @@ class Attackers:
         if not apart:
             return None
         return dict(zip(rows, torch.autograd.grad(torch.stack(apart).sum(), list(rows.values())), strict=True))
-
-
-def flipped(embedding: Tensor, gradient: Tensor, words: Tensor) -> Tensor:
-    """An embedding made of words, `[k, d]`, with those in the place of some that its gradient promises most of.
-
-    The first-order step of HotFlip (Ebrahimi et al., arXiv 1712.06751).
-
-    Args:
-        words: the vectors of all words, `[n, d]`.
-    """
-    promised = gradient @ words.T - (gradient * embedding).sum(1, keepdim=True)
-    best, which = promised.min(1)
-    places = best.argsort()[:FLIPS]
-    changed = embedding.clone()
-    changed[places] = words[which[places]]
-    return changed

@@ -240,7 +240,7 @@ class _Learning:
             Validation(denoiser, pictures, some, settings.seed, asking, settings.overshoot, team)
             for some in (asked, others)
         )
-        self._attackers = _attackers(denoiser, self._plain, pairs, settings)
+        self._attackers = Attackers(denoiser, self._plain, settings.seed) if settings.harden else None
         self._between = steps_between(len(self._validation), settings.batch_size)
 
     @property
@@ -466,15 +466,6 @@ class _Learning:
         """Saves the run, with word of which of the teacher's answers are kept."""
         tensors, table = state_to_file(state)
         self._folder.save("snapshot", {**tensors, "known": mask(self._answers)}, table)
-
-
-def _attackers(
-    denoiser: Denoiser, plain: PlainText, pairs: TrainingPairs, settings: TrainingSettings
-) -> Attackers | None:
-    """What the prefix is hardened against, if it is."""
-    if not settings.harden:
-        return None
-    return Attackers(denoiser, plain, [pair.student for pair in pairs.learned], settings.seed)
 
 
 def start_vectors(

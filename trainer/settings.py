@@ -135,8 +135,8 @@ class TrainingSettings:
     )
     harden: float = setting(
         float(NONE_OF_ITS_OWN),
-        "Share of names that it learns behind words and embeddings that are searched for against it, so that such do not"
-        " bring faces back. 0: none. Takes longer.",
+        "Share of names that it learns behind an embedding made against it, so that embeddings do not bring faces back."
+        " 0: none. Takes longer.",
         least=0,
         most=1,
         step=0.05,
