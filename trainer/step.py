@@ -135,7 +135,8 @@ def _encoded(
         mine = [index for index, its in enumerate(is_behind) if (its and embedding is not None) is behind]
         if mine:
             prompts, layers = [part.prompts[index] for index in mine], [part.layers[index] for index in mine]
-            read = denoiser.encode(prompts, parameters, layers, embedding if behind else None)
+            more = (embedding,) if behind else ()
+            read = denoiser.encode(prompts, parameters, layers, *more)
             said.update(zip(mine, read, strict=True))
     return [said[index] for index in range(len(is_behind))]
 
