@@ -114,8 +114,8 @@ class Denoiser(Protocol):
 
         Args:
             layers: the layer that each prompt is read at, one of `Denoiser.layers`; the first for all if it is None.
-            embedding: vectors `{encoder key: [k, d]}` that every prompt begins with behind the prefix, like an
-                embedding of the user's own; differentiable in them too.
+            embedding: vectors `{encoder key: [k, d]}` that stand behind the prefix in every chunk, like an embedding of
+                the user's own; differentiable in them too.
         """
 
     def states_read(

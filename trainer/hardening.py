@@ -57,7 +57,7 @@ class Attackers:
         micro_batches: MicroBatches,
         team: Team,
     ) -> Vectors | None:
-        """The embedding of a step, after its move; None where what the encoders say cannot be told apart.
+        """The embedding of a step, after its move; None where what encoders say of these names cannot be told apart.
 
         Inside `Denoiser.gradients`.
 
@@ -67,14 +67,12 @@ class Attackers:
             names: prompts that name somebody, of this step.
         """
         number, age = step % EMBEDDINGS, step // EMBEDDINGS % LIFE
-        if age == 0 or not any(name.startswith(f"{number}.") for name in embeddings):
-            length = LENGTHS[(step // EMBEDDINGS // LIFE + number) % len(LENGTHS)]
-            begun = new_vectors(
-                self._denoiser, "", length, generator(self._seed, "embeddings against the prefix", step)
-            )
-            embeddings |= {f"{number}.{key}": rows.detach() for key, rows in begun.items()}
         start = f"{number}."
         own = {name.removeprefix(start): rows for name, rows in embeddings.items() if name.startswith(start)}
+        if age == 0 or not own:
+            length = LENGTHS[(step // EMBEDDINGS // LIFE + number) % len(LENGTHS)]
+            drawn = generator(self._seed, "embeddings against the prefix", step)
+            own = {key: rows.detach() for key, rows in new_vectors(self._denoiser, "", length, drawn).items()}
         fixed = {name: tensor.detach() for name, tensor in with_open_gates(parameters).items()}
         some = list(names[:PROMPTS])
         parts = micro_batches.work(
@@ -83,11 +81,14 @@ class Attackers:
         compared = [gradients for gradients in parts if gradients is not None]
         sums = [sum((part[key] for part in compared), torch.zeros_like(own[key])) for key in own]
         *summed, count = team.summed([*sums, torch.tensor(float(len(compared)))])
-        if not count or not all(bool(torch.isfinite(gradient).all()) for gradient in summed):
-            return own if count else None
-        for key, gradient in zip(own, summed, strict=True):
-            own[key] = own[key] - STEP * float(own[key].std()) * gradient.sign()
-            embeddings[start + key] = own[key]
+        if not count:
+            return None
+        if all(bool(torch.isfinite(gradient).all()) for gradient in summed):
+            for key, gradient in zip(own, summed, strict=True):
+                own[key] = own[key] - STEP * float(own[key].std()) * gradient.sign()
+        for name in [name for name in embeddings if name.startswith(start)]:
+            del embeddings[name]
+        embeddings |= {start + key: rows for key, rows in own.items()}
         return own
 
     def _gradients(self, embedding: Vectors, parameters: Vectors, names: Sequence[Spoken]) -> dict[str, Tensor] | None:

@@ -331,6 +331,11 @@ class _Learning:
         Raises:
             TrainingError: there is none.
         """
+        if self._attackers is not None and state.step and not state.embeddings:
+            state.note(
+                "What these text encoders say of prompts cannot be told apart, so nothing was learned against"
+                " embeddings: 'harden' did nothing."
+            )
         best = state.best_score
         if state.best is None or best is None or (state.step and state.skipped == state.step):
             self._folder.remove()

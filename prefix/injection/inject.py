@@ -61,8 +61,8 @@ def inject_text(
     """The tokens of a prompt with the prefix in them; see `frame_of` and `inject`.
 
     Args:
-        embedding: other vectors `{encoder key: [k, d]}` that stand behind the prefix, as though the prompt began with
-            an embedding of the user's own.
+        embedding: other vectors `{encoder key: [k, d]}` that stand behind the prefix in every chunk, as though each
+            began with an embedding of the user's own.
     """
     tokens = tokenize(text)
     frame = _frame_around(tokens, tokenize, text)

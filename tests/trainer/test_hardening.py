@@ -157,3 +157,12 @@ def test_some_of_the_names_and_nothing_else_stand_behind_an_embedding(
     assert len(behind) == SETTINGS.steps
     assert all(any(name in prompt for name in names) for prompts in behind for prompt in prompts)
     assert all(1 <= len(prompts) <= 2 for prompts in behind)
+
+
+def test_encoders_of_which_nothing_can_be_told_apart_are_told_at_the_end(
+    make_checkpoint: Make, make_denoiser: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denoiser = comfy(make_checkpoint, make_denoiser, "sd1")
+    assert "'harden' did nothing" not in " ".join(learn(denoiser).notes)
+    monkeypatch.setattr(denoiser, "text_states", lambda prompts, conditioning, prefix=0: [None] * len(prompts))
+    assert "'harden' did nothing" in " ".join(learn(denoiser).notes)
