@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ...demo.generate import GUIDANCE, STEPS, DemoParts, draw, states_of
@@ -25,7 +24,7 @@ LEAST_PLAIN = 0.60
 
 EMBEDDING = "attack"
 
-Clip = torch.nn.Module
+Clip = Any
 
 
 class Identified(NamedTuple):
@@ -123,7 +122,6 @@ class AttackedDemo:
         states: Callable[[int], Tensor],
         guidance: float = GUIDANCE,
         negative: Callable[[int], Tensor] | None = None,
-        clip: Clip | None = None,
         photos: bool = False,
         denoise: float = 1.0,
     ) -> float:
