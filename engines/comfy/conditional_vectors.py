@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -79,6 +79,34 @@ def vectors_made(
         yield made
 
 
+class _AllIsReadError(Exception):
+    """Ends a reading of which nothing else is wanted."""
+
+
+def states_read(
+    encoders: Mapping[str, Any], parameters: Parameters, tokens: Mapping[str, Any], encode: Callable[[Any], Any]
+) -> dict[str, Tensor]:
+    """What meta-networks read of a prompt, `[n, w]` by encoder, on the processor.
+
+    The encoding ends where the last of it is read: what the prefix would make of the prompt is not waited for.
+
+    Args:
+        encoders, parameters: see `vectors_made`.
+        tokens: of the prompt with the prefix, for the host's encoders.
+        encode: the host's encoding of tokens.
+    """
+    said: dict[str, list[Tensor]] = {}
+
+    def look(key: str, states: Tensor) -> None:
+        said.setdefault(key, []).append(states.cpu())
+        if all(made[other] >= len(chunks) for other, chunks in tokens.items() if other in parameters):
+            raise _AllIsReadError
+
+    with suppress(_AllIsReadError), vectors_made(encoders, parameters, look) as made:
+        encode(tokens)
+    return {key: torch.cat(states) for key, states in said.items()}
+
+
 def require_made(made: Counter, tokens: Mapping[str, Any], parameters: Parameters) -> None:
     """Raises `PrefixMismatchError` unless every chunk of a prompt was read with vectors made for it.
 
@@ -144,9 +172,9 @@ class _Reading:
         if not isinstance(states, Tensor) or states.ndim != 3 or states.shape[:2] != plain.embeds.shape[:2]:
             raise _unread(self._key)
         positions = positions_read(plain.same_as_before[rows], starts) & ~plain.is_inner_padding[rows]
+        self._made[self._key] += len(rows)
         if self._look is not None:
             self._look(self._key, states[rows][positions].float())
-        self._made[self._key] += len(rows)
         if self._network is None:
             return None
         vectors, gates = made_vectors(self._always.to(states.device), self._network, states[rows], positions)

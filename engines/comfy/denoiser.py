@@ -42,7 +42,7 @@ from ..micro_batches import says_out_of_memory
 from ..options import AS_THE_HOST, AS_USUAL, PRECISIONS, TOKENIZED_KEPT, VOCABULARY_SAMPLE, Computing, Drawing
 from ..recomputation import recomputed, weights_learned
 from ..text_states import text_states
-from .conditional_vectors import vectors_made
+from .conditional_vectors import states_read, vectors_made
 from .differentiable_kernels import differentiable_kernels
 from .learned_layers import layers_to_learn, read_at, recorded
 from .text_encoders import embedding_table, encoder_fingerprint, rows_of, text_encoders, vectors_for
@@ -271,17 +271,9 @@ class ComfyDenoiser:
         fitted = vectors_for(self._encoders, {key: rows.detach() for key, rows in vectors.items()})
         embedding = self._as_read(embedding)
         with torch.set_grad_enabled(embedding is not None), differentiable(self._clip.cond_stage_model):
-            return [self._states_of(self._tokens(prompt, fitted, embedding), fitted) for prompt in prompts]
-
-    def _states_of(self, tokens: Mapping[str, Any], vectors: Vectors) -> dict[str, Tensor]:
-        said: dict[str, list[Tensor]] = {}
-
-        def look(key: str, states: Tensor) -> None:
-            said.setdefault(key, []).append(states.cpu())
-
-        with vectors_made(self._encoders, vectors, look):
-            self._clip.cond_stage_model.encode_token_weights(tokens)
-        return {key: torch.cat(states) for key, states in said.items()}
+            read = self._clip.cond_stage_model.encode_token_weights
+            asked = [self._tokens(prompt, fitted, embedding) for prompt in prompts]
+            return [states_read(self._encoders, fitted, tokens, read) for tokens in asked]
 
     def text_states(
         self, prompts: Sequence[str], conditioning: Sequence[Any], prefix: int = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -119,48 +119,61 @@ class Part:
             return [[*chunks[0], *_marks(*[self.tokenizer.pad_token_id] * missing)]]
         return [*chunks, *list(self.protected("", vectors)) * (len(like) - len(chunks))]
 
-    def read(
-        self, chunks: Sequence[Chunk], parameters: Parameters = NONE, look: Callable[[str, Tensor], None] | None = None
-    ) -> TextOutput:
+    def read(self, chunks: Sequence[Chunk], parameters: Parameters = NONE) -> TextOutput:
         """What the encoder makes of chunks of one length; differentiable in the vectors among the tokens.
 
         Args:
             parameters: of a prefix whose vectors are among them; a conditional one's are made anew for each chunk.
-            look: called with the key and what a meta-network reads of the chunks.
 
         Raises:
             PrefixMismatchError: vectors are to be made for a chunk that does not carry the prefix.
         """
         network = network_of(parameters, self.key)
-        if network is None and look is None:
+        if network is None:
             return self._read(chunks)
         always = parameters[self.key]
+        starts = self._starts(chunks, always)
+        plain, positions = self._read_without(chunks, starts, len(always))
+        made = made_vectors(always.to(plain.last.device), network, plain.last, positions)
+        if not bool((made.gates != 0).any()):
+            return plain
+        protected = self._read([with_rows(*each) for each in zip(chunks, starts, made.vectors, strict=True)])
+        places = alignment(len(chunks[0]), torch.tensor(starts), len(always), len(chunks[0]) - 1)
+        return _let_through(plain, protected, places, made.gates)
+
+    def states_read(self, chunks: Sequence[Chunk], parameters: Parameters) -> Tensor:
+        """What a meta-network reads of chunks of one length, `[n, w]`; they must carry the prefix.
+
+        Raises:
+            PrefixMismatchError: one does not.
+        """
+        always = parameters[self.key]
+        plain, positions = self._read_without(chunks, self._starts(chunks, always), len(always))
+        return plain.last[positions].float()
+
+    def _starts(self, chunks: Sequence[Chunk], always: Tensor) -> list[int]:
+        """Where the vectors begin in each chunk."""
         starts = [start for chunk in chunks if (start := place_of_rows(chunk, always)) is not None]
         if len(starts) < len(chunks):
             raise PrefixMismatchError(
                 f"Part of a prompt for text encoder '{self.key}' does not carry the prefix, so the picture would not be"
                 " protected: give the prompt as text."
             )
-        count = len(always)
+        return starts
+
+    def _read_without(self, chunks: Sequence[Chunk], starts: Sequence[int], count: int) -> tuple[TextOutput, Tensor]:
+        """What the encoder makes of chunks without the prefix, and which positions a meta-network reads, `[n, length]`.
+
+        Differentiable in the vectors of a user's embedding alone.
+        """
         without = [without_rows(chunk, start, count) for chunk, start in zip(chunks, starts, strict=True)]
         others = [entry[0] for chunk in without for entry in chunk if isinstance(entry[0], Tensor)]
         with torch.set_grad_enabled(torch.is_grad_enabled() and any(row.requires_grad for row in others)):
             plain = self._read(without)
         words = [[None if isinstance(entry[0], Tensor) else int(entry[0]) for entry in chunk] for chunk in without]
         device = plain.last.device
-        read = positions_read(
-            torch.tensor([same_as_before(row) for row in words], device=device), torch.tensor(starts, device=device)
-        )
-        if look is not None:
-            look(self.key, plain.last[read].float())
-        if network is None:
-            return self._read(chunks)
-        made = made_vectors(always.to(device), network, plain.last, read)
-        if not bool((made.gates != 0).any()):
-            return plain
-        protected = self._read([with_rows(*each) for each in zip(chunks, starts, made.vectors, strict=True)])
-        places = alignment(len(chunks[0]), torch.tensor(starts), count, len(chunks[0]) - 1)
-        return _let_through(plain, protected, places, made.gates)
+        same = torch.tensor([same_as_before(row) for row in words], device=device)
+        return plain, positions_read(same, torch.tensor(starts, device=device))
 
     def _read(self, chunks: Sequence[Chunk]) -> TextOutput:
         device = device_of(self.table)

@@ -129,11 +129,10 @@ class PromptEncoder:
         return [self._states_of(prompt, parameters) for prompt in prompts]
 
     def _states_of(self, prompt: PromptTokens, parameters: Parameters) -> dict[str, Tensor]:
-        said: dict[str, list[Tensor]] = {}
-        for key, part in self.parts.items():
-            for chunk in prompt[key]:
-                part.read([chunk], parameters, lambda key, states: said.setdefault(key, []).append(states.cpu()))
-        return {key: torch.cat(states) for key, states in said.items()}
+        return {
+            key: torch.cat([part.states_read([chunk], parameters).cpu() for chunk in prompt[key]])
+            for key, part in self.parts.items()
+        }
 
     def layers(self, skip: int | None = None) -> dict[str, Layer]:
         """The layer that each text encoder is read at, as `prefix.layers` counts them.

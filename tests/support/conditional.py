@@ -45,7 +45,7 @@ def with_parts(prefix: Prefix, **parts: Tensor | None) -> Prefix:
 
 def conditional(clip: Any, prefix: Prefix, seed: int = 0) -> Prefix:
     """The prefix with random networks that fit a CLIP of the host."""
-    from anonymize_faces.engines.comfy.conditional_vectors import vectors_made
+    from anonymize_faces.engines.comfy.conditional_vectors import states_read
     from anonymize_faces.engines.comfy.text_encoders import text_encoders, vectors_for
     from anonymize_faces.prefix import inject_text
 
@@ -53,10 +53,11 @@ def conditional(clip: Any, prefix: Prefix, seed: int = 0) -> Prefix:
     encoders = text_encoders(stage)
     vectors = vectors_for(encoders, prefix.vectors)
     said: dict[str, list[Tensor]] = {}
-    with torch.no_grad(), vectors_made(encoders, vectors, lambda key, s: said.setdefault(key, []).append(s)):
-        for text in ("a portrait of Ada Example", "a red circle", "mountains at dawn, by the sea"):
-            tokenize = lambda words: clip.tokenize(words, return_word_ids=True)  # noqa: E731
-            stage.encode_token_weights(inject_text(tokenize, text, vectors, encoders))
+    for text in ("a portrait of Ada Example", "a red circle", "mountains at dawn, by the sea"):
+        tokens = inject_text(lambda words: clip.tokenize(words, return_word_ids=True), text, vectors, encoders)
+        with torch.no_grad():
+            for key, states in states_read(encoders, vectors, tokens, stage.encode_token_weights).items():
+                said.setdefault(key, []).append(states)
     # Others are read only where something stands in quotation marks; the trainer gives them no vectors.
     read = Prefix({key: rows for key, rows in prefix.vectors.items() if key in said}, prefix.record)
     return with_random_networks(read, {key: torch.cat(states) for key, states in said.items()}, seed)

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from anonymize_faces.engines.comfy.conditional_vectors import vectors_made
+from anonymize_faces.engines.comfy.conditional_vectors import states_read, vectors_made
 from anonymize_faces.engines.comfy.protected_clip import protect
 from anonymize_faces.engines.comfy.text_encoders import text_encoders, vectors_for
 from anonymize_faces.prefix import Prefix, PrefixMismatchError, inject_text
@@ -50,6 +50,26 @@ def vectors_of_prompt(clip, prefix, text):
         ).vectors[0]
         for key in prefix.vectors
     }
+
+
+@pytest.mark.parametrize("name", ["sd1", "sdxl"])
+def test_a_reading_for_the_networks_ends_where_all_is_read(host_modules, make_prefix, name):
+    clip = make_clip(name)
+    encoders = text_encoders(clip.cond_stage_model)
+    always = vectors_for(encoders, make_prefix(m=3, **FAMILIES[name].widths).vectors)
+    # Some 90 words are two chunks of a CLIP, all of which are read in one call.
+    tokens = inject_text(lambda words: clip.tokenize(words, return_word_ids=True), "word " * 90, always, encoders)
+    calls, whole = [], {}
+    for key, encoder in encoders.items():
+        encoder.transformer.register_forward_hook(lambda *_, key=key: calls.append(key))
+    with torch.no_grad(), vectors_made(encoders, always, lambda key, states: whole.__setitem__(key, states)):
+        clip.cond_stage_model.encode_token_weights(tokens)
+    in_whole = len(calls)
+    with torch.no_grad():
+        said = states_read(encoders, always, tokens, clip.cond_stage_model.encode_token_weights)
+    assert len(tokens["l"]) > 1 and said.keys() == whole.keys() == encoders.keys()
+    assert all(torch.equal(said[key], whole[key]) for key in encoders)
+    assert len(calls) - in_whole == in_whole - 1, "the last encoder reads once"
 
 
 @pytest.mark.parametrize("name", FAMILIES)
