@@ -20,7 +20,7 @@ NEEDS_A_CHECKPOINT = "6 Train on your own checkpoint"
 
 QUICK = {
     "TrainAnonymizationPrefix": {
-        "text_steps": 1, "steps": 60, "batch_size": 4, "people_drawn": 4, "portraits_per_identity": 1,
+        "text_steps": 1, "steps": 30, "batch_size": 2, "people_drawn": 4, "portraits_per_identity": 1,
         "general_drawn": 4, "noisings_per_picture": 1, "drawing_steps": 1, "held_out": 0.0,
     },
     "KSampler": {"steps": 1},

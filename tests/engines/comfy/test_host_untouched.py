@@ -46,30 +46,44 @@ def test_a_model_that_is_patched_by_lora_is_learned_on_as_patched_and_keeps_its_
     assert torch.equal(one, two) and not torch.allclose(one, plain, atol=1e-4)
 
 
-@pytest.mark.parametrize("lora", [False, True], ids=["plain", "lora"])
-@pytest.mark.parametrize("flag", ["LOW_VRAM", "NO_VRAM"])
-def test_a_model_whose_weights_come_as_they_are_needed_learns_the_same(
-    flag: str, lora: bool, make_checkpoint: Make, make_denoiser: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import comfy.model_management as management
-
-    found: list[Tensor] = []
-    for in_part in (False, True):
+@pytest.fixture(scope="module")
+def learned_with_memory(make_checkpoint: Make, make_denoiser: Make) -> dict[bool, Tensor]:
+    """What is learned where there is memory for all, without and with a LoRA."""
+    found = {}
+    for lora in (False, True):
         checkpoint = make_checkpoint()
         if lora:
             add_lora(checkpoint)
-        if in_part:
-            # What --lowvram and --novram set. The host refuses them for a CPU, so it is not to take this one for one.
-            monkeypatch.setattr(management, "vram_state", management.VRAMState[flag])
-            monkeypatch.setattr(management, "is_device_cpu", lambda device: False)
-            monkeypatch.setattr(
-                management, "get_free_memory", lambda device=None, both=False: (LITTLE, LITTLE) if both else LITTLE
-            )
-        learned = learn(make_denoiser(checkpoint))
-        if in_part and flag == "LOW_VRAM" and not checkpoint.model.model.model_lowvram:
-            pytest.skip("this host always loads 128 MiB of a model, which is more than the model has")
-        assert checkpoint.model.model.model_lowvram is in_part
-        assert not any("forward" in vars(module) for module in checkpoint.model.model.modules())
-        found.append(numbers(learned.prefix))
-    one, other = found
+        found[lora] = numbers(learn(make_denoiser(checkpoint)).prefix)
+        assert not checkpoint.model.model.model_lowvram
+    return found
+
+
+@pytest.mark.parametrize("lora", [False, True], ids=["plain", "lora"])
+@pytest.mark.parametrize("flag", ["LOW_VRAM", "NO_VRAM"])
+def test_a_model_whose_weights_come_as_they_are_needed_learns_the_same(
+    flag: str,
+    lora: bool,
+    learned_with_memory: dict[bool, Tensor],
+    make_checkpoint: Make,
+    make_denoiser: Make,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import comfy.model_management as management
+
+    checkpoint = make_checkpoint()
+    if lora:
+        add_lora(checkpoint)
+    # What --lowvram and --novram set. The host refuses them for a CPU, so it is not to take this one for one.
+    monkeypatch.setattr(management, "vram_state", management.VRAMState[flag])
+    monkeypatch.setattr(management, "is_device_cpu", lambda device: False)
+    monkeypatch.setattr(
+        management, "get_free_memory", lambda device=None, both=False: (LITTLE, LITTLE) if both else LITTLE
+    )
+    learned = learn(make_denoiser(checkpoint))
+    if flag == "LOW_VRAM" and not checkpoint.model.model.model_lowvram:
+        pytest.skip("this host always loads 128 MiB of a model, which is more than the model has")
+    assert checkpoint.model.model.model_lowvram
+    assert not any("forward" in vars(module) for module in checkpoint.model.model.modules())
+    one, other = learned_with_memory[lora], numbers(learned.prefix)
     assert float((one - other).norm() / one.norm()) <= 1e-3

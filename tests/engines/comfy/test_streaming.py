@@ -21,7 +21,7 @@ from anonymize_faces.trainer.settings import TrainingSettings
 Make = Callable[..., Any]
 PEOPLE = parse_identities("Ada Lovelace: a woman with dark hair\nBob Miller")
 SETTINGS = TrainingSettings(
-    text_steps=0, steps=12, batch_size=4, vectors=3, portraits_per_identity=1, noisings_per_picture=2
+    text_steps=0, steps=6, batch_size=4, vectors=3, portraits_per_identity=1, noisings_per_picture=2
 )
 
 
