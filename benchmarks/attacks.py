@@ -21,7 +21,7 @@ import torch
 from ..demo.host import enter_host
 from ..demo.loader import CLASSIC, KINDS
 from ..demo.main_job import status
-from ..demo.prompts import named_things
+from ..demo.measuring.prompts import named_things
 from ..demo.strength import newest_prefix
 from ..demo.world.language import vocabulary
 from ..prefix.files.prefix_file import load_prefix

@@ -19,8 +19,8 @@ import numpy as np
 from ..captions.describing import CaptionWriter, DescribingSettings, describe, facts_of, in_order
 from ..captions.readers import LooksReader
 from ..demo.host import enter_host
-from ..demo.looks_reader import DemoLooksReader
-from ..demo.recognizer import DemoRecognizer
+from ..demo.measuring.looks_reader import DemoLooksReader
+from ..demo.measuring.recognizer import DemoRecognizer
 from ..demo.world.people import Looks, cast, random_geometry
 from ..demo.world.renderer import draw, portrait, random_looks
 from ..tools.command import run_command

@@ -31,9 +31,9 @@ import torch
 
 from ..demo.host import enter_host
 from ..demo.main_job import WORKFLOW, draw_pictures
-from ..demo.measure import identification_rate, looks_kept, make_gallery, preservation
-from ..demo.prompts import PER_PROMPT, Request, name_prompt
-from ..demo.reader import load_reader, read
+from ..demo.measuring.measure import identification_rate, looks_kept, make_gallery, preservation
+from ..demo.measuring.prompts import PER_PROMPT, Request, name_prompt
+from ..demo.measuring.reader import load_reader, read
 from ..demo.world.people import THING_PROMPTS, cast
 from ..prefix import Prefix, PrefixRecord, save_prefix
 from ..tools.comfy_server import ComfyServer

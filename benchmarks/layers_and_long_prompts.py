@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from ..demo.main_job import draw_pictures, learn, status
-from ..demo.measure import face_retention, identification_rate, make_gallery
-from ..demo.prompts import PER_PROMPT, STYLE, Request
-from ..demo.reader import load_reader, read
+from ..demo.measuring.measure import face_retention, identification_rate, make_gallery
+from ..demo.measuring.prompts import PER_PROMPT, STYLE, Request
+from ..demo.measuring.reader import load_reader, read
 from ..demo.world.people import cast
 from ..prefix import load_prefix
 from ..tools.comfy_server import ComfyServer, WorkflowFailed

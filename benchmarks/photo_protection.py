@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..demo.host import enter_host
-from ..demo.recognizer import DemoRecognizer
+from ..demo.measuring.recognizer import DemoRecognizer
 from ..demo.world.people import STRANGERS_PER_PERSON, all_looks, random_geometry
 from ..demo.world.renderer import draw, portrait
 from ..engines.options import Drawing

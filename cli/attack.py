@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ..finetuning.settings import FinetuningSettings
 from ..photos.settings import NO_PURIFICATION, PURIFICATIONS, UNSEEN_PROMPTS
 from ..prefix.errors import PhotoError, shown
+from ..runs.paths import path_of, require_writable_folder
 from ..runs.settings import add_option, all_described
-from ..trainer.paths import path_of, require_writable_folder
 from .console import Console
 from .evaluate import DEMO, FACENET, WEIGHTS, recognizer_of
 from .model import load_denoiser

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..prefix import PrefixFileExistsError, load_prefix, save_prefix, save_textual_inversion
 from ..prefix.errors import shown
-from ..trainer.paths import path_of
+from ..runs.paths import path_of
 from .console import Console
 from .show import facts
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..prefix.errors import DescriptionError, shown
+from ..runs.paths import path_of
 from ..runs.settings import add_option, all_described
-from ..trainer.paths import path_of
 from .console import Console
 
 if TYPE_CHECKING:
@@ -128,8 +128,8 @@ def _report(result: Any, reader: str) -> str:
 def _finder_and_reader(options: argparse.Namespace, settings: DescribingSettings) -> tuple[Finder, LooksReader]:
     """What finds faces, and what reads them."""
     if options.reader == DEMO:
-        from ..demo.looks_reader import DemoLooksReader
-        from ..demo.recognizer import DemoRecognizer
+        from ..demo.measuring.looks_reader import DemoLooksReader
+        from ..demo.measuring.recognizer import DemoRecognizer
 
         return DemoRecognizer(), DemoLooksReader(settings.attributes)
     from ..captions.zero_shot_clip import load_clip_reader

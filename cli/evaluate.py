@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..prefix.errors import MeasurementError
-from ..trainer.paths import path_of
+from ..runs.paths import path_of
 from .console import Console
 from .model import load_denoiser
 from .options import add_model, add_size
@@ -95,7 +95,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 def recognizer_of(options: argparse.Namespace, place: Place, report: Report) -> Recognizer:
     """The recognizer that the options name; its networks are brought to where `place` says."""
     if options.recognizer == DEMO:
-        from ..demo.recognizer import DemoRecognizer
+        from ..demo.measuring.recognizer import DemoRecognizer
 
         return DemoRecognizer()
     from ..faces.facenet import load_facenet

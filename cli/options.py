@@ -6,8 +6,8 @@ import argparse
 
 from ..engines.automatic import UsualDrawing
 from ..engines.options import AS_THE_HOST, PRECISIONS, Computing, Drawing
+from ..runs.paths import path_of
 from ..runs.settings import add_option, all_described
-from ..trainer.paths import path_of
 from ..trainer.settings import TrainingSettings
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..photos.settings import ProtectionSettings
 from ..prefix.errors import PhotoError, shown
+from ..runs.paths import path_of, require_writable_folder
 from ..runs.settings import add_option, all_described
-from ..trainer.paths import path_of, require_writable_folder
 from .console import Console
 from .model import load_denoiser
 from .options import add_drawing, add_model

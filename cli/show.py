@@ -10,7 +10,7 @@ from typing import Any
 from ..prefix import Prefix, load_prefix
 from ..prefix.errors import shown
 from ..prefix.layers import told
-from ..trainer.paths import path_of
+from ..runs.paths import path_of
 from .console import Console
 
 NAME = "show"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..prefix import SUFFIX, PrefixFileExistsError, PrefixRecord, PrefixValueError, save_prefix
 from ..prefix.errors import TrainingError, shown
-from ..trainer.paths import path_of, require_writable_file, require_writable_folder
+from ..runs.paths import path_of, require_writable_file, require_writable_folder
 from .console import Console, ProgressReport
 from .model import load_denoiser
 from .options import add_drawing, add_model, add_settings, settings_of

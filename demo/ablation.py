@@ -21,8 +21,8 @@ from ..tools.workflow import load_workflow
 from .host import enter_host
 from .loader import CLASSIC, KINDS, WEIGHTS
 from .main_job import WORKFLOW
-from .prompts import PER_PROMPT, Request, things
-from .report import GUIDANCES, draw_all, figures
+from .measuring.prompts import PER_PROMPT, Request, things
+from .measuring.report import GUIDANCES, draw_all, figures
 from .world.people import identities
 from .world.renderer import SIZE
 
@@ -45,8 +45,8 @@ def learn_and_measure(kind: str, changes: dict[str, Any], weights: Path) -> dict
     from ..trainer.settings import TrainingSettings
     from .generate import GUIDANCE, STEPS, DemoParts, generate
     from .loader import load_demo_model
-    from .measure import make_gallery
-    from .reader import load_reader
+    from .measuring.measure import make_gallery
+    from .measuring.reader import load_reader
 
     model, clip, vae = load_demo_model(weights=weights, kind=kind)
     people = identities(unseen=(False,))

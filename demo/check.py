@@ -51,7 +51,7 @@ def main() -> None:
 
     from .generate import DemoParts, generate
     from .loader import load_demo_model
-    from .measure import (
+    from .measuring.measure import (
         GALLERY_FILE,
         draw_all,
         face_retention,
@@ -60,7 +60,7 @@ def main() -> None:
         make_gallery,
         write_gallery,
     )
-    from .reader import load_reader, read
+    from .measuring.reader import load_reader, read
 
     net = load_reader(arguments.weights)
     if arguments.keep_gallery:

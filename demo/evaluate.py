@@ -19,7 +19,7 @@ from ..tools.layout import BUILD
 from .generate import GUIDANCE, SAMPLER, SCHEDULER, STEPS
 from .host import enter_host
 from .loader import load_demo_model
-from .recognizer import DemoRecognizer
+from .measuring.recognizer import DemoRecognizer
 from .world.people import THING_PROMPTS, identities
 from .world.renderer import SIZE
 

@@ -17,7 +17,7 @@ from ..tools.layout import BUILD, ROOT
 from .kept import digest_of_inputs
 from .loader import KINDS
 from .main_job import run
-from .report import markdown_table, print_table, worst_of_seeds
+from .measuring.report import markdown_table, print_table, worst_of_seeds
 
 SEEDS = (0, 1, 2)
 PAGE = ROOT / "docs" / "figures.md"

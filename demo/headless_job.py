@@ -22,9 +22,9 @@ from ..tools.command import run_command
 from ..tools.layout import ROOT
 from .diffusers_folder import demo_pipeline
 from .main_job import measure, status, train_graph, train_node
-from .measure import make_gallery
-from .reader import load_reader
-from .report import print_table
+from .measuring.measure import make_gallery
+from .measuring.reader import load_reader
+from .measuring.report import print_table
 
 PREFIX = "learned headless.safetensors"
 RENAMED = {"gradient_checkpointing": "checkpointing"}

@@ -27,16 +27,16 @@ from ..tools.workflow import load_workflow, workflow_to_prompt
 from .generate import GUIDANCE, SAMPLER, SCHEDULER, STEPS
 from .kept import Kept, digest_of_graph, digest_of_inputs
 from .loader import CLASSIC, KINDS, MODERN
-from .measure import make_gallery
+from .measuring.measure import make_gallery
+from .measuring.prompts import PER_PROMPT, Request, things
+from .measuring.reader import load_reader
+from .measuring.report import GUIDANCES, draw_all, figures, picture_of_pairs, print_table, report_of
 from .modern.language_model import language_model_file
-from .prompts import PER_PROMPT, Request, things
-from .reader import load_reader
-from .report import GUIDANCES, draw_all, figures, picture_of_pairs, print_table, report_of
 from .world.renderer import SIZE
 
 if TYPE_CHECKING:
     from ..faces.gallery import Gallery
-    from .reader import ReaderNet
+    from .measuring.reader import ReaderNet
 
 
 WORKFLOW = ROOT / "example_workflows" / "1 Train on the demo model.json"

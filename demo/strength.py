@@ -20,9 +20,9 @@ from ..tools.command import run_command
 from ..tools.layout import ROOT
 from ..trainer.reporting.chart import Axis, Curve, draw_chart
 from .main_job import draw_pictures, status
-from .measure import identification_rate, make_gallery
-from .prompts import PER_PROMPT, name_prompt
-from .reader import ReaderNet, load_reader, read
+from .measuring.measure import identification_rate, make_gallery
+from .measuring.prompts import PER_PROMPT, name_prompt
+from .measuring.reader import ReaderNet, load_reader, read
 from .world.people import cast
 
 if TYPE_CHECKING:

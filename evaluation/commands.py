@@ -13,11 +13,11 @@ from ..engines.denoiser import Denoiser
 from ..faces.recognizer import Place, Recognizer, Report
 from ..prefix import SUFFIX, MeasurementError, Prefix, load_prefix, save_prefix
 from ..prefix.errors import shown
+from ..runs.paths import path_of, require_writable_file, require_writable_folder
 from ..runs.settings import add_option
 from ..trainer.data.identities import Identity, parse_identities
 from ..trainer.data.list_text import text_of_file
 from ..trainer.data.prompts import lines_of
-from ..trainer.paths import path_of, require_writable_file, require_writable_folder
 from .job import evaluate
 from .photos import gallery_of_folder, photos_below
 from .quality import load_quality

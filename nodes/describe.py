@@ -322,7 +322,7 @@ def _photographs(folder: str) -> list[NamedPicture]:
     from ..faces.picture_files import SUFFIXES, read_picture
 
     if folder == DEMO_PEOPLE:
-        from ..demo.photographs import photographs
+        from ..demo.world.photographs import photographs
 
         return [(name_of(name), picture) for name, picture in photographs()]
     root = _input_folder(folder)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from anonymize_faces.demo.measure import make_gallery
-from anonymize_faces.demo.reader import ReaderNet, committed_reader
+from anonymize_faces.demo.measuring.measure import make_gallery
+from anonymize_faces.demo.measuring.reader import ReaderNet, committed_reader
 from anonymize_faces.faces.facenet import VGGFACE2, FacenetRecognizer, load_facenet
 from anonymize_faces.faces.gallery import Gallery
 from anonymize_faces.prefix import Prefix

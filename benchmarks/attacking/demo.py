@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ...demo.generate import GUIDANCE, STEPS, DemoParts, draw, states_of
 from ...demo.loader import load_demo_model
-from ...demo.measure import identification_rate, interval, kinds_right, looks_kept, make_gallery
-from ...demo.reader import Reading, load_reader, read
+from ...demo.measuring.measure import identification_rate, interval, kinds_right, looks_kept, make_gallery
+from ...demo.measuring.reader import Reading, load_reader, read
 from ...demo.world.people import Person, cast
 from ...demo.world.renderer import SIZE, draw_all, picture_of
 from ...engines.options import Drawing

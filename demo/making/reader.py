@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from comfy.taesd.taesd import TAESD
 
 from ..loader import load_weights
-from ..reader import ReaderNet
+from ..measuring.reader import ReaderNet
 from ..sizes import LATENT_CHANNELS
 from ..world.people import GEOMETRY, HAIR, SKIN
 from ..world.renderer import KINDS, SIZE

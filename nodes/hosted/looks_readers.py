@@ -47,8 +47,8 @@ def hosted_readers(
     """
     if choice == DEMO_READER:
         # Loads weights of the demo model: not at the host's start.
-        from ...demo.looks_reader import DemoLooksReader
-        from ...demo.recognizer import DemoRecognizer
+        from ...demo.measuring.looks_reader import DemoLooksReader
+        from ...demo.measuring.recognizer import DemoRecognizer
 
         yield DemoRecognizer(), DemoLooksReader(settings.attributes)
         return

@@ -83,7 +83,9 @@ def hosted_recognizer(choice: str, report: Report) -> Iterator[Recognizer]:
         MeasurementError: see `faces.facenet.load_facenet`.
     """
     if choice == DEMO_READER:
-        from ...demo.recognizer import DemoRecognizer  # Loads weights of the demo model: not at the host's start.
+        from ...demo.measuring.recognizer import (
+            DemoRecognizer,  # Loads weights of the demo model: not at the host's start.
+        )
 
         yield DemoRecognizer()
         return

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from anonymize_faces.captions.attributes import VOCABULARY, Answer, Attribute, chosen_attributes
 from anonymize_faces.captions.grammar import STYLES, Grammar
-from anonymize_faces.demo.looks_reader import demo_attributes
+from anonymize_faces.demo.measuring.looks_reader import demo_attributes
 from anonymize_faces.prefix.errors import DescriptionError
 
 EVERYTHING = Grammar(VOCABULARY)

@@ -10,9 +10,9 @@ from PIL import Image
 
 from anonymize_faces.demo.loader import CLASSIC, KINDS, MODERN
 from anonymize_faces.demo.main_job import draw_pictures, drawing_graph, train_graph, train_node
-from anonymize_faces.demo.measure import face_retention, identification_rate, kinds_right, looks_kept
-from anonymize_faces.demo.prompts import Request
-from anonymize_faces.demo.reader import ReaderNet, read
+from anonymize_faces.demo.measuring.measure import face_retention, identification_rate, kinds_right, looks_kept
+from anonymize_faces.demo.measuring.prompts import Request
+from anonymize_faces.demo.measuring.reader import ReaderNet, read
 from anonymize_faces.demo.world.people import cast
 from anonymize_faces.faces.gallery import Gallery
 from anonymize_faces.prefix import save_prefix

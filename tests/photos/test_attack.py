@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from anonymize_faces.demo.recognizer import DemoRecognizer
+from anonymize_faces.demo.measuring.recognizer import DemoRecognizer
 from anonymize_faces.faces.gallery import NOBODY
 from anonymize_faces.finetuning.settings import FinetuningSettings
 from anonymize_faces.photos.attack import Attack, Attacked, PhotoSubject, attack, gallery_of, person_of

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from anonymize_faces.demo.prompts import STYLE
+from anonymize_faces.demo.measuring.prompts import STYLE
 from anonymize_faces.demo.world.language import FILLERS
 from anonymize_faces.engines.micro_batches import MicroBatches
 from anonymize_faces.trainer.data.identities import Identity

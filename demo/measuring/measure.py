@@ -18,15 +18,15 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from ..evaluation.scores import picture_distance
-from ..faces.gallery import STRANGER, Gallery
-from ..faces.recognizer import cosine_similarities
-from ..faces.scoring import rank
-from ..prefix import seal
-from .loader import WEIGHTS
+from ...evaluation.scores import picture_distance
+from ...faces.gallery import STRANGER, Gallery
+from ...faces.recognizer import cosine_similarities
+from ...faces.scoring import rank
+from ...prefix import seal
+from ..loader import WEIGHTS
+from ..world.people import STRANGERS_PER_PERSON, Looks, cast, strangers
+from ..world.renderer import Picture, draw_all, picture_of, portrait
 from .reader import ReaderNet, Reading, read
-from .world.people import STRANGERS_PER_PERSON, Looks, cast, strangers
-from .world.renderer import Picture, draw_all, picture_of, portrait
 
 GALLERY_SEED = 99
 GALLERY_FILE = WEIGHTS / "gallery.safetensors"

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anonymize_faces.demo import measure
-from anonymize_faces.demo.measure import (
+from anonymize_faces.demo.measuring import measure
+from anonymize_faces.demo.measuring.measure import (
     face_retention,
     gallery_pictures,
     identification_rate,
@@ -17,8 +17,8 @@ from anonymize_faces.demo.measure import (
     preservation,
     write_gallery,
 )
-from anonymize_faces.demo.reader import ReaderNet, Reading, read
-from anonymize_faces.demo.recognizer import DemoRecognizer
+from anonymize_faces.demo.measuring.reader import ReaderNet, Reading, read
+from anonymize_faces.demo.measuring.recognizer import DemoRecognizer
 from anonymize_faces.demo.world.people import cast, cast_looks, random_geometry
 from anonymize_faces.demo.world.renderer import KINDS, draw_all, picture_of, portrait, random_picture
 from anonymize_faces.faces.gallery import STRANGER, Gallery

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anonymize_faces.demo.reader import ReaderNet
-from anonymize_faces.demo.recognizer import DemoRecognizer
+from anonymize_faces.demo.measuring.reader import ReaderNet
+from anonymize_faces.demo.measuring.recognizer import DemoRecognizer
 from anonymize_faces.demo.world.people import HAIR, cast, strangers
 from anonymize_faces.demo.world.renderer import draw_all, picture_of, portrait, random_picture
 from anonymize_faces.faces.gallery import Gallery

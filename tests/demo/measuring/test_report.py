@@ -13,10 +13,10 @@ from anonymize_faces.demo import figures
 from anonymize_faces.demo.figures import PAGE, done, marks, with_table
 from anonymize_faces.demo.kept import digest_of_inputs
 from anonymize_faces.demo.loader import KINDS
-from anonymize_faces.demo.measure import interval, kinds_right
-from anonymize_faces.demo.prompts import described, long_names, named_things, names, things
-from anonymize_faces.demo.reader import Reading
-from anonymize_faces.demo.report import (
+from anonymize_faces.demo.measuring.measure import interval, kinds_right
+from anonymize_faces.demo.measuring.prompts import described, long_names, named_things, names, things
+from anonymize_faces.demo.measuring.reader import Reading
+from anonymize_faces.demo.measuring.report import (
     GUIDANCES,
     LIMITS,
     OWN_LIMITS,

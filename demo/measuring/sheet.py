@@ -8,7 +8,7 @@ from textwrap import wrap
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..faces.palette import INK, PAPER, SOFT
+from ...faces.palette import INK, PAPER, SOFT
 
 CELL, GAP, MARGIN, TITLE, COLUMNS = 128, 10, 22, 20, 8
 LETTERS = 20

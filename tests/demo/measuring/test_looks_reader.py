@@ -7,9 +7,9 @@ import numpy as np
 from anonymize_faces.captions.describing import describe, in_order
 from anonymize_faces.captions.grammar import Grammar
 from anonymize_faces.captions.readers import read_checked
-from anonymize_faces.demo.looks_reader import DemoLooksReader, demo_attributes
-from anonymize_faces.demo.reader import LOOKS, ReaderNet
-from anonymize_faces.demo.recognizer import DemoRecognizer
+from anonymize_faces.demo.measuring.looks_reader import DemoLooksReader, demo_attributes
+from anonymize_faces.demo.measuring.reader import LOOKS, ReaderNet
+from anonymize_faces.demo.measuring.recognizer import DemoRecognizer
 from anonymize_faces.demo.world.people import cast
 from anonymize_faces.demo.world.renderer import draw_all, picture_of, random_picture
 

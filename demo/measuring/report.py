@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .generate import GUIDANCE
+from ..generate import GUIDANCE
+from ..world.people import all_looks, cast
 from .measure import (
     LOOKS,
     face_retention,
@@ -21,12 +22,11 @@ from .measure import (
 from .prompts import PER_PROMPT, Request, described, long_names, named_things, names, things
 from .reader import read
 from .sheet import before_after
-from .world.people import all_looks, cast
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from ..faces.gallery import Gallery
+    from ...faces.gallery import Gallery
     from .reader import ReaderNet
 
 GUIDANCES = (GUIDANCE, 2.5 * GUIDANCE)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ..captions.attributes import Answer, Attribute, chosen_attributes
-from ..captions.grammar import with_article
-from ..captions.readers import Probabilities
+from ...captions.attributes import Answer, Attribute, chosen_attributes
+from ...captions.grammar import with_article
+from ...captions.readers import Probabilities
 from .reader import LOOKS, ReaderNet, committed_reader
 from .recognizer import brought_to_size
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from anonymize_faces.demo.sheet import CELL, before_after
+from anonymize_faces.demo.measuring.sheet import CELL, before_after
 
 
 def test_every_pair_stands_in_the_sheet_plain_above_anonymized() -> None:
