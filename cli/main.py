@@ -27,6 +27,7 @@ the usual way:
   python -m trainer describe photos --clip clip-vit-large-patch14 --form identities --output people.txt
   python -m trainer show people.safetensors
   python -m trainer convert people.safetensors people-for-a1111.safetensors --format textual-inversion
+  python -m trainer check-embeddings people.safetensors embeddings/*.pt --names people.txt --model sd15.safetensors
   python -m trainer protect photos/ --output protected/ --model sd15.safetensors
   python -m trainer attack protected/ --original photos/ --model sd15.safetensors
 
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from . import attack, convert, describe, evaluate, protect, show, train
+    from . import attack, check_embeddings, convert, describe, evaluate, protect, show, train
 
     parser = argparse.ArgumentParser(
         prog=_program(),
@@ -93,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     shared.add_argument("--quiet", action="store_true", help="show no progress")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (train, evaluate, describe, convert, show, protect, attack):
+    for command in (train, evaluate, describe, convert, show, check_embeddings, protect, attack):
         sub = commands.add_parser(
             command.NAME,
             help=command.SUMMARY,
