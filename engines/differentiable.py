@@ -2,46 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 
 @contextmanager
-def differentiable(module: torch.nn.Module) -> Iterator[None]:
+def differentiable(module: torch.nn.Module, *, once: bool = False) -> Iterator[None]:
     """Inside, the module may add in place and write its results into tensors that it no longer needs.
 
     The host does both (docs/ARCHITECTURE.md, Host facts 2). What the forward pass saves for the backward one is copied,
     but for the weights, which nobody alters. `allow_mutation_on_saved_tensors` does the same, but would have to watch
     every operation of the whole step. Where no gradients are recorded, nothing is in the way.
+
+    Args:
+        once: what several operations save is copied once, unless it was written to in between. Torch must know of all
+            that is written: not where weights are streamed through a buffer.
     """
     if not torch.is_grad_enabled():
         yield
         return
     weights = places_of(module.parameters())
+    copies: WeakValueDictionary[Hashable, Tensor] = WeakValueDictionary()
 
-    def pack(tensor: Tensor) -> Tensor:
-        return tensor if places_of([tensor]) <= weights else _copy_of(tensor)
+    def pack(tensor: Tensor) -> Tensor | _Packed:
+        if places_of([tensor]) <= weights:
+            return tensor
+        if not _is_compact(tensor):
+            return tensor.clone()
+        part = part_of(tensor) if once else None
+        whole = None if part is None else copies.get(part)
+        if whole is None:
+            whole = tensor.as_strided((_span(tensor),), (1,)).clone()
+            if part is not None:
+                copies[part] = whole
+        return _Packed(whole, tensor.shape, tensor.stride())
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved), OutWritten():
+    def unpack(saved: Tensor | _Packed) -> Tensor:
+        return saved.whole.as_strided(saved.shape, saved.stride) if isinstance(saved, _Packed) else saved
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack), OutWritten():
         yield
 
 
-def _copy_of(tensor: Tensor) -> Tensor:
-    """A copy laid out in memory as the tensor is.
+class _Packed(NamedTuple):
+    """A copy of the memory from a tensor's first element to its last, and how the tensor lies in it.
 
     On graphics cards torch's attention pads the rows of a mask, and its backward pass takes only rows so aligned; of a
     mask that is shared by all heads it keeps one. `clone` would pack the rows of the first and write out the second.
     """
-    span = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    if tensor.numel() == 0 or span > 2 * tensor.numel():
-        return tensor.clone()
-    return tensor.as_strided((span,), (1,)).clone().as_strided(tensor.shape, tensor.stride())
+
+    whole: Tensor
+    shape: torch.Size
+    stride: tuple[int, ...]
+
+
+def part_of(tensor: Tensor) -> Hashable | None:
+    """What part of memory a tensor is, and how often that was written to: what is equal holds the same numbers.
+
+    None where that is not known, or where the tensor is scattered over the memory of others.
+    """
+    if tensor.is_inference() or not _is_compact(tensor):
+        return None
+    storage = StorageWeakRef(tensor.untyped_storage())  # While there is such a reference no other one is taken for it.
+    return storage, tensor._version, tensor.storage_offset(), _span(tensor), tensor.dtype
+
+
+def _is_compact(tensor: Tensor) -> bool:
+    """Whether what lies between its first and its last element is mostly its own."""
+    if tensor.numel() == 0 or is_traceable_wrapper_subclass(tensor):
+        return False
+    return _span(tensor) <= 2 * tensor.numel()
+
+
+def _span(tensor: Tensor) -> int:
+    """Elements from its first one to its last one in memory."""
+    return 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 class OutWritten(TorchFunctionMode):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from .differentiable import OutWritten, places_of, storages_of
+from .differentiable import OutWritten, part_of, places_of, storages_of
 
 HEAVY_BYTES = 2**29
 """Of text encoders in float32. The host computes in it, whatever the weights are in, and each Linear keeps its copy for
@@ -26,14 +27,18 @@ class Counting:
     Storages are counted once, and the weights of the network not at all. A storage that is gone meanwhile counts: the
     weak reference kept of it sees to it that no other one is taken for it.
 
+    Args:
+        copies: count the copies that `differentiable` would make `once`, instead of storages.
+
     Attributes:
         bytes: counted so far.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, copies: bool = False) -> None:
         self.bytes = 0
         self._weights = places_of(network.parameters())
-        self._seen: set[StorageWeakRef] = set()
+        self._seen: set[Hashable] = set()
+        self._copies = copies
         self._stack = ExitStack()
 
     def __enter__(self) -> Counting:
@@ -45,6 +50,11 @@ class Counting:
         self._stack.close()
 
     def _count(self, tensor: Tensor) -> None:
+        if self._copies:
+            if not places_of([tensor]) <= self._weights and (part := part_of(tensor)) not in self._seen:
+                self._seen |= {part} - {None}
+                self.bytes += tensor.nbytes
+            return
         for storage in storages_of(tensor):
             reference = StorageWeakRef(storage)
             if storage.data_ptr() not in self._weights and reference not in self._seen:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from ..prefix.errors import TrainingError
 from ..prefix.files.storage import MAX_FILE_BYTES
 from ..prefix.meta_network import (
     is_conditional,
+    is_learned,
     is_matrices,
     is_part,
     made_vectors,
@@ -22,6 +23,7 @@ from ..prefix.meta_network import (
 )
 from .denoiser import Denoiser, Vectors
 from .gates import fitted_gate
+from .micro_batches import MicroBatches
 from .muon import AdamAndMuon
 
 CLIP_SPREAD = 0.014
@@ -56,6 +58,8 @@ def with_networks(
     named: Sequence[str],
     others: Sequence[str],
     generator: torch.Generator,
+    micro_batches: MicroBatches | None = None,
+    report: Callable[[int], None] = lambda read: None,
 ) -> dict[str, Tensor]:
     """The parameters of a conditional prefix before learning: fixed vectors, and networks that make others of them.
 
@@ -66,12 +70,21 @@ def with_networks(
         vectors: that the made ones are counted from, `{encoder key: [m, d]}`.
         named: prompts that name somebody; at least one.
         others: prompts that do not; at least one.
+        micro_batches: how many prompts are read before the next look at whether to go on; all at once without.
+        report: called with how many have been read so far.
 
     Raises:
         TrainingError: a text encoder does not let its states be read, or there are too many vectors for a file.
     """
     fixed = {key: rows.detach() for key, rows in vectors.items()}
-    said = denoiser.states_read([*named, *others], fixed)
+    said: list[dict[str, Tensor]] = []
+
+    def read(prompts: Sequence[str]) -> None:
+        said.extend(denoiser.states_read(prompts, fixed))
+        report(len(said))
+
+    prompts = [*named, *others]
+    (micro_batches or MicroBatches(denoiser, len(prompts))).work(read, prompts)
     parameters = dict(fixed)
     for key, rows in fixed.items():
         states = [prompt[key] for prompt in said if key in prompt]
@@ -110,6 +123,15 @@ def gates_of(denoiser: Denoiser, parameters: Vectors, prompts: Sequence[str]) ->
         ]
         gates.append(min((float(each.gates) for each in made), default=1.0))
     return gates
+
+
+def as_begun(saved: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+    """The parameters of a conditional prefix that `with_networks` gave, of copies that were saved.
+
+    Args:
+        names: of the parameters, in their order.
+    """
+    return {name: saved[name].requires_grad_(is_learned(name)) for name in names}
 
 
 def learned(parameters: Vectors) -> tuple[Tensor, ...]:

@@ -77,6 +77,11 @@ def is_part(name: str) -> bool:
     return _SEPARATOR in name
 
 
+def is_learned(name: str) -> bool:
+    """Whether this is the name of a part of a meta-network that is learned."""
+    return is_part(name) and name.rpartition(_SEPARATOR)[2] in LEARNED
+
+
 def is_matrices(name: str) -> bool:
     """Whether this is the name of a part that multiplies what is read."""
     return is_part(name) and name.rpartition(_SEPARATOR)[2] in MATRICES

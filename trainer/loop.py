@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
@@ -13,13 +14,13 @@ from torch import Tensor
 
 from ..engines.denoiser import Denoiser, Layer, Vectors
 from ..engines.micro_batches import MicroBatches
-from ..engines.vectors import gates_of, new_vectors, with_networks
+from ..engines.vectors import as_begun, gates_of, new_vectors, with_networks
 from ..prefix.errors import TrainingError
 from ..prefix.value import Prefix, PrefixRecord, prefix_of
 from ..runs.kept_latents import KeptLatents
 from ..runs.run_folder import RunFolder, run_key, saved_if_broken_off
 from ..runs.seeds import generator as seeded
-from .data.drawing import DrawnPictures, first_shard, shared_tensors, stages_of
+from .data.drawing import DrawnPictures, first_shard, shared_tensors
 from .data.identities import Identity
 from .data.pairs import GatePrompts, TrainingPairs, gate_prompts, training_pairs
 from .data.pictures import Pictures
@@ -31,13 +32,13 @@ from .known_names import KnownNames, sentences
 from .learnable_layers import judged, learnable, left_out_note
 from .parallel.shared_work import compute, in_turn, mask
 from .parallel.team import ALONE, Team, share
-from .plan import Plan, dry_step, plan_of
+from .plan import Plan, dry_step, plan_of, prompts_read
 from .progress import NO_CALLBACKS, Callbacks, Learned, Progress
 from .reporting.preview import PreviewBudget
 from .settings import TrainingSettings
 from .state import RunState, Score, new_state, restore, state_to_file
 from .step import MOST_SKIPPED, make_step
-from .validation import Subjects, Validation, hold_out, steps_between, validation_pictures
+from .validation import Validation, hold_out, steps_between, validation_pictures
 from .warm_start import can_start, start_of, warm_start
 
 STREAMED = (
@@ -129,10 +130,20 @@ class PrefixTraining:
         settings = dataclasses.asdict(self._settings)
         key = run_key(recipe=RECIPE, model=self._denoiser.digest, settings=settings, pairs=pairs.drawn)
         with in_turn(self._team, lambda: RunFolder(self._runs, key, owner=self._team.rank == 0)) as folder:
-            drawing = DrawnPictures(self._denoiser, self._settings, pairs, folder, callbacks, self._team, self._kept)
+            drawing = DrawnPictures(
+                self._denoiser, self._settings, pairs, folder, callbacks, self._team, self._kept, self._prompts(pairs)
+            )
             drawing.draw(drawing.first)
             run = _Learning(
-                self._denoiser, self._settings, pairs, self.held_out.learned, drawing, folder, callbacks, self._team
+                self._denoiser,
+                self._settings,
+                pairs,
+                len(self.held_out.learned.people),
+                self._gate_prompts,
+                drawing,
+                folder,
+                callbacks,
+                self._team,
             )
             state = run.warm_up()
             stopped = run.make_steps(state, PreviewBudget(started, drawing.seconds_a_picture))
@@ -172,18 +183,28 @@ class PrefixTraining:
                 len(self.held_out.learned.people),
                 pairs,
                 first_shard(pairs, self._settings, self._team),
+                self._prompts(pairs),
                 self._kept,
                 self._settings,
                 measured,
                 self._denoiser.count_kept(),
             )
 
+    @functools.cached_property
+    def _gate_prompts(self) -> GatePrompts:
+        return gate_prompts(self.held_out.learned, self._settings.seed)
+
+    def _prompts(self, pairs: TrainingPairs) -> int:
+        layers = len(self._denoiser.layers)
+        return prompts_read(pairs, self._gate_prompts, self._settings, layers, alone=self._team.count == 1)
+
 
 class _Learning:
     """A run from the moment that its pictures are drawn.
 
     Args:
-        subjects: that are learned from, whether pictures of them are drawn or not.
+        people: that are learned from, whether pictures of them are drawn or not.
+        prompts: that a gate is fitted to, about all of these.
         drawing: of all `pairs.drawn`, of which the first are drawn already.
         folder: where the run is kept.
     """
@@ -193,7 +214,8 @@ class _Learning:
         denoiser: Denoiser,
         settings: TrainingSettings,
         pairs: TrainingPairs,
-        subjects: Subjects,
+        people: int,
+        prompts: GatePrompts,
         drawing: DrawnPictures,
         folder: RunFolder,
         callbacks: Callbacks,
@@ -203,15 +225,15 @@ class _Learning:
         self._denoiser = denoiser
         self._settings = settings
         self._pairs = pairs
-        self._people = len(subjects.people)
-        self._gate_prompts = gate_prompts(subjects, settings.seed)
+        self._people = people
+        self._gate_prompts = prompts
         self._folder = folder
         self._callbacks = callbacks
         self._team = team
         self._micro_batches = MicroBatches(denoiser, settings.batch_size, callbacks.check)
         self._drawing = drawing
         pictures = drawing.pictures
-        self._of = stages_of(drawing.first, settings)
+        self._of = drawing.of
         slots = len(pairs.learned) * settings.noisings_per_picture
         self._answers = shared_tensors(denoiser, folder, team, "targets", slots, "snapshot")
         asking = MicroBatches(denoiser, settings.batch_size, callbacks.check)
@@ -255,7 +277,7 @@ class _Learning:
         """
         settings = self._settings
         with self._denoiser.gradients(settings.batch_size):
-            state = new_state(start_vectors(self._denoiser, settings, self._gate_prompts), settings)
+            state = new_state(self._start(), settings)
             warming = start_of(state.vectors)
             warming.micro_batch = settings.batch_size
             saved, begun = self._folder.load("snapshot"), self._folder.load("warm-start")
@@ -278,10 +300,37 @@ class _Learning:
                 taught_at.layers = state.layers or self._denoiser.layers
             self._callbacks.look(state.step, state.vectors)
             if self._team.count == 1:
-                reading = MicroBatches(self._denoiser, settings.batch_size, self._callbacks.check)
-                self._pool.read(self._slots(state.step, max(0, settings.denoiser_steps - state.step)), reading)
-            self._examine_gate(state)
+                slots = self._slots(state.step, max(0, settings.denoiser_steps - state.step))
+                self._pool.read(slots, self._reading(), self._read_for_the_teacher)
+            if not state.step:
+                self._examine_gate(state)
         return state
+
+    def _start(self) -> dict[str, Tensor]:
+        """The parameters that learning starts from; those of a network are kept, as many prompts are read for them."""
+        settings, saved = self._settings, self._folder.load("start")
+        if saved is not None:
+            tensors, table = saved
+            return as_begun(tensors, table["names"])
+
+        def report(read: int) -> None:
+            self._callbacks.report(Progress(self._of[0], 0, 0, self._of, notes=self.notes, prompts=read))
+
+        parameters = start_vectors(self._denoiser, settings, self._gate_prompts, self._reading(), report)
+        if settings.conditional:
+            self._folder.save(
+                "start", {name: rows.detach() for name, rows in parameters.items()}, {"names": [*parameters]}
+            )
+        return parameters
+
+    def _reading(self) -> MicroBatches:
+        return MicroBatches(self._denoiser, self._settings.batch_size, self._callbacks.check)
+
+    def _read_for_the_teacher(self, left: int) -> None:
+        """So many of the prompts that the teacher is told are still to be read."""
+        pictures, warmed, _, prompts = self._of
+        read = Progress(pictures, warmed, 0, self._of, notes=self.notes, prompts=max(0, prompts - left))
+        self._callbacks.report(read)
 
     def _examine_gate(self, state: RunState) -> None:
         """Notes how many prompts that name people held out the gate lets by unprotected."""
@@ -408,7 +457,8 @@ class _Learning:
         def report(made: int) -> None:
             if made % self._settings.snapshot_every == 0:
                 save()
-            self._callbacks.report(Progress(self._of[0], made, 0, self._of, notes=self.notes))
+            read = sum(map(len, self._gate_prompts)) if self._settings.conditional else 0
+            self._callbacks.report(Progress(self._of[0], made, 0, self._of, notes=self.notes, prompts=read))
 
         with saved_if_broken_off(save):
             warm_start(
@@ -463,8 +513,18 @@ class _Learning:
 
     def _progress(self, state: RunState) -> Progress:
         losses = state.history[-1] if state.history else None
+        pictures, warmed, _, prompts = self._of
         return Progress(
-            *self._of[:2], state.step, self._of, losses, state.best_score, state.history, self.notes, state.scores
+            pictures=pictures,
+            text_steps=warmed,
+            steps=state.step,
+            of=self._of,
+            losses=losses,
+            score=state.best_score,
+            history=state.history,
+            notes=self.notes,
+            scores=state.scores,
+            prompts=prompts,
         )
 
     def _save(self, state: RunState) -> None:
@@ -474,7 +534,11 @@ class _Learning:
 
 
 def start_vectors(
-    denoiser: Denoiser, settings: TrainingSettings, prompts: GatePrompts = SOME_PROMPTS
+    denoiser: Denoiser,
+    settings: TrainingSettings,
+    prompts: GatePrompts = SOME_PROMPTS,
+    micro_batches: MicroBatches | None = None,
+    report: Callable[[int], None] = lambda read: None,
 ) -> dict[str, Tensor]:
     """The parameters that training starts from; inside `Denoiser.gradients`.
 
@@ -482,12 +546,13 @@ def start_vectors(
     makes others of them.
 
     Args:
-        prompts: see `with_networks`.
+        prompts, micro_batches, report: see `with_networks`.
     """
     vectors = new_vectors(denoiser, settings.init, settings.vectors, seeded(settings.seed, "vectors"))
     if not settings.conditional:
         return vectors
-    return with_networks(denoiser, vectors, prompts.named, prompts.others, seeded(settings.seed, "networks"))
+    choices = seeded(settings.seed, "networks")
+    return with_networks(denoiser, vectors, prompts.named, prompts.others, choices, micro_batches, report)
 
 
 def reason_to_stop(state: RunState, stop: Callable[[], bool]) -> str:

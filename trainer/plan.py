@@ -16,7 +16,7 @@ from ..engines.vectors import learned
 from ..prefix.meta_network import with_open_gates
 from ..runs.amounts import duration, gigabytes
 from ..runs.kept_latents import KeptLatents
-from .data.pairs import TrainingPairs
+from .data.pairs import GatePrompts, TrainingPairs
 from .data.shards import come_to
 from .data.targets import named_before
 from .hardening import PROMPTS
@@ -56,13 +56,18 @@ class Measured:
 
     Attributes:
         predicting: an evaluation of the denoiser without gradient.
-        encoding: the text encoder with its backward pass.
+        reading: the text encoder without gradient.
         learning: text encoder and denoiser with their backward passes.
     """
 
     predicting: float
-    encoding: float
+    reading: float
     learning: float
+
+    @property
+    def encoding(self) -> float:
+        """The text encoder with its backward pass."""
+        return (1 + BACKWARD) * self.reading
 
 
 @dataclass(frozen=True)
@@ -73,16 +78,18 @@ class Plan:
         people: that are learned from.
         pictures: that are drawn to learn from.
         evaluations: of the denoiser, without those of previews, which take a share of the time.
-        seconds: of drawing before anything is learned, of the warm start, and of learning with all that is drawn while
-            it goes on, at most: batches make a graphics card faster.
+        prompts: that the text encoder reads before the first step, for the gate and for the teacher.
+        seconds: of drawing before anything is learned, of the warm start, of reading those prompts, and of learning
+            with all that is drawn while it goes on, at most: batches make a graphics card faster.
         kept_bytes: that a step's backward pass needs kept if nothing is computed twice.
         disk_bytes: that unfinished work takes until the run ends.
     """
 
     people: int
     pictures: int
+    prompts: int
     evaluations: Evaluations
-    seconds: tuple[float, float, float]
+    seconds: tuple[float, float, float, float]
     kept_bytes: int
     disk_bytes: int
 
@@ -92,6 +99,7 @@ class Plan:
         return {
             "people": self.people,
             "pictures": self.pictures,
+            "prompts": self.prompts,
             "evaluations": self.evaluations.whole,
             "seconds": round(sum(self.seconds), 1),
             "kept_bytes": self.kept_bytes,
@@ -113,6 +121,7 @@ def plan_of(
     people: int,
     pairs: TrainingPairs,
     first: Sequence[int],
+    prompts: int,
     kept: KeptLatents,
     settings: TrainingSettings,
     measured: Measured,
@@ -122,6 +131,7 @@ def plan_of(
 
     Args:
         people: that are learned from.
+        prompts: see `prompts_read`.
         first: the pictures that are drawn before anything is learned.
         kept: pictures of runs before, which are not drawn anew.
         kept_bytes: of one picture.
@@ -129,25 +139,48 @@ def plan_of(
     wanted = pictures_drawn(pairs, first, settings)
     drawn = {i for i in wanted if pairs.drawn[i].names_somebody or pairs.drawn[i].student not in kept}
     evaluations = count_evaluations(denoiser.evaluations_a_picture, len(drawn), pairs, settings, len(denoiser.layers))
-    before = len(drawn.intersection(first)) * denoiser.evaluations_a_picture
+    early = len(drawn.intersection(first))
+    picture = denoiser.evaluations_a_picture * measured.predicting + measured.reading
     learning = settings.denoiser_steps * settings.batch_size * measured.learning
     if settings.harden:  # Each prompt is read twice where vectors are made for it, and its gradient is taken.
         learning += settings.denoiser_steps * PROMPTS * 2 * measured.encoding
     return Plan(
         people=people,
         pictures=len(drawn),
+        prompts=prompts,
         evaluations=evaluations,
         seconds=(
-            before * measured.predicting,
+            early * picture,
             settings.text_steps * 2 * PAIRS_OF_A_KIND * measured.encoding,
+            prompts * measured.reading,
             learning
-            + (evaluations.drawing - before + evaluations.teaching + evaluations.validation) * measured.predicting,
+            + (len(drawn) - early) * picture
+            + evaluations.teaching * measured.predicting
+            + evaluations.validation * (measured.predicting + measured.reading),
         ),
         kept_bytes=kept_bytes * settings.batch_size,
         disk_bytes=4
         * torch.Size(denoiser.latent_shape).numel()
         * (len(wanted) + len(pairs.learned) * settings.noisings_per_picture),
     )
+
+
+def prompts_read(
+    pairs: TrainingPairs, gate: GatePrompts, settings: TrainingSettings, layers: int, alone: bool = True
+) -> int:
+    """The prompts that the text encoder reads before the first step: for a gate, and for the teacher at each layer.
+
+    Args:
+        layers: that are learned at.
+        alone: whether one process learns; of several, each reads what it asks the teacher as it comes to it.
+    """
+    read = sum(map(len, gate)) if settings.conditional else 0
+    if alone and settings.denoiser_steps:
+        told = {pair.teacher for pair in pairs.learned}
+        if settings.overshoot:
+            told |= {pair.student for pair in pairs.learned if pair.overshoots}
+        read += layers * len(told)
+    return read
 
 
 def pictures_drawn(pairs: TrainingPairs, first: Sequence[int], settings: TrainingSettings) -> set[int]:
@@ -180,9 +213,10 @@ def count_evaluations(
     learned, questions, reported = pairs.learned, pairs.questions, pairs.reported
     shown = settings.denoiser_steps * settings.batch_size
     people = [pair for pair in learned if pair.names_somebody]
-    named = min(shown // 2, settings.noisings_per_picture * len(people))
+    dealt = named_before(settings.denoiser_steps, settings.batch_size, settings.named_share)
+    named = min(dealt, settings.noisings_per_picture * len(people))
     past = sum(pair.overshoots for pair in people) / max(1, len(people)) if settings.overshoot else 0.0
-    general = min(shown - shown // 2, settings.noisings_per_picture * (len(learned) - len(people)))
+    general = min(shown - dealt, settings.noisings_per_picture * (len(learned) - len(people)))
     drawn = [*learned, *questions, *reported]
     asked = Counter(drawn[index].names_somebody for index in validation_pictures(learned, questions))
     examined = NOISES * sum(min(count, MOST_ASKED) for count in asked.values())
@@ -223,7 +257,7 @@ def dry_step(denoiser: Denoiser, prompt: str, vectors: Vectors, micro_batches: M
             gradients = torch.autograd.grad(loss, parameters)
         [gradient.cpu() for gradient in gradients]
         learned = time.perf_counter()
-        return Measured(predicted - encoded, (1 + BACKWARD) * (encoded - began), learned - predicted)
+        return Measured(predicted - encoded, encoded - began, learned - predicted)
 
     for _ in range(2):  # The first time also pays for what is done once, such as choosing kernels.
         (measured,) = micro_batches.work(passes, [0])

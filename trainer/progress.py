@@ -13,7 +13,7 @@ from .state import Losses, Score
 
 
 class Stage(NamedTuple):
-    """What a run is at: "drawing" pictures to learn from, "text_warm_up" or "learning"; and how far."""
+    """What a run is at: "drawing" pictures to learn from, "text_warm_up", "reading" prompts or "learning"; how far."""
 
     name: str
     done: int
@@ -26,35 +26,39 @@ class Progress:
 
     Attributes:
         pictures, text_steps, steps: done so far, in this order: pictures drawn, steps of the warm start, steps.
-        of: how many there are of each.
+        of: how many there are of each, and of prompts that are read.
         losses: of the last step.
         score: the best so far.
         history: the losses of all steps so far, of earlier processes too; it goes on growing.
         notes: what there is to say of the run by now, sentences.
         scores: of all snapshots that were examined so far, in order.
+        prompts: that the text encoder has read so far, for the gate before the warm start, for the teacher after it.
     """
 
     pictures: int
     text_steps: int
     steps: int
-    of: tuple[int, int, int]
+    of: tuple[int, int, int, int]
     losses: Losses | None = None
     score: Score | None = None
     history: Sequence[Losses] = ()
     notes: Sequence[str] = ()
     scores: Sequence[Score] = ()
+    prompts: int = 0
 
     @property
     def done(self) -> int:
         """All of them together."""
-        return self.pictures + self.text_steps + self.steps
+        return self.pictures + self.text_steps + self.steps + self.prompts
 
     @property
     def stage(self) -> Stage:
         """What the run is at."""
-        pictures, text_steps, steps = self.of
+        pictures, text_steps, steps, prompts = self.of
         if self.steps:
             return Stage("learning", self.steps, steps)
+        if self.prompts and self.text_steps in (0, text_steps):
+            return Stage("reading", self.prompts, prompts)
         if self.text_steps:
             return Stage("text_warm_up", self.text_steps, text_steps)
         return Stage("drawing", self.pictures, pictures)

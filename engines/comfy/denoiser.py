@@ -468,7 +468,8 @@ class ComfyDenoiser:
             conditioning = self._read([""], None, self.layers[0])
         for entry in conditioning:
             entry[0] = entry[0].detach().requires_grad_()
-        self._counting = Counting(self._model.model.diffusion_model)
+        network = self._model.model.diffusion_model
+        self._counting = Counting(network, copies=_is_mutating(network, self._is_paged()))
         try:
             self._predict(torch.zeros(1, *self.latent_shape), torch.tensor([0.5]), conditioning)
             return self._counting.bytes
@@ -560,7 +561,11 @@ def _mutations_allowed(network: torch.nn.Module, is_paged: bool) -> AbstractCont
 
     Newer hosts stream the weights of all layers through one buffer, so that what a layer saved is written over.
     """
-    return nullcontext() if isinstance(network, UNetModel) and not is_paged else differentiable(network)
+    return differentiable(network, once=not is_paged) if _is_mutating(network, is_paged) else nullcontext()
+
+
+def _is_mutating(network: torch.nn.Module, is_paged: bool) -> bool:
+    return is_paged or not isinstance(network, UNetModel)
 
 
 def _uncompiled(wrappers: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

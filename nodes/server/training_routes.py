@@ -11,13 +11,13 @@ second, for `feed.LEASE_SECONDS` from the last request to watch. The first route
     {"server": "…", "version": 17,                               of this process, and growing with all that happens
      "run": null or {
         "prompt_id": "…", "node_id": "3", "workflow_id": "…",    whose it is; null where it is not known
-        "state": "preparing", "drawing", "text_warm_up" (the text encoder teaches), "learning",
+        "state": "preparing", "drawing", "text_warm_up" (the text encoder teaches), "reading" (prompts), "learning",
                  "finished", "stopped", "cancelled" or "failed",
         "message": "…",                                          why it ended, a sentence; may be empty
         "notes": ["…"],                                          what is told of it meanwhile, sentences
-        "done": 12, "of": 150,                                   pictures, warm-up steps or steps, as the state tells
+        "done": 12, "of": 150,                                   pictures, steps or prompts, as the state tells
         "seconds_left": 31.5 or null,                            of the whole run, once there is a plan
-        "plan": null or {"people": 48, "pictures": 222, "evaluations": 12000, "seconds": 800.0,
+        "plan": null or {"people": 48, "pictures": 222, "prompts": 900, "evaluations": 12000, "seconds": 800.0,
                  "kept_bytes": 5368709120, "disk_bytes": 3145728},  what the run takes, see trainer/plan.py
         "curve": {"steps": […], "identities": […], "general": […]},  mean losses up to these steps; null where none
         "scores": [[60, 0.12, 0.03], …],                         step and figures of each validation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from anonymize_faces.prefix import TrainingError, load_prefix, save_prefix
 from anonymize_faces.prefix.meta_network import LEARNED
 from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.trainer.data.identities import parse_identities
-from anonymize_faces.trainer.loop import learn_prefix, start_vectors
+from anonymize_faces.trainer.data.pairs import gate_prompts
+from anonymize_faces.trainer.loop import SOME_PROMPTS, learn_prefix, start_vectors
 from anonymize_faces.trainer.presets import BALANCED, PRESETS
 from anonymize_faces.trainer.progress import Callbacks, Progress
 from anonymize_faces.trainer.settings import TrainingSettings
+from anonymize_faces.trainer.validation import Subjects
 
 Make = Callable[..., Any]
 PEOPLE = parse_identities("Ada Lovelace: a woman with dark hair\nBob Miller: a man\nCy Young: a man with a hat")
@@ -38,9 +40,14 @@ SETTINGS = TrainingSettings(
 )
 
 
-def learn(denoiser: Any, runs: Path | None = None, report: Callable[[Progress], None] = lambda progress: None) -> Any:
+def learn(
+    denoiser: Any,
+    runs: Path | None = None,
+    report: Callable[[Progress], None] = lambda progress: None,
+    settings: TrainingSettings = SETTINGS,
+) -> Any:
     with torch.inference_mode():
-        return learn_prefix(denoiser, PEOPLE, GENERAL, SETTINGS, Callbacks(report=report), runs=runs)
+        return learn_prefix(denoiser, PEOPLE, GENERAL, settings, Callbacks(report=report), runs=runs)
 
 
 def test_presets_say_less_of_the_text_encoder_and_more_of_the_denoiser() -> None:
@@ -105,6 +112,37 @@ def test_a_run_that_is_killed_goes_on_with_its_network(
     assert "went on from step" in " ".join(again.notes)
     assert torch.equal(numbers(whole.prefix), numbers(again.prefix))
     assert dataclasses.replace(whole.prefix.record, date="") == dataclasses.replace(again.prefix.record, date="")
+
+
+@pytest.mark.parametrize("when", ["reading", "learning"])
+def test_what_a_gate_is_fitted_to_is_read_once_tells_how_far_it_is_and_can_be_cancelled(
+    when: str, make_checkpoint: Make, make_denoiser: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anonymize_faces.trainer.data.pairs.GATE_PROMPTS", 24)
+    short = dataclasses.replace(SETTINGS, steps=3)
+    denoiser, asked = make_denoiser(make_checkpoint()), list[str]()
+    states_read, seen = denoiser.states_read, list[Progress]()
+
+    def read(prompts: Sequence[str], *rest: Any) -> Any:
+        asked.extend(prompts)
+        return states_read(prompts, *rest)
+
+    def cancel(progress: Progress) -> None:
+        seen.append(progress)
+        if progress.stage.name == when and progress.stage.done > (9 if when == "reading" else 1):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(denoiser, "states_read", read)
+    with pytest.raises(KeyboardInterrupt):
+        learn(denoiser, tmp_path, cancel, short)
+    gate = sum(map(len, gate_prompts(Subjects(PEOPLE, GENERAL), SETTINGS.seed)))
+    dry_step = sum(map(len, SOME_PROMPTS))
+    read_so_far = dry_step + (12 if when == "reading" else gate)
+    assert len(asked) == read_so_far and gate > 24
+    asked.clear()
+    learn(denoiser, tmp_path, seen.append, short)
+    assert len(asked) == dry_step + (gate if when == "reading" else 0)
+    assert [entry.stage.name for entry in seen].count("reading") > gate / SETTINGS.batch_size
 
 
 def test_a_text_encoder_that_does_not_let_itself_be_read_is_told_before_anything_is_drawn(

@@ -102,7 +102,7 @@ def learn(denoiser: Any, runs: Path | None, report: Callable[[Progress], None] =
         return learn_prefix(denoiser, PEOPLE, ("", "a red circle"), SETTINGS, Callbacks(report), runs=runs)
 
 
-@pytest.mark.parametrize("broken_off", [Progress(0, 5, 0, (0, 7, 6)), Progress(0, 7, 5, (0, 7, 6))])
+@pytest.mark.parametrize("broken_off", [Progress(0, 5, 0, (0, 7, 6, 0)), Progress(0, 7, 5, (0, 7, 6, 0))])
 def test_what_follows_is_learned_at_the_others_alone_and_a_run_that_is_killed_goes_on_with_them(
     broken_off: Progress, make_checkpoint: Make, make_denoiser: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

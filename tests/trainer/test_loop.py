@@ -96,10 +96,13 @@ def test_progress_is_told_after_every_batch_of_pictures_and_every_step(
 ) -> None:
     seen: list[Progress] = []
     learn(make_denoiser(make_checkpoint()), TrainingSettings(**{**vars(SHORT), "text_steps": 2}), report=seen.append)
-    done = [(entry.pictures, entry.text_steps, entry.steps) for entry in seen]
+    read = [entry for entry in seen if entry.stage.name == "reading"]
+    done = list(dict.fromkeys((entry.pictures, entry.text_steps, entry.steps) for entry in seen))
     assert done == [(2, 0, 0), (5, 0, 0), (5, 1, 0), (5, 2, 0), (5, 2, 1), (5, 2, 2), (5, 2, 3)]
-    assert {entry.of for entry in seen} == {(5, 2, 3)} and seen[-1].done == 10
-    assert all(math.isfinite(entry.losses.identities) for entry in seen[4:])
+    prompts = [entry.prompts for entry in read]
+    assert prompts == sorted(prompts) and len(set(prompts)) > 5 and read[-1].stage.done == read[-1].stage.of
+    assert {entry.of for entry in seen} == {(5, 2, 3, prompts[-1])} and seen[-1].done == 10 + prompts[-1]
+    assert all(math.isfinite(entry.losses.identities) for entry in seen if entry.steps)
 
 
 @pytest.mark.parametrize("when", [0, 2])

@@ -288,6 +288,21 @@ def test_blocks_computed_twice_give_the_gradient_of_blocks_computed_once(family:
     assert less < all_of_it
 
 
+def test_what_a_picture_needs_kept_is_what_is_kept(family: str, denoiser: Any) -> None:
+    """What the allocator gave and did not get back, against the count by which blocks are computed twice or not."""
+    noised, times = torch.zeros(1, *denoiser.latent_shape), torch.tensor([0.5])
+    with denoiser.gradients(1):
+        with torch.no_grad():
+            conditioning = denoiser.encode([""])
+        conditioning[0][0] = conditioning[0][0].detach().requires_grad_()
+        counted = denoiser.count_kept()
+        with torch.profiler.profile(profile_memory=True) as profile:
+            predicted = denoiser.predict(noised, times, conditioning)
+        assert predicted.requires_grad
+        kept = sum(event.self_cpu_memory_usage for event in profile.events())
+    assert counted == pytest.approx(kept, rel=0.25)
+
+
 def test_large_text_encoders_give_the_same_gradient_in_two_stages(
     family: str, host_modules: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,7 @@ def test_evaluations_are_those_that_are_made(
         portraits_per_identity=1,
         held_out=0.25,
         overshoot=overshoot,
+        noisings_per_picture=14,
     )
     made = Counter[str]()
     predict, sample = denoiser.predict, denoiser.sample
@@ -98,7 +99,7 @@ def test_memory_that_lacks_for_once_is_saved_from_the_first_picture_on(
 
 
 def test_the_plan_is_told_in_words_and_numbers() -> None:
-    plan = Plan(48, 222, Evaluations(8_880, 1_000, 2_000, 120), (600.0, 30.0, 250.0), 5 * 2**30, 3 * 2**20)
+    plan = Plan(48, 222, 900, Evaluations(8_880, 1_000, 2_000, 120), (600.0, 30.0, 20.0, 230.0), 5 * 2**30, 3 * 2**20)
     assert plan.words == (
         "48 people, 222 pictures to draw, 12,000 evaluations of the model, about 15 minutes, 5.0 GB of memory beside"
         " the model, 3 MB of disk until it ends"

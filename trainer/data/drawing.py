@@ -37,6 +37,7 @@ class DrawnPictures:
 
     Attributes:
         first: see `first_shard`.
+        of: how much the whole run is, see `Progress`.
         pictures: of all pairs, drawn or not.
         seconds: that drawing has taken.
     """
@@ -50,6 +51,7 @@ class DrawnPictures:
         callbacks: Callbacks,
         team: Team,
         kept: KeptLatents = NONE_KEPT,
+        prompts: int = 0,
     ) -> None:
         self.first = first_shard(pairs, settings, team)
         latents = shared_tensors(denoiser, folder, team, "pictures", len(pairs.drawn), "drawn", precious=True)
@@ -61,7 +63,7 @@ class DrawnPictures:
         self._report = callbacks.report
         self._team = team
         self._kept = kept if team.count == 1 else NONE_KEPT
-        self._of = stages_of(self.first, settings)
+        self.of = stages_of(self.first, settings, prompts)
         self._micro_batches = MicroBatches(denoiser, DRAWN_AT_ONCE * settings.batch_size, callbacks.check)
 
     @property
@@ -84,7 +86,7 @@ class DrawnPictures:
 
         def report(drawn: int) -> None:
             self._folder.save("drawn", {"known": mask(latents)}, {})
-            self._report(so_far or Progress(min(drawn, self._of[0]), 0, 0, self._of))
+            self._report(so_far or Progress(min(drawn, self.of[0]), 0, 0, self.of))
 
         draw_pictures(
             self._denoiser,
@@ -100,9 +102,9 @@ class DrawnPictures:
         self.seconds += time.monotonic() - began
 
 
-def stages_of(first: Sequence[int], settings: TrainingSettings) -> tuple[int, int, int]:
-    """`Progress.of`: the pictures of the first shard, steps of the warm start, steps."""
-    return len(first), settings.text_steps, settings.denoiser_steps
+def stages_of(first: Sequence[int], settings: TrainingSettings, prompts: int) -> tuple[int, int, int, int]:
+    """`Progress.of`: the pictures of the first shard, steps of the warm start, steps, prompts that are read."""
+    return len(first), settings.text_steps, settings.denoiser_steps, prompts
 
 
 def shared_tensors(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -138,15 +138,29 @@ class TargetPool:
         picture, number = divmod(slot, self._noisings)
         return self._instead.get(picture, picture) * self._noisings + number
 
-    def read(self, slots: Sequence[int], micro_batches: MicroBatches) -> None:
-        """Encodes what the teacher is going to be told about those of these slots that it was never asked for."""
+    def read(
+        self, slots: Sequence[int], micro_batches: MicroBatches, report: Callable[[int], None] = lambda left: None
+    ) -> None:
+        """Encodes what the teacher is going to be told about those of these slots that it was never asked for.
+
+        Args:
+            report: called with how many prompts are left.
+        """
         prompts: dict[Spoken, None] = {}
         for slot in slots:
             if slot not in self.predictions:
                 pair = self._pair(slot)
                 told = [pair.teacher, *([pair.student] if self._overshoots(pair) else [])]
                 prompts |= dict.fromkeys((prompt, self._layer(slot)) for prompt in told)
-        micro_batches.work(self._plain.prepare, list(prompts))
+        left = len(prompts)
+
+        def prepare(some: Sequence[Spoken]) -> None:
+            nonlocal left
+            self._plain.prepare(some)
+            left -= len(some)
+            report(left)
+
+        micro_batches.work(prepare, list(prompts))
 
     def prepare(self, slots: Sequence[int]) -> None:
         """Asks the teacher for these slots, and keeps the answers."""

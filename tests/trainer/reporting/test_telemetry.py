@@ -21,7 +21,7 @@ from anonymize_faces.trainer.reporting.telemetry import (
 )
 from anonymize_faces.trainer.state import Losses, Score
 
-WHOLE = (10, 20, 100)
+WHOLE = (10, 20, 100, 40)
 
 
 class Clock:
@@ -48,7 +48,7 @@ def at_step(step: int, score: Score | None = None, *scores: Score) -> Progress:
     return Progress(10, 20, step, WHOLE, history[-1] if history else None, score, history, (), scores)
 
 
-PLAN = Plan(5, 10, Evaluations(1, 2, 3, 4), (100.0, 50.0, 400.0), 7, 8)
+PLAN = Plan(5, 10, 40, Evaluations(1, 2, 3, 4), (100.0, 50.0, 20.0, 400.0), 7, 8)
 
 
 def test_the_time_left_is_that_of_the_whole_run_once_there_is_a_plan(telemetry, clock):
@@ -56,18 +56,21 @@ def test_the_time_left_is_that_of_the_whole_run_once_there_is_a_plan(telemetry, 
         return telemetry.snapshot()["run"]["seconds_left"]
 
     telemetry.plan(PLAN)
-    assert left() == 550
+    assert left() == 570
     assert telemetry.snapshot()["run"]["plan"] == {
-        "people": 5, "pictures": 10, "evaluations": 10, "seconds": 550.0, "kept_bytes": 7, "disk_bytes": 8
+        "people": 5, "pictures": 10, "prompts": 40, "evaluations": 10, "seconds": 570.0,
+        "kept_bytes": 7, "disk_bytes": 8
     }  # fmt: skip
     telemetry.note(Progress(2, 0, 0, WHOLE))
-    assert left() == 80 + 450
+    assert left() == 80 + 470
     clock.now += 5
     telemetry.note(Progress(4, 0, 0, WHOLE))
     # Drawing takes a quarter of what was planned for it; so will learning.
-    assert left() == pytest.approx(6 * 2.5 + 50 + 100)
+    assert left() == pytest.approx(6 * 2.5 + 50 + 20 + 100)
     telemetry.note(Progress(10, 4, 0, WHOLE))
-    assert left() == pytest.approx(40 + 100)
+    assert left() == pytest.approx(40 + 20 + 100)
+    telemetry.note(Progress(10, 20, 0, WHOLE, prompts=10))
+    assert left() == pytest.approx(15 + 100)
     telemetry.note(at_step(20))
     assert left() == pytest.approx(80)
     telemetry.begin(Run())
@@ -83,6 +86,9 @@ def test_before_any_run_there_is_none():
     [
         (Progress(4, 0, 0, WHOLE), "drawing", 4, 10),
         (Progress(10, 7, 0, WHOLE), "text_warm_up", 7, 20),
+        (Progress(10, 0, 0, WHOLE, prompts=8), "reading", 8, 40),
+        (Progress(10, 7, 0, WHOLE, prompts=8), "text_warm_up", 7, 20),
+        (Progress(10, 20, 0, WHOLE, prompts=9), "reading", 9, 40),
         (at_step(30), "learning", 30, 100),
     ],
 )
@@ -194,6 +200,6 @@ def test_being_told_costs_a_step_next_to_nothing(telemetry):
     began = time.process_time()
     for step in range(1, 2001):
         history.append(Losses(0.5, 0.5))
-        telemetry.note(Progress(10, 20, step, (10, 20, 2000), history[-1], None, history))
+        telemetry.note(Progress(10, 20, step, (10, 20, 2000, 40), history[-1], None, history))
     # A step of the demo model takes some 500 ms of computing, one of a real model more: 1 % is 5 ms.
     assert (time.process_time() - began) / 2000 < 0.005
