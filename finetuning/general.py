@@ -38,13 +38,13 @@ def general_set(
     """
     captions = [prompts[number % len(prompts)] for number in range(count)] if prompts else []
     seeds = [derived_seed(seed, "general picture", number) % 2**32 for number in range(count)]
-    micro_batches = MicroBatches(denoiser, AT_ONCE, check)
-    drawn: list[torch.Tensor] = []
-    for start in range(0, len(captions), AT_ONCE):
-        some = range(start, min(start + AT_ONCE, len(captions)))
-        parts = micro_batches.work(lambda few: denoiser.sample([captions[i] for i in few], [seeds[i] for i in few]), some)
-        drawn += [latents.float().cpu() for latents in parts]
-        report(some.stop, count)
+
+    def draw(some: Sequence[int]) -> torch.Tensor:
+        latents = denoiser.sample([captions[number] for number in some], [seeds[number] for number in some])
+        report(some[-1] + 1, count)
+        return latents.float().cpu()
+
+    drawn = MicroBatches(denoiser, AT_ONCE, check).work(draw, range(len(captions)))
     return TrainingSet(torch.cat(drawn) if drawn else torch.zeros(0), tuple(captions))
 
 

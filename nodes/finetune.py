@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 import comfy.sd
+import torch
 from comfy_api.v0_0_2 import io
 from torch import Tensor
 
@@ -117,12 +118,15 @@ class FineTuneOnCaptions(io.ComfyNode):
         # Loaded here, so that the host's start does not wait for it.
         from ..engines.comfy.denoiser import ComfyDenoiser
         from ..engines.comfy.tuning import lora_of
+        from ..faces.pictures import pictures_of
         from ..finetuning.general import mixed
         from ..finetuning.loop import finetuned
         from ..finetuning.progress import FinetuningCallbacks
         from ..finetuning.training_set import training_set_of
 
-        pictures = [picture[..., :3].float().cpu() for batch in images for picture in batch]
+        pictures = [
+            torch.from_numpy(pixels.copy()).float() / 255 for batch in images for pixels in pictures_of(batch, "images")
+        ]
         if len(pictures) != len(captions) or not all(caption.strip() for caption in captions):
             raise TrainingError(
                 f"There are {len(pictures)} pictures and {sum(bool(one.strip()) for one in captions)} captions: connect"

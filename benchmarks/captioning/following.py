@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...captions.describing import CaptionWriter, DescribingSettings, describe, in_order
+from ...captions.describing import DescribingSettings, describe, in_order
 from ...captions.grammar import ANYBODY, VARIED, Grammar
-from ...demo.looks_reader import DemoLooksReader
 from ...demo.measure import identification_rate, kinds_right, make_gallery
 from ...demo.prompts import Request, described, name_prompt, named_things
 from ...demo.reader import committed_reader, read
@@ -29,10 +28,10 @@ from ...demo.world.people import Looks, all_looks, cast, random_geometry
 from ...demo.world.renderer import draw, portrait, random_looks
 from ...engines.comfy.denoiser import ComfyDenoiser
 from ...engines.comfy.tuning import lora_of
-from ...engines.denoiser import LORA
+from ...engines.denoiser import LORA, Denoiser
 from ...engines.options import Drawing
 from ...finetuning.general import general_set, mixed
-from ...finetuning.loop import Finetuned, finetuned
+from ...finetuning.loop import finetuned
 from ...finetuning.progress import FinetuningCallbacks
 from ...finetuning.settings import FinetuningSettings
 from ...finetuning.training_set import TrainingSet, training_set_of
@@ -62,22 +61,25 @@ class Sizes:
         faces: renders that are learned.
         general: pictures that are mixed in.
         weakening: steps in which the model is made weak.
-        steps: of fine-tuning. Chosen by the loss on held-out faces with their captions.
+        steps: of fine-tuning. Chosen by the loss on held-out faces: how much less it is with their own captions than
+            with those of others, after which most of what the model had before it was made weak is there again.
         looks, names, new: pictures that are drawn of described looks, of people by name, and of new words.
         seeds: of fine-tuning.
     """
 
     faces: int = 384
-    general: int = 96
-    weakening: int = 120
-    steps: int = 150
-    looks: int = 48
-    names: int = 24
-    new: int = 32
+    general: int = 64
+    weakening: int = 80
+    steps: int = 100
+    looks: int = 32
+    names: int = 16
+    new: int = 16
     seeds: tuple[int, ...] = (0, 1, 2)
 
 
 FULL = Sizes()
+QUICK = Sizes(16, 4, 2, 2, 4, 2, 2, (0,))
+"""For the way alone: nothing is learned in so few steps."""
 
 
 @dataclass(frozen=True)
@@ -181,39 +183,23 @@ def _told(status: Status, what: str) -> FinetuningCallbacks:
     return FinetuningCallbacks(report=report)
 
 
-Draw = Callable[[Sequence[str], Sequence[int]], np.ndarray]
-"""Draws uint8 pictures of prompts and seeds."""
+AT_ONCE = 16
+"""Pictures that are drawn together."""
 
 
-def drawn_by(denoiser: ComfyDenoiser) -> Draw:
-    """What a denoiser draws."""
-    return lambda prompts, seeds: _as_pixels(
-        torch.cat(
-            [
-                denoiser.decode(denoiser.sample(prompts[n : n + 16], seeds[n : n + 16]))
-                for n in range(0, len(prompts), 16)
-            ]
-        )
-    )
-
-
-def drawn_after(tuned: Finetuned) -> Draw:
-    """What a fine-tuned model draws."""
-    return lambda prompts, seeds: _as_pixels(tuned.draw(prompts, seeds, at_once=16))
-
-
-def _as_pixels(pictures: torch.Tensor) -> np.ndarray:
-    return (pictures.float().cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-
-
-def followed(draw_of: Draw, sizes: Sizes) -> Followed:
+def followed(denoiser: Denoiser, sizes: Sizes) -> Followed:
     """How a model follows."""
 
     def pictures(requests: Sequence[Request]) -> np.ndarray:
-        return draw_of([one.prompt for one in requests], [one.seed for one in requests])
+        groups = [requests[n : n + AT_ONCE] for n in range(0, len(requests), AT_ONCE)]
+        drawn = [
+            denoiser.decode(denoiser.sample([one.prompt for one in some], [one.seed for one in some]))
+            for some in groups
+        ]
+        return (torch.cat(drawn).float().cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 
-    step = max(1, len(described()) // sizes.looks)
-    asked, looks = described()[::step], all_looks()[::step]
+    some = np.random.default_rng(FACES_SEED + 4).permutation(len(described()))[: sizes.looks]
+    asked, looks = [described()[n] for n in some], [all_looks()[n] for n in some]
     seen = read(committed_reader(), pictures(asked)).looks
     same = {
         name: float(np.mean([getattr(a, name) == getattr(b, name) for a, b in zip(seen, looks, strict=True)]))
@@ -262,19 +248,19 @@ def arms(captions: Sequence[str], seed: int) -> dict[str, list[str]]:
 
 def follow(parts: Parts, sizes: Sizes, status: Status) -> tuple[dict[str, Followed], dict[str, list[Followed]]]:
     """What the model, the weak model, and the weak model after each way of fine-tuning draw, these for each seed."""
-    before = {"the demo model": followed(drawn_by(denoiser_of(parts)), sizes)}
+    before = {"the demo model": followed(denoiser_of(parts), sizes)}
     weak = denoiser_of(weakened(parts, sizes, status))
-    before["made weak"] = followed(drawn_by(weak), sizes)
+    before["made weak"] = followed(weak, sizes)
     pictures, _ = faces(sizes.faces, FACES_SEED + 1)
     ours = captions_of(pictures)
     plain = lessons(weak, pictures, ours)
     after: dict[str, list[Followed]] = {arm: [] for arm in ARMS}
+    general = general_set(weak, general_prompts(), sizes.general, 1)
     for seed in sizes.seeds:
-        general = general_set(weak, general_prompts(), sizes.general, seed + 1)
         for arm, captions in arms(ours, seed).items():
             learned = mixed(TrainingSet(plain.latents, tuple(captions)), general)
             callbacks = _told(status, f"{arm}, seed {seed}")
             with finetuned(weak, learned, settings_of(sizes.steps, seed), callbacks) as tuned:
-                after[arm].append(followed(drawn_after(tuned), sizes))
+                after[arm].append(followed(tuned.denoiser, sizes))
             status(f"{arm}, seed {seed}: {after[arm][-1].row}")
     return before, after

@@ -97,8 +97,11 @@ def test_a_model_learns_from_descriptions_and_the_saved_file_draws_alike(
     ("inputs", "words"),
     [
         ({"captions": "a person"}, "There are 2 pictures and 1 captions"),
-        ({"general_prompts": "# nothing\n", "general_pictures": 0, "images": ["file0", 0], "captions": " "}, "0 captions"),
-        ({"steps": ["describe", 0]}, "takes one value and was given a list of 2"),
+        (
+            {"general_prompts": "# nothing\n", "general_pictures": 0, "images": ["file0", 0], "captions": " "},
+            "0 captions",
+        ),
+        ({"general_prompts": ["describe", 0]}, "takes one value and was given a list of 2"),
     ],
 )
 def test_what_cannot_be_learned_from_is_a_sentence(
