@@ -17,7 +17,7 @@ import itertools
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,6 +35,8 @@ TRUTH, FOLLOWING = "truth", "following"
 
 FULL, QUICK = 200, 24
 """Pictures of either kind."""
+
+SEEDS = 3
 
 SEED, FIRST_NOISE = 4711, 880_000
 NOISE, NOISES = 6.0, 8
@@ -111,24 +113,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer pictures; what follows descriptions learns nothing")
     parser.add_argument("--only", choices=(TRUTH, FOLLOWING), help="one of the two (both)")
+    parser.add_argument(
+        "--seeds", type=int, choices=range(1, SEEDS + 1), default=SEEDS, help="of fine-tuning (%(default)s)"
+    )
     options = parser.parse_args(arguments)
     failed, rates = False, []
     if options.only != FOLLOWING:
         failed, told = measured_truth(QUICK if options.quick else FULL)
         rates += told
     if options.only != TRUTH:
-        rates += measured_following(options.quick)
+        rates += measured_following(options.quick, options.seeds)
     print("\n".join(rates))
     return int(failed)
 
 
-def measured_following(quick: bool) -> list[str]:
-    """Prints what models follow that were fine-tuned on descriptions; the rates."""
+def measured_following(quick: bool, seeds: int) -> list[str]:
+    """Prints what models follow that were fine-tuned on descriptions, with so many seeds; the rates."""
     enter_host()
     from ..demo.loader import load_demo_model
     from .captioning import following
 
     sizes = following.QUICK if quick else following.FULL
+    sizes = replace(sizes, seeds=sizes.seeds[:seeds])
     began = time.monotonic()
 
     def status(line: str) -> None:

@@ -205,7 +205,7 @@ def followed(denoiser: Denoiser, sizes: Sizes) -> Followed:
         name: float(np.mean([getattr(a, name) == getattr(b, name) for a, b in zip(seen, looks, strict=True)]))
         for name in (*WEAK, "skin")
     }
-    people = [index for index in range(1, len(cast()), 2)][: sizes.names]
+    people = list(range(1, len(cast()), 2))[: sizes.names]
     named = read(committed_reader(), pictures([name_prompt(index) for index in people]))
     things = dict(list(named_things().items())[1::2])
     shown = read(committed_reader(), pictures(list(things.values())))
