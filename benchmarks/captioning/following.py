@@ -251,6 +251,8 @@ def follow(parts: Parts, sizes: Sizes, status: Status) -> tuple[dict[str, Follow
     before = {"the demo model": followed(denoiser_of(parts), sizes)}
     weak = denoiser_of(weakened(parts, sizes, status))
     before["made weak"] = followed(weak, sizes)
+    for name, found in before.items():
+        status(f"{name}: {found.row}")
     pictures, _ = faces(sizes.faces, FACES_SEED + 1)
     ours = captions_of(pictures)
     plain = lessons(weak, pictures, ours)
