@@ -63,7 +63,8 @@ class Sizes:
         weakening: steps in which the model is made weak.
         steps: of fine-tuning. Chosen by the loss on held-out faces: how much less it is with their own captions than
             with those of others, after which most of what the model had before it was made weak is there again.
-        looks, names, new: pictures that are drawn of described looks, of people by name, and of new words.
+        looks, names, new, things: pictures that are drawn of described looks, of people by name, of new words, and of
+            named things.
         seeds: of fine-tuning.
     """
 
@@ -74,11 +75,12 @@ class Sizes:
     looks: int = 32
     names: int = 16
     new: int = 16
+    things: int = 12
     seeds: tuple[int, ...] = (0, 1, 2)
 
 
 FULL = Sizes()
-QUICK = Sizes(16, 4, 2, 2, 4, 2, 2, (0,))
+QUICK = Sizes(16, 2, 1, 1, 4, 1, 1, 1, (0,))
 """For the way alone: nothing is learned in so few steps."""
 
 
@@ -207,7 +209,7 @@ def followed(denoiser: Denoiser, sizes: Sizes) -> Followed:
     }
     people = list(range(1, len(cast()), 2))[: sizes.names]
     named = read(committed_reader(), pictures([name_prompt(index) for index in people]))
-    things = dict(list(named_things().items())[1::2])
+    things = dict(list(named_things().items())[1::2][: sizes.things])
     shown = read(committed_reader(), pictures(list(things.values())))
     return Followed(
         float(np.mean([same[name] for name in WEAK])),

@@ -23,7 +23,7 @@ def test_descriptions_of_the_demo_are_true_and_certainty_trades_what_is_said_for
 def test_whoever_learns_from_descriptions_is_asked_what_they_describe(
     host_modules: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The way alone: two steps teach nothing, and make nothing weak."""
+    """The way alone: one step teaches nothing, and makes nothing weak."""
     assert captions.main(["--quick", "--only", captions.FOLLOWING]) == 0
     out = capsys.readouterr().out.splitlines()
     rates = dict(line.split()[1:] for line in out if line.startswith("RATE "))
