@@ -1,9 +1,13 @@
-"""Measures how true descriptions are: of faces that nobody has seen, rendered, and of faces that the demo model draws.
+"""Measures descriptions: how true they are of faces, and whether a model that is fine-tuned on them follows them.
+
+Faces are such as nobody has seen, rendered, and such as the demo model draws.
 
 What a sentence says is read off the sentence again, by the grammar's inverse, and held against what the picture was
 made of: for renders the looks that were drawn, for the model's pictures those of the person who was asked for, so that
 there the model's own mistakes count against the description. The reference is the same reader with noise in its logits:
 the higher the certainty asked for, the more is to be right of what is said, and the less is to be said.
+
+What a model follows is `captioning.following`; there our captions are held against the same captions in another order.
 """
 
 from __future__ import annotations
@@ -11,8 +15,9 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,8 +30,13 @@ from ..demo.world.people import Looks, cast, random_geometry
 from ..demo.world.renderer import draw, portrait, random_looks
 from ..tools.command import run_command
 
+TRUTH, FOLLOWING = "truth", "following"
+"""What is measured."""
+
 FULL, QUICK = 200, 24
 """Pictures of either kind."""
+
+SEEDS = 3
 
 SEED, FIRST_NOISE = 4711, 880_000
 NOISE, NOISES = 6.0, 8
@@ -99,10 +109,57 @@ def drawn(count: int) -> tuple[list[np.ndarray], list[Looks]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints how true descriptions are, what certainty does to a noisy reader, and the two rates last."""
+    """Prints how true descriptions are, what certainty does to a noisy reader, who follows them, and the rates last."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer pictures")
-    count = QUICK if parser.parse_args(arguments).quick else FULL
+    parser.add_argument("--quick", action="store_true", help="fewer pictures; what follows descriptions learns nothing")
+    parser.add_argument("--only", choices=(TRUTH, FOLLOWING), help="one of the two (both)")
+    parser.add_argument(
+        "--seeds", type=int, choices=range(1, SEEDS + 1), default=SEEDS, help="of fine-tuning (%(default)s)"
+    )
+    options = parser.parse_args(arguments)
+    failed, rates = False, []
+    if options.only != FOLLOWING:
+        failed, told = measured_truth(QUICK if options.quick else FULL)
+        rates += told
+    if options.only != TRUTH:
+        rates += measured_following(options.quick, options.seeds)
+    print("\n".join(rates))
+    return int(failed)
+
+
+def measured_following(quick: bool, seeds: int) -> list[str]:
+    """Prints what models follow that were fine-tuned on descriptions, with so many seeds; the rates."""
+    enter_host()
+    from ..demo.loader import load_demo_model
+    from .captioning import following
+
+    sizes = following.QUICK if quick else following.FULL
+    sizes = replace(sizes, seeds=sizes.seeds[:seeds])
+    began = time.monotonic()
+
+    def status(line: str) -> None:
+        print(f"{time.monotonic() - began:5.0f} s  {line}", file=sys.stderr, flush=True)
+
+    before, after = following.follow(load_demo_model(), sizes, status)
+    print(f"\nwhat is drawn of what was asked for, {sizes.steps} steps on {sizes.faces} faces")
+    print(f"{'':<24} {following.HEAD}")
+    for name, found in before.items():
+        print(f"{name:<24} {found.row}")
+    for name, each in after.items():
+        for seed, found in zip(sizes.seeds, each, strict=True):
+            print(f"{f'{name}, seed {seed}':<24} {found.row}")
+    ours, *controls = (sum(found.weak for found in after[arm]) / len(sizes.seeds) for arm in following.ARMS)
+    new = sum(found.new for found in after[following.OURS]) / len(sizes.seeds)
+    return [
+        f"RATE new_words_before {before['the demo model'].new:.4f}",
+        f"RATE new_words_followed {new:.4f}",
+        f"RATE looks_followed {ours:.4f}",
+        f"RATE looks_followed_control {max(controls):.4f}",
+    ]
+
+
+def measured_truth(count: int) -> tuple[bool, list[str]]:
+    """Prints how true descriptions are of so many pictures of either kind; whether that is wrong, and the rates."""
     reader = DemoLooksReader()
     certainty = DescribingSettings().certainty
     kinds = {"unseen renders": rendered(count), "drawn pictures": drawn(count)}
@@ -120,10 +177,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = list(noisy.values())
     pairs = list(itertools.pairwise(rows))
     monotone = all(b.precision >= a.precision - SLACK and b.left_out >= a.left_out for a, b in pairs)
-    print(f"RATE certainty_trades_monotonically {monotone:d}")
-    print(f"RATE caption_precision {whole.precision:.4f}")
-    print(f"RATE caption_left_out {whole.left_out:.4f}")
-    return 0 if monotone and not strange else 1
+    return not monotone or strange > 0, [
+        f"RATE certainty_trades_monotonically {monotone:d}",
+        f"RATE caption_precision {whole.precision:.4f}",
+        f"RATE caption_left_out {whole.left_out:.4f}",
+    ]
 
 
 def sweep(pictures: Sequence[np.ndarray], looks: Sequence[Looks], reader: LooksReader) -> dict[float, Truth]:

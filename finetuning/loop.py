@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class Finetuned:
     Attributes:
         denoiser: draws with the weights that were learned; only inside of `finetuned`.
         vectors: those of an embedding, which stand before every prompt; None for other kinds.
+        weights: all that was learned, by the engine's names; it changes no more.
         history: the loss of every step.
         seconds: spent in this process.
         stopped: why it ended before its last step, a sentence; empty if it did not.
@@ -54,6 +55,7 @@ class Finetuned:
         self,
         denoiser: Denoiser,
         vectors: Vectors | None,
+        weights: Mapping[str, Tensor],
         state: TuningState,
         seconds: float,
         stopped: str,
@@ -61,6 +63,7 @@ class Finetuned:
     ) -> None:
         self.denoiser = denoiser
         self.vectors = vectors
+        self.weights = weights
         self.history = tuple(state.history)
         self.seconds = seconds
         self.stopped = stopped
@@ -171,7 +174,8 @@ class _Run:
                     stopped = f"You stopped it at step {state.step}." if self._callbacks.stop() else ""
         vectors = None if self._vectors is None else {key: rows.detach() for key, rows in self._vectors.items()}
         notes = [*state.notes, *([self._folder.trouble] if self._folder.trouble else [])]
-        return Finetuned(self._denoiser, vectors, state, time.monotonic() - began, stopped, notes)
+        weights = {name: weight.detach() for name, weight in self._weights.items()}
+        return Finetuned(self._denoiser, vectors, weights, state, time.monotonic() - began, stopped, notes)
 
     def _new_state(self) -> TuningState:
         settings = self._settings

@@ -22,10 +22,10 @@ from ...evaluation.scores import picture_distance
 from ...faces.gallery import STRANGER, Gallery
 from ...faces.recognizer import cosine_similarities
 from ...faces.scoring import rank
-from ...loader import WEIGHTS
 from ...prefix import seal
-from ...world.people import STRANGERS_PER_PERSON, Looks, cast, strangers
-from ...world.renderer import Picture, draw_all, picture_of, portrait
+from ..loader import WEIGHTS
+from ..world.people import STRANGERS_PER_PERSON, Looks, cast, strangers
+from ..world.renderer import Picture, draw_all, picture_of, portrait
 from .reader import ReaderNet, Reading, read
 
 GALLERY_SEED = 99

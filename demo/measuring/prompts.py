@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from ...world.people import THING_PROMPTS, all_looks, cast
-from ...world.renderer import LANDMARKS, MASCOTS
+from ..world.people import THING_PROMPTS, all_looks, cast
+from ..world.renderer import LANDMARKS, MASCOTS
 
 PER_PROMPT = 4
 FIRST_SEED = 777_000

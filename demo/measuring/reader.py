@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ...loader import WEIGHTS, load_weights
-from ...world.people import GEOMETRY, HAIR, SKIN, Looks
-from ...world.renderer import KINDS, SIZE
+from ..loader import WEIGHTS, load_weights
+from ..world.people import GEOMETRY, HAIR, SKIN, Looks
+from ..world.renderer import KINDS, SIZE
 
 LOOKS = {"hair": HAIR, "skin": SKIN, "glasses": (False, True), "beard": (False, True)}
 LOOKS_WEIGHT = 2.0

@@ -11,8 +11,8 @@ from PIL import Image
 from ...faces.gallery import NOBODY, STRANGER, Gallery
 from ...faces.recognizer import Face, Threshold, cosine_similarities
 from ...trainer.data.list_text import sameness
-from ...world.people import cast, named_looks
-from ...world.renderer import SIZE, Picture, draw
+from ..world.people import cast, named_looks
+from ..world.renderer import SIZE, Picture, draw
 from .measure import LOOKS, make_gallery
 from .reader import ReaderNet, committed_reader, read
 

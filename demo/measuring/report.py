@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...generate import GUIDANCE
-from ...world.people import all_looks, cast
+from ..generate import GUIDANCE
+from ..world.people import all_looks, cast
 from .measure import (
     LOOKS,
     face_retention,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..people import cast
-from ..renderer import draw, picture_of
+from .people import cast
+from .renderer import draw, picture_of
 
 SEED, VIEWS = 61, 2
 

@@ -20,6 +20,11 @@ from ..denoiser import LORA
 DENOISER = "diffusion_model."
 """What the names of a denoiser's layers begin with in the host's models."""
 
+FILE_NAMES = {f"model.{DENOISER}": DENOISER, "clip.": "text_encoders."}
+"""How names of learned weights begin, and how the host's loader of LoRA files wants the same layers called."""
+
+MATRICES = {".weight.lora_up.weight": ".lora_up.weight", ".weight.lora_down.weight": ".lora_down.weight"}
+
 
 class LearnedLayer(nn.Module):
     """What the host calls a weight wrapper: gives the weight that a layer is to use in place of its own.
@@ -134,3 +139,23 @@ def _low_rank(weight: Tensor, rank: int) -> nn.Module:
 def joined(parts: Mapping[str, LearnedWeights]) -> dict[str, nn.Parameter]:
     """The parameters of several models, their names after the model's."""
     return {f"{model}.{name}": weight for model, part in parts.items() for name, weight in part.parameters.items()}
+
+
+def lora_of(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What was learned as LoRA, as the host's LoRA files have it: its own nodes save it, load it and set its strength.
+
+    Args:
+        weights: those of `Tuned`, or of what came of fine-tuning.
+
+    Raises:
+        TrainingError: they are no LoRA.
+    """
+    found = {}
+    for name, weight in weights.items():
+        begins = next((begin for begin in FILE_NAMES if name.startswith(begin)), None)
+        ends = next((end for end in MATRICES if name.endswith(end)), None)
+        if begins is None or ends is None:
+            raise TrainingError(f"'{name}' is no part of a LoRA: choose 'LoRA' as what is learned.")
+        layer = name.removeprefix(begins).removesuffix(ends)
+        found[f"{FILE_NAMES[begins]}{layer}{MATRICES[ends]}"] = weight.detach().cpu().contiguous().clone()
+    return found

@@ -34,6 +34,8 @@ UNPROTECTED = {
     " protect them on another one.",
     "MeasurePhotoProtection": "Measuring how photos are protected trains a model on a person and draws them, and this"
     " server must anonymize every prompt: measure it on another one.",
+    "FineTuneOnCaptions": "Fine-tuning reads captions and draws prompts without protection, and this server must"
+    " anonymize every prompt: fine-tune on another one and bring the LoRA here.",
 }
 """Nodes of ours that have to draw with the plain text encoder, and what is said of them."""
 

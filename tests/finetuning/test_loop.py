@@ -162,6 +162,38 @@ def test_a_run_that_is_broken_off_goes_on_where_it_was(
     assert other == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.parametrize("parameterization", ["EPS", "FLOW"])
+def test_a_lora_draws_the_same_when_the_host_loads_it(
+    parameterization: str, make_checkpoint: Make, make_denoiser: Make
+) -> None:
+    import comfy.sd
+
+    from anonymize_faces.engines.comfy.tuning import lora_of
+
+    with torch.inference_mode():
+        checkpoint = make_checkpoint(parameterization)
+    denoiser = make_denoiser(checkpoint)
+    _, drawn, tuned = tune(denoiser, kind=LORA, text_encoder=True, learning_rate=0.02)
+    lora = lora_of(tuned.weights)
+    assert {name.partition(".")[0] for name in lora} == {"diffusion_model", "text_encoders"}
+    model, clip = comfy.sd.load_lora_for_models(checkpoint.model, checkpoint.clip, lora, 1.0, 1.0)
+    patched = {name for patcher in (model, clip.patcher) for name in patcher.patches}
+    assert len(patched) == len(lora) / 2, "the host knows every layer"
+    with torch.inference_mode():
+        loaded = type(denoiser)(model, clip, checkpoint.vae, (64, 64), denoiser._drawing).sample([CAPTIONS[0]], [3])
+        plain = denoiser.sample([CAPTIONS[0]], [3])
+    torch.testing.assert_close(loaded, drawn, rtol=1e-3, atol=1e-3)
+    assert (drawn - plain).abs().max() > 0.01
+
+
+def test_what_is_no_lora_has_no_lora_file(make_checkpoint: Make, make_denoiser: Make) -> None:
+    from anonymize_faces.engines.comfy.tuning import lora_of
+
+    *_, tuned = tune(make_denoiser(make_checkpoint()), kind=FULL, steps=1)
+    with pytest.raises(TrainingError, match="is no part of a LoRA"):
+        lora_of(tuned.weights)
+
+
 def test_it_ends_when_it_is_asked_to_with_what_it_has_learned(make_checkpoint: Make, make_denoiser: Make) -> None:
     *_, tuned = tune(make_denoiser(make_checkpoint()), callbacks=FinetuningCallbacks(stop=lambda: True))
     assert len(tuned.history) == 1 and tuned.stopped == "You stopped it at step 1."

@@ -46,6 +46,10 @@ SOCKETS = {
         {"original", "protected", "model", "clip", "vae", "recognizer", "attacker", "purification", "strangers"},
         ["STRING", "IMAGE", "IMAGE", "FLOAT"],
     ),
+    "FineTuneOnCaptions": (
+        {"images", "captions", "model", "clip", "vae", "steps", "text_encoder", "general_pictures", "general_prompts"},
+        ["MODEL", "CLIP", "LORA_MODEL", "STRING"],
+    ),
     "LoadDemoModel": (set(), ["MODEL", "CLIP", "VAE"]),
 }
 MAY_IMPORT = {

@@ -84,6 +84,11 @@ BASES: dict[str, dict[str, Any]] = {
         "vae": ["demo", 2], "recognizer": "demo reader", "attacker": "full", "purification": "none", "steps": 1,
         "images_per_prompt": 1, "seed": 3, "width": 64, "height": 64,
     },
+    "FineTuneOnCaptions": {
+        "images": ["empty", 0], "captions": "a person", "model": ["demo", 0], "clip": ["demo", 1],
+        "vae": ["demo", 2], "steps": 1, "batch_size": 1, "rank": 2, "text_encoder": True, "general_pictures": 1,
+        "seed": 3, "width": 64, "height": 64,
+    },
     "LoadDemoModel": {"model": "classic"},
 }  # fmt: skip
 """Inputs with which each node runs."""

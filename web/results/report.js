@@ -11,6 +11,7 @@ const HEIGHTS = {
   IdentityList: 52,
   DescribeFaces: 110,
   DescribePeople: 110,
+  FineTuneOnCaptions: 110,
   SaveAnonymizationPrefix: 44,
   MeasureAnonymization: 150,
   EvaluateAnonymization: 220,

@@ -241,6 +241,10 @@ REFUSED = {
         sampling(attack=node("MeasurePhotoProtection", model=["demo", 0], clip=CLIP, vae=["demo", 2])),
         "trains a model on a person and draws them",
     ),
+    "fine-tuning": (
+        sampling(tune=node("FineTuneOnCaptions", model=["demo", 0], clip=CLIP, vae=["demo", 2])),
+        "reads captions and draws prompts without protection",
+    ),
     "no node": ({"demo": {"inputs": {}}}, "This is no node"),
     "no workflow": ([["demo"]], "This is no workflow"),
 }

@@ -1,0 +1,1 @@
+"""Measures what models make of descriptions that they are fine-tuned on."""
