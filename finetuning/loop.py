@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class Finetuned:
     Attributes:
         denoiser: draws with the weights that were learned; only inside of `finetuned`.
         vectors: those of an embedding, which stand before every prompt; None for other kinds.
+        weights: those that were learned, by name, as `engines.denoiser.Tuned` has them; none of an embedding.
         history: the loss of every step.
         seconds: spent in this process.
         stopped: why it ended before its last step, a sentence; empty if it did not.
@@ -54,6 +55,7 @@ class Finetuned:
         self,
         denoiser: Denoiser,
         vectors: Vectors | None,
+        weights: Mapping[str, Tensor],
         state: TuningState,
         seconds: float,
         stopped: str,
@@ -61,6 +63,7 @@ class Finetuned:
     ) -> None:
         self.denoiser = denoiser
         self.vectors = vectors
+        self.weights = weights
         self.history = tuple(state.history)
         self.seconds = seconds
         self.stopped = stopped
@@ -170,8 +173,9 @@ class _Run:
                     self._callbacks.report(state.step, settings.steps, state.history[-1])
                     stopped = f"You stopped it at step {state.step}." if self._callbacks.stop() else ""
         vectors = None if self._vectors is None else {key: rows.detach() for key, rows in self._vectors.items()}
+        weights = {} if self._vectors is not None else self._weights
         notes = [*state.notes, *([self._folder.trouble] if self._folder.trouble else [])]
-        return Finetuned(self._denoiser, vectors, state, time.monotonic() - began, stopped, notes)
+        return Finetuned(self._denoiser, vectors, weights, state, time.monotonic() - began, stopped, notes)
 
     def _new_state(self) -> TuningState:
         settings = self._settings
