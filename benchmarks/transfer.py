@@ -1,11 +1,12 @@
-"""Measures whether a prefix holds on models that was fine-tuned: other checkpoints, and copies that learned a person.
+"""Measures whether a prefix holds on models that were fine-tuned: other checkpoints, and copies that learned a person.
 
 All are made of the demo model *classic*; the prefix was learned on it before and is used unchanged. *Other checkpoints*
 share its text encoder: people whom no prefix was learned on are drawn there as on the original. *Personalized* copies
 learned a stranger by four photos: in full or by LoRA, the text encoder too, under a new name and beside class pictures,
 or by an embedding alone. Each is drawn plain, with the prefix, with its gates open (it acts whatever a prompt says),
-and with the stranger's looks in place of the name: what a copy shows by looks alone, no prefix can hide. A picture
-counts as found if the person ranks first, and intervals are Wilson's of 95 % (docs/METHODS.md 1.6 and 1.8).
+with gates that take any name for one, and with the stranger's looks in place of the name: what a copy shows by looks
+alone, no prefix can hide. A picture counts as found if the person ranks first, and intervals are Wilson's of 95 %
+(docs/METHODS.md 1.6 and 1.8).
 """
 
 from __future__ import annotations
@@ -25,33 +26,42 @@ from ..prefix.files.prefix_file import load_prefix
 from ..prefix.meta_network import is_conditional, with_open_gates
 from ..tools.command import run_command
 from .support.strangers import stranger
-from .transferring.checkpoints import ORIGINAL, checkpoints, unseen_ranked
+from .transferring.checkpoints import ORIGINAL, checkpoints, moved_by, unseen_ranked
 from .transferring.demo import ClassicDemo, told
+from .transferring.gates import with_any_name
 from .transferring.personalized import NAMES, PLAIN, Column, class_pictures, personalized
 
 CHECKPOINTS = "checkpoints"
 KINDS = (CHECKPOINTS, FULL, LORA, EMBEDDING)
-STEPS = {CHECKPOINTS: 200, FULL: 80, LORA: 120, EMBEDDING: 200}
+STEPS = {CHECKPOINTS: 120, FULL: 80, LORA: 120, EMBEDDING: 200}
 LEARNED_FROM = 96
 """Pictures that a checkpoint is fine-tuned on."""
 
-NOISES = {CHECKPOINTS: 4, FULL: 2, LORA: 2, EMBEDDING: 2}
+NOISES = 2
 """Pictures of each prompt."""
 
-QUICK_STEPS, QUICK_PICTURES, QUICK_NAMED = 2, 8, 2
-OPEN = "{}, gates open"
+QUICK_STEPS, QUICK_PICTURES, QUICK_NAMED, QUICK_THINGS = 2, 8, 2, 4
+OPEN, ANY_NAME = "{}, gates open", "{}, any name"
 ASKED_FARTHER, ASKED_PLAIN, ASKED_PROTECTED = 0.05, 0.80, 0.25
 
 
-def ways_of(files: Sequence[Path]) -> dict[str, Vectors]:
-    """The parameters of prefixes by what their columns are called; conditional ones a second time with open gates."""
+def ways_of(files: Sequence[Path], demo: ClassicDemo) -> dict[str, Vectors]:
+    """The parameters of prefixes by what their columns are called; conditional ones with other gates as well."""
     ways: dict[str, Vectors] = {}
     for file in files:
         parameters = load_prefix(file).parameters
         ways[file.stem] = parameters
         if is_conditional(parameters):
             ways[OPEN.format(file.stem)] = with_open_gates(parameters)
+            ways[ANY_NAME.format(file.stem)] = with_any_name(demo.denoiser, parameters)
     return ways
+
+
+def tell_what_it_costs(demo: ClassicDemo, ways: Mapping[str, Vectors], quick: bool) -> None:
+    """Prints how far prompts that name nobody move on the original."""
+    print("Pictures of things moved, as a share of what another noise does:")
+    for way, share in moved_by(demo, ways, QUICK_THINGS if quick else None).items():
+        print(f"{way:<24}{share:>8.3f}", flush=True)
 
 
 def on_checkpoints(demo: ClassicDemo, ways: Mapping[str, Vectors], quick: bool) -> dict[str, float]:
@@ -60,10 +70,10 @@ def on_checkpoints(demo: ClassicDemo, ways: Mapping[str, Vectors], quick: bool) 
     print(f"{'':<24}{'weights':>8}{'pictures':>9}  " + "".join(f"{way:<26}" for way in (PLAIN, *ways)), flush=True)
     steps, pictures = (QUICK_STEPS, QUICK_PICTURES) if quick else (STEPS[CHECKPOINTS], LEARNED_FROM)
     rates: dict[str, dict[str, float]] = {}
-    for checkpoint in checkpoints(demo, steps, pictures):
+    for checkpoint in checkpoints(demo, steps, pictures, QUICK_THINGS if quick else None):
         found = {
             way: unseen_ranked(
-                demo, checkpoint.denoiser, prefix, 1 if quick else NOISES[CHECKPOINTS], QUICK_NAMED if quick else None
+                demo, checkpoint.denoiser, prefix, 1 if quick else NOISES, QUICK_NAMED if quick else None
             ).first
             for way, prefix in {PLAIN: None, **ways}.items()
         }
@@ -85,7 +95,7 @@ def on_personalized(
     columns: dict[str, Column] = {}
     for number in range(people):
         made = personalized(
-            demo, stranger(demo.recognizer, number), number, settings, beside, ways, 1 if quick else NOISES[kind]
+            demo, stranger(demo.recognizer, number), number, settings, beside, ways, 1 if quick else NOISES
         )
         for way, column in made.items():
             columns.setdefault(way, Column()).add(column)
@@ -113,11 +123,14 @@ def main() -> None:
     arguments = parser.parse_args()
     people = min(len(NAMES), arguments.people or (1 if arguments.quick else len(NAMES)))
     enter_host()
-    ways = ways_of(arguments.prefix or [newest_prefix()])
+    files = arguments.prefix or [newest_prefix()]
     demo = ClassicDemo()
+    ways = ways_of(files, demo)
+    tell_what_it_costs(demo, ways, arguments.quick)
     lines, short = [], []
     if CHECKPOINTS in arguments.kinds:
-        for way, more in on_checkpoints(demo, ways, arguments.quick).items():
+        shipped = {way: prefix for way, prefix in ways.items() if way in (file.stem for file in files)}
+        for way, more in on_checkpoints(demo, shipped, arguments.quick).items():
             lines.append(f"RATE transfer_checkpoints_more {more:.3f}  {way}")
             if more > ASKED_FARTHER:
                 short.append(f"{way}: {more:.3f} more on another checkpoint, asked {ASKED_FARTHER}")

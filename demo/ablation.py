@@ -63,7 +63,7 @@ def learn_and_measure(kind: str, changes: dict[str, Any], weights: Path) -> dict
 
     with torch.inference_mode(False), torch.enable_grad():
         learned = learn_prefix(
-            denoiser, people, general_prompts(_shipped_prompts(), people), settings, Callbacks(report=report)
+            denoiser, people, general_prompts(shipped_prompts(), people), settings, Callbacks(report=report)
         )
     plain, prefixed = (DemoParts(model, some, vae) for some in (clip, protect(clip, learned.prefix, 1.0)))
 
@@ -88,7 +88,7 @@ def learn_and_measure(kind: str, changes: dict[str, Any], weights: Path) -> dict
     }
 
 
-def _shipped_prompts() -> str:
+def shipped_prompts() -> str:
     """The general prompts of the shipped workflow."""
     nodes = load_workflow(WORKFLOW)["nodes"]
     (trainer,) = (node for node in nodes if node["type"] == "TrainAnonymizationPrefix")

@@ -55,16 +55,15 @@ class Checkpoint(NamedTuple):
     pictures_moved: float
 
 
-def checkpoints(demo: ClassicDemo, steps: int, pictures: int) -> Iterator[Checkpoint]:
+def checkpoints(demo: ClassicDemo, steps: int, pictures: int, things_drawn: int | None = None) -> Iterator[Checkpoint]:
     """The original and three others.
 
     Args:
         steps: of fine-tuning.
         pictures: that are learned from.
+        things_drawn: of so many prompts, to see how far pictures moved; all if it is None.
     """
-    prompts, seeds = list(THING_PROMPTS), [FIRST_SEED + place for place in range(len(THING_PROMPTS))]
-    before = drawn(demo.denoiser, prompts, seeds)
-    other_noise = drawn(demo.denoiser, prompts, [seed + 1000 for seed in seeds])
+    prompts, seeds, before, other_noise = _things_before(demo, things_drawn)
     yield Checkpoint(ORIGINAL, demo.denoiser, 0.0, 0.0)
     style = _added(demo, style_pictures(pictures), steps)
     things = _added(demo, thing_pictures(pictures), steps)
@@ -77,6 +76,20 @@ def checkpoints(demo: ClassicDemo, steps: int, pictures: int) -> Iterator[Checkp
         yield Checkpoint(
             name, denoiser, (moved / size) ** 0.5, preservation(before, drawn(denoiser, prompts, seeds), other_noise)
         )
+
+
+def moved_by(demo: ClassicDemo, ways: Mapping[str, Vectors], things_drawn: int | None = None) -> dict[str, float]:
+    """How far prefixes move pictures of things on the original, as a share of what another noise does.
+
+    Args:
+        ways: parameters by the prefix's name.
+        things_drawn: see `checkpoints`.
+    """
+    prompts, seeds, plain, other_noise = _things_before(demo, things_drawn)
+    return {
+        way: preservation(plain, drawn(demo.denoiser, prompts, seeds, prefix), other_noise)
+        for way, prefix in ways.items()
+    }
 
 
 def unseen_ranked(
@@ -136,12 +149,20 @@ def _thing(rng: np.random.Generator) -> tuple[np.ndarray, str]:
     return pixels, f"a picture of a {colour} {kind} {where[int(rng.integers(len(where)))]}"
 
 
+def _things_before(demo: ClassicDemo, count: int | None) -> tuple[list[str], list[int], np.ndarray, np.ndarray]:
+    """Prompts of things with their seeds, and what the original draws of them, from these and from other noises."""
+    prompts = list(THING_PROMPTS[:count])
+    seeds = [FIRST_SEED + place for place in range(len(prompts))]
+    other_noise = drawn(demo.denoiser, prompts, [seed + 1000 for seed in seeds])
+    return prompts, seeds, drawn(demo.denoiser, prompts, seeds), other_noise
+
+
 def _added(demo: ClassicDemo, pictures: Sequence[tuple[np.ndarray, str]], steps: int) -> dict[str, Tensor]:
     """What fine-tuning adds to the denoiser's weights, by name."""
     training_set = _training_set(demo.denoiser, pictures)
     settings = FinetuningSettings(steps=steps, batch_size=BATCH, seed=SEED)
     with finetuned(demo.denoiser, training_set, settings) as tuned:
-        return _by_name(demo.weights, tuned.weights)
+        return added_by_name(demo.weights, tuned.weights)
 
 
 def _training_set(denoiser: Denoiser, pictures: Sequence[tuple[np.ndarray, str]]) -> TrainingSet:
@@ -149,7 +170,7 @@ def _training_set(denoiser: Denoiser, pictures: Sequence[tuple[np.ndarray, str]]
     return training_set_of(denoiser, tensors, [words for _, words in pictures])
 
 
-def _by_name(weights: Mapping[str, Tensor], learned: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def added_by_name(weights: Mapping[str, Tensor], learned: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What was learned, by the name of the weight that it is added to."""
     added = {}
     for name, tensor in learned.items():

@@ -25,6 +25,7 @@ class ClassicDemo:
     """The demo model and whoever looks at its pictures.
 
     Attributes:
+        clip: its text encoder.
         denoiser: the model as it is.
         weights: of its denoiser, by name.
         net, gallery: the demo's reader, and the faces of the whole cast and their strangers.
@@ -32,7 +33,7 @@ class ClassicDemo:
     """
 
     def __init__(self) -> None:
-        self._model, self._clip, self._vae = load_demo_model()
+        self._model, self.clip, self._vae = load_demo_model()
         self.weights = load_weights("denoiser")
         self.denoiser = self._denoiser(self._model)
         self.net = committed_reader()
@@ -61,13 +62,13 @@ class ClassicDemo:
                 said = self.denoiser.encode(prompts, prefix, embedding=embedding)
             states = self.denoiser.states(said)
             (nothing,) = self.denoiser.states(empty)
-        return draw(DemoParts(self._model, self._clip, self._vae), states, seeds, nothing)
+        return draw(DemoParts(self._model, self.clip, self._vae), states, seeds, nothing)
 
     def _denoiser(self, model: object) -> Denoiser:
         from ...engines.comfy.denoiser import ComfyDenoiser
 
         drawing = Drawing(STEPS, GUIDANCE, SAMPLER, SCHEDULER)
-        made: Denoiser = ComfyDenoiser(model, self._clip, self._vae, (SIZE, SIZE), drawing)
+        made: Denoiser = ComfyDenoiser(model, self.clip, self._vae, (SIZE, SIZE), drawing)
         return made
 
 

@@ -24,7 +24,7 @@ NAMES = (
     "Faustin Greer",
     "Ludmil Averyn",
     "Sunniva Holt",
-    "Corvin Daleth",
+    "Perrin Daleth",
     "Mirabel Onslow",
 )
 """What strangers are called while a copy of the model learns them; the demo's world has none of these people."""
