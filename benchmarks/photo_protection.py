@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -96,8 +96,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_PEOPLE} people and the rows that count")
     parser.add_argument("--people", type=int, help=f"strangers ({PEOPLE}, quick {QUICK_PEOPLE})")
+    parser.add_argument("--steps", type=int, default=0, help="of protecting and of the attacker (the usual numbers)")
     options = parser.parse_args()
-    bench = Bench(options.people or (QUICK_PEOPLE if options.quick else PEOPLE))
+    bench = Bench(options.people or (QUICK_PEOPLE if options.quick else PEOPLE), options.steps)
     rows = QUICK if options.quick else FULL
     print(f"{len(bench.strangers)} strangers, {PHOTOS} photos each, {STRANGERS_PER_PERSON} others of the same looks\n")
     head = f"{'protection':<29}{'levels':>5} {'purification':<20}{'attacker':<10}"
@@ -146,9 +147,14 @@ FULL = (
 
 
 class Bench:
-    """The demo model, and strangers whose photos are protected once for each way of doing it."""
+    """The demo model, and strangers whose photos are protected once for each way of doing it.
 
-    def __init__(self, people: int) -> None:
+    Args:
+        people: strangers.
+        steps: of protecting and of the attacker; 0: the usual numbers.
+    """
+
+    def __init__(self, people: int, steps: int = 0) -> None:
         enter_host()
         from ..demo.loader import load_demo_model
         from ..engines.comfy.denoiser import ComfyDenoiser
@@ -157,6 +163,8 @@ class Bench:
         usual = model.model.model_config.usual_drawing
         self._denoiser: Any = ComfyDenoiser(model, clip, vae, (usual.side, usual.side), Drawing(usual.steps, usual.cfg))
         self._recognizer = DemoRecognizer()
+        self._steps = steps
+        self._protecting = ProtectionSettings(steps=steps or ProtectionSettings().steps)
         self.strangers = [stranger(self._recognizer, number) for number in range(people)]
         self._protected: dict[tuple[int, ProtectionSettings], ProtectedPhotos] = {}
 
@@ -166,14 +174,14 @@ class Bench:
         for number, shown in enumerate(self.strangers):
             photos = list(shown.photos)
             if row.method != "none":
-                settings = ProtectionSettings(method=row.method, budget=row.budget, withstand=row.withstand)
+                settings = replace(self._protecting, method=row.method, budget=row.budget, withstand=row.withstand)
                 protected = self._protect(number, settings)
                 photos[: row.protected] = protected.photos[: row.protected]
                 found.psnr += protected.psnr
                 found.seconds.append(protected.seconds)
             else:
                 found.seconds.append(0.0)
-            how = Attack(FinetuningSettings(kind=row.attacker), row.purification)
+            how = Attack(FinetuningSettings(kind=row.attacker, steps=self._steps), row.purification)
             found.attacks.append(attack(self._denoiser, self._recognizer, photos, shown.person, how))
         return found
 
@@ -182,7 +190,7 @@ class Bench:
         photos = self.strangers[0].photos
         two = ProtectionSettings(method=PAPER, steps=2)
         released = protect(self._denoiser, photos, two).passes / two.steps * RELEASED_STEPS
-        return self._protect(0, ProtectionSettings(budget=MIDDLE)).passes / released
+        return self._protect(0, replace(self._protecting, budget=MIDDLE)).passes / released
 
     def _protect(self, number: int, settings: ProtectionSettings) -> ProtectedPhotos:
         key = (number, settings)
