@@ -125,16 +125,18 @@ def main() -> None:
     enter_host()
     files = arguments.prefix or [newest_prefix()]
     demo = ClassicDemo()
-    ways = ways_of(files, demo)
-    tell_what_it_costs(demo, ways, arguments.quick)
     lines, short = [], []
     if CHECKPOINTS in arguments.kinds:
-        shipped = {way: prefix for way, prefix in ways.items() if way in (file.stem for file in files)}
+        shipped = {file.stem: load_prefix(file).parameters for file in files}
         for way, more in on_checkpoints(demo, shipped, arguments.quick).items():
             lines.append(f"RATE transfer_checkpoints_more {more:.3f}  {way}")
             if more > ASKED_FARTHER:
                 short.append(f"{way}: {more:.3f} more on another checkpoint, asked {ASKED_FARTHER}")
-    for kind in (kind for kind in KINDS[1:] if kind in arguments.kinds):
+    kinds = [kind for kind in KINDS[1:] if kind in arguments.kinds]
+    ways = ways_of(files, demo) if kinds else {}
+    if ways:
+        tell_what_it_costs(demo, ways, arguments.quick)
+    for kind in kinds:
         columns = on_personalized(demo, ways, kind, people, arguments.quick)
         for way, column in columns.items():
             rate = float(np.mean(column.all.first))
