@@ -29,7 +29,7 @@ from .support.strangers import stranger
 from .transferring.checkpoints import ORIGINAL, checkpoints, moved_by, unseen_ranked
 from .transferring.demo import ClassicDemo, told
 from .transferring.gates import with_any_name
-from .transferring.personalized import NAMES, PLAIN, Column, class_pictures, personalized
+from .transferring.personalized import NAMES, PLAIN, StrangerColumn, class_pictures, personalized
 
 CHECKPOINTS = "checkpoints"
 KINDS = (CHECKPOINTS, FULL, LORA, EMBEDDING)
@@ -87,18 +87,18 @@ def on_checkpoints(demo: ClassicDemo, ways: Mapping[str, Vectors], quick: bool) 
 
 def on_personalized(
     demo: ClassicDemo, ways: Mapping[str, Vectors], kind: str, people: int, quick: bool
-) -> dict[str, Column]:
+) -> dict[str, StrangerColumn]:
     """Prints how often strangers are found on copies that learned them in one way, by column."""
     steps = QUICK_STEPS if quick else STEPS[kind]
     settings = FinetuningSettings(kind=kind, steps=steps, text_encoder=kind != EMBEDDING)
     beside = class_pictures(demo)
-    columns: dict[str, Column] = {}
+    columns: dict[str, StrangerColumn] = {}
     for number in range(people):
         made = personalized(
             demo, stranger(demo.recognizer, number), number, settings, beside, ways, 1 if quick else NOISES
         )
         for way, column in made.items():
-            columns.setdefault(way, Column()).add(column)
+            columns.setdefault(way, StrangerColumn()).add(column)
         said = ", ".join(f"{way} {np.mean(column.all.first):.2f}" for way, column in made.items())
         print(f"  {kind}, stranger {number + 1}: {said}", flush=True)
     print(f"\nPersonalized, {kind} ({steps} steps), {people} strangers")

@@ -46,14 +46,14 @@ PLAIN, DESCRIBED = "plain", "by looks alone"
 
 
 @dataclass
-class Drawn:
+class StrangerPictures:
     """What came of pictures: whether the stranger ranks first, and how alike the face is; 0 without one."""
 
     first: list[bool] = field(default_factory=list)
     similar: list[float] = field(default_factory=list)
     faces: list[bool] = field(default_factory=list)
 
-    def add(self, other: Drawn) -> None:
+    def add(self, other: StrangerPictures) -> None:
         """Takes more pictures in."""
         self.first += other.first
         self.similar += other.similar
@@ -61,27 +61,27 @@ class Drawn:
 
 
 @dataclass
-class Column:
+class StrangerColumn:
     """Pictures drawn in one way, of prompts that were seen while fine-tuning and of such as were not.
 
     Attributes:
         largest: similarity of each stranger's most similar picture.
     """
 
-    seen: Drawn = field(default_factory=Drawn)
-    unseen: Drawn = field(default_factory=Drawn)
+    seen: StrangerPictures = field(default_factory=StrangerPictures)
+    unseen: StrangerPictures = field(default_factory=StrangerPictures)
     largest: list[float] = field(default_factory=list)
 
-    def add(self, other: Column) -> None:
+    def add(self, other: StrangerColumn) -> None:
         """Takes more strangers in."""
         self.seen.add(other.seen)
         self.unseen.add(other.unseen)
         self.largest += other.largest
 
     @property
-    def all(self) -> Drawn:
+    def all(self) -> StrangerPictures:
         """Both."""
-        both = Drawn()
+        both = StrangerPictures()
         both.add(self.seen)
         both.add(self.unseen)
         return both
@@ -113,7 +113,7 @@ def personalized(
     beside: ClassPictures,
     prefixes: Mapping[str, Vectors],
     noises: int,
-) -> dict[str, Column]:
+) -> dict[str, StrangerColumn]:
     """Fine-tunes a copy on a stranger's photos and draws them, by column: plain, by looks alone, with each prefix.
 
     Args:
@@ -144,11 +144,11 @@ def personalized(
     return {way: _column(demo, person, drawn_so, noises) for way, drawn_so in pictures.items()}
 
 
-def _column(demo: ClassicDemo, person: Stranger, pictures: np.ndarray, noises: int) -> Column:
+def _column(demo: ClassicDemo, person: Stranger, pictures: np.ndarray, noises: int) -> StrangerColumn:
     faces, own, first = scores_of(demo.recognizer, list(pictures), person.person)
     similar = np.nan_to_num(own, nan=0.0)
     parts = [
-        Drawn(first[some].tolist(), similar[some].tolist(), faces[some].tolist())
+        StrangerPictures(first[some].tolist(), similar[some].tolist(), faces[some].tolist())
         for some in (slice(None, noises), slice(noises, None))
     ]
-    return Column(parts[0], parts[1], [float(similar.max())])
+    return StrangerColumn(parts[0], parts[1], [float(similar.max())])
