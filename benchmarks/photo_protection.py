@@ -11,19 +11,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from ..demo.host import enter_host
 from ..demo.measuring.recognizer import DemoRecognizer
-from ..demo.world.people import STRANGERS_PER_PERSON, all_looks, random_geometry
-from ..demo.world.renderer import draw, portrait
+from ..demo.world.people import STRANGERS_PER_PERSON
 from ..engines.options import Drawing
-from ..faces.gallery import STRANGER, Gallery
 from ..finetuning.settings import KINDS, FinetuningSettings
-from ..photos.attack import Attack, Attacked, PhotoSubject, attack, person_of
+from ..photos.attack import Attack, Attacked, attack
 from ..photos.protect import ProtectedPhotos, protect
 from ..photos.settings import (
     JPEG,
@@ -37,24 +35,15 @@ from ..photos.settings import (
     ProtectionSettings,
 )
 from ..tools.command import run_command
+from .support.strangers import PHOTOS, stranger
 
 PEOPLE, QUICK_PEOPLE = 8, 2
-PHOTOS = 4
-FIRST_PERSON = 900
 RELEASED_STEPS = 120
 """Steps of the released code's second script."""
 
 DEFAULT, MIDDLE = ProtectionSettings().method, 16
 BUDGETS = (4, 8, 16, 32)
 RESAMPLED = 2000
-
-
-@dataclass(frozen=True)
-class Stranger:
-    """Somebody whom the model does not know: photos to learn from, and how a recognizer knows them."""
-
-    photos: list[np.ndarray]
-    person: PhotoSubject
 
 
 @dataclass(frozen=True)
@@ -107,8 +96,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_PEOPLE} people and the rows that count")
     parser.add_argument("--people", type=int, help=f"strangers ({PEOPLE}, quick {QUICK_PEOPLE})")
+    parser.add_argument("--steps", type=int, default=0, help="of protecting and of the attacker (the usual numbers)")
     options = parser.parse_args()
-    bench = Bench(options.people or (QUICK_PEOPLE if options.quick else PEOPLE))
+    bench = Bench(options.people or (QUICK_PEOPLE if options.quick else PEOPLE), options.steps)
     rows = QUICK if options.quick else FULL
     print(f"{len(bench.strangers)} strangers, {PHOTOS} photos each, {STRANGERS_PER_PERSON} others of the same looks\n")
     head = f"{'protection':<29}{'levels':>5} {'purification':<20}{'attacker':<10}"
@@ -157,9 +147,14 @@ FULL = (
 
 
 class Bench:
-    """The demo model, and strangers whose photos are protected once for each way of doing it."""
+    """The demo model, and strangers whose photos are protected once for each way of doing it.
 
-    def __init__(self, people: int) -> None:
+    Args:
+        people: strangers.
+        steps: of protecting and of the attacker; 0: the usual numbers.
+    """
+
+    def __init__(self, people: int, steps: int = 0) -> None:
         enter_host()
         from ..demo.loader import load_demo_model
         from ..engines.comfy.denoiser import ComfyDenoiser
@@ -168,24 +163,26 @@ class Bench:
         usual = model.model.model_config.usual_drawing
         self._denoiser: Any = ComfyDenoiser(model, clip, vae, (usual.side, usual.side), Drawing(usual.steps, usual.cfg))
         self._recognizer = DemoRecognizer()
-        self.strangers = [self._stranger(FIRST_PERSON + number) for number in range(people)]
+        self._steps = steps
+        self._protecting = ProtectionSettings(steps=steps or ProtectionSettings().steps)
+        self.strangers = [stranger(self._recognizer, number) for number in range(people)]
         self._protected: dict[tuple[int, ProtectionSettings], ProtectedPhotos] = {}
 
     def try_on_all(self, row: MethodRow) -> Found:
         """What an attacker gets of each stranger."""
         found = Found()
-        for number, stranger in enumerate(self.strangers):
-            photos = list(stranger.photos)
+        for number, shown in enumerate(self.strangers):
+            photos = list(shown.photos)
             if row.method != "none":
-                settings = ProtectionSettings(method=row.method, budget=row.budget, withstand=row.withstand)
+                settings = replace(self._protecting, method=row.method, budget=row.budget, withstand=row.withstand)
                 protected = self._protect(number, settings)
                 photos[: row.protected] = protected.photos[: row.protected]
                 found.psnr += protected.psnr
                 found.seconds.append(protected.seconds)
             else:
                 found.seconds.append(0.0)
-            how = Attack(FinetuningSettings(kind=row.attacker), row.purification)
-            found.attacks.append(attack(self._denoiser, self._recognizer, photos, stranger.person, how))
+            how = Attack(FinetuningSettings(kind=row.attacker, steps=self._steps), row.purification)
+            found.attacks.append(attack(self._denoiser, self._recognizer, photos, shown.person, how))
         return found
 
     def passes_to_released(self) -> float:
@@ -193,23 +190,13 @@ class Bench:
         photos = self.strangers[0].photos
         two = ProtectionSettings(method=PAPER, steps=2)
         released = protect(self._denoiser, photos, two).passes / two.steps * RELEASED_STEPS
-        return self._protect(0, ProtectionSettings(budget=MIDDLE)).passes / released
+        return self._protect(0, replace(self._protecting, budget=MIDDLE)).passes / released
 
     def _protect(self, number: int, settings: ProtectionSettings) -> ProtectedPhotos:
         key = (number, settings)
         if key not in self._protected:
             self._protected[key] = protect(self._denoiser, self.strangers[number].photos, settings)
         return self._protected[key]
-
-    def _stranger(self, seed: int) -> Stranger:
-        rng = np.random.default_rng(seed)
-        looks = all_looks()[rng.integers(len(all_looks()))]
-        geometry = tuple(map(float, random_geometry(rng, 1)[0]))
-        photos, known = ([draw(portrait(rng, looks, geometry)) for _ in range(PHOTOS)] for _ in range(2))
-        others = [draw(portrait(rng, looks, tuple(map(float, g)))) for g in random_geometry(rng, STRANGERS_PER_PERSON)]
-        embeddings = np.stack([face.embedding for (face, *_) in self._recognizer.find(np.stack(others))])
-        strangers = Gallery(embeddings, np.full(len(embeddings), STRANGER), "strangers of the same looks")
-        return Stranger(photos, person_of(self._recognizer, known, strangers))
 
 
 def interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:

@@ -44,7 +44,7 @@ class Finetuned:
     Attributes:
         denoiser: draws with the weights that were learned; only inside of `finetuned`.
         vectors: those of an embedding, which stand before every prompt; None for other kinds.
-        weights: all that was learned, by the engine's names; it changes no more.
+        weights: those that were learned, by name, as `engines.denoiser.Tuned` has them; none of an embedding.
         history: the loss of every step.
         seconds: spent in this process.
         stopped: why it ended before its last step, a sentence; empty if it did not.
@@ -173,8 +173,9 @@ class _Run:
                     self._callbacks.report(state.step, settings.steps, state.history[-1])
                     stopped = f"You stopped it at step {state.step}." if self._callbacks.stop() else ""
         vectors = None if self._vectors is None else {key: rows.detach() for key, rows in self._vectors.items()}
+        learned = {} if self._vectors is not None else self._weights
+        weights = {name: weight.detach() for name, weight in learned.items()}
         notes = [*state.notes, *([self._folder.trouble] if self._folder.trouble else [])]
-        weights = {name: weight.detach() for name, weight in self._weights.items()}
         return Finetuned(self._denoiser, vectors, weights, state, time.monotonic() - began, stopped, notes)
 
     def _new_state(self) -> TuningState:
