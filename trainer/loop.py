@@ -52,7 +52,7 @@ SOME_PROMPTS = GatePrompts(("a portrait of Ada Example",), GENERAL_PROMPTS[:4])
 HALF_OPEN = 0.5
 """A gate that is open less than this hardly protects."""
 
-RECIPE = 13
+RECIPE = 12
 """Raised when the same arguments no longer give the same prefix, so that no run of an older version is gone on with."""
 
 

@@ -66,13 +66,11 @@ def training_pairs(held_out: HeldOut, settings: TrainingSettings) -> TrainingPai
     choices = seeded(settings.seed, "choices")
     people, prompts = held_out.learned.people, held_out.learned.prompts
     drawn, others = chosen_apart(people, settings.people_drawn)
-    learned = identity_pairs(drawn, settings.portraits_per_identity, choices, settings.vary_names, others=prompts)
+    learned = identity_pairs(drawn, settings.portraits_per_identity, choices, settings.vary_names)
     short = prompts[: max(1, settings.general_drawn * LONG_EVERY // (LONG_EVERY + 1))]
     learned += general_pairs((*short, *long_general_prompts(short, choosing(choices))))
     spoken = learned + spoken_pairs((*drawn, *others), GENERAL_PROMPTS, choices)
-    spoken += identity_pairs(others, 1, choices, settings.vary_names, others=prompts) + general_pairs(
-        prompts[len(short) :]
-    )
+    spoken += identity_pairs(others, 1, choices, settings.vary_names) + general_pairs(prompts[len(short) :])
     questions, reported = (
         identity_pairs(subjects.people, PORTRAITS, choices, long_every=PORTRAITS) + general_pairs(subjects.prompts)
         for subjects in (held_out.choosing, held_out.reporting)
@@ -100,7 +98,7 @@ def gate_prompts(subjects: Subjects, seed: int) -> GatePrompts:
     """
     choices = seeded(seed, "gate")
     people = spread(subjects.people, GATE_PROMPTS)
-    pairs = identity_pairs(people, max(1, GATE_PROMPTS // len(people)), choices, vary=True, others=subjects.prompts)
+    pairs = identity_pairs(people, max(1, GATE_PROMPTS // len(people)), choices, vary=True)
     short = spread(subjects.prompts, GATE_PROMPTS // 2)
     long = long_general_prompts(short, choosing(choices))
     return GatePrompts(

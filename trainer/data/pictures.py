@@ -19,7 +19,7 @@ from .identities import Identity
 from .long_prompts import EVERY as LONG_EVERY
 from .long_prompts import choosing, chunk_prompts, long_prompts
 from .prompts import CONTEXTS, NEGATIVES, OPENINGS, name_prompt, neutral_prompt
-from .variations import COMPANY, SHARE, in_company, varied_prompts
+from .variations import SHARE, varied_prompts
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,12 @@ def identity_pairs(
     generator: torch.Generator,
     vary: bool = False,
     long_every: int = LONG_EVERY,
-    others: Sequence[str] = (),
 ) -> tuple[Pair, ...]:
     """`portraits` pairs for each identity in varied openings and contexts (docs/METHODS.md 1.2 a).
 
     Args:
         vary: some of them name the person in other ways, see `variations`.
         long_every: one in so many is a long prompt, see `long_prompts`.
-        others: prompts that name nobody; where names vary, some of the pairs say one of them as well.
     """
     choose = choosing(generator)
     pairs: list[Pair] = []
@@ -74,8 +72,6 @@ def identity_pairs(
                 student, teacher = varied_prompts(identity, opening, context, generator)
             else:
                 student, teacher = (make(identity, opening, context) for make in (name_prompt, neutral_prompt))
-            if vary and others and float(torch.rand((), generator=generator)) < COMPANY:
-                student, teacher = in_company((student, teacher), others, choose)
             if len(pairs) % long_every == long_every - 1:
                 student, teacher = long_prompts((student, teacher), choose)
             pairs.append(Pair(student, teacher, True, identity.described))

@@ -6,7 +6,7 @@ other ways, and their neutral twins with them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 
@@ -14,19 +14,6 @@ from .identities import Identity
 
 SHARE = 0.35
 """Of the prompts that name somebody, how many are varied."""
-
-COMPANY = 0.3
-"""Of the prompts that name somebody, how many say something else as well that by itself would stay as it is.
-
-What general prompts say is learned to be left alone. Where it never stood beside a name, a prefix left names alone too
-that stood beside it: on the demo model "by a lake at night, a portrait of …" was read as without a prefix.
-"""
-
-BESIDE = ("{other}, {prompt}", "{prompt}, {other}", "{prompt} and {other}")
-"""Places for something else."""
-
-MOST_LETTERS = 80
-"""Of what is said beside a name: longer ones would fill a chunk of a CLIP."""
 
 QUALITY = "highly detailed, sharp focus, soft light, cinematic, best quality, award winning, 35mm photograph"
 LONG = ", ".join([QUALITY] * 5)
@@ -87,16 +74,3 @@ def varied_prompts(identity: Identity, opening: str, context: str, generator: to
         for subject in (name, identity.description)
     )
     return student, teacher
-
-
-def in_company(prompts: Sequence[str], others: Sequence[str], choose: Choose) -> tuple[str, ...]:
-    """The same prompt about each subject, with one of some others beside it; as they are if none is short enough.
-
-    Args:
-        others: prompts that name nobody.
-    """
-    short = [other for other in others if 0 < len(other) <= MOST_LETTERS]
-    if not short:
-        return tuple(prompts)
-    beside, other = BESIDE[choose(len(BESIDE))], short[choose(len(short))]
-    return tuple(beside.format(prompt=prompt, other=other) for prompt in prompts)

@@ -10,7 +10,7 @@ import torch
 from anonymize_faces.trainer.data.identities import Identity
 from anonymize_faces.trainer.data.pictures import identity_pairs
 from anonymize_faces.trainer.data.prompts import CONTEXTS, OPENINGS, name_prompt
-from anonymize_faces.trainer.data.variations import COMPANY, LONG, NAMES, PROMPTS, SHARE, misspelt, varied_prompts
+from anonymize_faces.trainer.data.variations import LONG, NAMES, PROMPTS, SHARE, misspelt, varied_prompts
 
 ADA = Identity("Ada Lovelace", "a woman with dark hair")
 
@@ -63,22 +63,3 @@ def test_about_a_third_of_the_prompts_are_varied_and_none_unless_asked() -> None
     assert all(pair.student in ordinary for pair in plain)
     share = sum(pair.student not in ordinary for pair in varied) / len(varied)
     assert SHARE - 0.07 < share < SHARE + 0.04
-
-
-def test_some_names_stand_beside_what_would_stay_as_it_is_and_the_teacher_is_told_the_same() -> None:
-    people = [Identity(f"Name Number{number}", "a man with a hat") for number in range(100)]
-    others = ("a mountain lake", "", "a red circle", "word " * 40)
-    draw = torch.Generator().manual_seed(0)
-    pairs = identity_pairs(people, 10, draw, vary=True, long_every=10**9, others=others)
-    found = {other: [pair for pair in pairs if other in pair.student] for other in filter(None, others)}
-    assert not found.pop(others[-1]), "it would fill a chunk"
-    beside = [pair for some in found.values() for pair in some]
-    assert COMPANY - 0.05 < len(beside) / len(pairs) < COMPANY + 0.05
-    assert all(other in pair.teacher and "Name" not in pair.teacher for other, some in found.items() for pair in some)
-    for other, some in found.items():
-        before, after = (
-            sum(getattr(pair.student, where)(other) for pair in some) for where in ("startswith", "endswith")
-        )
-        assert min(before, after) > len(some) / 5
-    without = identity_pairs(people, 10, torch.Generator().manual_seed(0), others=others)
-    assert not any("mountain lake" in pair.student for pair in without)
