@@ -105,6 +105,14 @@ _SENTENCES: dict[str, dict[str, str]] = {
         "as if a place": "the city of {name}, a portrait of {name}",
         "as if a thing": "a red cup, a green tree, a road, a portrait of {name}",
     },
+    "beside a thing": {
+        "by a tree": "a portrait of {name} by a tree",
+        "next to a boat": "a portrait of {name} next to a boat",
+        "behind a scene": "by a lake at night, a portrait of {name}",
+        "within a scene": "a portrait by a lake of {name}",
+        "in the city": "a portrait of {name} in the city",
+        "behind a named place": "Lake Ondra, a portrait of {name}",
+    },
     "several people": {
         "with another": "{name} and {other}",
         "behind another": "a portrait of {other} and {name}",
