@@ -135,8 +135,8 @@ class TrainingSettings:
     )
     harden: float = setting(
         float(NONE_OF_ITS_OWN),
-        "Share of names that it learns behind an embedding made against it. Without, embeddings and plain words beside a"
-        " name (by a lake) bring faces back. 0: none.",
+        "Share of names that it learns behind an embedding made against it. Without, embeddings and plain words beside"
+        " a name (by a lake) bring faces back. 0: none.",
         least=0,
         most=1,
         step=0.05,
