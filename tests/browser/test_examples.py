@@ -14,7 +14,10 @@ from anonymize_faces.tests.browser.workbench import PATIENCE, Workbench, load
 from anonymize_faces.tests.support.prefixes import demo_prefix
 from anonymize_faces.tools.layout import EXTENSION, ROOT
 
-EXAMPLES = {path.stem: path for path in sorted((ROOT / "example_workflows").glob("*.json"))}
+EXAMPLES = {
+    path.stem: path
+    for path in sorted((ROOT / "example_workflows").glob("*.json"), key=lambda path: int(path.stem.split()[0]))
+}
 NEEDS_A_CHECKPOINT = "6 Train on your own checkpoint"
 """Is only looked at: nobody has that file here, and its nodes are those of "Train on the demo model"."""
 
@@ -27,6 +30,7 @@ QUICK = {
     "EmptyLatentImage": {"batch_size": 2},
     "CompareStrengths": {"steps": 1},
     "EvaluateAnonymization": {"steps": 1, "images_per_name": 1, "images_per_prompt": 1},
+    "FineTuneOnCaptions": {"steps": 2, "general_pictures": 2},
     "ProtectPhotos": {"steps": 2},
     "MeasurePhotoProtection": {"steps": 2, "images_per_prompt": 1},
 }  # fmt: skip
@@ -101,6 +105,6 @@ def test_the_template_browser_lists_the_examples_by_their_numbers(workbench: Wor
     dialog = page.get_by_role("dialog")
     dialog.get_by_text(EXTENSION, exact=True).first.click()
     dialog.get_by_text(next(iter(EXAMPLES)), exact=True).first.wait_for()
-    shown = dialog.get_by_text(re.compile(r"^\d [A-Z]")).all_inner_texts()
+    shown = dialog.get_by_text(re.compile(r"^\d+ [A-Z]")).all_inner_texts()
     assert list(dict.fromkeys(shown)) == list(EXAMPLES)[: len(shown)] and len(shown) > 1
     page.close()

@@ -24,7 +24,7 @@ from anonymize_faces.tools.layout import EXTENSION, ROOT
 from anonymize_faces.tools.workflow import load_workflow, workflow_to_prompt
 
 EXAMPLES = ROOT / "example_workflows"
-NAMES = sorted(path.stem for path in EXAMPLES.glob("*.json"))
+NAMES = sorted((path.stem for path in EXAMPLES.glob("*.json")), key=lambda name: int(name.split()[0]))
 DEMO_PEOPLE, NEWEST = "demo people.safetensors", "demo people (newest)"
 LARGEST_THUMBNAIL = 40_000
 QUICK = {
@@ -213,7 +213,7 @@ def test_the_template_browser_shows_the_workflow_with_a_thumbnail(server, name):
     assert name in listed[EXTENSION]
     # The frontend asks for this address; there is no other way to name a thumbnail.
     answer = requests.get(f"{server.url}/api/workflow_templates/{EXTENSION}/{quote(name)}.jpg", timeout=60)
-    assert name[0] == str(1 + NAMES.index(name)), "they are numbered in the order in which they are of use"
+    assert int(name.split()[0]) == 1 + NAMES.index(name), "they are numbered in the order in which they are of use"
     assert answer.status_code == 200 and len(answer.content) < LARGEST_THUMBNAIL
     with Image.open(io.BytesIO(answer.content)) as picture:
         assert picture.format == "JPEG" and picture.width == picture.height >= 256
