@@ -137,7 +137,7 @@ def test_descriptions_go_into_the_hosts_own_dataset_and_lora_nodes(
     assert load_file(file)
 
 
-@pytest.mark.parametrize("name", ["10 Describe faces, then make a dataset", "11 Describe faces, then fine-tune"])
+@pytest.mark.parametrize("name", ["10 Describe faces, then make a dataset", "11 Describe faces, then train a LoRA"])
 def test_the_example_runs(server: ComfyServer, name: str) -> None:
     known = server.object_info()
     content = load_workflow(ROOT / "example_workflows" / f"{name}.json")
