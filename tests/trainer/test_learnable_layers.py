@@ -112,10 +112,10 @@ def test_what_follows_is_learned_at_the_others_alone_and_a_run_that_is_killed_go
     read: dict[tuple[int, int], Counter] = {}
     encode, now = denoiser.encode, [0, 0]
 
-    def watched(prompts: Any, vectors: Any = None, layers: Any = None) -> Any:
+    def watched(prompts: Any, vectors: Any = None, layers: Any = None, embedding: Any = None) -> Any:
         if vectors is not None:
             read.setdefault(tuple(now), Counter()).update(layers)
-        return encode(prompts, vectors, layers)
+        return encode(prompts, vectors, layers, embedding)
 
     def copy(progress: Progress) -> None:
         now[:] = progress.text_steps, progress.steps

@@ -99,12 +99,12 @@ def test_the_validation_asks_at_every_layer(make_checkpoint: Make, make_denoiser
     denoiser = make_denoiser(make_checkpoint())
     encode, asked = denoiser.encode, Counter()
 
-    def watched(prompts: Any, vectors: Any = None, layers: Any = None) -> Any:
+    def watched(prompts: Any, vectors: Any = None, layers: Any = None, embedding: Any = None) -> Any:
         asked.update(
             (prompt, layer, vectors is None)
             for prompt, layer in zip(prompts, layers or denoiser.layers[:1] * len(prompts), strict=True)
         )
-        return encode(prompts, vectors, layers)
+        return encode(prompts, vectors, layers, embedding)
 
     denoiser.encode = watched
     validation = Validation(
@@ -121,10 +121,10 @@ def test_a_prefix_tells_the_layers_that_each_part_of_its_run_read(make_checkpoin
     denoiser = make_denoiser(checkpoint)
     encode, learned_at = denoiser.encode, Counter()
 
-    def watched(prompts: Any, vectors: Any = None, layers: Any = None) -> Any:
+    def watched(prompts: Any, vectors: Any = None, layers: Any = None, embedding: Any = None) -> Any:
         if vectors is not None and torch.is_grad_enabled():
             learned_at.update(layers)
-        return encode(prompts, vectors, layers)
+        return encode(prompts, vectors, layers, embedding)
 
     denoiser.encode = watched
     before = options_of(checkpoint.clip)

@@ -38,6 +38,7 @@ OPTIONS: Mapping[str, Any] = {
     "noisings-per-picture": 4,
     "snapshot-every": 2,
     "device": "cpu",
+    "harden": 0,  # Each process makes embeddings of names of its own: as strong, but not the same.
 }
 PATIENCE = 400
 """Seconds for what takes some ten on a machine that nothing else uses."""
