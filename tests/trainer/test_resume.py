@@ -28,6 +28,7 @@ Make = Callable[..., Any]
 PEOPLE = parse_identities("Ada Lovelace: a woman with dark hair\nBob Miller\nCy Young: a man with a hat")
 GENERAL = ("", "a red circle", "a dog in the snow", "a house")
 SETTINGS = TrainingSettings(
+    harden=0.0,  # See test_hardening, which breaks hardened runs off.
     text_steps=1,
     steps=14,
     batch_size=3,
