@@ -95,10 +95,10 @@ def test_people_held_out_are_drawn_but_never_learned_from(denoiser: Any) -> None
     learned_from: set[str] = set()
     encode = denoiser.encode
 
-    def watch(prompts: Any, vectors: Any = None, layers: Any = None) -> Any:
+    def watch(prompts: Any, vectors: Any = None, layers: Any = None, embedding: Any = None) -> Any:
         if torch.is_grad_enabled():
             learned_from.update(prompts)
-        return encode(prompts, vectors, layers)
+        return encode(prompts, vectors, layers, embedding)
 
     denoiser.encode = watch
     learned = learn(denoiser, settings=settings)
