@@ -5,6 +5,7 @@ Both are read off the text encoders alone, as docs/METHODS.md 2.10 has embedding
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ class EmbeddingCheck:
     @property
     def is_suspect(self) -> bool:
         """Whether it is to be looked at before anybody may use it."""
-        return min(self.held, self.apart) < SUSPECT
+        return not (self.held >= SUSPECT and self.apart >= SUSPECT)
 
 
 def check_embedding(denoiser: Denoiser, prefix: Prefix, embedding: Vectors, names: Sequence[str]) -> EmbeddingCheck:
@@ -56,7 +57,8 @@ def check_embedding(denoiser: Denoiser, prefix: Prefix, embedding: Vectors, name
 
     Raises:
         PrefixMismatchError: the embedding lacks a text encoder, or is of another width.
-        TrainingError: the list is empty, or what these text encoders say of names cannot be told apart.
+        TrainingError: the list is empty, what these text encoders say of names cannot be told apart, or it is no
+            number.
     """
     if not names:
         raise TrainingError("There is nobody on the list: name the people who must not be drawn, one a line.")
@@ -80,6 +82,11 @@ def check_embedding(denoiser: Denoiser, prefix: Prefix, embedding: Vectors, name
             other = float(text_distance(somebody, plain))
             held[name] = float(text_distance(read.with_both(prompt), plain)) / (unit or 1.0)
             apart[name] = float(text_distance(alone, plain)) / (other or 1.0)
+    if not all(map(math.isfinite, [*held.values(), *apart.values()])):
+        raise TrainingError(
+            "What the text encoders say with this embedding is not a finite number, so nothing can be told of it: do"
+            " not use it, or check with --precision model."
+        )
     undone_for, says = (min(found, key=found.__getitem__) for found in (held, apart))
     return EmbeddingCheck(held[undone_for], undone_for, apart[says], says)
 

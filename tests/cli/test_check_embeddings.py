@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from anonymize_faces.cli import main
+from anonymize_faces.evaluation.embedding_check import SUSPECT, EmbeddingCheck
 from anonymize_faces.prefix import Prefix, PrefixRecord, save_prefix
 from anonymize_faces.tests.support.pipelines import tiny_pipeline
 from anonymize_faces.tests.support.prefixes import random_prefix
@@ -62,3 +63,11 @@ def test_what_cannot_be_asked_is_a_sentence(
     command = ["check-embeddings", str(prefix), str(other), "--names", str(tmp_path / "names.txt")]
     assert main([*command, "--model", str(model), "--device", "cpu", "--quiet"]) == 1
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("held", "apart", "suspect"),
+    [(1.0, 1.0, False), (SUSPECT, SUSPECT, False), (0.1, 1.0, True), (1.0, 0.1, True), (1.0, float("nan"), True)],
+)
+def test_what_is_no_number_never_passes(held: float, apart: float, suspect: bool) -> None:
+    assert EmbeddingCheck(held, "Ada", apart, "Ada").is_suspect is suspect
