@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..demo.generate import FEW_STEPS
 from ..demo.host import enter_host
 from ..demo.measuring.recognizer import DemoRecognizer
 from ..demo.world.people import STRANGERS_PER_PERSON
@@ -151,7 +152,7 @@ class Bench:
 
     Args:
         people: strangers.
-        steps: of protecting and of the attacker; 0: the usual numbers.
+        steps: of protecting and of the attacker; 0: the usual numbers. Else pictures are drawn in few, too.
     """
 
     def __init__(self, people: int, steps: int = 0) -> None:
@@ -161,7 +162,8 @@ class Bench:
 
         model, clip, vae = load_demo_model()
         usual = model.model.model_config.usual_drawing
-        self._denoiser: Any = ComfyDenoiser(model, clip, vae, (usual.side, usual.side), Drawing(usual.steps, usual.cfg))
+        drawing = Drawing(FEW_STEPS if steps else usual.steps, usual.cfg)
+        self._denoiser: Any = ComfyDenoiser(model, clip, vae, (usual.side, usual.side), drawing)
         self._recognizer = DemoRecognizer()
         self._steps = steps
         self._protecting = ProtectionSettings(steps=steps or ProtectionSettings().steps)

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..demo.generate import FEW_STEPS
+from ..demo.generate import STEPS as STEPS_DRAWN
 from ..demo.host import enter_host
 from ..demo.strength import newest_prefix
 from ..engines.denoiser import FULL, LORA, Vectors
@@ -124,7 +126,7 @@ def main() -> None:
     people = min(len(NAMES), arguments.people or (1 if arguments.quick else len(NAMES)))
     enter_host()
     files = arguments.prefix or [newest_prefix()]
-    demo = ClassicDemo()
+    demo = ClassicDemo(FEW_STEPS if arguments.quick else STEPS_DRAWN)
     lines, short = [], []
     if CHECKPOINTS in arguments.kinds:
         shipped = {file.stem: load_prefix(file).parameters for file in files}

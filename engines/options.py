@@ -15,6 +15,9 @@ CHECKPOINTING = ("auto", "on", "off")
 VOCABULARY_SAMPLE = 1024
 """Words, from everywhere in an encoder's table, that show how its embeddings are spread."""
 
+READ_AT_ONCE = 32
+"""Chunks that a text encoder is given together where nothing but what meta-networks read is wanted of it."""
+
 TOKENIZED_KEPT = 8
 """Texts that are remembered as tokens: with each prompt the host is asked anew for stand-ins that show its template.
 

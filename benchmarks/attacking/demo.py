@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from ...demo.generate import GUIDANCE, STEPS, DemoParts, draw, states_of
+from ...demo.generate import FEW_STEPS, GUIDANCE, STEPS, DemoParts, draw, states_of
 from ...demo.loader import load_demo_model
 from ...demo.measuring.measure import identification_rate, interval, kinds_right, looks_kept, make_gallery
 from ...demo.measuring.reader import Reading, load_reader, read
@@ -51,7 +51,8 @@ class AttackedDemo:
     Args:
         kind: which demo model, one of `demo.loader.KINDS`.
         prefix: as it is shipped.
-        quick: one in four is asked about of those whom the prefix never met, and one picture drawn of each.
+        quick: one in four is asked about of those whom the prefix never met, and one picture drawn of each, in few
+            steps.
         folder: where embeddings are put, for the host to read.
 
     Attributes:
@@ -68,11 +69,14 @@ class AttackedDemo:
         self.prefix = prefix
         self.protected = protect(self.clip, prefix, 1.0)
         self.noises = 1 if quick else 2
+        self.steps = FEW_STEPS if quick else STEPS
         self._folder = folder
         self.people: tuple[Person, ...] = cast()
         self.asked = [index for index, person in enumerate(self.people) if person.unseen][:: 4 if quick else 1]
         self.given = [index for index, person in enumerate(self.people) if not person.unseen]
-        self.denoiser = ComfyDenoiser(self.model, self.clip, self.vae, (SIZE, SIZE), Drawing(steps=STEPS, cfg=GUIDANCE))
+        self.denoiser = ComfyDenoiser(
+            self.model, self.clip, self.vae, (SIZE, SIZE), Drawing(steps=self.steps, cfg=GUIDANCE)
+        )
         self._net = load_reader()
         self._gallery = make_gallery(self._net)
 
@@ -156,7 +160,7 @@ class AttackedDemo:
             each = self._each(some)
             by_person = {index: states(index) for index in some}
             drawn = draw(
-                DemoParts(self.model, self.clip, self.vae),
+                DemoParts(self.model, self.clip, self.vae, self.steps),
                 [by_person[index] for index in each],
                 [self.seed(index, number) for index in some for number in range(self.noises)],
                 said,
@@ -184,7 +188,7 @@ class AttackedDemo:
         rights = []
         for clip in (self.clip, self.protected):
             drawn = draw(
-                DemoParts(self.model, clip, self.vae),
+                DemoParts(self.model, clip, self.vae, self.steps),
                 [states_of(clip, prompts[kind]) for kind in kinds for _ in range(self.noises)],
                 [self.seed(place, number) for place in range(len(kinds)) for number in range(self.noises)],
                 states_of(clip, ""),

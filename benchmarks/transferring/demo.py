@@ -24,6 +24,9 @@ AT_ONCE = 16
 class ClassicDemo:
     """The demo model and whoever looks at its pictures.
 
+    Args:
+        steps: that a picture is drawn in.
+
     Attributes:
         clip: its text encoder.
         denoiser: the model as it is.
@@ -32,7 +35,8 @@ class ClassicDemo:
         recognizer: the same reader as a `Recognizer`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, steps: int = STEPS) -> None:
+        self._steps = steps
         self._model, self.clip, self._vae = load_demo_model()
         self.weights = load_weights("denoiser")
         self.denoiser = self._denoiser(self._model)
@@ -62,12 +66,12 @@ class ClassicDemo:
                 said = self.denoiser.encode(prompts, prefix, embedding=embedding)
             states = self.denoiser.states(said)
             (nothing,) = self.denoiser.states(empty)
-        return draw(DemoParts(self._model, self.clip, self._vae), states, seeds, nothing)
+        return draw(DemoParts(self._model, self.clip, self._vae, self._steps), states, seeds, nothing)
 
     def _denoiser(self, model: object) -> Denoiser:
         from ...engines.comfy.denoiser import ComfyDenoiser
 
-        drawing = Drawing(STEPS, GUIDANCE, SAMPLER, SCHEDULER)
+        drawing = Drawing(self._steps, GUIDANCE, SAMPLER, SCHEDULER)
         made: Denoiser = ComfyDenoiser(model, self.clip, self._vae, (SIZE, SIZE), drawing)
         return made
 

@@ -9,7 +9,7 @@ the prompt's gate is open.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -22,7 +22,7 @@ from ...prefix.meta_network import Parameters, blended_by_row, made_vectors, net
 from .plain_reading import Call, mapped, plain_reading
 
 Look = Callable[[str, Tensor], None]
-"""Gets an encoder's key and the states `[n, w]` that a meta-network reads, or would read."""
+"""Gets an encoder's key and the states `[n, w]` that a meta-network reads, or would read, of one chunk of a prompt."""
 
 FirstReading = Callable[[str, Tensor, Callable[[], Any]], Any]
 """Gets an encoder's key, embeddings `[1, length, d]` of a prompt without vectors, and what reads them. What depends on
@@ -84,27 +84,39 @@ class _AllIsReadError(Exception):
 
 
 def states_read(
-    encoders: Mapping[str, Any], parameters: Parameters, tokens: Mapping[str, Any], encode: Callable[[Any], Any]
-) -> dict[str, Tensor]:
-    """What meta-networks read of a prompt, `[n, w]` by encoder, on the processor.
+    encoders: Mapping[str, Any],
+    parameters: Parameters,
+    prompts: Sequence[Mapping[str, Any]],
+    encode: Callable[[Any], Any],
+) -> list[dict[str, Tensor]]:
+    """What meta-networks read of each prompt, `[n, w]` by encoder, on the processor.
 
-    The encoding ends where the last of it is read: what the prefix would make of the prompt is not waited for.
+    Prompts are read together, as though their chunks were one long prompt's. The encoding ends where the last of them
+    is read: what the prefix would make of the prompts is not waited for. An encoder that does not say enough of them
+    is left out.
 
     Args:
         encoders, parameters: see `vectors_made`.
-        tokens: of the prompt with the prefix, for the host's encoders.
+        prompts: tokens of each with the prefix, for the host's encoders; several where these read chunks apart.
         encode: the host's encoding of tokens.
     """
+    tokens = {key: [chunk for prompt in prompts for chunk in prompt[key]] for key in prompts[0]}
     said: dict[str, list[Tensor]] = {}
 
     def look(key: str, states: Tensor) -> None:
         said.setdefault(key, []).append(states.cpu())
-        if all(made[other] >= len(chunks) for other, chunks in tokens.items() if other in parameters):
+        if all(len(said.get(other, ())) >= len(chunks) for other, chunks in tokens.items() if other in parameters):
             raise _AllIsReadError
 
-    with suppress(_AllIsReadError), vectors_made(encoders, parameters, look) as made:
+    with suppress(_AllIsReadError), vectors_made(encoders, parameters, look):
         encode(tokens)
-    return {key: torch.cat(states) for key, states in said.items()}
+    of_prompts: list[dict[str, Tensor]] = [{} for _ in prompts]
+    for key, states in said.items():
+        if len(states) == len(tokens[key]):
+            of_chunks = iter(states)
+            for prompt, of_prompt in zip(prompts, of_prompts, strict=True):
+                of_prompt[key] = torch.cat([next(of_chunks) for _ in prompt[key]])
+    return of_prompts
 
 
 def require_made(made: Counter, tokens: Mapping[str, Any], parameters: Parameters) -> None:
@@ -174,7 +186,8 @@ class _Reading:
         positions = positions_read(plain.same_as_before[rows], starts) & ~plain.is_inner_padding[rows]
         self._made[self._key] += len(rows)
         if self._look is not None:
-            self._look(self._key, states[rows][positions].float())
+            for row, where in zip(states[rows], positions, strict=True):
+                self._look(self._key, row[where].float())
         if self._network is None:
             return None
         vectors, gates = made_vectors(self._always.to(states.device), self._network, states[rows], positions)
@@ -200,8 +213,11 @@ def places_of_vectors(embeds: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
     if embeds.shape[1] < len(vectors) or embeds.shape[2] != vectors.shape[1]:
         nothing = torch.zeros(0, dtype=torch.long, device=embeds.device)
         return nothing, nothing
-    found = embeds.unfold(1, len(vectors), 1).transpose(2, 3) == vectors.detach().to(embeds)
-    holding = found.all(3).all(2)
+    vectors = vectors.detach().to(embeds)
+    holding = (embeds[:, : embeds.shape[1] - len(vectors) + 1] == vectors[0]).all(2)
+    rows, starts = holding.nonzero(as_tuple=True)
+    found = embeds.detach()[rows[:, None], starts[:, None] + torch.arange(len(vectors), device=embeds.device)]
+    holding[rows, starts] = (found == vectors).all(2).all(1)
     rows = holding.any(1).nonzero().flatten()
     return rows, holding[rows].long().argmax(1)
 

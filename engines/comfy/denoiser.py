@@ -39,7 +39,16 @@ from ..differentiable import differentiable
 from ..gradient_flow import gradient_through, require_gradient
 from ..kept_memory import Counting, weighs_much
 from ..micro_batches import says_out_of_memory
-from ..options import AS_THE_HOST, AS_USUAL, PRECISIONS, TOKENIZED_KEPT, VOCABULARY_SAMPLE, Computing, Drawing
+from ..options import (
+    AS_THE_HOST,
+    AS_USUAL,
+    PRECISIONS,
+    READ_AT_ONCE,
+    TOKENIZED_KEPT,
+    VOCABULARY_SAMPLE,
+    Computing,
+    Drawing,
+)
 from ..recomputation import recomputed, weights_learned
 from ..text_states import text_states
 from .conditional_vectors import states_read, vectors_made
@@ -273,7 +282,9 @@ class ComfyDenoiser:
         with torch.set_grad_enabled(embedding is not None), differentiable(self._clip.cond_stage_model):
             read = self._clip.cond_stage_model.encode_token_weights
             asked = [self._tokens(prompt, fitted, embedding) for prompt in prompts]
-            return [states_read(self._encoders, fitted, tokens, read) for tokens in asked]
+            at_once = READ_AT_ONCE if _encodes_chunks_apart(self._clip.cond_stage_model) else 1
+            parts = [asked[start : start + at_once] for start in range(0, len(asked), at_once)]
+            return [said for part in parts for said in states_read(self._encoders, fitted, part, read)]
 
     def text_states(
         self, prompts: Sequence[str], conditioning: Sequence[Any], prefix: int = 0

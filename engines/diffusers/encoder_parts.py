@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -24,6 +25,7 @@ from ...prefix.meta_network import (
     positions_read,
 )
 from ...runs.weights import device_of
+from ..options import READ_AT_ONCE
 from .pipeline_families import STREAM
 
 NONE: Parameters = MappingProxyType({})
@@ -141,15 +143,24 @@ class Part:
         places = alignment(len(chunks[0]), torch.tensor(starts), len(always), len(chunks[0]) - 1)
         return _let_through(plain, protected, places, made.gates)
 
-    def states_read(self, chunks: Sequence[Chunk], parameters: Parameters) -> Tensor:
-        """What a meta-network reads of chunks of one length, `[n, w]`; they must carry the prefix.
+    def states_read(self, chunks: Sequence[Chunk], parameters: Parameters) -> list[Tensor]:
+        """What a meta-network reads of each chunk, `[n, w]`; they must carry the prefix.
 
         Raises:
             PrefixMismatchError: one does not.
         """
         always = parameters[self.key]
-        plain, positions = self._read_without(chunks, self._starts(chunks, always), len(always))
-        return plain.last[positions].float()
+        alike: dict[int, list[int]] = defaultdict(list)
+        for place, chunk in enumerate(chunks):
+            alike[len(chunk)].append(place)
+        said: dict[int, Tensor] = {}
+        for places in alike.values():
+            for begin in range(0, len(places), READ_AT_ONCE):
+                some = places[begin : begin + READ_AT_ONCE]
+                read = [chunks[place] for place in some]
+                plain, positions = self._read_without(read, self._starts(read, always), len(always))
+                said |= {place: plain.last[row][positions[row]].float() for row, place in enumerate(some)}
+        return [said[place] for place in range(len(chunks))]
 
     def _starts(self, chunks: Sequence[Chunk], always: Tensor) -> list[int]:
         """Where the vectors begin in each chunk."""

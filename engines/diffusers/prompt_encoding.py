@@ -126,13 +126,12 @@ class PromptEncoder:
 
     def states_read(self, prompts: Sequence[PromptTokens], parameters: Parameters) -> list[dict[str, Tensor]]:
         """What meta-networks read of each prompt, `[n, w]` by encoder; they must carry the prefix."""
-        return [self._states_of(prompt, parameters) for prompt in prompts]
-
-    def _states_of(self, prompt: PromptTokens, parameters: Parameters) -> dict[str, Tensor]:
-        return {
-            key: torch.cat([part.states_read([chunk], parameters).cpu() for chunk in prompt[key]])
-            for key, part in self.parts.items()
-        }
+        of_prompts: list[dict[str, Tensor]] = [{} for _ in prompts]
+        for key, part in self.parts.items():
+            of_chunks = iter(part.states_read([chunk for prompt in prompts for chunk in prompt[key]], parameters))
+            for prompt, said in zip(prompts, of_prompts, strict=True):
+                said[key] = torch.cat([next(of_chunks).cpu() for _ in prompt[key]])
+        return of_prompts
 
     def layers(self, skip: int | None = None) -> dict[str, Layer]:
         """The layer that each text encoder is read at, as `prefix.layers` counts them.

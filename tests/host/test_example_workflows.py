@@ -30,6 +30,7 @@ LARGEST_THUMBNAIL = 40_000
 QUICK = {
     "general_prompts": "a red circle",
     "text_steps": 1,
+    "harden": 0.0,
     "steps": 2,
     "batch_size": 8,
     "held_out": 0.0,

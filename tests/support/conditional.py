@@ -56,8 +56,9 @@ def conditional(clip: Any, prefix: Prefix, seed: int = 0) -> Prefix:
     for text in ("a portrait of Ada Example", "a red circle", "mountains at dawn, by the sea"):
         tokens = inject_text(lambda words: clip.tokenize(words, return_word_ids=True), text, vectors, encoders)
         with torch.no_grad():
-            for key, states in states_read(encoders, vectors, tokens, stage.encode_token_weights).items():
+            (read,) = states_read(encoders, vectors, [tokens], stage.encode_token_weights)
+            for key, states in read.items():
                 said.setdefault(key, []).append(states)
     # Others are read only where something stands in quotation marks; the trainer gives them no vectors.
-    read = Prefix({key: rows for key, rows in prefix.vectors.items() if key in said}, prefix.record)
-    return with_random_networks(read, {key: torch.cat(states) for key, states in said.items()}, seed)
+    fixed = Prefix({key: rows for key, rows in prefix.vectors.items() if key in said}, prefix.record)
+    return with_random_networks(fixed, {key: torch.cat(states) for key, states in said.items()}, seed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import copy
 import functools
 import importlib
 import io
@@ -336,9 +337,12 @@ def make_clip_of(
     family: EncoderFamily, name: str, embeddings: Path | None = None, dtype: torch.dtype = torch.float32
 ) -> Any:
     """The same for a family that is not in the table."""
-    tokenizer, encoder = _find(name, family.tokenizer), _find(name, family.encoder)
+    made, encoder = _find(name, family.tokenizer), _find(name, family.encoder)
     _require_working_tokenizers(name)
     import comfy.sd
+
+    def tokenizer(**settings: Any) -> Any:
+        return made(**settings) if embeddings else _copied(_tokenizer(name, family.tokenizer, family.vocabulary))
 
     clip = comfy.sd.CLIP(
         SimpleNamespace(params={}, clip=encoder, tokenizer=tokenizer),
@@ -352,6 +356,21 @@ def make_clip_of(
             inner.embedding_size = width
     _initialize(clip.cond_stage_model)
     return clip
+
+
+@functools.cache
+def _tokenizer(name: str, where: str, vocabulary: Callable[[], dict[str, Any]]) -> Any:
+    """A tokenizer of the host's, read once: a language model's takes a second."""
+    return _find(name, where)(embedding_directory=None, tokenizer_data=vocabulary())
+
+
+def _copied(tokenizer: Any) -> Any:
+    """One whose attributes, and those of the tokenizers within it, may be set."""
+    copied = copy.copy(tokenizer)
+    for name, value in vars(copied).items():
+        if hasattr(value, "tokenize_with_weights"):
+            setattr(copied, name, copy.copy(value))
+    return copied
 
 
 def _require_working_tokenizers(name: str) -> None:

@@ -118,7 +118,6 @@ def test_a_run_that_is_killed_goes_on_with_its_network(
 def test_what_a_gate_is_fitted_to_is_read_once_tells_how_far_it_is_and_can_be_cancelled(
     when: str, make_checkpoint: Make, make_denoiser: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("anonymize_faces.trainer.data.pairs.GATE_PROMPTS", 24)
     short = dataclasses.replace(SETTINGS, steps=3)
     denoiser, asked = make_denoiser(make_checkpoint()), list[str]()
     states_read, seen = denoiser.states_read, list[Progress]()

@@ -59,16 +59,16 @@ def test_a_reading_for_the_networks_ends_where_all_is_read(host_modules, make_pr
     always = vectors_for(encoders, make_prefix(m=3, **FAMILIES[name].widths).vectors)
     # Some 90 words are two chunks of a CLIP, all of which are read in one call.
     tokens = inject_text(lambda words: clip.tokenize(words, return_word_ids=True), "word " * 90, always, encoders)
-    calls, whole = [], {}
+    calls, whole = [], {key: [] for key in encoders}
     for key, encoder in encoders.items():
         encoder.transformer.register_forward_hook(lambda *_, key=key: calls.append(key))
-    with torch.no_grad(), vectors_made(encoders, always, lambda key, states: whole.__setitem__(key, states)):
+    with torch.no_grad(), vectors_made(encoders, always, lambda key, states: whole[key].append(states)):
         clip.cond_stage_model.encode_token_weights(tokens)
     in_whole = len(calls)
     with torch.no_grad():
-        said = states_read(encoders, always, tokens, clip.cond_stage_model.encode_token_weights)
-    assert len(tokens["l"]) > 1 and said.keys() == whole.keys() == encoders.keys()
-    assert all(torch.equal(said[key], whole[key]) for key in encoders)
+        (said,) = states_read(encoders, always, [tokens], clip.cond_stage_model.encode_token_weights)
+    assert len(tokens["l"]) > 1 and said.keys() == encoders.keys()
+    assert all(torch.equal(said[key], torch.cat(whole[key])) for key in encoders)
     assert len(calls) - in_whole == in_whole - 1, "the last encoder reads once"
 
 
