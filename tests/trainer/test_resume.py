@@ -235,7 +235,7 @@ def test_a_run_that_was_cancelled_goes_on_at_that_very_step(denoiser: Any, whole
     assert "went on from step 7" in " ".join(again.notes)
 
 
-@pytest.mark.parametrize("call", range(0, 25, 3))
+@pytest.mark.parametrize("call", range(0, 25, 6))
 def test_a_run_that_was_cancelled_in_the_middle_of_a_step_loses_only_that_step(
     call: int, denoiser: Any, whole: Whole, tmp_path: Path
 ) -> None:
