@@ -21,7 +21,7 @@ NAME = "check-embeddings"
 SUMMARY = "tells whether embeddings undo a prefix, or say a person"
 DESCRIPTION = """\
 Tells of each embedding (textual inversion) whether names behind it are read as without the prefix, and whether it says
-one of the people of a list by itself. For whoever runs a server with 'embeddings = allow'. Text encoders alone are
+one of the people of a list by itself. For whoever lists embeddings for a server that enforces. Text encoders alone are
 asked: an embedding that passes here may still get around a prefix by what the denoiser makes of it, or say somebody
 who is not on the list."""
 EPILOGUE = """\

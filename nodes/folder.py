@@ -56,12 +56,17 @@ def save_folder() -> Path:
 
 def embedding_folder() -> Path:
     """The folder that textual inversions go to, where the host looks for `embedding:name`."""
-    return Path(folder_paths.get_folder_paths("embeddings")[0])
+    return embedding_folders()[0]
+
+
+def embedding_folders() -> list[Path]:
+    """The folders where the host looks for `embedding:name`."""
+    return [Path(folder) for folder in folder_paths.get_folder_paths("embeddings")]
 
 
 def require_no_embeddings_in(folder: Path) -> None:
     """Raises `PrefixFileError` if the host would find what is put into that folder as `embedding:name`."""
-    for other in folder_paths.get_folder_paths("embeddings"):
+    for other in embedding_folders():
         found = Path(other).resolve()
         if folder.resolve().is_relative_to(found) or found.is_relative_to(folder.resolve()):
             raise PrefixFileError(

@@ -7,7 +7,9 @@ T5 tokens up in a table of its own, HunyuanImage's ByT5 reads what stands in quo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from torch import Tensor
@@ -98,25 +100,66 @@ def require_all_prefixed(tokens: WatchedTokens, stage: Any, prefixed: Collection
             raise PrefixMismatchError(READ_ELSEWHERE.format(key) + ", or leave out what stands in quotation marks.")
 
 
-def holds_other_vectors(tokens: Tokens, vectors: Mapping[str, Tensor]) -> bool:
-    """Whether vectors stand in the tokens that are none of the prefix's.
+@dataclass(frozen=True)
+class AllowedEmbeddings:
+    """Which vectors of the user's own prompts may hold.
+
+    Attributes:
+        all: whether they may hold any.
+        rows: digests of those that they may hold where they may not hold all, see `allowed`.
+    """
+
+    all: bool
+    rows: frozenset[bytes] = frozenset()
+
+    def allow(self, embedding: Tensor) -> bool:
+        """Whether a prompt may hold all rows of this one, `[d]` or `[n, d]`."""
+        return self.all or self.rows.issuperset(_digests(embedding))
+
+
+NO_EMBEDDINGS, ANY_EMBEDDINGS = AllowedEmbeddings(all=False), AllowedEmbeddings(all=True)
+
+
+def allowed(embeddings: Iterable[Tensor]) -> AllowedEmbeddings:
+    """None but these, `[n, d]` each."""
+    return AllowedEmbeddings(all=False, rows=frozenset(row for rows in embeddings for row in _digests(rows)))
+
+
+def _digests(embedding: Tensor) -> list[bytes]:
+    """One for each row; alike whatever type of number a host reads the same values as."""
+    rows = embedding.detach().reshape(-1, embedding.shape[-1]).float().cpu().contiguous()
+    return [sha256(row.numpy().tobytes()).digest() for row in rows]
+
+
+def holds_other_vectors(
+    tokens: Tokens, vectors: Mapping[str, Tensor], embeddings: AllowedEmbeddings = NO_EMBEDDINGS
+) -> bool:
+    """Whether vectors stand in the tokens that are none of the prefix's and not allowed.
 
     Args:
         tokens: of a prompt, with the prefix in every chunk that gets one.
         vectors: of the prefix, `{encoder key: [m, d]}`.
+        embeddings: those that may stand there.
     """
     for key, chunks in tokens.items():
         rows = vectors.get(key)
         for chunk in chunks:
             start = None if rows is None else place_of_rows(chunk, rows)
             own = range(0) if rows is None or start is None else range(start, start + len(rows))
-            if any(place not in own and _is_vector(entry[0]) for place, entry in enumerate(chunk)):
+            others = (_vector_of(entry[0]) for place, entry in enumerate(chunk) if place not in own)
+            if any(not _is_allowed(other, embeddings) for other in others if other is not None):
                 return True
     return False
 
 
-def _is_vector(token: Any) -> bool:
-    """Whether a token stands for a vector: the host takes it in a mapping as well, as it takes pictures."""
+def _vector_of(token: Any) -> Any:
+    """What a token stands for if that is a vector, else None: the host takes it in a mapping as well, like pictures."""
     if isinstance(token, Mapping):
-        return token.get("type") == "embedding" and token.get("original_type") != "image"
-    return not isinstance(token, int) and hasattr(token, "shape") and len(token.shape) > 0
+        is_vector = token.get("type") == "embedding" and token.get("original_type") != "image"
+        return token.get("data", token) if is_vector else None
+    is_vector = not isinstance(token, int) and hasattr(token, "shape") and len(token.shape) > 0
+    return token if is_vector else None
+
+
+def _is_allowed(vector: Any, embeddings: AllowedEmbeddings) -> bool:
+    return embeddings.all or (isinstance(vector, Tensor) and vector.ndim > 0 and embeddings.allow(vector))

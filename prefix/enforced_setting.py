@@ -12,12 +12,15 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+from torch import Tensor
 
 from .. import SETTING_FILES, SETTING_VARIABLES  # The entry point must know them before anything can fail.
-from .errors import AnonymizationError, first_line
+from .bypass import ANY_EMBEDDINGS, NO_EMBEDDINGS, AllowedEmbeddings, allowed
+from .errors import AnonymizationError, first_line, shown
 from .files import library
-from .files.prefix_file import SUFFIXES, load_prefix
+from .files.prefix_file import SUFFIXES, load_embedding, load_prefix
 from .value import Prefix
 
 VARIABLE, TRUST_VARIABLE, EMBEDDINGS_VARIABLE = SETTING_VARIABLES
@@ -25,8 +28,11 @@ FILE = Path(__file__).resolve().parents[1] / SETTING_FILES[0]
 """The operator's file, beside the entry point."""
 
 SECTION = "enforcement"
-EMBEDDINGS = {"": False, "refuse": False, "allow": True}
-"""Whether prompts may draw embeddings (textual inversions), by what the setting says."""
+EMBEDDINGS = {"": NO_EMBEDDINGS, "refuse": NO_EMBEDDINGS, "allow": ANY_EMBEDDINGS}
+"""Which embeddings (textual inversions) prompts may draw, by what the setting says; else it lists their files."""
+
+EMBEDDING_SUFFIXES = (".safetensors", ".pt", ".bin")
+"""Of files that hosts look for where a prompt names an embedding."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,8 @@ class Enforcement:
         prefix: what it holds; None if there is a fault.
         fault: why nothing can be protected, in words for whoever queues a prompt; None if it can.
         trusted: ids of nodes of other extensions that the operator answers for.
-        embeddings: whether prompts may draw embeddings (textual inversions).
+        embeddings: those (textual inversions) that prompts may draw, by their vectors: whatever lies under the name of
+            a listed file later on does not count.
         path: where the prefix file lay; None if there is a fault.
     """
 
@@ -46,7 +53,7 @@ class Enforcement:
     prefix: Prefix | None
     fault: str | None
     trusted: frozenset[str] = frozenset()
-    embeddings: bool = False
+    embeddings: AllowedEmbeddings = NO_EMBEDDINGS
     path: Path | None = None
 
     def names(self, file: str) -> bool:
@@ -61,23 +68,28 @@ class Enforcement:
             return False
 
 
-def read_enforcement(environment: Mapping[str, str], file: Path, folders: Sequence[Path]) -> Enforcement | None:
+def read_enforcement(
+    environment: Mapping[str, str], file: Path, folders: Sequence[Path], embedding_folders: Sequence[Path] = ()
+) -> Enforcement | None:
     """What the variables say, else the file; None if neither is there. Whatever goes wrong becomes a fault.
 
     Args:
         environment: of the process.
         file: the operator's, `FILE` but for tests.
         folders: those that prefix files lie in.
+        embedding_folders: those that embeddings lie in.
     """
     try:
-        return _read(environment, file, folders)
+        return _read(environment, file, folders, embedding_folders)
     except AnonymizationError as error:
         return Enforcement("", None, _refusing(str(error).rstrip(".")))
     except Exception as error:  # Whatever it is: it never means "off".
         return Enforcement("", None, _refusing(f"the setting cannot be read ({first_line(error)})"))
 
 
-def _read(environment: Mapping[str, str], file: Path, folders: Sequence[Path]) -> Enforcement | None:
+def _read(
+    environment: Mapping[str, str], file: Path, folders: Sequence[Path], embedding_folders: Sequence[Path]
+) -> Enforcement | None:
     name, trusted, embeddings = (
         environment.get(variable) for variable in (VARIABLE, TRUST_VARIABLE, EMBEDDINGS_VARIABLE)
     )
@@ -90,18 +102,46 @@ def _read(environment: Mapping[str, str], file: Path, folders: Sequence[Path]) -
         name, trusted, embeddings = _settings_of(found)
     if not name.strip():
         raise AnonymizationError("the setting is there and names no prefix")
-    allowed = (embeddings or "").strip().lower()
-    if allowed not in EMBEDDINGS:
-        raise AnonymizationError(f"'embeddings' is {allowed[:40]!r}, neither refuse nor allow")
-    ids = frozenset(filter(None, (part.strip() for part in re.split(r"[,\n]", trusted or ""))))
+    ids = frozenset(_listed(trusted))
     try:
         path = library.find(folders, name.strip())
-        return Enforcement(name, load_prefix(path), None, ids, EMBEDDINGS[allowed], path)
+        return Enforcement(name, load_prefix(path), None, ids, _allowed(embeddings, embedding_folders), path)
     except AnonymizationError as error:
         fault = str(error).rstrip(".")
     except Exception as error:
         fault = f"'{name.strip()}' cannot be read ({first_line(error)})"
-    return Enforcement(name, None, _refusing(fault), ids, EMBEDDINGS[allowed])
+    return Enforcement(name, None, _refusing(fault), ids)
+
+
+def _listed(said: str | None) -> list[str]:
+    return list(filter(None, (part.strip() for part in re.split(r"[,\n]", said or ""))))
+
+
+def _allowed(said: str | None, folders: Sequence[Path]) -> AllowedEmbeddings:
+    """The embeddings that a setting allows: all, none, or those of the files that it lists.
+
+    Raises:
+        AnonymizationError: a file is not there, or holds no embedding.
+    """
+    known = EMBEDDINGS.get((said or "").strip().lower())
+    if known is not None:
+        return known
+    return allowed(rows for name in _listed(said) for rows in _embedding(name, folders))
+
+
+def _embedding(name: str, folders: Sequence[Path]) -> list[Tensor]:
+    inside = PurePosixPath(name.replace("\\", "/"))
+    names = (inside, *(inside.with_name(inside.name + suffix) for suffix in EMBEDDING_SUFFIXES))
+    found = next((path for folder in folders for each in names if (path := folder / each).is_file()), None)
+    if found is None:
+        raise AnonymizationError(
+            f"'embeddings' is {shown(name)!r}, which is neither refuse nor allow nor a file that lies where embeddings"
+            " do"
+        )
+    try:
+        return load_embedding(found)
+    except AnonymizationError as error:
+        raise AnonymizationError(f"the embedding {shown(name)!r} cannot be read ({first_line(error)})") from error
 
 
 def _setting_file(file: Path) -> Path | None:

@@ -58,7 +58,8 @@ def tidy(server: ComfyServer) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def enforcing(host: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Enforcing]:
     """A real ComfyUI process that must protect every prompt, with a pack of other people's nodes; tests share it."""
-    made = Enforcing(tmp_path_factory.mktemp("enforcing"), host, ANONYMIZE_FACES_ENFORCE="studio.safetensors")
+    setting = {"ANONYMIZE_FACES_ENFORCE": "studio.safetensors", "ANONYMIZE_FACES_EMBEDDINGS": "styles/ink"}
+    made = Enforcing(tmp_path_factory.mktemp("enforcing"), host, **setting)
     with made.server:
         yield made
 

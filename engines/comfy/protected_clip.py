@@ -44,7 +44,15 @@ from ...prefix import (
     require_strength,
     without_word_ids,
 )
-from ...prefix.bypass import READ_ELSEWHERE, WatchedTokens, holds_other_vectors, read_elsewhere, require_all_prefixed
+from ...prefix.bypass import (
+    ANY_EMBEDDINGS,
+    READ_ELSEWHERE,
+    AllowedEmbeddings,
+    WatchedTokens,
+    holds_other_vectors,
+    read_elsewhere,
+    require_all_prefixed,
+)
 from ...prefix.layers import Layer, listed
 from ...prefix.meta_network import Parameters, is_conditional
 from .conditional_vectors import require_made, vectors_made
@@ -63,8 +71,9 @@ from .inner_encoders import (
 from .text_encoders import embedding_width, text_encoders, vectors_for
 
 EMBEDDINGS_REFUSED = (
-    "This prompt uses an embedding (textual inversion), which may draw a person whatever protects the words, and this"
-    " server draws none: leave out 'embedding:' and the name after it, or ask the server's operator to allow them."
+    "This prompt uses an embedding (textual inversion) that this server does not draw, since one may draw a person"
+    " whatever protects the words: leave out 'embedding:' and the name after it, or ask the server's operator to list"
+    " it."
 )
 
 _ORIGINAL = "anonymize_faces_original"
@@ -75,7 +84,7 @@ def protect(
     prefix: Prefix,
     strength: float,
     witness: Callable[[tuple[Any, ...]], None] | None = None,
-    embeddings: bool = True,
+    embeddings: AllowedEmbeddings = ANY_EMBEDDINGS,
 ) -> Any:
     """A clone of the host's `CLIP` in which every prompt carries the prefix; one it carried before is replaced.
 
@@ -85,7 +94,7 @@ def protect(
         strength: 0 (exactly the plain conditioning) to 1 (exactly the protected one).
         witness: called with what the host's encoder returns for each prompt, before anybody else gets it. Then words
             that are read by another way than through the prefix are an error as well.
-        embeddings: whether prompts may hold vectors of the user's own.
+        embeddings: vectors of the user's own that prompts may hold.
 
     Raises:
         PrefixMismatchError: the prefix does not fit the text encoders.
@@ -116,7 +125,7 @@ def protect(
 
     read = partial(_read, usual, judge, parameters)
     encode_token_weights = partial(_encode, vectors, encoders.keys(), frame, strength, witness, read)
-    if witness is not None or not embeddings:
+    if witness is not None or not embeddings.all:
         encode_token_weights = partial(_encode_strictly, vectors, embeddings, encode_token_weights)
     # What other extensions set on the copy's tokenizer must not reach the original; the encoder's state is the host's,
     # which goes on changing it.
@@ -201,7 +210,7 @@ def _encode(
 
 def _encode_strictly(
     vectors: Mapping[str, Tensor],
-    embeddings: bool,
+    embeddings: AllowedEmbeddings,
     encode_protected: Callable[..., tuple[Any, ...]],
     encode: Callable[[Any], tuple[Any, ...]],
     stage: Any,
@@ -212,7 +221,7 @@ def _encode_strictly(
     prefixed = {key for key in encoders if key in vectors}
 
     def encode_watched(tokens: Any) -> tuple[Any, ...]:
-        if not embeddings and holds_other_vectors(tokens, vectors):
+        if not embeddings.all and holds_other_vectors(tokens, vectors, embeddings):
             raise PrefixMismatchError(EMBEDDINGS_REFUSED)
         watched = WatchedTokens(tokens)
         encoded = encode(watched)

@@ -11,9 +11,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors.torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from ..errors import PrefixFileError, PrefixValueError, first_line, shown
 from ..value import Prefix, PrefixRecord, prefix_of, same_parameters
 from .safetensors_file import is_safetensors, read_safetensors
 from .storage import SUFFIX, read_whole, require_no_folder, require_size, write_whole
-from .textual_inversion import from_textual_inversion
+from .textual_inversion import from_textual_inversion, vectors_in
 from .torch_file import ZIP_START, read_torch_file
 
 TORCH_SUFFIXES = (".pt", ".bin")
@@ -31,6 +31,9 @@ TORCH_SUFFIXES = (".pt", ".bin")
 
 SUFFIXES = (SUFFIX, *TORCH_SUFFIXES)
 """What the name of a file that is read as a prefix ends in."""
+
+Read = TypeVar("Read")
+"""What is read of a file."""
 
 _RECORD = "record"
 _DIGEST = "sha256"
@@ -51,6 +54,17 @@ def load_prefix(path: str | os.PathLike[str]) -> Prefix:
     return parse_prefix(read_whole(path), path.name)
 
 
+def load_embedding(path: Path) -> list[Tensor]:
+    """Reads the vectors `[m, d]` of a textual inversion, of whatever text encoders. Nothing in it is executed.
+
+    Raises:
+        PrefixFileError: as `load_prefix`.
+    """
+    require_no_folder(path)
+    data = read_whole(path)
+    return _checked(data, path.name, lambda name: vectors_in(_content(data, name)[0]))
+
+
 def parse_prefix(data: bytes, name: str) -> Prefix:
     """What `load_prefix` makes of a file with that content and that name.
 
@@ -59,10 +73,15 @@ def parse_prefix(data: bytes, name: str) -> Prefix:
     Raises:
         PrefixFileError: as `load_prefix`.
     """
+    return _checked(data, name, lambda name: _parsed(data, name))
+
+
+def _checked(data: bytes, name: str, read: Callable[[str], Read]) -> Read:
+    """What is read of a file whose content is data; whatever goes wrong is told of its name."""
     _require_suffix(name)
     require_size(data, name)
     try:
-        return _parsed(data, shown(name))
+        return read(shown(name))
     except PrefixValueError as error:
         raise _unfit(name, str(error).rstrip(".")) from error
     except Exception as error:  # Whatever else a file makes a reader do, it is that file's fault alone.
@@ -96,9 +115,7 @@ def prefix_bytes(prefix: Prefix) -> bytes:
 
 
 def _parsed(data: bytes, name: str) -> Prefix:
-    if data.startswith(ZIP_START) or (name.lower().endswith(TORCH_SUFFIXES) and not is_safetensors(data)):
-        return from_textual_inversion(read_torch_file(data), name)
-    parameters, metadata = read_safetensors(data)
+    parameters, metadata = _content(data, name)
     if _RECORD not in metadata:
         return from_textual_inversion(parameters, name)
     record = PrefixRecord.from_json(metadata[_RECORD])
@@ -107,6 +124,13 @@ def _parsed(data: bytes, name: str) -> Prefix:
     if prefix.record.format_version != record.format_version:
         raise PrefixValueError("It holds another kind of prefix than its record says.")
     return prefix
+
+
+def _content(data: bytes, name: str) -> tuple[Any, dict[str, str]]:
+    """What a file holds, and what it says of itself."""
+    if data.startswith(ZIP_START) or (name.lower().endswith(TORCH_SUFFIXES) and not is_safetensors(data)):
+        return read_torch_file(data), {}
+    return read_safetensors(data)
 
 
 def _require_unchanged(parameters: Mapping[str, Tensor], fields: dict[str, Any]) -> None:

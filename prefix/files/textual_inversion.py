@@ -121,6 +121,18 @@ def from_textual_inversion(content: Any, file_name: str) -> Prefix:
     return Prefix(vectors, record)
 
 
+def vectors_in(content: Any) -> list[Tensor]:
+    """The vectors `[m, d]`, float32, of a textual inversion for whatever text encoders.
+
+    Args:
+        content: see `from_textual_inversion`.
+
+    Raises:
+        PrefixValueError: it is no textual inversion.
+    """
+    return [_rows(tensor) for tensor in _tables(content).values()]
+
+
 def _tables(content: Any) -> Mapping[Any, Any]:
     if not isinstance(content, Mapping):
         raise PrefixValueError("It holds no vectors by name, so it is no textual inversion.")
@@ -153,8 +165,8 @@ def _tables(content: Any) -> Mapping[Any, Any]:
     return content
 
 
-def _table(name: Any, tensor: Any) -> tuple[str, Tensor]:
-    """The text encoder's key and `[m, d]` in float32."""
+def _rows(tensor: Any) -> Tensor:
+    """`[m, d]` in float32."""
     if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.device.type != "cpu":
         raise PrefixValueError("It holds something else than vectors.")
     if tensor.dtype not in _DTYPES:
@@ -164,6 +176,12 @@ def _table(name: Any, tensor: Any) -> tuple[str, Tensor]:
     if tensor.ndim not in (1, 2) or not tensor.numel():
         raise PrefixValueError(f"Its vectors must be the rows of a table [m, d], and it holds {list(tensor.shape)}.")
     table = tensor.detach().reshape(1, -1) if tensor.ndim == 1 else tensor.detach()
+    return table.to(torch.float32)
+
+
+def _table(name: Any, tensor: Any) -> tuple[str, Tensor]:
+    """The text encoder's key and `[m, d]` in float32."""
+    table = _rows(tensor)
     count, width = table.shape
     key = _encoder(name, width)
     if key is None and _encoder(name, count) is not None:
@@ -178,7 +196,7 @@ def _table(name: Any, tensor: Any) -> tuple[str, Tensor]:
         )
     if count > MOST_VECTORS:
         raise PrefixValueError(f"It holds {count} vectors, and no prompt has room for more than {MOST_VECTORS}.")
-    return key, table.to(torch.float32)
+    return key, table
 
 
 def _encoder(name: Any, width: int) -> str | None:

@@ -73,7 +73,7 @@ def _encode(
     encoder, vectors = encoder_of(engine), protection.prefix.vectors
     require_fit(vectors, {encoder.key: encoder.width})
     given = _chunks(encoder, tokens, weights)
-    guard.require_no_embeddings(embeddings_in(given))
+    guard.require_allowed(embeddings_in(given))
     chunks = [_with_prefix(encoder, vectors, chunk) for chunk in given]
     if protection.prefix.is_conditional:
         encoded = _read_with_made(process_tokens, encoder, protection.prefix, chunks)

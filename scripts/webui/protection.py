@@ -10,11 +10,13 @@ There is one guard for the process and not one for each thread: whatever encodes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+
+from torch import Tensor
 
 from ...prefix import (
     AnonymizationError,
@@ -123,13 +125,22 @@ class PromptGuard:
         protection = self.current()
         return protection if protection is not None and protection.strength > 0.0 else None
 
-    def require_no_embeddings(self, names: Sequence[str]) -> None:
-        """Raises `AnonymizationError` if a prompt uses these embeddings and the operator allows none."""
-        if names and self.enforcement is not None and not self.enforcement.embeddings:
+    def require_allowed(self, embeddings: Sequence[Any]) -> None:
+        """Raises `AnonymizationError` if the operator does not allow one of a prompt's embeddings.
+
+        Args:
+            embeddings: the host's, with their vectors `[n, d]`, or those of each text encoder by name.
+        """
+        for embedding in embeddings if self.enforcement is not None else ():
+            vectors = getattr(embedding, "vec", None)
+            rows = [*vectors.values()] if isinstance(vectors, Mapping) else [vectors]
+            allowed = self.enforcement.embeddings
+            if allowed.all or all(isinstance(row, Tensor) and allowed.allow(row) for row in rows):
+                continue
+            name = str(getattr(embedding, "name", "embedding"))[:60]
             raise AnonymizationError(
-                f"This prompt uses the embedding (textual inversion) '{names[0][:60]}', which may draw a person"
-                " whatever protects the words, and this server draws none: leave it out, or ask the server's"
-                " operator to allow them."
+                f"This prompt uses the embedding (textual inversion) '{name}' that this server does not draw, since one"
+                " may draw a person whatever protects the words: leave it out, or ask the server's operator to list it."
             )
 
     @contextmanager

@@ -137,6 +137,14 @@ def prefix_folders() -> list[Path]:
     return [Path(paths.models_path) / library.FOLDER]
 
 
+def embedding_folders() -> list[Path]:
+    """The folder that embeddings lie in, as the host was started with it."""
+    from modules import shared
+
+    folder = getattr(shared.cmd_opts, "embeddings_dir", None)
+    return [Path(folder)] if folder else []
+
+
 def prefix_choices() -> list[str]:
     """Options for a list of prefix files."""
     return library.choices(prefix_folders())

@@ -9,7 +9,7 @@ from ...prefix.enforced_setting import FILE, read_enforcement
 from .encoding import protect_encoding
 from .hooks import install_hooks, patch
 from .protection import PromptGuard
-from .requested_protection import prefix_folders
+from .requested_protection import embedding_folders, prefix_folders
 
 _GUARDS: list[PromptGuard] = []
 
@@ -24,7 +24,7 @@ def start() -> PromptGuard:
         SystemExit: this host is not known, and the operator wants every prompt anonymized.
     """
     if not _GUARDS:
-        _GUARDS.append(PromptGuard(read_enforcement(os.environ, FILE, prefix_folders())))
+        _GUARDS.append(PromptGuard(read_enforcement(os.environ, FILE, prefix_folders(), embedding_folders())))
     (guard,) = _GUARDS
     try:
         install_hooks(guard)

@@ -47,10 +47,9 @@ def chunk_of(tokens: Sequence[int], weights: Sequence[float], fixes: Sequence[An
     return [(held.get(place, token), weight) for place, (token, weight) in enumerate(zip(tokens, weights, strict=True))]
 
 
-def embeddings_in(chunks: Sequence[Chunk]) -> list[str]:
-    """Names of the user's own embeddings in chunks, each once; an embedding without a name is called one."""
-    found = (token for chunk in chunks for token, *_ in chunk if isinstance(token, Held))
-    return list(dict.fromkeys(str(getattr(held.fix.embedding, "name", "embedding")) for held in found))
+def embeddings_in(chunks: Sequence[Chunk]) -> list[Any]:
+    """The user's own embeddings in chunks, the host's objects."""
+    return [token.fix.embedding for chunk in chunks for token, *_ in chunk if isinstance(token, Held)]
 
 
 def row_of(chunk: Chunk) -> Row:

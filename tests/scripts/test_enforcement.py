@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from anonymize_faces.prefix import save_prefix
 from anonymize_faces.tests.support.web_ui.encoders import prefix_for
@@ -88,14 +89,19 @@ def test_a_host_that_is_not_known_is_told_and_one_that_must_protect_does_not_sta
 
 
 @pytest.mark.parametrize("kind", ["forge", "automatic"])
-def test_embeddings_are_refused_by_their_bare_words_unless_the_operator_allows_them(open_host, monkeypatch, kind):
+def test_embeddings_are_refused_by_their_bare_words_unless_the_operator_allows_them(
+    open_host, monkeypatch, tmp_path, kind
+):
     open_host()  # Puts the prefix there.
     monkeypatch.setenv("ANONYMIZE_FACES_ENFORCE", "people.safetensors")
-    for allowed in (False, True):
-        monkeypatch.setenv("ANONYMIZE_FACES_EMBEDDINGS", "allow" if allowed else "refuse")
+    for name, value in (("ada", 1.0), ("ink", 0.5)):
+        (tmp_path / "embeddings").mkdir(exist_ok=True)
+        save_file({"emb_params": torch.full((2, 32), value)}, tmp_path / "embeddings" / f"{name}.safetensors")
+    for allowed in ("refuse", "ink", "allow", "ada, ink"):
+        monkeypatch.setenv("ANONYMIZE_FACES_EMBEDDINGS", allowed)
         made = open_host(kind)
         made.shared.sd_model.readers["l"].holder.by_word["ada-ti"] = torch.ones(2, 32)
-        if allowed:
+        if allowed.startswith("a"):
             made.draw("a portrait of ada-ti")
         else:
             with pytest.raises(made.error("AnonymizationError"), match=r"uses the embedding .* 'ada-ti'"):

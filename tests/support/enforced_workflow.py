@@ -65,8 +65,14 @@ class Enforcing:
         for seed, name in ((0, "studio"), (1, "other")):
             save_prefix(demo_prefix(seed), self.server.prefix_folder / f"{name}.safetensors")
         (self.server.embedding_folder / "people").mkdir(parents=True)
-        for name in ("ada", "people/ada"):
-            save_file({"clip_l": torch.ones(2, WIDTH)}, self.server.embedding_folder / f"{name}.safetensors")
+        (self.server.embedding_folder / "styles").mkdir()
+        for name, value in (("ada", 1.0), ("people/ada", 1.0), ("styles/ink", 0.25)):
+            self.put_embedding(name, value)
+
+    def put_embedding(self, name: str, value: float) -> None:
+        """Puts two vectors of one value where the server looks for embeddings."""
+        vectors = torch.full((2, WIDTH), value, dtype=torch.float16)
+        save_file({"clip_l": vectors}, self.server.embedding_folder / f"{name}.safetensors")
 
     def reached(self) -> list[torch.Tensor]:
         """What has reached samplers since last asked."""

@@ -13,6 +13,7 @@ import torch
 from anonymize_faces.engines.comfy.inner_encoders import shown
 from anonymize_faces.engines.comfy.protected_clip import protect, unprotect
 from anonymize_faces.prefix import AnonymizationError, Frame, PrefixMismatchError, inject, save_textual_inversion
+from anonymize_faces.prefix.bypass import NO_EMBEDDINGS, allowed
 from anonymize_faces.tests.support.encoding import encode, same
 from anonymize_faces.tests.support.text_encoders import CLIP, CLIP_TYPE, FAMILIES, make_clip, make_clip_of
 
@@ -420,15 +421,19 @@ def test_who_patches_an_encoder_within_the_clip_and_puts_back_what_was_there_lea
 def test_embeddings_in_prompts_are_refused_where_the_operator_does_not_allow_them(clip, prefix, family, text):
     text = text.replace("{}", file_name(family))
     with pytest.raises(PrefixMismatchError, match="uses an embedding"):
-        encode(protect(clip, prefix, 1.0, embeddings=False), text)
+        encode(protect(clip, prefix, 1.0, embeddings=NO_EMBEDDINGS), text)
     assert same(encode(protect(clip, prefix, 1.0), text), encode(protect(clip, prefix, 1.0, print), text))
-    strict = protect(clip, prefix, 1.0, embeddings=False)
+    strict = protect(clip, prefix, 1.0, embeddings=NO_EMBEDDINGS)
     assert same(encode(strict, LONG), encode(protect(clip, prefix, 1.0), LONG))
     tokens = strict.tokenize(SHORT)
     for vector in (torch.zeros(8), {"type": "embedding", "data": torch.zeros(1, 8)}):
         made = {key: [[*chunk[:-1], (vector, 1.0)] for chunk in chunks] for key, chunks in tokens.items()}
         with pytest.raises(PrefixMismatchError, match="uses an embedding"):
             strict.encode_from_tokens(made)
+    listed = allowed([torch.full((1, width), 0.5) for width in WIDTHS[family].values()])
+    assert same(encode(protect(clip, prefix, 1.0, embeddings=listed), text), encode(protect(clip, prefix, 1.0), text))
+    with pytest.raises(PrefixMismatchError, match="uses an embedding"):
+        protect(clip, prefix, 1.0, embeddings=listed).encode_from_tokens(made)
 
 
 def handle_on_weights(clip):

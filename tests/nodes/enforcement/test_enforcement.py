@@ -362,6 +362,21 @@ def test_a_workflow_that_was_guarded_before_is_guarded_alike_and_stays_as_it_is(
     assert rewrite(once, KINDS.get) == once
 
 
+def test_embeddings_that_the_operator_lists_are_drawn_by_their_vectors_and_not_by_their_names(enforcing):
+    graph = sampling(yes=encoding(CLIP, "a portrait, (embedding:styles/ink:1.2)"))
+    enforcing.server.run(graph)
+    listed = enforcing.reached()
+    enforcing.put_embedding("styles/ink", 0.5)
+    with pytest.raises(WorkflowFailed, match=r"uses an embedding .* ask the server's operator to list it"):
+        enforcing.server.run(sampling(yes=encoding(CLIP, "a portrait, (embedding:styles/ink:1.2), of ink")))
+    enforcing.put_embedding("people/ada", 0.25)  # The same vectors by another name.
+    enforcing.server.run(sampling(yes=encoding(CLIP, "a portrait, (embedding:people/ada:1.2)")))
+    again = enforcing.reached()
+    assert len(listed) == len(again) > 0 and all(map(torch.equal, listed, again))
+    for name, value in (("styles/ink", 0.25), ("people/ada", 1.0)):
+        enforcing.put_embedding(name, value)
+
+
 def test_the_servers_prefix_is_told_and_cannot_be_changed_by_those_who_use_it(enforcing):
     url = enforcing.server.url + "/anonymize_faces/"
     told = requests.get(url + "enforcement", timeout=60).json()
@@ -389,7 +404,10 @@ def test_the_servers_prefix_is_told_and_cannot_be_changed_by_those_who_use_it(en
         assert answer.status_code == 409
     assert sorted(path.name for path in folder.iterdir()) == ["other.safetensors", "studio.safetensors"]
     assert load_prefix(folder / "studio.safetensors").record == demo_prefix(0).record
-    assert {path.name for path in enforcing.server.embedding_folder.rglob("*.*")} == {"ada.safetensors"}
+    assert {path.name for path in enforcing.server.embedding_folder.rglob("*.*")} == {
+        "ada.safetensors",
+        "ink.safetensors",
+    }
 
 
 def test_a_server_that_enforces_nothing_has_no_guards(server):

@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 import requests
+import torch
+from safetensors.torch import save_file
 
 import anonymize_faces
 from anonymize_faces.prefix import enforced_setting, save_prefix
+from anonymize_faces.prefix.bypass import ANY_EMBEDDINGS, NO_EMBEDDINGS
 from anonymize_faces.prefix.enforced_setting import read_enforcement
 from anonymize_faces.tests.support.enforced_workflow import sampling
 from anonymize_faces.tests.support.prefixes import demo_prefix
@@ -158,7 +161,7 @@ def test_a_file_is_found_whatever_an_editor_or_windows_makes_of_its_name(tmp_pat
     for name in ("Enforce.ini", "enforce.ini.txt", "ENFORCE.INI.TXT"):
         (tmp_path / name).write_bytes(b"\xef\xbb\xbf[enforcement]\r\nprefix = p.safetensors\r\nembeddings = Allow\r\n")
         found = read_enforcement({}, file, [tmp_path])
-        assert found.fault is None and found.prefix.length == 10 and found.embeddings is True
+        assert found.fault is None and found.prefix.length == 10 and found.embeddings == ANY_EMBEDDINGS
         (tmp_path / name).unlink()
     for name in ("enforce.ini", "enforce.ini.txt"):
         (tmp_path / name).write_text("[enforcement]\nprefix = p.safetensors\n")
@@ -180,9 +183,28 @@ def test_settings_of_variables_go_together(tmp_path):
     file = tmp_path / "enforce.ini"
     for alone in ({"ANONYMIZE_FACES_TRUST": "A"}, {"ANONYMIZE_FACES_EMBEDDINGS": "refuse"}):
         assert "go with ANONYMIZE_FACES_ENFORCE" in read_enforcement(alone, file, [tmp_path]).fault
-    assert read_enforcement(ENFORCE, file, [tmp_path]).embeddings is False
-    allowed = read_enforcement(ENFORCE | {"ANONYMIZE_FACES_EMBEDDINGS": "allow"}, file, [tmp_path])
-    assert allowed.embeddings is True and allowed.fault is None
+    assert read_enforcement(ENFORCE, file, [tmp_path]).embeddings == NO_EMBEDDINGS
+    found = read_enforcement(ENFORCE | {"ANONYMIZE_FACES_EMBEDDINGS": "allow"}, file, [tmp_path])
+    assert found.embeddings == ANY_EMBEDDINGS and found.fault is None
+
+
+def test_embeddings_are_listed_by_their_files_in_whichever_folder_and_form_they_lie(tmp_path):
+    save_prefix(demo_prefix(), tmp_path / "studio.safetensors")
+    folders, file = [tmp_path / "one", tmp_path / "two"], tmp_path / "enforce.ini"
+    for folder in folders:
+        (folder / "styles").mkdir(parents=True)
+    ink, wash, other = (torch.full((2, 8), value) for value in (0.25, 0.5, 0.75))
+    save_file({"emb_params": ink.half()}, folders[1] / "styles" / "ink v1.2.safetensors")
+    torch.save({"string_to_param": {"*": wash}}, folders[0] / "wash.pt")
+    for listed in ("styles/ink v1.2.safetensors, wash", "\n    styles\\ink v1.2\n    wash.pt"):
+        file.write_text(f"[enforcement]\nprefix = studio.safetensors\nembeddings = {listed}\n")
+        found = read_enforcement({}, file, [tmp_path], folders)
+        assert found.fault is None and [found.embeddings.allow(rows) for rows in (ink, wash[0], other)] == [1, 1, 0]
+        assert not found.embeddings.allow(torch.cat([ink, other]))
+    (folders[0] / "broken.bin").write_bytes(b"nothing")
+    for listed, fault in (("ink", "neither refuse nor allow nor a file"), ("broken", "'broken' cannot be read")):
+        found = read_enforcement(ENFORCE | {"ANONYMIZE_FACES_EMBEDDINGS": f"wash, {listed}"}, file, [tmp_path], folders)
+        assert found.prefix is None and fault in found.fault
 
 
 def test_the_entry_point_knows_every_way_to_set_it(monkeypatch, tmp_path):

@@ -161,6 +161,7 @@ def modules_of(folder: Path, kind: str) -> Host:
     made = Host(modules, folder / "anonymization_prefixes", [], [])
     made.folder.mkdir(exist_ok=True)
     made.paths.models_path = str(folder)
+    made.shared.cmd_opts = SimpleNamespace(embeddings_dir=str(folder / "embeddings"))
     made.shared.opts = SimpleNamespace(CLIP_stop_at_last_layers=1, sdxl_clip_l_skip=False)
     made.ui_common.create_refresh_button = lambda component, refresh, changes, elem_id: None
     callbacks = made.script_callbacks
