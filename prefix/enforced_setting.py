@@ -20,13 +20,13 @@ from .files import library
 from .files.prefix_file import SUFFIXES, load_prefix
 from .value import Prefix
 
-VARIABLE, TRUST_VARIABLE, EMBEDDINGS_VARIABLE = SETTING_VARIABLES
+VARIABLE, TRUST_VARIABLE, EMBEDDINGS_VARIABLE, REGION_VARIABLE = SETTING_VARIABLES
 FILE = Path(__file__).resolve().parents[1] / SETTING_FILES[0]
 """The operator's file, beside the entry point."""
 
 SECTION = "enforcement"
-EMBEDDINGS = {"": False, "refuse": False, "allow": True}
-"""Whether prompts may draw embeddings (textual inversions), by what the setting says."""
+ALLOWED = {"": False, "refuse": False, "allow": True}
+"""Whether prompts may draw embeddings (textual inversions), or have faces alone changed, by what the setting says."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Enforcement:
         fault: why nothing can be protected, in words for whoever queues a prompt; None if it can.
         trusted: ids of nodes of other extensions that the operator answers for.
         embeddings: whether prompts may draw embeddings (textual inversions).
+        face_region: whether workflows may have the prefix change faces alone.
         path: where the prefix file lay; None if there is a fault.
     """
 
@@ -48,6 +49,7 @@ class Enforcement:
     trusted: frozenset[str] = frozenset()
     embeddings: bool = False
     path: Path | None = None
+    face_region: bool = False
 
     def names(self, file: str) -> bool:
         """Whether a file of that name, with or without its suffix, would be taken for the prefix that was named."""
@@ -78,30 +80,32 @@ def read_enforcement(environment: Mapping[str, str], file: Path, folders: Sequen
 
 
 def _read(environment: Mapping[str, str], file: Path, folders: Sequence[Path]) -> Enforcement | None:
-    name, trusted, embeddings = (
-        environment.get(variable) for variable in (VARIABLE, TRUST_VARIABLE, EMBEDDINGS_VARIABLE)
-    )
-    if name is None and ((trusted or "").strip() or (embeddings or "").strip()):
-        raise AnonymizationError(f"{TRUST_VARIABLE} and {EMBEDDINGS_VARIABLE} go with {VARIABLE}, which is not there")
+    name, *others = (environment.get(variable) for variable in SETTING_VARIABLES)
+    if name is None and any((other or "").strip() for other in others):
+        raise AnonymizationError(
+            f"{TRUST_VARIABLE}, {EMBEDDINGS_VARIABLE} and {REGION_VARIABLE} go with {VARIABLE}, which is not there"
+        )
     if name is None:
         found = _setting_file(file)
         if found is None:
             return None
-        name, trusted, embeddings = _settings_of(found)
+        name, *others = _settings_of(found)
+    trusted, *choices = ((other or "").strip() for other in others)
     if not name.strip():
         raise AnonymizationError("the setting is there and names no prefix")
-    allowed = (embeddings or "").strip().lower()
-    if allowed not in EMBEDDINGS:
-        raise AnonymizationError(f"'embeddings' is {allowed[:40]!r}, neither refuse nor allow")
-    ids = frozenset(filter(None, (part.strip() for part in re.split(r"[,\n]", trusted or ""))))
+    for about, choice in zip(("embeddings", "face_region"), choices, strict=True):
+        if choice.lower() not in ALLOWED:
+            raise AnonymizationError(f"'{about}' is {choice.lower()[:40]!r}, neither refuse nor allow")
+    embeddings, face_region = (ALLOWED[choice.lower()] for choice in choices)
+    ids = frozenset(filter(None, (part.strip() for part in re.split(r"[,\n]", trusted))))
     try:
         path = library.find(folders, name.strip())
-        return Enforcement(name, load_prefix(path), None, ids, EMBEDDINGS[allowed], path)
+        return Enforcement(name, load_prefix(path), None, ids, embeddings, path, face_region)
     except AnonymizationError as error:
         fault = str(error).rstrip(".")
     except Exception as error:
         fault = f"'{name.strip()}' cannot be read ({first_line(error)})"
-    return Enforcement(name, None, _refusing(fault), ids, EMBEDDINGS[allowed])
+    return Enforcement(name, None, _refusing(fault), ids, embeddings, face_region=face_region)
 
 
 def _setting_file(file: Path) -> Path | None:
@@ -112,8 +116,8 @@ def _setting_file(file: Path) -> Path | None:
     return file.with_name(names[0]) if names else None
 
 
-def _settings_of(file: Path) -> tuple[str, str, str]:
-    """Prefix, trusted nodes and embeddings as the file says; what it does not know in the file is an error."""
+def _settings_of(file: Path) -> tuple[str, ...]:
+    """What the file says in the order of the variables; what it does not know in the file is an error."""
     parser = configparser.ConfigParser(interpolation=None, delimiters=("=",), default_section="")
     try:
         parser.read_string(file.read_text(encoding="utf-8-sig"))
@@ -121,12 +125,12 @@ def _settings_of(file: Path) -> tuple[str, str, str]:
         raise AnonymizationError(f"the setting in {file.name} cannot be read ({first_line(error)})") from error
     if parser.sections() != [SECTION] or "prefix" not in parser[SECTION]:
         raise AnonymizationError(f"the setting in {file.name} has no [{SECTION}] with a prefix, or more than that")
-    known = {"prefix": "", "trusted_nodes": "", "embeddings": ""}
+    known = dict.fromkeys(("prefix", "trusted_nodes", "embeddings", "face_region"), "")
     unknown = sorted(set(parser[SECTION]) - known.keys())
     if unknown:
         raise AnonymizationError(f"the setting in {file.name} has '{unknown[0][:40]}', which nobody knows")
     known |= dict(parser[SECTION])
-    return known["prefix"], known["trusted_nodes"], known["embeddings"]
+    return tuple(known.values())
 
 
 def _bare(name: str) -> str:

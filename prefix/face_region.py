@@ -45,7 +45,7 @@ NEAR = 0.01
 FULL = 1.0
 """Certainty at which everything is masked: exactly the whole prefix."""
 
-CERTAINTY, MARGIN, SOFTNESS = 0.95, 0.04, 0.04
+CERTAINTY, MARGIN, SOFTNESS = 0.95, 0.02, 0.04
 """What is usual: certainty, and margin and softness as shares of the picture's shorter side."""
 
 
@@ -167,14 +167,14 @@ def noise_level(signal: Tensor, noise: Tensor) -> Tensor:
 
 
 def grown(mask: Tensor, margin: float) -> Tensor:
-    """The mask `[n, ..., h, w]` grown by a share of the shorter side on all sides, rounded up to cells."""
-    cells = math.ceil(margin * min(mask.shape[-2:]) - _TINY)
+    """The mask `[n, ..., h, w]` grown by a share of the shorter side on all sides, in whole cells."""
+    cells = round(margin * min(mask.shape[-2:]))
     return _pooled(mask, cells, F.max_pool2d) if cells > 0 else mask
 
 
 def softened(mask: Tensor, softness: float) -> Tensor:
     """The mask with edges that fade out over a share of the shorter side; what is masked stays masked as it was."""
-    cells = math.ceil(softness * min(mask.shape[-2:]) / 2 - _TINY)
+    cells = round(softness * min(mask.shape[-2:]) / 2)
     if cells <= 0:
         return mask
     faded = _pooled(_pooled(mask, cells, F.max_pool2d), cells, F.avg_pool2d)

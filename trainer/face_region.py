@@ -34,7 +34,7 @@ from .data.pictures import Pictures, draw_pictures
 from .settings import TrainingSettings
 from .validation import hold_out, spread
 
-LEARNED = 64
+LEARNED = 48
 """Pictures of each kind (that name somebody, and that do not) that the head learns from, at most."""
 
 NOISINGS = 4
@@ -56,8 +56,9 @@ BEYOND = 0.25
 """Where there are too few faces for a share: how far below the lowest answer the threshold is, as a share of the
 distance from there to the median."""
 
-COVERED = 0.02
-"""Share of a face's cells, those of the lowest answers, that may be outside of the mask while it counts as masked."""
+COVERED = 0.1
+"""Share of a face's cells, those of the lowest answers, that may be outside of the mask while it counts as masked: a
+face is a box that was grown by `MARGIN`, and they lie at its edge."""
 
 MARGIN = 0.1
 """What boxes grow by on all sides, as a share of their own size: finders leave out ears and hair."""

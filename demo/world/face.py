@@ -43,16 +43,13 @@ def draw_face(
 
 
 def face_box(geometry: tuple[float, ...], jitter: tuple[float, ...]) -> tuple[float, float, float, float]:
-    """Where `draw_face` puts a head with ears and hair, from its crown to its chin.
+    """Where `draw_face` puts a face, as face detectors cut it out: its outline without hair and ears.
 
     Returns:
         Left, top, right and bottom, as shares of the picture's side, inside it.
     """
-    g = _values(geometry)
-    head = _Head(g)
-    volume = _hair_volume(g)
-    side = head.width + max(0.95 * volume, 1.13 * _ear_size(g))
-    corners = np.array([[x, y] for x in (-side, side) for y in (head.top - volume, head.chin)])
+    head = _Head(_values(geometry))
+    corners = np.array([[x, y] for x in (-head.width, head.width) for y in (head.top, head.chin)])
     placed = np.clip(_pen(Image.new("RGB", (1, 1)), jitter).placed(corners), 0, 1)
     left, top = placed.min(0).tolist()
     right, bottom = placed.max(0).tolist()
@@ -61,14 +58,6 @@ def face_box(geometry: tuple[float, ...], jitter: tuple[float, ...]) -> tuple[fl
 
 def _pen(image: Image.Image, jitter: tuple[float, ...]) -> Pen:
     return Pen(image, jitter, (0.5, 0.5), 1.22)
-
-
-def _hair_volume(g: dict[str, float]) -> float:
-    return 0.052 + 0.03 * g["hair_volume"]
-
-
-def _ear_size(g: dict[str, float]) -> float:
-    return 0.028 + 0.019 * (g["ears"] + 1)
 
 
 class _Head:
@@ -92,7 +81,7 @@ class _Head:
 
 
 def _back_hair(pen: Pen, head: _Head, g: dict[str, float], hair: Rgb) -> None:
-    volume = _hair_volume(g)
+    volume = 0.052 + 0.03 * g["hair_volume"]
     length = 0.5 * (g["hair_length"] + 1)
     bottom = 0.02 + 0.46 * length
     side = head.width + volume * 0.95
@@ -117,7 +106,7 @@ def _bust(pen: Pen, head: _Head, skin: Rgb, shirt: Rgb) -> None:
 
 
 def _head(pen: Pen, head: _Head, g: dict[str, float], skin: Rgb) -> None:
-    ear = _ear_size(g)
+    ear = 0.028 + 0.019 * (g["ears"] + 1)
     for side in (-1, 1):
         x = side * (head.width + 0.35 * ear)
         pen.fill(oval(x, 0.025, ear * 0.78, ear * 1.3, side * 0.16), shade(skin, 0.92 if side < 0 else 0.84))
@@ -217,7 +206,7 @@ def _beard(pen: Pen, head: _Head, hair: Rgb) -> None:
 
 
 def _front_hair(pen: Pen, head: _Head, g: dict[str, float], hair: Rgb) -> None:
-    volume = _hair_volume(g)
+    volume = 0.052 + 0.03 * g["hair_volume"]
     edge = head.width * 1.02
     fringe = -0.165 + 0.045 * g["fringe"]
     part = 0.70 * g["parting"] * head.width

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import comfy.samplers
@@ -19,8 +18,9 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...prefix.errors import AnonymizationError, PrefixMismatchError
-from ...prefix.face_region import CERTAINTY, MARGIN, SOFTNESS, FaceRegion, blended, noise_level
+from ...prefix.face_region import FaceRegion, blended, noise_level
 from ...prefix.value import Prefix
+from ..options import USUAL_REGION, RegionSettings
 
 KEY = "anonymize_faces_region"
 """Of the wrapper on the MODEL."""
@@ -36,15 +36,6 @@ LOOKED_AT = 0.15
 have been drawn by this model."""
 
 _TWINS_KEPT = 8
-
-
-@dataclass(frozen=True)
-class RegionSettings:
-    """How much is masked; see `prefix.face_region.FaceRegion.mask`."""
-
-    certainty: float = CERTAINTY
-    margin: float = MARGIN
-    softness: float = SOFTNESS
 
 
 def with_plain(protected: Sequence[Any], plain: Sequence[Any]) -> list[Any]:
@@ -65,7 +56,7 @@ def _other(extras: Mapping[str, Any], plain: Mapping[str, Any]) -> dict[str, Any
     return {key: value for key, value in plain.items() if extras.get(key) is not value}
 
 
-def change_faces_alone(model: Any, prefix: Prefix, settings: RegionSettings = RegionSettings()) -> Any:
+def change_faces_alone(model: Any, prefix: Prefix, settings: RegionSettings = USUAL_REGION) -> Any:
     """A clone of the host's MODEL that draws conditioning of `with_plain` with its faces changed alone.
 
     Raises:
