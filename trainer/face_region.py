@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -33,6 +34,9 @@ from .data.pairs import training_pairs
 from .data.pictures import Pictures, draw_pictures
 from .settings import TrainingSettings
 from .validation import hold_out, spread
+
+Finding = Callable[[], AbstractContextManager[Finder]]
+"""Gives what finds faces, for as long as it is needed."""
 
 LEARNED = 48
 """Pictures of each kind (that name somebody, and that do not) that the head learns from, at most."""
