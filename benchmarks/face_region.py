@@ -1,9 +1,9 @@
 """Measures what changing faces alone costs and leaves, on a demo model: against the whole prefix and the plain model.
 
-Every picture is drawn by the host's own sampler three times from the same noise: plain, with the whole prefix, and with
-the MODEL of Anonymize Face Region as it comes. A face that is missed counts as it is read, which is as the person. Where
-faces are tells the demo's finder, in the plain picture, with a margin of 10 %. A prefix that does not know where faces
-are learns it first, which leaves it as it is otherwise.
+Every picture is drawn by the host's own sampler three times from the same noise: plain, with the whole prefix, and
+with the MODEL of Anonymize Face Region as it comes. A face that is missed counts as it is read, which is as the person.
+Where faces are tells the demo's finder, in the plain picture, with a margin of 10 %. A prefix that does not know where
+faces are learns it first, which leaves it as it is otherwise.
 """
 
 from __future__ import annotations
@@ -153,7 +153,9 @@ def measured(demo: RegionDemo, seed: int, quick: bool) -> dict[str, Figures]:
     unseen = [index for index, person in enumerate(cast()) if person.unseen][:: 4 if quick else 1]
     each = 1 if quick else 4
     shift = 100_000 * seed
-    people = [Request(name_prompt(i).prompt, name_prompt(i).seed + 1000 * n + shift) for i in unseen for n in range(each)]
+    people = [
+        Request(name_prompt(i).prompt, name_prompt(i).seed + 1000 * n + shift) for i in unseen for n in range(each)
+    ]
     of = [index for index in unseen for _ in range(each)]
     others = [Request(request.prompt, request.seed + shift) for request in things()[:: 6 if quick else 1]]
     noised = [Request(request.prompt, request.seed + shift + 10_000) for request in others]
@@ -198,7 +200,9 @@ def main() -> None:
     demo = RegionDemo(arguments.model, load_prefix(chosen), arguments.certainty, arguments.quick)
     region = FaceRegion(demo.prefix.face_region)
     print(f"overlap with boxes on pictures held out: {demo.prefix.record.scores['face_region_overlap']:.3f}")
-    print(f"head: {sum(part.numel() for part in demo.prefix.face_region.values()):,} numbers, {region.channels} channels")
+    print(
+        f"head: {sum(part.numel() for part in demo.prefix.face_region.values()):,} numbers, {region.channels} channels"
+    )
     rows: dict[str, list[Figures]] = {}
     print(f"\n{'':<16}" + "".join(f"{name:>15}" for name in Figures._fields))
     for seed in range(1 if arguments.quick else arguments.seeds):

@@ -8,8 +8,20 @@ def node_classes(enforced: bool = False) -> list[type]:
 
     Imports the host's API, so call it inside the host only.
     """
-    from . import anonymize, compare, demo, describe, evaluate, face_region, files, finetune
-    from . import identities, measure, photos, train
+    from . import (
+        anonymize,
+        compare,
+        demo,
+        describe,
+        evaluate,
+        face_region,
+        files,
+        finetune,
+        identities,
+        measure,
+        photos,
+        train,
+    )
 
     modules = [anonymize, face_region, identities, describe, finetune, train]
     modules += [files, compare, measure, evaluate, photos, demo]

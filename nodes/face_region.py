@@ -19,6 +19,10 @@ from .inputs import checked
 from .interface import PrefixSocket, tell, widget
 
 
+COLUMNS = ("before", "after", "mask")
+"""What the slider can show on either side."""
+
+
 class AnonymizeFaceRegion(io.ComfyNode):
     """Encodes a prompt with and without a prefix, and has a model draw the difference in faces alone."""
 
@@ -30,8 +34,9 @@ class AnonymizeFaceRegion(io.ComfyNode):
             display_name="Anonymize Face Region",
             category="anonymize",
             description=(
-                "Changes faces and nothing else: scene, clothes and light stay as they were without protection. It takes"
-                " the place of Anonymize Faces and of the positive prompt. The prefix must have learned where faces are."
+                "Changes faces and nothing else: scene, clothes and light stay as they were without protection. It"
+                " takes the place of Anonymize Faces and of the positive prompt. The prefix must have learned where"
+                " faces are."
             ),
             inputs=[
                 io.Model.Input("model", tooltip="The model to draw with. It stays as it is; use the output."),
@@ -145,25 +150,40 @@ class FaceMask(io.ComfyNode):
             display_name="Face Mask",
             category="anonymize",
             description=(
-                "Shows which place of a drawn picture counted as face: a preview, and a mask for inpainting, compositing"
-                " or detailing. Nothing is downloaded, and no face detector is needed."
+                "Shows which place of a drawn picture counted as face: a preview, and a mask for inpainting,"
+                " compositing or detailing. Nothing is downloaded, and no face detector is needed."
             ),
             is_output_node=True,
             inputs=[
                 io.Model.Input("model", tooltip="The model of Anonymize Face Region."),
                 io.Conditioning.Input("positive", tooltip="The positive prompt of Anonymize Face Region."),
                 io.Latent.Input("samples", tooltip="The drawn pictures, from the sampler."),
+                io.Image.Input(
+                    "before",
+                    optional=True,
+                    tooltip="The same pictures without protection. With 'after', the node compares them with a slider.",
+                ),
+                io.Image.Input("after", optional=True, tooltip="The drawn pictures, decoded."),
             ],
-            outputs=[io.Mask.Output(display_name="MASK", tooltip="1 where a face is, 0 elsewhere; one for each picture.")],
+            outputs=[
+                io.Mask.Output(display_name="MASK", tooltip="1 where a face is, else 0; one for each picture.")
+            ],
         )
 
     @classmethod
     @checked()
-    def execute(cls, model: Any, positive: Any, samples: Any) -> io.NodeOutput:
+    def execute(
+        cls, model: Any, positive: Any, samples: Any, before: Any = None, after: Any = None
+    ) -> io.NodeOutput:
         """Looks once at each picture."""
         mask = face_masks(model, positive, samples["samples"])
         covered = float((mask > 0).float().mean())
         shown = ui.PreviewMask(mask, cls=cls).as_dict()
+        if before is not None and after is not None:
+            columns = [ui.PreviewImage(images, cls=cls).as_dict()["images"] for images in (before, after)]
+            columns.append(shown.pop("images"))
+            count = min(map(len, columns))
+            shown = {"compared": [one for column in columns for one in column[:count]], "labels": [*COLUMNS]}
         return io.NodeOutput(mask, ui={**shown, **tell(f"{covered:.0%} of the picture is covered.").as_dict()})
 
 

@@ -110,7 +110,7 @@ class FaceRegion:
         return self._head.channels
 
     def logits(self, plain: Tensor, protected: Tensor, levels: Tensor) -> Tensor:
-        """See `FaceRegionHead`; of latents `[n, channels, ..., h, w]`, `[n, ..., h, w]` (frames are looked at apart)."""
+        """See `FaceRegionHead`; `[n, ..., h, w]` of latents `[n, channels, ..., h, w]`. Frames are looked at apart."""
         self._head.to(plain.device)
         frames = plain.shape[2:-2].numel()
         flat = [_frames_apart(latents).float() for latents in (plain, protected)]

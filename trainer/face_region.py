@@ -1,8 +1,8 @@
 """Learns where a prefix's faces are: the head that lets it change these places alone (docs/METHODS.md 2.10).
 
-A finder looks for faces in pictures that the run has drawn. At several levels of noise the denoiser is asked about each,
-told the plain prompt and the protected one, and the head learns to tell the finder's boxes from the two answers. Then
-thresholds are set on pictures that it did not learn from.
+A finder looks for faces in pictures that the run has drawn. At several levels of noise the denoiser is asked about
+each, told the plain prompt and the protected one, and the head learns to tell the finder's boxes from the two answers.
+Then thresholds are set on pictures that it did not learn from.
 """
 
 from __future__ import annotations
@@ -359,7 +359,6 @@ def _threshold(lowest: Tensor, share: float) -> Tensor:
     if place > 0:
         return lowest[place - 1]
     return lowest[0] - BEYOND * (lowest.median() - lowest[0]) - BEYOND
-
 
 
 def with_face_region(

@@ -13,8 +13,8 @@ from .state import Losses, Score
 
 
 class Stage(NamedTuple):
-    """What a run is at: "drawing" pictures to learn from, "text_warm_up", "reading" prompts, "learning" or "face_region"; how
-    far."""
+    """What a run is at: "drawing" pictures to learn from, "text_warm_up", "reading" prompts, "learning" or
+    "face_region", and how far."""
 
     name: str
     done: int

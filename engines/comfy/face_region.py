@@ -1,8 +1,8 @@
 """Has a MODEL change only the faces: blends what it predicts for the plain and for the protected prompt by a mask.
 
-The protected conditioning carries the plain one under a key of ours, which the host hands on and does not read: with any
-other MODEL it is the protected conditioning and nothing else. Where the host asks its denoiser about conditioning, a
-keyed wrapper on a clone of the MODEL has it asked about both in one batch, and blends the answers
+The protected conditioning carries the plain one under a key of ours, which the host hands on and does not read: with
+any other MODEL it is the protected conditioning and nothing else. Where the host asks its denoiser about conditioning,
+a keyed wrapper on a clone of the MODEL has it asked about both in one batch, and blends the answers
 (`prefix.face_region`). Whatever else hangs on the conditioning (areas, masks, control) holds for both.
 """
 
@@ -201,5 +201,3 @@ def face_masks(model: Any, positive: Sequence[Any], latents: Tensor) -> Tensor:
     mask = masks[-1].float().cpu()
     mask = mask.reshape(-1, *mask.shape[-2:])
     return mask.repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)
-
-

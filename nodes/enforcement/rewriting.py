@@ -37,8 +37,8 @@ UNPROTECTED = {
     " server must anonymize every prompt: measure it on another one.",
     "FineTuneOnCaptions": "Fine-tuning reads captions and draws prompts without protection, and this server must"
     " anonymize every prompt: fine-tune on another one and bring the LoRA here.",
-    FACE_REGION: "Anonymize Face Region leaves all but faces unprotected, and this server must anonymize every prompt as"
-    " a whole: use Anonymize Faces, or ask the server's operator to allow it.",
+    FACE_REGION: "Anonymize Face Region leaves all but faces unprotected, and this server must anonymize every prompt"
+    " as a whole: use Anonymize Faces, or ask the server's operator to allow it.",
 }
 """Nodes of ours that have to draw with the plain text encoder, and what is said of them."""
 

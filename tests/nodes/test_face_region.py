@@ -103,7 +103,9 @@ def test_what_is_set_on_the_conditioning_afterwards_holds_for_both(draw, whole):
         more = {"weak": weaker(["region", 1]), "both": beside(["weak", 0]), "sample": sampler(positive=("both", 0))}
         return draw(["region", 2], region=region(prefix, certainty=certainty), **more)
 
-    protected = draw(PROTECTED, positive=["both", 0], anonymize=anonymize(FILE), weak=weaker(["yes", 0]), both=beside(["weak", 0]))
+    protected = draw(
+        PROTECTED, positive=["both", 0], anonymize=anonymize(FILE), weak=weaker(["yes", 0]), both=beside(["weak", 0])
+    )
     assert np.array_equal(made(1.0), protected) and not np.array_equal(protected, whole)
     assert not np.array_equal(made(0.5, "region/blind.safetensors"), protected)
 
@@ -163,6 +165,9 @@ def test_the_mask_comes_out_as_a_mask_and_a_preview(server, files):
         pixels = np.asarray(Image.open(io.BytesIO(server.image(picture))))
         assert pixels.shape[:2] == (64, 64) and (pixels.min(), pixels.max()) == (shade, shade)
         assert outputs["mask"]["images"] and "is covered" in outputs["mask"]["text"][0]
+        graph["mask"] = face_mask(before=["decode", 0], after=["decode", 0])
+        compared = server.run(graph)["outputs"]["mask"]
+        assert compared["labels"] == ["before", "after", "mask"] and len(compared["compared"]) == 3
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 UNET = {
     "image_size": 8,
     "in_channels": 4,

@@ -52,10 +52,13 @@ def denoiser(make_checkpoint: Any, make_denoiser: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(face_region, "STEPS", 40)
+    for name, value in (("STEPS", 30), ("LEVELS", (0.1, 0.9999)), ("HELD_OUT", 8), ("LEARNED", 12), ("NOISINGS", 2)):
+        monkeypatch.setattr(face_region, name, value)
 
 
-def learn(denoiser: Any, finder: Any, runs: Path | None = None, settings: TrainingSettings = SETTINGS, **told: Any) -> Learned:
+def learn(
+    denoiser: Any, finder: Any, runs: Path | None = None, settings: TrainingSettings = SETTINGS, **told: Any
+) -> Learned:
     finding = None if finder is None else lambda: nullcontext(finder)
     with torch.inference_mode():
         return learn_prefix(denoiser, PEOPLE, GENERAL, settings, Callbacks(**told), runs=runs, finding=finding)
