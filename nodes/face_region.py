@@ -165,16 +165,12 @@ class FaceMask(io.ComfyNode):
                 ),
                 io.Image.Input("after", optional=True, tooltip="The drawn pictures, decoded."),
             ],
-            outputs=[
-                io.Mask.Output(display_name="MASK", tooltip="1 where a face is, else 0; one for each picture.")
-            ],
+            outputs=[io.Mask.Output(display_name="MASK", tooltip="1 where a face is, else 0; one for each picture.")],
         )
 
     @classmethod
     @checked()
-    def execute(
-        cls, model: Any, positive: Any, samples: Any, before: Any = None, after: Any = None
-    ) -> io.NodeOutput:
+    def execute(cls, model: Any, positive: Any, samples: Any, before: Any = None, after: Any = None) -> io.NodeOutput:
         """Looks once at each picture."""
         mask = face_masks(model, positive, samples["samples"])
         covered = float((mask > 0).float().mean())

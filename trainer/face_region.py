@@ -62,10 +62,11 @@ distance from there to the median."""
 
 COVERED = 0.1
 """Share of a face's cells, those of the lowest answers, that may be outside of the mask while it counts as masked: a
-face is a box that was grown by `MARGIN`, and they lie at its edge."""
+face is a box, and they lie in its corners."""
 
-MARGIN = 0.1
-"""What boxes grow by on all sides, as a share of their own size: finders leave out ears and hair."""
+SHIFTED = 1 / 6
+"""How far examples are moved to and fro while learning, at most, as a share of their shorter side: so that faces are
+told by what is there, not by where they usually are."""
 
 TOUCHED = 0.25
 """Share of a cell that a box must cover."""
@@ -215,7 +216,7 @@ class _Asking:
         self.evaluations = 0
 
     def find(self, indices: Sequence[int], finder: Finder) -> dict[int, list[tuple[float, float, float, float]]]:
-        """The boxes of faces in each picture, as shares of its sides, grown by `MARGIN`."""
+        """The boxes of faces in each picture, as shares of its sides."""
         width, height = self._denoiser.picture_size
         found: dict[int, list[tuple[float, float, float, float]]] = {}
 
@@ -224,7 +225,10 @@ class _Asking:
             with torch.no_grad():
                 drawn = pictures_of(self._denoiser.decode(latents), "pictures")
             for index, faces in zip(some, finder.find(drawn), strict=True):
-                found[index] = [_grown(face.box, width, height) for face in faces]
+                sides = (width, height) * 2
+                found[index] = [
+                    tuple(edge / side for edge, side in zip(face.box, sides, strict=True)) for face in faces
+                ]
 
         self._micro_batches.work(look, list(indices))
         return found
@@ -292,12 +296,6 @@ def _covered(start: float, stop: float, cells: int) -> Tensor:
     return (edges[1:].clamp(max=stop) - edges[:-1].clamp(min=start)).clamp(min=0) * cells
 
 
-def _grown(box: tuple[float, float, float, float], width: int, height: int) -> tuple[float, float, float, float]:
-    left, top, right, bottom = box[0] / width, box[1] / height, box[2] / width, box[3] / height
-    wide, high = MARGIN * (right - left), MARGIN * (bottom - top)
-    return max(0.0, left - wide), max(0.0, top - high), min(1.0, right + wide), min(1.0, bottom + high)
-
-
 def _trained(examples: Examples, seed: int, report: Callable[[int], None]) -> FaceRegionHead:
     """A head that was trained on examples; the same seed gives the same one."""
     with torch.random.fork_rng(devices=[]):
@@ -315,6 +313,9 @@ def _trained(examples: Examples, seed: int, report: Callable[[int], None]) -> Fa
         plain, protected, masks = (part[some].float() for part in (examples.plain, examples.protected, examples.masks))
         if torch.rand((), generator=choices) < 0.5:
             plain, protected, masks = (part.flip(-1) for part in (plain, protected, masks))
+        most = int(SHIFTED * min(masks.shape[-2:]))
+        across, down = torch.randint(-most, most + 1, (2,), generator=choices).tolist()
+        plain, protected, masks = (_moved(part, across, down) for part in (plain, protected, masks))
         logits = head(plain, protected, examples.levels[some].float())
         loss = F.binary_cross_entropy_with_logits(logits, masks, pos_weight=torch.tensor(FACE_WEIGHT))
         optimizer.zero_grad()
@@ -323,6 +324,15 @@ def _trained(examples: Examples, seed: int, report: Callable[[int], None]) -> Fa
         optimizer.step()
         report(step + 1)
     return head.eval()
+
+
+def _moved(latents: Tensor, across: int, down: int) -> Tensor:
+    """Latents `[n, ..., h, w]` moved by so many cells; what comes in is the edge once more."""
+    rows, columns = (
+        (torch.arange(size) - by).clamp(0, size - 1)
+        for size, by in zip(latents.shape[-2:], (down, across), strict=True)
+    )
+    return latents[..., rows, :][..., columns]
 
 
 @torch.no_grad()
