@@ -18,7 +18,6 @@ from .folder import content_hash, fault_of, file_choices, find_file
 from .inputs import checked
 from .interface import PrefixSocket, tell, widget
 
-
 COLUMNS = ("before", "after", "mask")
 """What the slider can show on either side."""
 

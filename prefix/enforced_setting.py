@@ -80,8 +80,9 @@ def read_enforcement(environment: Mapping[str, str], file: Path, folders: Sequen
 
 
 def _read(environment: Mapping[str, str], file: Path, folders: Sequence[Path]) -> Enforcement | None:
-    name, *others = (environment.get(variable) for variable in SETTING_VARIABLES)
-    if name is None and any((other or "").strip() for other in others):
+    name = environment.get(VARIABLE)
+    others = [environment.get(variable) or "" for variable in SETTING_VARIABLES[1:]]
+    if name is None and any(map(str.strip, others)):
         raise AnonymizationError(
             f"{TRUST_VARIABLE}, {EMBEDDINGS_VARIABLE} and {REGION_VARIABLE} go with {VARIABLE}, which is not there"
         )
@@ -89,8 +90,8 @@ def _read(environment: Mapping[str, str], file: Path, folders: Sequence[Path]) -
         found = _setting_file(file)
         if found is None:
             return None
-        name, *others = _settings_of(found)
-    trusted, *choices = ((other or "").strip() for other in others)
+        name, others = _settings_of(found)
+    trusted, *choices = map(str.strip, others)
     if not name.strip():
         raise AnonymizationError("the setting is there and names no prefix")
     for about, choice in zip(("embeddings", "face_region"), choices, strict=True):
@@ -116,8 +117,8 @@ def _setting_file(file: Path) -> Path | None:
     return file.with_name(names[0]) if names else None
 
 
-def _settings_of(file: Path) -> tuple[str, ...]:
-    """What the file says in the order of the variables; what it does not know in the file is an error."""
+def _settings_of(file: Path) -> tuple[str, list[str]]:
+    """The prefix, and what else the file says, in the variables' order; what it does not know there is an error."""
     parser = configparser.ConfigParser(interpolation=None, delimiters=("=",), default_section="")
     try:
         parser.read_string(file.read_text(encoding="utf-8-sig"))
@@ -130,7 +131,8 @@ def _settings_of(file: Path) -> tuple[str, ...]:
     if unknown:
         raise AnonymizationError(f"the setting in {file.name} has '{unknown[0][:40]}', which nobody knows")
     known |= dict(parser[SECTION])
-    return tuple(known.values())
+    name, *others = known.values()
+    return name, others
 
 
 def _bare(name: str) -> str:

@@ -1,6 +1,6 @@
 """Says where a face is among latents, so that a prefix changes that place alone.
 
-The *head* is a small network that learned it for one prefix, on one model (docs/METHODS.md 2.10). It reads what a
+The *head* is a small network that learned it for one prefix, on one model (docs/METHODS.md 2.11). It reads what a
 sampler has anyway: what the denoiser takes the picture for, told the plain prompt (x_n) and told the protected one
 (x_p), how far these lie apart, and the level of noise. With the mask M that is made of its answer,
 
@@ -32,7 +32,7 @@ DILATIONS = (1, 2, 4, 8, 2, 1)
 """Of its layers: together they see 37 cells around each one."""
 
 MOST_PARAMETERS = 300_000
-"""More than a head has for any model: one of 1,024 channels has 160,000."""
+"""More than a head has for any model: one of 1,024 channels has 156,000."""
 
 MOST_CHANNELS = 1024
 MOST_LEVELS = 256

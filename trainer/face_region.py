@@ -1,4 +1,4 @@
-"""Learns where a prefix's faces are: the head that lets it change these places alone (docs/METHODS.md 2.10).
+"""Learns where a prefix's faces are: the head that lets it change these places alone (docs/METHODS.md 2.11).
 
 A finder looks for faces in pictures that the run has drawn. At several levels of noise the denoiser is asked about
 each, told the plain prompt and the protected one, and the head learns to tell the finder's boxes from the two answers.
@@ -34,6 +34,9 @@ from .data.pairs import training_pairs
 from .data.pictures import Pictures, draw_pictures
 from .settings import TrainingSettings
 from .validation import hold_out, spread
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, as shares of a picture's sides."""
 
 Finding = Callable[[], AbstractContextManager[Finder]]
 """Gives what finds faces, for as long as it is needed."""
@@ -215,20 +218,18 @@ class _Asking:
         self._done = 0
         self.evaluations = 0
 
-    def find(self, indices: Sequence[int], finder: Finder) -> dict[int, list[tuple[float, float, float, float]]]:
+    def find(self, indices: Sequence[int], finder: Finder) -> dict[int, list[Box]]:
         """The boxes of faces in each picture, as shares of its sides."""
         width, height = self._denoiser.picture_size
-        found: dict[int, list[tuple[float, float, float, float]]] = {}
+        found: dict[int, list[Box]] = {}
 
         def look(some: Sequence[int]) -> None:
             latents = torch.stack([self._pictures.latents[index] for index in some])
             with torch.no_grad():
                 drawn = pictures_of(self._denoiser.decode(latents), "pictures")
             for index, faces in zip(some, finder.find(drawn), strict=True):
-                sides = (width, height) * 2
-                found[index] = [
-                    tuple(edge / side for edge, side in zip(face.box, sides, strict=True)) for face in faces
-                ]
+                boxes = [face.box for face in faces]
+                found[index] = [(box[0] / width, box[1] / height, box[2] / width, box[3] / height) for box in boxes]
 
         self._micro_batches.work(look, list(indices))
         return found
@@ -238,7 +239,7 @@ class _Asking:
         self,
         indices: Sequence[int],
         times: Tensor,
-        boxes: Mapping[int, Sequence[tuple[float, float, float, float]]],
+        boxes: Mapping[int, Sequence[Box]],
     ) -> Examples:
         """What the denoiser makes of each picture, noised to a time `[n]` of its own."""
         size = self._denoiser.latent_shape[-2:]
@@ -276,7 +277,7 @@ class _Asking:
         return Examples(*flat, *rest)
 
 
-def mask_of(boxes: Sequence[tuple[float, float, float, float]], size: Sequence[int]) -> Tensor:
+def mask_of(boxes: Sequence[Box], size: Sequence[int]) -> Tensor:
     """1 in cells that boxes touch, else 0, `[h, w]`.
 
     Args:
