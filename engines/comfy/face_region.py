@@ -102,7 +102,7 @@ class Blending:
     ) -> Any:
         """What the denoiser takes x for, by each group of conditioning."""
         carrying = [place for place, group in enumerate(conds) if any(PLAIN in entry for entry in group or ())]
-        if not carrying or x.ndim not in (4, 5) or x.shape[1] != self.region.channels:
+        if not carrying or self._is_whole or x.ndim not in (4, 5) or x.shape[1] != self.region.channels:
             return executor(model, conds, x, timestep, model_options)
         plain = [[self._twin(model, entry, x) for entry in conds[place]] for place in carrying]
         answers = list(executor(model, [*conds, *plain], x, timestep, model_options))
@@ -110,6 +110,11 @@ class Blending:
         for place, told_plain in zip(carrying, answers[len(conds) :], strict=True):
             answers[place] = self._blended(told_plain, answers[place], levels)
         return answers[: len(conds)]
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether there is nothing to ask, as everything is covered."""
+        return self.settings.is_full and self._watch is None
 
     def _blended(self, plain: Tensor, protected: Tensor, levels: Tensor) -> Tensor:
         logits = self.region.logits(plain, protected, levels)

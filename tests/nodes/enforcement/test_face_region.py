@@ -52,7 +52,8 @@ def test_it_is_refused_unless_the_operator_allows_it(enforcing: Enforcing) -> No
 
 def test_allowed_it_takes_the_operators_prefix_and_no_settings_below_the_usual_ones(allowing: ComfyServer) -> None:
     whole = latents(allowing, sampling(("yes", 0)))
-    assert torch.equal(latents(allowing, graph()), whole)
+    # Three prompts at once are computed as two are, up to rounding.
+    torch.testing.assert_close(latents(allowing, graph()), whole, atol=1e-4, rtol=1e-4)
     assert torch.equal(latents(allowing, graph(certainty=1.0, prefix="region.safetensors")), whole)
 
 
