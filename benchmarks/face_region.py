@@ -35,7 +35,7 @@ from ..prefix.face_region import FaceRegion
 from ..prefix.files.prefix_file import load_prefix
 from ..tools.command import run_command
 from ..trainer.data.prompts import general_prompts
-from ..trainer.face_region import mask_of, with_face_region
+from ..trainer.face_region import OVERLAP, mask_of, with_face_region
 from ..trainer.settings import TrainingSettings
 from .support.memory import peak_bytes
 from .support.paired import in_turns
@@ -199,7 +199,10 @@ def main() -> None:
     status(f"{chosen.name}, model {arguments.model}")
     demo = RegionDemo(arguments.model, load_prefix(chosen), arguments.certainty, arguments.quick)
     region = FaceRegion(demo.prefix.face_region)
-    print(f"overlap with boxes on pictures held out: {demo.prefix.record.scores['face_region_overlap']:.3f}")
+    print("intersection over union with boxes, on pictures held out, by level of noise:")
+    for name, overlap in demo.prefix.record.scores.items():
+        if name.startswith(OVERLAP):
+            print(f"  {name.removeprefix(OVERLAP).strip('_') or 'mean':<16} {overlap:.3f} {'#' * round(40 * overlap)}")
     print(
         f"head: {sum(part.numel() for part in demo.prefix.face_region.values()):,} numbers, {region.channels} channels"
     )

@@ -84,6 +84,10 @@ KEPT_BYTES = 2**28
 """Of the denoiser's answers, at most; large latents are seen at fewer levels of noise."""
 
 
+OVERLAP = "face_region_overlap"
+"""What a record calls how well what is covered fits; see `LearnedRegion`."""
+
+
 class Examples(NamedTuple):
     """What the head learns from or is tried on.
 
@@ -126,7 +130,8 @@ class LearnedRegion:
 
     def joined(self, prefix: Prefix) -> Prefix:
         """The prefix with this head in place of one that it had, and word of it in its record."""
-        scores = dict(prefix.record.scores) | {"face_region_overlap": self.mean_overlap}
+        scores = dict(prefix.record.scores) | {OVERLAP: self.mean_overlap}
+        scores |= {f"{OVERLAP}_at_noise_{level:.2f}": overlap for level, overlap in self.overlap.items()}
         record = dataclasses.replace(prefix.record, scores=scores)
         return dataclasses.replace(prefix, face_region=self.tensors, record=record)
 
