@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 WEB_DIRECTORY = "./web"
 
 REFUSAL = "ProtectionRefused"
-SETTING_VARIABLES = ("ANONYMIZE_FACES_ENFORCE", "ANONYMIZE_FACES_TRUST", "ANONYMIZE_FACES_EMBEDDINGS")
+SETTING_VARIABLES = (
+    "ANONYMIZE_FACES_ENFORCE",
+    "ANONYMIZE_FACES_TRUST",
+    "ANONYMIZE_FACES_EMBEDDINGS",
+    "ANONYMIZE_FACES_FACE_REGION",
+)
 SETTING_FILES = ("enforce.ini", "enforce.ini.txt")
 """What the operator's file may be called, in any case: the second is what Windows makes of the first."""
 

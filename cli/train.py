@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,8 @@ from .settings_file import with_file
 from .show import facts
 
 if TYPE_CHECKING:
+    from ..faces.recognizer import Finder
+    from ..trainer.face_region import Finding
     from ..trainer.progress import Learned, Progress
 
 NAME = "train"
@@ -57,6 +61,7 @@ STAGES = {
     "text_warm_up": "learning from the text encoder",
     "reading": "reading prompts",
     "learning": "learning",
+    "face_region": "learning where faces are",
 }
 """What a person is told of a run's stages."""
 
@@ -132,6 +137,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             runs=_runs(options),
             pictures=options.pictures,
             team=team,
+            finding=_finding(denoiser.device),
         )
     prefix = dataclasses.replace(learned.prefix, record=dataclasses.replace(learned.prefix.record, **_words(options)))
     path = options.output
@@ -148,6 +154,21 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         "learning_seconds": round(learned.learning_seconds, 3),
         "report": f"{describe(learned)}\nWrote {shown(path)}.",
     }
+
+
+def _finding(device: Any) -> Finding:
+    """Gives what finds faces in pictures, on the denoiser's device."""
+
+    def place(network: Any) -> None:
+        network.to(device)
+
+    @contextmanager
+    def found() -> Iterator[Finder]:
+        from ..faces.facenet import load_mtcnn
+
+        yield load_mtcnn(place)
+
+    return found
 
 
 def show(progress_report: ProgressReport, progress: Progress) -> None:

@@ -20,6 +20,9 @@ CLASSIC, MODERN = "classic", "modern"
 KINDS = (CLASSIC, MODERN)
 """An SD1-type model with a CLIP-type text model, and a transformer that reads a pretrained language model."""
 
+FAMILIES = ("ClassicModel", "ModernModel")
+"""What the host calls their families (`Denoiser.family`)."""
+
 
 @cache
 def frozen_embeddings() -> np.ndarray:

@@ -80,6 +80,7 @@ THUMBNAILS: Mapping[str, Callable[[Shown], Image.Image]] = {
     "9 Measure how photos are protected": lambda shown: top(shown["PreviewImage"][0]),
     "10 Describe faces, then make a dataset": lambda shown: tiled(shown["PreviewImage"], 4, 4),
     "11 Describe faces, then train a LoRA": lambda shown: tiled(shown["SaveImage"]),
+    "12 Change faces alone": lambda shown: tiled([shown["FaceMask"][place] for place in (0, 4, 1, 5)]),
 }
 """What is shown of each example's own pictures."""
 
@@ -92,7 +93,7 @@ def run(server: ComfyServer, name: str) -> Shown:
     outputs = server.run(graph)["outputs"]
     shown: dict[str, list[Image.Image]] = {}
     for node, output in outputs.items():
-        pictures = [picture for key in ("before_after", "images") for picture in output.get(key, ())]
+        pictures = [picture for key in ("before_after", "compared", "images") for picture in output.get(key, ())]
         shown.setdefault(graph[node]["class_type"], []).extend(_picture(server, picture) for picture in pictures)
     return shown
 

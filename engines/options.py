@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ..prefix.errors import TrainingError
+from ..prefix.errors import AnonymizationError, TrainingError
+from ..prefix.face_region import CERTAINTY, FULL, MARGIN, SOFTNESS
 from ..runs.settings import require_in_range, setting
 
 PRECISIONS = {"model": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -82,5 +83,43 @@ class Computing:
         require_in_range(self, TrainingError)
 
 
+@dataclass(frozen=True)
+class RegionSettings:
+    """How much of a picture counts as face where a prefix changes faces alone; see `prefix.face_region`."""
+
+    certainty: float = setting(
+        CERTAINTY,
+        "How sure to be that faces are covered: the share of faces to be covered as a whole, judged by pictures that"
+        " were kept apart while learning. Higher protects more, lower leaves more of the scene. 1: the whole picture,"
+        " exactly as with the whole prefix.",
+        least=0.5,
+        most=1,
+        step=0.01,
+    )
+    margin: float = setting(
+        MARGIN,
+        "By how much the covered place grows on all sides, as a share of the picture's shorter side.",
+        least=0,
+        most=0.5,
+        step=0.01,
+    )
+    softness: float = setting(
+        SOFTNESS,
+        "Over how much it then fades out, as a share of the picture's shorter side. Faces stay covered in full.",
+        least=0,
+        most=0.5,
+        step=0.01,
+    )
+
+    def __post_init__(self) -> None:
+        require_in_range(self, AnonymizationError)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the whole picture is covered."""
+        return self.certainty >= FULL
+
+
 AS_USUAL = Drawing()
 AS_THE_HOST = Computing()
+USUAL_REGION = RegionSettings()

@@ -18,7 +18,7 @@ from ..prefix import (
     file_path,
     holds_textual_inversion,
     load_prefix,
-    same_parameters,
+    same_tensors,
     save_prefix,
     save_textual_inversion,
 )
@@ -177,7 +177,7 @@ def _holds(path: Path, prefix: Prefix) -> bool:
         saved = load_prefix(path)
     except PrefixFileError:
         return False
-    return same_parameters(saved, prefix) and saved.record.to_json() == prefix.record.to_json()
+    return same_tensors(saved, prefix) and saved.record.to_json() == prefix.record.to_json()
 
 
 NODES = [LoadAnonymizationPrefix, SaveAnonymizationPrefix]

@@ -121,9 +121,22 @@ def _are_identities(value: Any) -> bool:
     return isinstance(value, list | tuple) and bool(value) and all(isinstance(one, Identity) for one in value)
 
 
+def _is_conditioning(value: Any) -> bool:
+    pairs = value if isinstance(value, list | tuple) else ()
+    return bool(pairs) and all(
+        isinstance(pair, list | tuple) and len(pair) > 1 and isinstance(pair[1], Mapping) for pair in pairs
+    )
+
+
+def _are_latents(value: Any) -> bool:
+    return isinstance(value, Mapping) and isinstance(value.get("samples"), Tensor)
+
+
 _SOCKETS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "MODEL": (_having("model", "clone", "load_device"), "a model"),
     "CLIP": (_having("tokenizer", "cond_stage_model", "clone"), "a text encoder (CLIP)"),
+    "CONDITIONING": (_is_conditioning, "a prompt that was encoded (CONDITIONING)"),
+    "LATENT": (_are_latents, "latents"),
     "VAE": (_having("encode", "decode", "first_stage_model"), "a VAE"),
     "IMAGE": (lambda value: isinstance(value, Tensor), "pictures"),
     "MASK": (lambda value: isinstance(value, Tensor) and value.ndim >= 2 and value.numel() > 0, "a mask"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,7 @@ class TrainAnonymizationPrefix(io.ComfyNode):
                     for name in (
                         *("text_steps", "overshoot", "vary_names"),
                         *("preset", "people_drawn", "general_drawn", "patience", "conditional"),
-                        "harden",
+                        *("harden", "face_region"),
                     )
                 ),
             ],
@@ -122,6 +123,7 @@ class TrainAnonymizationPrefix(io.ComfyNode):
         from ..trainer.reporting.plot import plot_losses
         from ..trainer.reporting.preview import BeforeAfter
         from ..trainer.reporting.report import describe
+        from .hosted.recognizers import hosted_finder
 
         chosen = TrainingSettings(**settings)
         computing = Computing(precision, gradient_checkpointing)
@@ -137,7 +139,13 @@ class TrainAnonymizationPrefix(io.ComfyNode):
 
         with followed((cls.hidden.extra_pnginfo or {}).get("workflow")) as telemetry:
             training = PrefixTraining(
-                denoiser, identities, prompts, chosen, runs=work_folder("runs"), pictures=work_folder("pictures")
+                denoiser,
+                identities,
+                prompts,
+                chosen,
+                runs=work_folder("runs"),
+                pictures=work_folder("pictures"),
+                finding=partial(hosted_finder, denoiser.family),
             )
             held_out = training.held_out.people
             before_after = BeforeAfter(denoiser, held_out or identities, chosen.seed, check)

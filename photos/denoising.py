@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..engines.clean import clean_latents
 from ..engines.denoiser import Denoiser
 from ..engines.gradient_flow import gradient_through
 
@@ -33,22 +34,10 @@ class CountedDenoiser:
         return (predicted - wanted).square().flatten(1).mean(1)
 
     def clean(self, latents: Tensor, noise: Tensor, t: Tensor, conditioning: Sequence[Any]) -> Tensor:
-        """The latents `[B, …]` that the denoiser takes noised ones for, differentiable in both.
-
-        `add_noise` and `target` are linear in latents and noise, so that clean = a x_t + b prediction for every family,
-        with a and b by time from what they make of ones and zeros.
-        """
+        """What the denoiser takes noised latents for (`engines.clean`), `[B, …]`, differentiable in both."""
         self.passes += 1
         noised = self.denoiser.add_noise(latents, noise, t)
-        predicted = self.denoiser.predict(noised, t, conditioning)
-        ones, zeros = torch.ones_like(noise), torch.zeros_like(noise)
-        of_latents, of_noise = ((ones, zeros), (zeros, ones))
-        (a_latents, p_latents), (a_noise, p_noise) = (
-            (self.denoiser.add_noise(*pair, t), self.denoiser.target(*pair, t)) for pair in (of_latents, of_noise)
-        )
-        b = 1 / (p_latents - p_noise * a_latents / a_noise)
-        a = -b * p_noise / a_noise
-        return a.to(predicted) * noised.to(predicted) + b.to(predicted) * predicted
+        return clean_latents(self.denoiser, noised, t, self.denoiser.predict(noised, t, conditioning))
 
 
 def gradient_of(losses: Tensor, wanted: Tensor) -> Tensor:

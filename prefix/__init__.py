@@ -27,7 +27,7 @@ from .layers import allowed_layers, layers_note, require_layers
 from .markup import as_markup
 from .provenance import checkpoint_note, require_family
 from .scored import scores_hold, with_scores
-from .value import FORMAT_VERSION, Prefix, PrefixRecord, prefix_of, same_parameters
+from .value import FORMAT_VERSION, Prefix, PrefixRecord, prefix_of, same_tensors
 
 __all__ = [
     "FORMAT_VERSION",
@@ -75,7 +75,7 @@ __all__ = [
     "require_fit",
     "require_layers",
     "require_strength",
-    "same_parameters",
+    "same_tensors",
     "save_prefix",
     "save_textual_inversion",
     "scores_hold",

@@ -23,7 +23,7 @@ from .files import library
 from .files.prefix_file import SUFFIXES, load_embedding, load_prefix
 from .value import Prefix
 
-VARIABLE, TRUST_VARIABLE, EMBEDDINGS_VARIABLE = SETTING_VARIABLES
+VARIABLE, TRUST_VARIABLE, EMBEDDINGS_VARIABLE, REGION_VARIABLE = SETTING_VARIABLES
 FILE = Path(__file__).resolve().parents[1] / SETTING_FILES[0]
 """The operator's file, beside the entry point."""
 
@@ -33,6 +33,9 @@ EMBEDDINGS = {"": NO_EMBEDDINGS, "refuse": NO_EMBEDDINGS, "allow": ANY_EMBEDDING
 
 EMBEDDING_SUFFIXES = (".safetensors", ".pt", ".bin")
 """Of files that hosts look for where a prompt names an embedding."""
+
+FACE_REGION = {"": False, "refuse": False, "allow": True}
+"""Whether workflows may have faces alone changed, by what the setting says."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Enforcement:
         trusted: ids of nodes of other extensions that the operator answers for.
         embeddings: those (textual inversions) that prompts may draw, by their vectors: whatever lies under the name of
             a listed file later on does not count.
+        face_region: whether workflows may have the prefix change faces alone.
         path: where the prefix file lay; None if there is a fault.
     """
 
@@ -55,6 +59,7 @@ class Enforcement:
     trusted: frozenset[str] = frozenset()
     embeddings: AllowedEmbeddings = NO_EMBEDDINGS
     path: Path | None = None
+    face_region: bool = False
 
     def names(self, file: str) -> bool:
         """Whether a file of that name, with or without its suffix, would be taken for the prefix that was named."""
@@ -90,22 +95,28 @@ def read_enforcement(
 def _read(
     environment: Mapping[str, str], file: Path, folders: Sequence[Path], embedding_folders: Sequence[Path]
 ) -> Enforcement | None:
-    name, trusted, embeddings = (
-        environment.get(variable) for variable in (VARIABLE, TRUST_VARIABLE, EMBEDDINGS_VARIABLE)
-    )
-    if name is None and ((trusted or "").strip() or (embeddings or "").strip()):
-        raise AnonymizationError(f"{TRUST_VARIABLE} and {EMBEDDINGS_VARIABLE} go with {VARIABLE}, which is not there")
+    name = environment.get(VARIABLE)
+    others = [environment.get(variable) or "" for variable in SETTING_VARIABLES[1:]]
+    if name is None and any(map(str.strip, others)):
+        raise AnonymizationError(
+            f"{TRUST_VARIABLE}, {EMBEDDINGS_VARIABLE} and {REGION_VARIABLE} go with {VARIABLE}, which is not there"
+        )
     if name is None:
         found = _setting_file(file)
         if found is None:
             return None
-        name, trusted, embeddings = _settings_of(found)
+        name, others = _settings_of(found)
+    trusted, embeddings, region = map(str.strip, others)
     if not name.strip():
         raise AnonymizationError("the setting is there and names no prefix")
+    face_region = FACE_REGION.get(region.lower())
+    if face_region is None:
+        raise AnonymizationError(f"'face_region' is {region.lower()[:40]!r}, neither refuse nor allow")
     ids = frozenset(_listed(trusted))
     try:
         path = library.find(folders, name.strip())
-        return Enforcement(name, load_prefix(path), None, ids, _allowed(embeddings, embedding_folders), path)
+        allowed_ones = _allowed(embeddings, embedding_folders)
+        return Enforcement(name, load_prefix(path), None, ids, allowed_ones, path, face_region)
     except AnonymizationError as error:
         fault = str(error).rstrip(".")
     except Exception as error:
@@ -113,17 +124,17 @@ def _read(
     return Enforcement(name, None, _refusing(fault), ids)
 
 
-def _listed(said: str | None) -> list[str]:
-    return list(filter(None, (part.strip() for part in re.split(r"[,\n]", said or ""))))
+def _listed(said: str) -> list[str]:
+    return list(filter(None, (part.strip() for part in re.split(r"[,\n]", said))))
 
 
-def _allowed(said: str | None, folders: Sequence[Path]) -> AllowedEmbeddings:
+def _allowed(said: str, folders: Sequence[Path]) -> AllowedEmbeddings:
     """The embeddings that a setting allows: all, none, or those of the files that it lists.
 
     Raises:
         AnonymizationError: a file is not there, or holds no embedding.
     """
-    known = EMBEDDINGS.get((said or "").strip().lower())
+    known = EMBEDDINGS.get(said.lower())
     if known is not None:
         return known
     return allowed(rows for name in _listed(said) for rows in _embedding(name, folders))
@@ -152,8 +163,8 @@ def _setting_file(file: Path) -> Path | None:
     return file.with_name(names[0]) if names else None
 
 
-def _settings_of(file: Path) -> tuple[str, str, str]:
-    """Prefix, trusted nodes and embeddings as the file says; what it does not know in the file is an error."""
+def _settings_of(file: Path) -> tuple[str, list[str]]:
+    """The prefix, and what else the file says, in the variables' order; what it does not know there is an error."""
     parser = configparser.ConfigParser(interpolation=None, delimiters=("=",), default_section="")
     try:
         parser.read_string(file.read_text(encoding="utf-8-sig"))
@@ -161,12 +172,13 @@ def _settings_of(file: Path) -> tuple[str, str, str]:
         raise AnonymizationError(f"the setting in {file.name} cannot be read ({first_line(error)})") from error
     if parser.sections() != [SECTION] or "prefix" not in parser[SECTION]:
         raise AnonymizationError(f"the setting in {file.name} has no [{SECTION}] with a prefix, or more than that")
-    known = {"prefix": "", "trusted_nodes": "", "embeddings": ""}
+    known = dict.fromkeys(("prefix", "trusted_nodes", "embeddings", "face_region"), "")
     unknown = sorted(set(parser[SECTION]) - known.keys())
     if unknown:
         raise AnonymizationError(f"the setting in {file.name} has '{unknown[0][:40]}', which nobody knows")
     known |= dict(parser[SECTION])
-    return known["prefix"], known["trusted_nodes"], known["embeddings"]
+    name, *others = known.values()
+    return name, others
 
 
 def _bare(name: str) -> str:

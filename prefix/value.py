@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from .errors import PrefixValueError, first_line
+from .face_region import START as FACE_REGION
+from .face_region import require_face_region
 from .files.plain import is_finite, read_json, require_plain
 from .meta_network import require_networks, vectors_of
 
@@ -23,6 +25,10 @@ FORMAT_VERSION = 1
 CONDITIONAL_VERSION = 3
 """The same of a prefix whose vectors are made for each prompt: readers of version 1 would leave its network out. Those
 of version 2 had no gate."""
+
+REGION_VERSION = 4
+"""The same of a prefix of either kind that says where faces are (`face_region`): readers of before would take its head
+for a damaged network."""
 
 MOST_VECTORS = 1024
 """More than any prompt has room for."""
@@ -61,7 +67,7 @@ class PrefixRecord:
             ascending order. An encoder that is not in it was read at its own usual layer. See `prefix.layers`.
         name: what its maker calls it; may be empty.
         notes: anything its maker wants to tell; may be empty.
-        format_version: see `FORMAT_VERSION` and `CONDITIONAL_VERSION`.
+        format_version: see `FORMAT_VERSION`, `CONDITIONAL_VERSION` and `REGION_VERSION`.
 
     Raises:
         PrefixValueError: a field has the wrong type or cannot be written as JSON.
@@ -91,10 +97,10 @@ class PrefixRecord:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST_COUNTED:
                 raise PrefixValueError(f"The record's {name} must be a whole number from 0 to {_MOST_COUNTED}.")
-        if self.format_version not in (FORMAT_VERSION, CONDITIONAL_VERSION):
+        if self.format_version not in (FORMAT_VERSION, CONDITIONAL_VERSION, REGION_VERSION):
             raise PrefixValueError(
-                f"The prefix has format version {self.format_version}, this extension reads {FORMAT_VERSION} and"
-                f" {CONDITIONAL_VERSION}: update Anonymize Faces, or learn the prefix anew."
+                f"The prefix has format version {self.format_version}, this extension reads {FORMAT_VERSION},"
+                f" {CONDITIONAL_VERSION} and {REGION_VERSION}: update Anonymize Faces, or learn the prefix anew."
             )
         for name in _TABLES:
             if not isinstance(getattr(self, name), Mapping):
@@ -156,16 +162,20 @@ class Prefix:
             It is never written into the file.
         networks: parts of the meta-networks that make the vectors for each prompt, by `key/part` (`meta_network`), held
             in the same way; empty for vectors that are always the same.
+        face_region: what says where faces are, by `face_region/part` (`face_region`), held in the same way; empty if
+            nothing does.
 
     Raises:
         PrefixValueError: no encoder, a key that is no encoder's name, or a tensor that is not float32, two-dimensional,
-            non-empty, finite, of the common m and of at most `MOST_VECTORS`; or networks that are not whole.
+            non-empty, finite, of the common m and of at most `MOST_VECTORS`; or networks or a face region that are not
+            whole.
     """
 
     vectors: Mapping[str, Tensor]
     record: PrefixRecord
     preview: bytes = b""
     networks: Mapping[str, Tensor] = field(default_factory=dict)
+    face_region: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.record, PrefixRecord):
@@ -181,18 +191,28 @@ class Prefix:
             raise PrefixValueError(f"The record tells layers of text encoder '{key}', for which there are no vectors.")
         if self.networks:
             require_networks({**self.vectors, **self.networks})
+        if self.face_region:
+            require_face_region(self.face_region)
         object.__setattr__(self, "vectors", _copies(self.vectors))
         object.__setattr__(self, "networks", _copies(self.networks))
+        object.__setattr__(self, "face_region", _copies(self.face_region))
         version = CONDITIONAL_VERSION if self.networks else FORMAT_VERSION
+        version = REGION_VERSION if self.face_region else version
         object.__setattr__(self, "record", dataclasses.replace(self.record, format_version=version))
 
     def __reduce__(self) -> Any:
-        return Prefix, (dict(self.vectors), self.record, self.preview, dict(self.networks))
+        vectors, networks, face_region = map(dict, (self.vectors, self.networks, self.face_region))
+        return Prefix, (vectors, self.record, self.preview, networks, face_region)
 
     @property
     def parameters(self) -> dict[str, Tensor]:
         """Vectors and networks in one table, as `meta_network` takes them."""
         return {**self.vectors, **self.networks}
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All that its file holds: `parameters` and `face_region`."""
+        return {**self.parameters, **self.face_region}
 
     @property
     def is_conditional(self) -> bool:
@@ -211,19 +231,20 @@ class Prefix:
 
 
 def prefix_of(parameters: Mapping[str, Tensor], record: PrefixRecord, preview: bytes = b"") -> Prefix:
-    """The prefix with these parameters, vectors and networks in one table.
+    """The prefix with these parameters, vectors and networks in one table, and a face region if it is among them.
 
     Raises:
         PrefixValueError: as `Prefix`.
     """
+    face_region = {name: part for name, part in parameters.items() if name.startswith(FACE_REGION)}
     vectors = vectors_of(parameters)
-    networks = {name: part for name, part in parameters.items() if name not in vectors}
-    return Prefix(vectors, record, preview, networks)
+    networks = {name: part for name, part in parameters.items() if name not in vectors and name not in face_region}
+    return Prefix(vectors, record, preview, networks, face_region)
 
 
-def same_parameters(one: Prefix, other: Prefix) -> bool:
-    """Whether two prefixes hold the same vectors and networks, to the last bit."""
-    mine, others = one.parameters, other.parameters
+def same_tensors(one: Prefix, other: Prefix) -> bool:
+    """Whether two prefixes hold the same vectors, networks and face region, to the last bit."""
+    mine, others = one.tensors, other.tensors
     return mine.keys() == others.keys() and all(mine[name].equal(others[name]) for name in mine)
 
 

@@ -15,8 +15,9 @@ from torch import Tensor
 from ..engines.denoiser import Denoiser, Layer, Vectors
 from ..engines.micro_batches import MicroBatches
 from ..engines.vectors import as_begun, gates_of, new_vectors, with_networks
-from ..prefix.errors import TrainingError
+from ..prefix.errors import MeasurementError, TrainingError
 from ..prefix.value import Prefix, PrefixRecord, prefix_of
+from ..runs.amounts import duration
 from ..runs.kept_latents import KeptLatents
 from ..runs.run_folder import RunFolder, run_key, saved_if_broken_off
 from ..runs.seeds import generator as seeded
@@ -27,6 +28,7 @@ from .data.pictures import Pictures
 from .data.plain_text import PlainText
 from .data.prompts import GENERAL_PROMPTS
 from .data.targets import TargetPool, slots_of_step
+from .face_region import Finding, learn_face_region
 from .hardening import Attackers
 from .known_names import KnownNames, sentences
 from .learnable_layers import judged, learnable, left_out_note
@@ -52,7 +54,7 @@ SOME_PROMPTS = GatePrompts(("a portrait of Ada Example",), GENERAL_PROMPTS[:4])
 HALF_OPEN = 0.5
 """A gate that is open less than this hardly protects."""
 
-RECIPE = 12
+RECIPE = 13
 """Raised when the same arguments no longer give the same prefix, so that no run of an older version is gone on with."""
 
 
@@ -66,9 +68,12 @@ def learn_prefix(
     runs: Path | None = None,
     pictures: Path | None = None,
     team: Team = ALONE,
+    finding: Finding | None = None,
 ) -> Learned:
     """Learns a prefix; see `PrefixTraining` and its `learn`."""
-    training = PrefixTraining(denoiser, identities, prompts, settings, runs=runs, pictures=pictures, team=team)
+    training = PrefixTraining(
+        denoiser, identities, prompts, settings, runs=runs, pictures=pictures, team=team, finding=finding
+    )
     return training.learn(callbacks)
 
 
@@ -85,6 +90,7 @@ class PrefixTraining:
             None to keep none.
         team: the processes that learn this prefix together, each of which does this with the same arguments; the batch
             is that of all together. They share the folder of unfinished runs, which the first of them writes to.
+        finding: gives what finds faces in pictures, where the settings ask for a face region; None for nothing.
 
     Attributes:
         held_out: who and what is learned from, and who and what is asked about.
@@ -103,6 +109,7 @@ class PrefixTraining:
         runs: Path | None = None,
         pictures: Path | None = None,
         team: Team = ALONE,
+        finding: Finding | None = None,
     ) -> None:
         if not identities or not prompts:
             raise TrainingError("There is nobody to learn from: add at least one identity and one general prompt.")
@@ -117,6 +124,7 @@ class PrefixTraining:
         self._runs = runs
         self._kept = KeptLatents(pictures, denoiser.digest, denoiser.latent_shape)
         self._team = team
+        self._finding = finding
 
     def learn(self, callbacks: Callbacks = NO_CALLBACKS) -> Learned:
         """Draws, warms up, learns, and gives the best prefix there was.
@@ -144,6 +152,7 @@ class PrefixTraining:
                 folder,
                 callbacks,
                 self._team,
+                self._finding,
             )
             state = run.warm_up()
             stopped = run.make_steps(state, PreviewBudget(started, drawing.seconds_a_picture))
@@ -220,7 +229,9 @@ class _Learning:
         folder: RunFolder,
         callbacks: Callbacks,
         team: Team,
+        finding: Finding | None = None,
     ) -> None:
+        self._finding = finding
         self._began = time.monotonic()
         self._denoiser = denoiser
         self._settings = settings
@@ -410,9 +421,49 @@ class _Learning:
                 "best_step": figures.step,
             },
         )
-        prefix = prefix_of(state.best, record)
+        prefix = self._with_face_region(prefix_of(state.best, record), state)
         self._folder.remove()
         return prefix, best, figures
+
+    def _with_face_region(self, prefix: Prefix, state: RunState) -> Prefix:
+        """The prefix with word of where faces are, if the settings ask for it; the run is saved by now.
+
+        Where that cannot be learned it is noted, and the prefix is whole without.
+        """
+        if not self._settings.face_region or self._team.rank:
+            return prefix
+        if self._finding is None:
+            state.note("It was not learned where faces are, because nothing was there to find them with.")
+            return prefix
+        known = self._drawing.pictures.latents.known()
+        learned = [index for index in known if index < len(self._pairs.learned)]
+        pairs = self._drawing.pictures.pairs
+        unmet = [index for index in known if index >= len(self._pairs.learned) and pairs[index].names_somebody]
+
+        def report(done: int, of: int) -> None:
+            self._callbacks.report(dataclasses.replace(self._progress(state), face_region=(done, of)))
+
+        try:
+            with self._finding() as finder:
+                found = learn_face_region(
+                    self._denoiser,
+                    prefix.parameters,
+                    self._drawing.pictures,
+                    learned,
+                    unmet,
+                    finder,
+                    self._settings.seed,
+                    self._reading(),
+                    report,
+                )
+        except (TrainingError, MeasurementError) as error:
+            state.note(f"It was not learned where faces are: {error}")
+            return prefix
+        state.note(
+            f"Where faces are was learned in {duration(found.seconds)} from {found.found} pictures; on others, what it"
+            f" covers and the faces overlap by {found.mean_overlap:.0%}."
+        )
+        return found.joined(prefix)
 
     def _layers(self, state: RunState, vectors: Vectors) -> Sequence[Layer]:
         """Those that were learned at and at which the best prefix does something.

@@ -13,7 +13,8 @@ from .state import Losses, Score
 
 
 class Stage(NamedTuple):
-    """What a run is at: "drawing" pictures to learn from, "text_warm_up", "reading" prompts or "learning"; how far."""
+    """What a run is at: "drawing" pictures to learn from, "text_warm_up", "reading" prompts, "learning" or
+    "face_region", and how far."""
 
     name: str
     done: int
@@ -33,6 +34,7 @@ class Progress:
         notes: what there is to say of the run by now, sentences.
         scores: of all snapshots that were examined so far, in order.
         prompts: that the text encoder has read so far, for the gate before the warm start, for the teacher after it.
+        face_region: done of what is learned about where faces are, after the last step, and how much there is.
     """
 
     pictures: int
@@ -45,6 +47,7 @@ class Progress:
     notes: Sequence[str] = ()
     scores: Sequence[Score] = ()
     prompts: int = 0
+    face_region: tuple[int, int] = (0, 0)
 
     @property
     def done(self) -> int:
@@ -55,6 +58,8 @@ class Progress:
     def stage(self) -> Stage:
         """What the run is at."""
         pictures, text_steps, steps, prompts = self.of
+        if self.face_region[1]:
+            return Stage("face_region", *self.face_region)
         if self.steps:
             return Stage("learning", self.steps, steps)
         if self.prompts and self.text_steps in (0, text_steps):

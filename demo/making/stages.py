@@ -11,6 +11,7 @@ MINUTES = {
     "autoencoder": 12.0,
     "decoder": 12.0,
     "reader": 5.0,
+    "face_finder": 3.0,
     "language": 16.0,
     "denoiser": 40.0,
     "flow_denoiser": 60.0,
@@ -74,6 +75,10 @@ def run(stage: str, folder: Path, weights: Path, minutes: float | None) -> None:
 
         decoded(folder, weights)
         on_all_cores("reader", "train_reader", folder, path, minutes)
+    elif stage == "face_finder":
+        from .face_finder import train_face_finder
+
+        train_face_finder(path, minutes)
     elif stage == "language":
         from .language import train_language
 

@@ -70,9 +70,13 @@ class Pen:
         turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
         self._map = size * (1.0 + 0.04 * reach * jitter[2]) * turn
 
+    def placed(self, points: np.ndarray | Sequence[Sequence[float]]) -> np.ndarray:
+        """Where points [n, 2] come to lie, as shares of the canvas' side."""
+        return np.asarray(points) @ self._map + self._offset
+
     def fill(self, points: np.ndarray | Sequence[Sequence[float]], rgb: Rgb, alpha: float = 1.0) -> None:
         """A filled polygon [n, 2]; with `alpha` below one what lies below shines through."""
-        placed = ((np.asarray(points) @ self._map + self._offset) * CANVAS).ravel().tolist()
+        placed = (self.placed(points) * CANVAS).ravel().tolist()
         if alpha >= 1.0:
             self._opaque.polygon(placed, fill=rgb)
         else:

@@ -25,7 +25,7 @@ def draw_face(
 ) -> None:
     """Draws one person from the shoulders up on an image of the canvas' size."""
     g = _values(geometry)
-    pen = Pen(image, jitter, (0.5, 0.5), 1.22)
+    pen = _pen(image, jitter)
     head = _Head(g)
     skin, hair = SKIN_RGB[looks.skin], HAIR_RGB[looks.hair]
     _back_hair(pen, head, g, hair)
@@ -40,6 +40,24 @@ def draw_face(
     _brows(pen, g, hair)
     if looks.glasses:
         _glasses(pen, head, g)
+
+
+def face_box(geometry: tuple[float, ...], jitter: tuple[float, ...]) -> tuple[float, float, float, float]:
+    """Where `draw_face` puts a face, as face detectors cut it out: its outline without hair and ears.
+
+    Returns:
+        Left, top, right and bottom, as shares of the picture's side, inside it.
+    """
+    head = _Head(_values(geometry))
+    corners = np.array([[x, y] for x in (-head.width, head.width) for y in (head.top, head.chin)])
+    placed = np.clip(_pen(Image.new("RGB", (1, 1)), jitter).placed(corners), 0, 1)
+    left, top = placed.min(0).tolist()
+    right, bottom = placed.max(0).tolist()
+    return left, top, right, bottom
+
+
+def _pen(image: Image.Image, jitter: tuple[float, ...]) -> Pen:
+    return Pen(image, jitter, (0.5, 0.5), 1.22)
 
 
 class _Head:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ... import refusing
 from ...prefix.enforced_setting import FILE, Enforcement, read_enforcement
-from .rewriting import FOREIGN, HOST, OWN, PROTECTING, SERVICE, Kind, Refused, rewrite
+from .rewriting import FACE_REGION, FOREIGN, HOST, OWN, PROTECTING, SERVICE, Kind, Refused, rewrite
 
 _EXTENSION = Path(__file__).resolve().parents[2]
 _WORKFLOW = frozenset({"PROMPT", "EXTRA_PNGINFO", "DYNPROMPT"})
@@ -60,7 +60,7 @@ def answer_to(request: Any, enforcement: Enforcement) -> dict[str, Any]:
             return request  # The host refuses it.
         _require_guards()
         prompt = _with_replacements(request["prompt"])
-        return {**request, "prompt": rewrite(prompt, kind_of, enforcement.trusted, enforcement.fault)}
+        return {**request, "prompt": _guarded(prompt, enforcement)}
     except Refused as refusal:
         logging.warning("Anonymize Faces refused a prompt: node %s: %s", refusal.node_id, refusal)
         return refusing(request, refusal.node_id, str(refusal))
@@ -68,6 +68,11 @@ def answer_to(request: Any, enforcement: Enforcement) -> dict[str, Any]:
         logging.exception("Anonymize Faces refused a prompt that it could not read.")
         reason = "This server must anonymize every prompt and could not read this one: the reason is in its log."
         return refusing(request, "0", reason)
+
+
+def _guarded(prompt: Any, enforcement: Enforcement) -> dict[str, Any]:
+    allowed = (FACE_REGION,) if enforcement.face_region else ()
+    return rewrite(prompt, kind_of, enforcement.trusted, enforcement.fault, allowed)
 
 
 def kind_of(class_type: str) -> Kind | None:

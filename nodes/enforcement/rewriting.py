@@ -23,6 +23,7 @@ GUARD = "EnforcedAny"
 GUARDS = frozenset({*GUARD_OF_TYPE.values(), GUARD})
 
 PROTECTING = "AnonymizeFaces"
+FACE_REGION = "AnonymizeFaceRegion"
 UNPROTECTED = {
     "TrainAnonymizationPrefix": "Learning a prefix draws people without protection, and this server must anonymize"
     " every prompt: learn it on another one and bring the file here.",
@@ -36,6 +37,8 @@ UNPROTECTED = {
     " server must anonymize every prompt: measure it on another one.",
     "FineTuneOnCaptions": "Fine-tuning reads captions and draws prompts without protection, and this server must"
     " anonymize every prompt: fine-tune on another one and bring the LoRA here.",
+    FACE_REGION: "Anonymize Face Region leaves all but faces unprotected, and this server must anonymize every prompt"
+    " as a whole: use Anonymize Faces, or ask the server's operator to allow it.",
 }
 """Nodes of ours that have to draw with the plain text encoder, and what is said of them."""
 
@@ -98,7 +101,11 @@ Prompt = dict[str, dict[str, Any]]
 
 
 def rewrite(
-    prompt: Any, kind_of: Callable[[str], Kind | None], trusted: Collection[str] = (), fault: str | None = None
+    prompt: Any,
+    kind_of: Callable[[str], Kind | None],
+    trusted: Collection[str] = (),
+    fault: str | None = None,
+    allowed: Collection[str] = (),
 ) -> Prompt:
     """The prompt with a guard on every wire that needs one; the one given stays as it is.
 
@@ -107,6 +114,7 @@ def rewrite(
         kind_of: what is known of a class; None if there is none of that name, which the host refuses itself.
         trusted: ids of nodes of other extensions that are taken for the host's.
         fault: why nothing can be protected; None if it can.
+        allowed: those of `UNPROTECTED` that the operator allows.
 
     Raises:
         Refused: it cannot be protected.
@@ -115,7 +123,7 @@ def rewrite(
     kinds = {class_type: kind_of(class_type) for class_type in {node["class_type"] for node in nodes.values()}}
     if any(kind is None for kind in kinds.values()):
         return nodes
-    graph = _Graph(nodes, {name: kind for name, kind in kinds.items() if kind is not None}, frozenset(trusted))
+    graph = _Graph(nodes, {name: kind for name, kind in kinds.items() if kind is not None}, frozenset(trusted), allowed)
     graph.check()
     guarded = graph.guarded()
     if fault is not None and len(guarded) > len(nodes):
@@ -131,8 +139,11 @@ def link_of(value: Any) -> tuple[str, Any] | None:
 
 
 class _Graph:
-    def __init__(self, nodes: Prompt, kinds: Mapping[str, Kind], trusted: frozenset[str]) -> None:
+    def __init__(
+        self, nodes: Prompt, kinds: Mapping[str, Kind], trusted: frozenset[str], allowed: Collection[str]
+    ) -> None:
         self._nodes = nodes
+        self._allowed = allowed
         self._kinds = kinds
         self._trusted = trusted
         self._texts: dict[str, bool] = {}
@@ -180,7 +191,7 @@ class _Graph:
             raise Refused(node_id, f"A wire comes from an output that node '{source[:60]}' has not: connect it anew.")
 
     def _check(self, node_id: str, class_type: str, kind: Kind) -> None:
-        if class_type in UNPROTECTED:
+        if class_type in UNPROTECTED and class_type not in self._allowed:
             raise Refused(node_id, UNPROTECTED[class_type])
         if class_type in self._trusted:
             return

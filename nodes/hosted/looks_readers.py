@@ -11,7 +11,7 @@ import comfy.model_management
 import folder_paths
 
 from ...prefix.errors import DescriptionError
-from .recognizers import DEMO_READER, Hosting, hosted_networks
+from .recognizers import DEMO_READER, HostedFinder, Hosting, hosted_networks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ...captions.attributes import Attribute
     from ...captions.describing import DescribingSettings
     from ...captions.readers import LooksReader, Probabilities
-    from ...faces.recognizer import Finder, FoundFace
+    from ...faces.recognizer import Finder
 
 FOLDER = "zero_shot_clip"
 SUFFIX = ".safetensors"
@@ -62,7 +62,7 @@ def hosted_readers(
 
             folder = clip_folder(clip_model)
             reader = load_clip_reader(folder, settings.attributes, hosting.place, settings.only_photographs)
-        yield _HostedFinder(load_mtcnn(hosting.place), hosting), _HostedReader(reader, hosting)
+        yield HostedFinder(load_mtcnn(hosting.place), hosting), _HostedReader(reader, hosting)
 
 
 def ask_of(language_model: Any) -> Callable[[str, np.ndarray | None, int], str]:
@@ -102,18 +102,6 @@ def _language_model_reader(settings: DescribingSettings, language_model: Any) ->
     chosen = chosen_attributes(settings.attributes, VOCABULARY)
     asked = (*chosen, PICTURE) if settings.only_photographs else chosen
     return MultipleChoiceReader(ask_of(language_model), asked, "the connected language model")
-
-
-class _HostedFinder:
-    """A `Finder` whose network is on the device whenever it looks."""
-
-    def __init__(self, finder: Finder, hosting: Hosting) -> None:
-        self._finder, self._hosting = finder, hosting
-
-    def find(self, pictures: np.ndarray) -> Sequence[Sequence[FoundFace]]:
-        """See `Finder`."""
-        self._hosting.bring_back()
-        return self._finder.find(pictures)
 
 
 class _HostedReader:

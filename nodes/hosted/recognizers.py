@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ...evaluation.quality import Quality
-    from ...faces.recognizer import Face, Recognizer, Report
+    from ...faces.recognizer import Face, Finder, FoundFace, Recognizer, Report
 
 FOLDER = "facenet"
 SUFFIX = ".pt"
@@ -52,6 +52,18 @@ class Hosting:
         self._patchers.clear()
         comfy.model_management.cleanup_models()
         comfy.model_management.soft_empty_cache()
+
+
+class HostedFinder:
+    """A `Finder` whose network is on the device whenever it looks."""
+
+    def __init__(self, finder: Finder, hosting: Hosting) -> None:
+        self._finder, self._hosting = finder, hosting
+
+    def find(self, pictures: np.ndarray) -> Sequence[Sequence[FoundFace]]:
+        """See `Finder`."""
+        self._hosting.bring_back()
+        return self._finder.find(pictures)
 
 
 class HostedRecognizer:
@@ -93,6 +105,29 @@ def hosted_recognizer(choice: str, report: Report) -> Iterator[Recognizer]:
 
     with hosted_networks() as hosting:
         yield HostedRecognizer(load_facenet(_folders(), hosting.place, report), hosting)
+
+
+@contextmanager
+def hosted_finder(family: str) -> Iterator[Finder]:
+    """What finds faces in pictures of a model, on the host's device; afterwards its weights leave the device.
+
+    Args:
+        family: of the model, as `Denoiser.family`; the demo models' invented people have a finder of their own.
+
+    Raises:
+        MeasurementError: facenet-pytorch is missing.
+    """
+    from ...demo.loader import FAMILIES
+
+    if family in FAMILIES:
+        from ...demo.measuring.face_finder import DemoFaceFinder
+
+        yield DemoFaceFinder()
+        return
+    from ...faces.facenet import load_mtcnn
+
+    with hosted_networks() as hosting:
+        yield HostedFinder(load_mtcnn(hosting.place), hosting)
 
 
 @contextmanager

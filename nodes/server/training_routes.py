@@ -12,7 +12,7 @@ second, for `feed.LEASE_SECONDS` from the last request to watch. The first route
      "run": null or {
         "prompt_id": "…", "node_id": "3", "workflow_id": "…",    whose it is; null where it is not known
         "state": "preparing", "drawing", "text_warm_up" (the text encoder teaches), "reading" (prompts), "learning",
-                 "finished", "stopped", "cancelled" or "failed",
+                 "face_region" (where faces are), "finished", "stopped", "cancelled" or "failed",
         "message": "…",                                          why it ended, a sentence; may be empty
         "notes": ["…"],                                          what is told of it meanwhile, sentences
         "done": 12, "of": 150,                                   pictures, steps or prompts, as the state tells

@@ -1,7 +1,7 @@
 """Reads and writes prefix files, whole or not at all.
 
-A prefix file is safetensors: the vectors under their encoder keys, parts of meta-networks under `key/part`, the record
-as JSON under `record` in the header.
+A prefix file is safetensors: the vectors under their encoder keys, parts of meta-networks under `key/part`, what
+says where faces are under `face_region/part`, the record as JSON under `record` in the header.
 Beside the record's own fields the JSON holds `sha256`, a digest of vectors and record: a file that changed is noticed.
 Files of others that hold a textual inversion are read as well, see `textual_inversion`.
 """
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..digests import seal
 from ..errors import PrefixFileError, PrefixValueError, first_line, shown
-from ..value import Prefix, PrefixRecord, prefix_of, same_parameters
+from ..value import Prefix, PrefixRecord, prefix_of, same_tensors
 from .safetensors_file import is_safetensors, read_safetensors
 from .storage import SUFFIX, read_whole, require_no_folder, require_size, write_whole
 from .textual_inversion import from_textual_inversion, vectors_in
@@ -100,8 +100,8 @@ def prefix_bytes(prefix: Prefix) -> bytes:
         PrefixFileError: no reader would take it, because its record is too long.
     """
     fields = json.loads(prefix.record.to_json())
-    record = json.dumps(fields | {_DIGEST: seal(prefix.parameters, fields)}, ensure_ascii=False, allow_nan=False)
-    data = safetensors.torch.save(prefix.parameters, metadata={_RECORD: record})
+    record = json.dumps(fields | {_DIGEST: seal(prefix.tensors, fields)}, ensure_ascii=False, allow_nan=False)
+    data = safetensors.torch.save(prefix.tensors, metadata={_RECORD: record})
     try:
         back = _parsed(data, "")
     except PrefixValueError as error:
@@ -109,7 +109,7 @@ def prefix_bytes(prefix: Prefix) -> bytes:
             f"The prefix cannot be saved, because its file could not be read again ({first_line(error)}): shorten its"
             " notes, or what else its record holds."
         ) from error
-    if back.record != prefix.record or not same_parameters(back, prefix):
+    if back.record != prefix.record or not same_tensors(back, prefix):
         raise PrefixFileError("The prefix cannot be saved, because its file would hold something else: learn it anew.")
     return data
 
@@ -120,7 +120,7 @@ def _parsed(data: bytes, name: str) -> Prefix:
         return from_textual_inversion(parameters, name)
     record = PrefixRecord.from_json(metadata[_RECORD])
     prefix = prefix_of(parameters, record)
-    _require_unchanged(prefix.parameters, json.loads(metadata[_RECORD]))
+    _require_unchanged(prefix.tensors, json.loads(metadata[_RECORD]))
     if prefix.record.format_version != record.format_version:
         raise PrefixValueError("It holds another kind of prefix than its record says.")
     return prefix
@@ -134,7 +134,7 @@ def _content(data: bytes, name: str) -> tuple[Any, dict[str, str]]:
 
 
 def _require_unchanged(parameters: Mapping[str, Tensor], fields: dict[str, Any]) -> None:
-    """Raises `PrefixValueError` if vectors, networks or record are not those that were saved."""
+    """Raises `PrefixValueError` if vectors, networks, face region or record are not those that were saved."""
     stated = fields.pop(_DIGEST, None)
     if stated is None:
         # Written before there were digests, when a record had no fields that we don't know.

@@ -13,7 +13,7 @@ from .foreign import kind_of, kind_of_names
 from .plain import read_json
 
 MAX_HEADER_BYTES = 2**20
-MAX_TENSORS = 64
+MAX_TENSORS = 128
 """A prefix has one for each text encoder."""
 
 _METADATA = "__metadata__"

@@ -18,6 +18,11 @@ SOCKETS = {
         {"model", "clip", "vae", "prompts", "strengths", "prefix_1", "learned_prefix_3"},
         ["IMAGE", "IMAGE", "IMAGE"],
     ),
+    "AnonymizeFaceRegion": (
+        {"model", "clip", "text", "prefix", "certainty", "margin", "softness", "learned_prefix"},
+        ["MODEL", "CONDITIONING", "CLIP"],
+    ),
+    "FaceMask": ({"model", "positive", "samples", "before", "after"}, ["MASK"]),
     "IdentityList": ({"text"}, ["IDENTITIES"]),
     "DescribeFaces": (
         {"images", "reader", "certainty", "attributes", "several", "reword", "clip_model", "language_model"},

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from anonymize_faces.prefix import save_prefix
-from anonymize_faces.tests.support.prefixes import demo_prefix
+from anonymize_faces.tests.support.prefixes import demo_prefix, with_random_region
 from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
 
 FILE = "inputs/one.safetensors"
@@ -48,6 +48,11 @@ def node(class_type: str, **inputs: Any) -> dict[str, Any]:
 
 BASES: dict[str, dict[str, Any]] = {
     "AnonymizeFaces": {"clip": ["demo", 1], "prefix": FILE, "strength": 1.0},
+    "AnonymizeFaceRegion": {
+        "model": ["demo", 0], "clip": ["demo", 1], "text": "a cat", "prefix": FILE, "certainty": 0.9, "margin": 0.0,
+        "softness": 0.0,
+    },
+    "FaceMask": {"model": ["region", 0], "positive": ["region", 1], "samples": ["latent", 0]},
     "IdentityList": {"text": "Ada Example: a woman"},
     "LoadAnonymizationPrefix": {"file": FILE},
     "SaveAnonymizationPrefix": {"prefix": ["loaded", 0], "name": "inputs/one", "format": "safetensors"},
@@ -96,11 +101,15 @@ BASES: dict[str, dict[str, Any]] = {
 
 def graph(kind: str, **inputs: Any) -> dict[str, Any]:
     """The node with what it needs, and nothing else that is run for its own sake."""
-    shows = kind in ("SaveAnonymizationPrefix", "MeasureAnonymization", "EvaluateAnonymization", "CompareStrengths")
+    shows = kind in (
+        *("SaveAnonymizationPrefix", "MeasureAnonymization", "EvaluateAnonymization", "CompareStrengths", "FaceMask"),
+    )
     made = {
         "demo": node("LoadDemoModel"),
         "loaded": node("LoadAnonymizationPrefix", file=FILE),
         "people": node("IdentityList", text="Ada Example: a woman"),
+        "region": node("AnonymizeFaceRegion", **BASES["AnonymizeFaceRegion"]),
+        "latent": node("EmptyLatentImage", width=64, height=64, batch_size=1),
         "empty": node("EmptyImage", width=64, height=64, batch_size=1, color=0),
         "it": node(kind, **(BASES[kind] | inputs)),
     }
@@ -128,7 +137,7 @@ def wrong_values(kind: Any, needed: bool) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def inputs(server: ComfyServer) -> dict[str, list[tuple[str, str, bool]]]:
     """Name, type and whether it is needed, of every input of every node of ours, as the server tells them."""
-    save_prefix(demo_prefix(1), server.prefix_folder / FILE, overwrite=True)
+    save_prefix(with_random_region(demo_prefix(1)), server.prefix_folder / FILE, overwrite=True)
     return {
         kind: [
             (name, "COMBO" if isinstance(spec[0], list) else spec[0], needed == "required")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from anonymize_faces.prefix import Prefix, PrefixRecord
+from anonymize_faces.prefix.face_region import FaceRegionHead, tensors_of
 
 DEMO_WIDTH = 192
 """Of the demo model's token embeddings."""
@@ -41,3 +43,22 @@ def numbers(prefix: Prefix) -> torch.Tensor:
 def demo_prefix(seed: int = 0, width: int = DEMO_WIDTH, key: str = "l", **record: Any) -> Prefix:
     """A prefix that the demo model takes, or, with another width or key, does not."""
     return random_prefix({key: width}, seed=seed, scale=0.1, **record)
+
+
+def random_region(channels: int = 12, seed: int = 0, threshold: float = 0.0, steepness: float = 1.0) -> dict[str, Any]:
+    """A head that sees faces anywhere, the same for the same seed, as a prefix holds it.
+
+    Args:
+        threshold: of the middle share; that of others is lower, or higher, by `steepness` times their distance from it.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = FaceRegionHead(channels)
+    shares = torch.tensor([0.5, 0.75, 0.95])
+    thresholds = threshold - steepness * (shares - 0.75)
+    return tensors_of(head, torch.tensor([0.01, 0.95]), shares, thresholds.repeat(2, 1))
+
+
+def with_random_region(prefix: Prefix, **about: Any) -> Prefix:
+    """The prefix with `random_region`."""
+    return dataclasses.replace(prefix, face_region=random_region(**about))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 UNET = {
     "image_size": 8,
     "in_channels": 4,
@@ -24,7 +26,11 @@ ENCODER = {"num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size"
 
 
 class CellVae:
-    """The one thing that the engine asks of a VAE: how many pixels a latent's cell is wide."""
+    """What the engine asks of a VAE: how many pixels a latent's cell is wide, and pictures, grey ones, of latents."""
 
     def spacial_compression_encode(self) -> int:
         return 8
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        grey = latents[:, :1].sigmoid().repeat_interleave(8, -1).repeat_interleave(8, -2)
+        return grey.movedim(1, -1).expand(*grey.shape[0:1], *grey.shape[2:], 3)

@@ -28,7 +28,7 @@ RATE_SECONDS = 60.0
 SCORE = ("step", "identity_signal_left", "general_prompts_moved")
 """What a score tells, in its order."""
 
-RUNNING = ("preparing", "drawing", "text_warm_up", "reading", "learning")
+RUNNING = ("preparing", "drawing", "text_warm_up", "reading", "learning", "face_region")
 """What a run may be at, in this order: nothing yet, pictures to learn from, the warm start, prompts that the text
 encoder reads (for a gate already before the warm start, if there are both), steps."""
 
@@ -252,7 +252,7 @@ class Telemetry:
         if self._plan is None:
             return left
         drawing, warming, reading, learning = self._plan.seconds
-        planned = (drawing * self._drew, warming, reading, learning * self._drew)
+        planned = (drawing * self._drew, warming, reading, learning * self._drew, 0.0)
         begun = RUNNING.index(self._state)  # Of the stages, one less is behind.
         if left is None:
             now = planned[begun - 1] * (1 - self._done / self._of) if begun and self._of else 0.0

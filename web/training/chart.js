@@ -60,7 +60,7 @@ export function makeChart() {
  */
 export function drawChart(chart, run) {
   const scores = [...(run?.scores ?? [])].sort(([one], [other]) => one - other);
-  const learning = run !== null && ["learning", "finished", "stopped"].includes(run.state);
+  const learning = run !== null && ["learning", "face_region", "finished", "stopped"].includes(run.state);
   const steps = Math.max(learning ? run.of : 0, scores.at(-1)?.[0] ?? 0, 1);
   const most = Math.max(1, ...scores.flatMap(([, left, moved]) => [left, moved]));
   const path = (/** @type {string} */ kind, /** @type {[number, number][]} */ points) => {

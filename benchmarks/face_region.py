@@ -1,0 +1,236 @@
+"""Measures what changing faces alone costs and leaves, on a demo model: against the whole prefix and the plain model.
+
+Every picture is drawn by the host's own sampler three times from the same noise: plain, with the whole prefix, and
+with the MODEL of Anonymize Face Region as it comes. A face that is missed counts as it is read, which is as the person.
+Where faces are tells the demo's finder, in the plain picture, with a margin of 10 %. A prefix that does not know where
+faces are learns it first, which leaves it as it is otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ..demo.generate import GUIDANCE, SAMPLER, SCHEDULER, STEPS, noise_for
+from ..demo.host import enter_host
+from ..demo.loader import CLASSIC, KINDS, load_demo_model
+from ..demo.main_job import status
+from ..demo.measuring.face_finder import DemoFaceFinder
+from ..demo.measuring.measure import identification_rate, make_gallery, preservation
+from ..demo.measuring.prompts import Request, name_prompt, things
+from ..demo.measuring.reader import load_reader, read
+from ..demo.strength import newest_prefix
+from ..demo.world.people import cast, identities
+from ..demo.world.renderer import SIZE
+from ..engines.options import USUAL_REGION, Drawing, RegionSettings
+from ..prefix import Prefix
+from ..prefix.face_region import FaceRegion
+from ..prefix.files.prefix_file import load_prefix
+from ..tools.command import run_command
+from ..trainer.data.prompts import general_prompts
+from ..trainer.face_region import OVERLAP, mask_of, with_face_region
+from ..trainer.settings import TrainingSettings
+from .support.memory import peak_bytes
+from .support.paired import in_turns
+
+MARGIN = 0.1
+GROUP = 32
+"""Pictures that are drawn together."""
+
+TIMED = 8
+"""Pictures that are drawn together where time is measured."""
+
+
+class Figures(NamedTuple):
+    """Of one way to draw. Moves are root mean squares, 0 to 1."""
+
+    identified: float
+    faces: float
+    moved_things: float
+    moved_outside: float
+    moved_inside: float
+
+
+class RegionDemo:
+    """A demo model, plain, with a prefix, and with its faces alone changed."""
+
+    def __init__(self, kind: str, prefix: Prefix, certainty: float | None, quick: bool) -> None:
+        from ..engines.comfy.denoiser import ComfyDenoiser
+        from ..engines.comfy.face_region import change_faces_alone
+        from ..engines.comfy.protected_clip import protect
+
+        self.model, self.clip, self.vae = load_demo_model(kind=kind)
+        if not prefix.face_region:
+            usual = Drawing(steps=10, cfg=GUIDANCE)
+            denoiser = ComfyDenoiser(self.model, self.clip, self.vae, (SIZE, SIZE), usual)
+            people = identities(unseen=(False,))
+            settings = TrainingSettings(preset="quick" if quick else "balanced", held_out=0.125)
+            began = time.monotonic()
+            with torch.inference_mode():
+                prefix = with_face_region(
+                    denoiser, prefix, people, general_prompts("", people), DemoFaceFinder(), settings
+                )
+            status(f"learned where faces are in {time.monotonic() - began:.0f} s, drawing included")
+        self.prefix = prefix
+        self.protected = protect(self.clip, prefix, 1.0)
+        chosen = USUAL_REGION if certainty is None else RegionSettings(certainty=certainty)
+        self.region = change_faces_alone(self.model, prefix, chosen)
+
+    @torch.inference_mode()
+    def draw(self, requests: Sequence[Request], way: str, latents: bool = False) -> Any:
+        """One picture for each request, "plain", "whole" or "region": uint8 [n, SIZE, SIZE, 3]."""
+        import comfy.sample
+
+        from ..engines.comfy.face_region import with_plain
+
+        drawn = []
+        for start in range(0, len(requests), GROUP):
+            some = requests[start : start + GROUP]
+            plain, protected = (
+                [self._told(clip, request.prompt) for request in some] for clip in (self.clip, self.protected)
+            )
+            told = plain if way == "plain" else protected
+            by_length: dict[int, list[int]] = {}
+            for place, states in enumerate(told):
+                by_length.setdefault(states.shape[1], []).append(place)
+            pictures: dict[int, np.ndarray] = {}
+            for places in by_length.values():
+                positive = [[torch.cat([told[place] for place in places]), {}]]
+                if way == "region":
+                    positive = with_plain(positive, [[torch.cat([plain[place] for place in places]), {}]])
+                empty = self._told(self.clip if way == "plain" else self.protected, "")
+                negative = [[empty.expand(len(places), -1, -1), {}]]
+                noise = noise_for([some[place].seed for place in places])
+                samples = comfy.sample.sample(
+                    self.region if way == "region" else self.model,
+                    noise,
+                    STEPS,
+                    GUIDANCE,
+                    SAMPLER,
+                    SCHEDULER,
+                    positive,
+                    negative,
+                    torch.zeros_like(noise),
+                    disable_pbar=True,
+                )
+                decoded = (self.vae.decode(samples).clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+                pictures.update(zip(places, decoded, strict=True))
+            drawn += [pictures[place] for place in range(len(some))]
+        return np.stack(drawn)
+
+    @staticmethod
+    def _told(clip: Any, prompt: str) -> torch.Tensor:
+        return clip.encode_from_tokens(clip.tokenize(prompt))
+
+
+def _distances(one: np.ndarray, other: np.ndarray, where: np.ndarray) -> float:
+    """Root mean square difference over the pixels that count, [n, SIZE, SIZE]; mean over pictures."""
+    squares = np.square((one.astype(np.float32) - other.astype(np.float32)) / 255).mean(-1)
+    return float(np.mean(np.sqrt((squares * where).sum((1, 2)) / np.maximum(1, where.sum((1, 2))))))
+
+
+def _masks(pictures: np.ndarray) -> np.ndarray:
+    """1 where a face is, with the margin, [n, SIZE, SIZE]."""
+    masks = []
+    for faces in DemoFaceFinder().find(pictures):
+        boxes = []
+        for left, top, right, bottom in (face.box for face in faces):
+            wide, high = MARGIN * (right - left), MARGIN * (bottom - top)
+            boxes.append(tuple(edge / SIZE for edge in (left - wide, top - high, right + wide, bottom + high)))
+        masks.append(mask_of(boxes, (SIZE, SIZE)).numpy())
+    return np.stack(masks)
+
+
+def measured(demo: RegionDemo, seed: int, quick: bool) -> dict[str, Figures]:
+    """Of the whole prefix and of faces alone, on noises of a seed."""
+    unseen = [index for index, person in enumerate(cast()) if person.unseen][:: 4 if quick else 1]
+    each = 1 if quick else 4
+    shift = 100_000 * seed
+    people = [
+        Request(name_prompt(i).prompt, name_prompt(i).seed + 1000 * n + shift) for i in unseen for n in range(each)
+    ]
+    of = [index for index in unseen for _ in range(each)]
+    others = [Request(request.prompt, request.seed + shift) for request in things()[:: 6 if quick else 1]]
+    noised = [Request(request.prompt, request.seed + shift + 10_000) for request in others]
+    net = load_reader()
+    gallery = make_gallery(net)
+    plain, plain_things, other_noise = (demo.draw(some, "plain") for some in (people, others, noised))
+    masks = _masks(plain)
+    rows = {}
+    for way in ("plain", "whole", "region"):
+        pictures = plain if way == "plain" else demo.draw(people, way)
+        moved = plain_things if way == "plain" else demo.draw(others, way)
+        reading = read(net, pictures)
+        rows[way] = Figures(
+            identification_rate(reading, of, gallery),
+            float(reading.face.mean()),
+            preservation(plain_things, moved, other_noise),
+            _distances(plain, pictures, 1 - masks),
+            _distances(plain, pictures, masks),
+        )
+    return rows
+
+
+def _seconds(demo: RegionDemo, way: str) -> float:
+    requests = [name_prompt(index) for index in range(TIMED)]
+    began = time.perf_counter()
+    demo.draw(requests, way)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Prints the figures of each seed, those of all, and the rates last."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prefix", type=Path, help="a prefix for the demo model; else the one that make demo learned")
+    parser.add_argument("--model", choices=KINDS, default=CLASSIC, help="which demo model (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="of noises (%(default)s)")
+    parser.add_argument("--certainty", type=float, help="instead of the usual one")
+    parser.add_argument("--quick", action="store_true", help="few people and prompts, one seed")
+    arguments = parser.parse_args()
+    chosen = arguments.prefix or newest_prefix()
+    enter_host()
+    status(f"{chosen.name}, model {arguments.model}")
+    demo = RegionDemo(arguments.model, load_prefix(chosen), arguments.certainty, arguments.quick)
+    region = FaceRegion(demo.prefix.face_region)
+    print("intersection over union with boxes, on pictures held out, by level of noise:")
+    for name, overlap in demo.prefix.record.scores.items():
+        if name.startswith(OVERLAP):
+            print(f"  {name.removeprefix(OVERLAP).strip('_') or 'mean':<16} {overlap:.3f} {'#' * round(40 * overlap)}")
+    print(
+        f"head: {sum(part.numel() for part in demo.prefix.face_region.values()):,} numbers, {region.channels} channels"
+    )
+    rows: dict[str, list[Figures]] = {}
+    print(f"\n{'':<16}" + "".join(f"{name:>15}" for name in Figures._fields))
+    for seed in range(1 if arguments.quick else arguments.seeds):
+        for way, figures in measured(demo, seed, arguments.quick).items():
+            rows.setdefault(way, []).append(figures)
+            print(f"seed {seed}, {way:<8}" + "".join(f"{figure:>15.4f}" for figure in figures), flush=True)
+    mean = {way: Figures(*np.mean(found, 0).tolist()) for way, found in rows.items()}
+    for way, figures in mean.items():
+        print(f"mean, {way:<10}" + "".join(f"{figure:>15.4f}" for figure in figures))
+    outside = mean["region"].moved_outside / max(1e-9, mean["whole"].moved_outside)
+    print(f"\noutside of faces, pictures of people move {outside:.3f} of what they move with the whole prefix")
+    print(f"identified: {mean['region'].identified - mean['whole'].identified:+.4f} against the whole prefix")
+    peaks = []
+    for way in ("plain", "region"):
+        with peak_bytes() as peak:
+            _seconds(demo, way)
+        peaks.append(peak[0] / 2**20)
+    print(f"memory at its peak beside the model: {peaks[0]:.0f} MiB plain, {peaks[1]:.0f} MiB with the region")
+    least = 1 if arguments.quick else 5
+    pairs = in_turns(lambda: _seconds(demo, "region"), lambda: _seconds(demo, "plain"), least, 3 * least, 0.02)
+    print(pairs.summary(f"{TIMED} pictures at guidance {GUIDANCE:g}"))
+    print(f"RATE region_identification {mean['region'].identified:.4f}")
+    print(f"RATE region_preservation {mean['region'].moved_things:.4f}")
+    print(f"RATIO region_time {pairs.ratio:.3f}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
