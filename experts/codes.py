@@ -30,9 +30,7 @@ def kept_share(parts: Sequence[Part], removed: Sequence[str]) -> float:
     return 1.0 - sum(part.share for part in parts if part.name in set(removed))
 
 
-def least_sensitive(
-    parts: Sequence[Part], keep: float, error: Callable[[Sequence[str]], float]
-) -> tuple[str, ...]:
+def least_sensitive(parts: Sequence[Part], keep: float, error: Callable[[Sequence[str]], float]) -> tuple[str, ...]:
     """Blocks to remove, one after the other, each time the one whose loss costs least for what it saves.
 
     Args:

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -171,7 +172,7 @@ class ExpertLearning:
             gates = Gates(self.parts, by_sensitivity, keep, generator(settings.seed, "gates", number))
             for step in range(settings.steps):
                 batch = self._noised(group, f"gates {number}", settings.batch_size, step)
-                gates.step(lambda values, batch=batch: self._loss(batch, values))
+                gates.step(partial(self._loss, batch))
                 self._report()
             held_out = self._noised(group, f"choice {number}", MEASURED)
             return min((by_sensitivity, gates.removed), key=lambda removed: self._error(held_out, removed))
@@ -271,7 +272,7 @@ class ExpertLearning:
         return float((found - measured.whole).square().mean() / measured.whole.square().mean())
 
     def _loss(self, batch: Noised, gates: Mapping[str, Tensor]) -> Tensor:
-        """Denoising, distillation and block losses of a sample of gates, each as a share of what it is compared with."""
+        """Denoising, distillation and block losses of a sample of gates, as shares of what they compare with."""
         network, names = self._prunable.network, [part.name for part in self.parts]
         with torch.no_grad(), watched_parts(network, names) as whole:
             self._denoiser.predict(batch.noised, batch.t, batch.conditioning)
@@ -300,6 +301,8 @@ def _distance(found: Tensor, wanted: Tensor) -> Tensor:
 
 def _halved(delta: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A LoRA in half precision, without the layers that learned nothing: those of blocks that are gone."""
-    idle = {name.replace("lora_up", "lora_down") for name, weight in delta.items() if "lora_up" in name and not weight.any()}
+    idle = {
+        name.replace("lora_up", "lora_down") for name, weight in delta.items() if "lora_up" in name and not weight.any()
+    }
     idle |= {name.replace("lora_down", "lora_up") for name in idle}
     return {name: weight.half() for name, weight in delta.items() if name not in idle}

@@ -35,10 +35,14 @@ class ExpertsSettings:
         offered=(0, 10_000),
     )
     tuning_steps: int = setting(
-        200, "Steps in which each expert learns to answer as the whole model does. 0: none.", least=0, offered=(0, 100_000)
+        200,
+        "Steps in which each expert learns to answer as the whole model does. 0: none.",
+        least=0,
+        offered=(0, 100_000),
     )
     pictures: int = setting(
-        128, "Pictures that the model draws first, to learn from: at least as many as there are prompts is good.",
+        128,
+        "Pictures that the model draws first, to learn from: at least as many as there are prompts is good.",
         least=1,
         offered=(1, 10_000),
     )

@@ -8,9 +8,35 @@ def node_classes(enforced: bool = False) -> list[type]:
 
     Imports the host's API, so call it inside the host only.
     """
-    from . import anonymize, compare, demo, describe, evaluate, files, finetune, identities, measure, photos, train
+    from . import (
+        anonymize,
+        compare,
+        demo,
+        describe,
+        evaluate,
+        experts,
+        files,
+        finetune,
+        identities,
+        measure,
+        photos,
+        train,
+    )
 
-    modules = [anonymize, identities, describe, finetune, train, files, compare, measure, evaluate, photos, demo]
+    modules = [
+        anonymize,
+        identities,
+        describe,
+        finetune,
+        train,
+        files,
+        compare,
+        measure,
+        evaluate,
+        photos,
+        experts,
+        demo,
+    ]
     if enforced:
         from .enforcement import guards
 

@@ -15,9 +15,10 @@ from typing import Any
 
 from torch import Tensor
 
+from ..experts.value import Experts
 from ..prefix import AnonymizationError, Prefix
 from ..trainer.data.identities import Identity
-from .interface import IdentitiesSocket, PrefixSocket
+from .interface import ExpertsSocket, IdentitiesSocket, PrefixSocket
 
 LONGEST = 60
 """Characters of somebody's value that an error quotes."""
@@ -121,6 +122,12 @@ def _are_identities(value: Any) -> bool:
     return isinstance(value, list | tuple) and bool(value) and all(isinstance(one, Identity) for one in value)
 
 
+def _is_conditioning(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(
+        isinstance(one, list | tuple) and len(one) == 2 and isinstance(one[0], Tensor) for one in value
+    )
+
+
 _SOCKETS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "MODEL": (_having("model", "clone", "load_device"), "a model"),
     "CLIP": (_having("tokenizer", "cond_stage_model", "clone"), "a text encoder (CLIP)"),
@@ -129,6 +136,9 @@ _SOCKETS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "MASK": (lambda value: isinstance(value, Tensor) and value.ndim >= 2 and value.numel() > 0, "a mask"),
     PrefixSocket.io_type: (lambda value: isinstance(value, Prefix), "a prefix"),
     IdentitiesSocket.io_type: (_are_identities, "the people of an Identity List"),
+    ExpertsSocket.io_type: (lambda value: isinstance(value, Experts), "experts"),
+    "CONDITIONING": (_is_conditioning, "a prompt (CONDITIONING)"),
+    "LATENT": (lambda value: isinstance(value, Mapping) and isinstance(value.get("samples"), Tensor), "latents"),
 }
 """What comes by a wire: how it is known, by what it has, since packs make their own, and what it is called."""
 

@@ -15,7 +15,6 @@ import comfy.ldm.lumina.model
 import comfy.lora
 import comfy.model_patcher
 import comfy.patcher_extension
-import torch
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
 from torch import Tensor, nn
@@ -82,9 +81,8 @@ def expert_model(model: Any, removed: Sequence[str], delta: Mapping[str, Tensor]
     Raises:
         ExpertsError: the model computes without some blocks already, or has not those.
     """
+    require_whole(model)
     network = model.model.diffusion_model
-    if model.get_wrappers(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, KEY):
-        raise ExpertsError("This model is an expert already: connect the model as its loader made it.")
     if not set(removed) <= set(removable(network)):
         raise ExpertsError("This model lacks blocks that the expert takes out: load the one that it was learned on.")
     chosen = model.clone()
@@ -93,6 +91,12 @@ def expert_model(model: Any, removed: Sequence[str], delta: Mapping[str, Tensor]
         keys = comfy.lora.model_lora_keys_unet(model.model, {})
         chosen.add_patches(comfy.lora.load_lora(dict(delta), keys), 1.0)
     return chosen
+
+
+def require_whole(model: Any) -> None:
+    """Raises `ExpertsError` if a MODEL is one of `expert_model`."""
+    if model.get_wrappers(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, KEY):
+        raise ExpertsError("This model is an expert already: connect the model as its loader made it.")
 
 
 def _without(removed: tuple[str, ...]) -> Callable[..., Tensor]:

@@ -36,13 +36,15 @@ UNPROTECTED = {
     " server must anonymize every prompt: measure it on another one.",
     "FineTuneOnCaptions": "Fine-tuning reads captions and draws prompts without protection, and this server must"
     " anonymize every prompt: fine-tune on another one and bring the LoRA here.",
+    "LearnExperts": "Learning experts draws prompts without protection, and this server must anonymize every prompt:"
+    " learn them on another one and bring the file here.",
 }
 """Nodes of ours that have to draw with the plain text encoder, and what is said of them."""
 
 PLAIN = frozenset(
     "IMAGE LATENT MASK MODEL VAE INT FLOAT BOOLEAN STRING SIGMAS NOISE SAMPLER GUIDER AUDIO VIDEO CONTROL_NET"
     " CLIP_VISION CLIP_VISION_OUTPUT UPSCALE_MODEL STYLE_MODEL HOOKS HOOK_KEYFRAMES GLIGEN PHOTOMAKER MESH VOXEL"
-    " IDENTITIES ANONYMIZATION_PREFIX".split()
+    " IDENTITIES ANONYMIZATION_PREFIX PROMPT_EXPERTS".split()
 )
 """What the host's and our own nodes put out that is neither a text encoder nor conditioning."""
 
