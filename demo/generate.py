@@ -63,12 +63,14 @@ def draw(
     guidance: float = GUIDANCE,
     photos: np.ndarray | None = None,
     denoise: float = 1.0,
+    steps: int = STEPS,
 ) -> np.ndarray:
     """One picture for each of `states_of` and each seed: uint8 [n, 96, 96, 3].
 
     Args:
         photos: uint8 [n, 96, 96, 3], that the pictures are drawn over ("image to image").
         denoise: how much of the way from noise to picture is gone.
+        steps: of the sampler.
     """
     alike: dict[int, list[int]] = defaultdict(list)
     for index, states in enumerate(positive):
@@ -80,7 +82,7 @@ def draw(
         if photos is not None:
             start = parts.vae.encode(torch.from_numpy(photos[some]).float() / 255)
         drawn = _drawn_together(
-            parts, torch.cat([positive[i] for i in some]), negative, noise, guidance, start, denoise
+            parts, torch.cat([positive[i] for i in some]), negative, noise, guidance, start, denoise, steps
         )
         for index, picture in zip(some, drawn, strict=True):
             pixels[index] = picture
@@ -95,10 +97,11 @@ def _drawn_together(
     guidance: float,
     start: torch.Tensor,
     denoise: float,
+    steps: int,
 ) -> np.ndarray:
     import comfy.sample
 
     conditions = ([[positive, {}]], [[negative.expand(len(noise), -1, -1), {}]])
-    settings = (STEPS, guidance, SAMPLER, SCHEDULER)
+    settings = (steps, guidance, SAMPLER, SCHEDULER)
     latents = comfy.sample.sample(parts.model, noise, *settings, *conditions, start, denoise=denoise, disable_pbar=True)
     return (parts.vae.decode(latents).clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()

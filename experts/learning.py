@@ -160,17 +160,25 @@ class ExpertLearning:
         router = dataclasses.replace(router, centroids=router.centroids[used])
         return router, [[number for number, expert in enumerate(sent) if expert == one] for one in used]
 
-    def chosen(self, group: Sequence[int], number: int = 0, keep: float | None = None) -> tuple[str, ...]:
-        """Blocks that an expert for some of the pictures does without."""
+    def chosen(
+        self, group: Sequence[int], number: int = 0, keep: float | None = None, steps: int | None = None
+    ) -> tuple[str, ...]:
+        """Blocks that an expert for some of the pictures does without.
+
+        Args:
+            number: of the expert.
+            keep, steps: in place of those of the settings.
+        """
         settings = self._settings
         keep = settings.keep if keep is None else keep
+        steps = settings.steps if steps is None else steps
         with self._denoiser.gradients(settings.batch_size):
             measured = self._noised(group, f"sensitivity {number}", MEASURED)
             by_sensitivity = least_sensitive(self.parts, keep, lambda removed: self._error(measured, removed))
-            if not settings.steps or not by_sensitivity:
+            if not steps or not by_sensitivity:
                 return by_sensitivity
             gates = Gates(self.parts, by_sensitivity, keep, generator(settings.seed, "gates", number))
-            for step in range(settings.steps):
+            for step in range(steps):
                 batch = self._noised(group, f"gates {number}", settings.batch_size, step)
                 gates.step(partial(self._loss, batch))
                 self._report()

@@ -15,8 +15,8 @@ from .sinkhorn import balanced
 DIRECTIONS = 2
 """Directions of the text encoder's space that are looked at for each expert: those in which prompts differ most."""
 
-ROUNDS = 30
-STARTS = 8
+ROUNDS = 15
+STARTS = 4
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 EPSILON = 0.05
 """Of the entropy: the smaller, the nearer to an assignment of whole prompts."""
 
-ITERATIONS = 100
+ITERATIONS = 30
 
 
 def balanced(similarities: Tensor, epsilon: float = EPSILON, iterations: int = ITERATIONS) -> Tensor:

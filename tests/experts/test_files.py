@@ -66,7 +66,7 @@ def test_another_model_is_refused() -> None:
 
 def test_what_is_no_file_of_experts_is_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
-    with pytest.raises(ExpertsError, match="There is no file of experts 'x.safetensors'"):
+    with pytest.raises(ExpertsError, match="There is no file of experts 'x"):
         load_experts(path)
     good = save_experts(some_experts(), tmp_path / "good.safetensors").read_bytes()
     contents = {
