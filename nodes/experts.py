@@ -20,6 +20,7 @@ from ..experts.files import FOLDER
 from ..experts.settings import ExpertsSettings
 from ..prefix import SUFFIX, PrefixFileExistsError, PrefixNameError, file_path, path_inside
 from ..prefix.errors import ExpertsError
+from ..runs.settings import LARGEST_SEED
 from .folder import work_folder
 from .inputs import checked
 from .interface import (
@@ -276,7 +277,9 @@ class MeasureExperts(io.ComfyNode):
                 io.Latent.Input("latent_image", tooltip="The size and number of pictures to draw at once."),
                 *drawing_widgets(("steps", "cfg"), "Steps of the sampler.", "Guidance, as in KSampler."),
                 io.Int.Input("turns", default=3, min=1, max=100, tooltip="How often each is timed; the median counts."),
-                seed_widget(ExpertsSettings),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=LARGEST_SEED, control_after_generate=False, tooltip="Of the noise."
+                ),
             ],
             outputs=[io.String.Output(display_name="report", tooltip="The table.")],
         )
