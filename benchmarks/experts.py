@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from ..evaluation.scores import picture_distance
 from ..experts.codes import at_random
 from ..experts.files import expert_bytes
 from ..experts.learning import ExpertLearning
-from ..experts.measuring import Way, equal_steps, measured
+from ..experts.measuring import DrawingWay, equal_steps, measured
 from ..experts.router import embedding_of
 from ..experts.settings import ExpertsSettings
 from ..experts.value import Experts
@@ -237,7 +237,7 @@ class ExpertsBench:
                 if batch == BATCHES[0]:
                     row.share.append(found.share or 1.0)
 
-    def way(self, title: str, share: float | None, model: Any, batch: int, steps: int = STEPS) -> Way:
+    def way(self, title: str, share: float | None, model: Any, batch: int, steps: int = STEPS) -> DrawingWay:
         """A KSampler of the host's that draws so many pictures at once with a model."""
         import comfy.sample
 
@@ -253,12 +253,12 @@ class ExpertsBench:
             )
             return made
 
-        return Way(title, share, sample)
+        return DrawingWay(title, share, sample)
 
     def free_ways(self, seeds: Sequence[int]) -> None:
         """What costs nothing to learn: the host's cache of steps, and fewer steps in the time of routed experts."""
         cached = easy_cached(self.model)
-        ways: dict[str, Callable[[int], Way]] = {}
+        ways: dict[str, Callable[[int], DrawingWay]] = {}
         if cached is not None:
             ways["EasyCache"] = lambda batch: self.way("EasyCache", None, cached, batch)
             self.score(
@@ -327,8 +327,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="how often everything is learned (3)")
     parser.add_argument("--experts", type=int, default=4, help="how many (4)")
     parser.add_argument("--prefix", help="a prefix file, whose protection is measured on routed experts as well")
+    parser.add_argument("--tuning-steps", type=int, help="of each expert (120, quick 1)")
     options = parser.parse_args()
-    bench = ExpertsBench(QUICK if options.quick else WHOLE, 2 if options.quick else options.experts, options.prefix)
+    scale = QUICK if options.quick else WHOLE
+    scale = replace(scale, tuning_steps=options.tuning_steps or scale.tuning_steps)
+    bench = ExpertsBench(scale, 2 if options.quick else options.experts, options.prefix)
     for seed in range(1 if options.quick else options.seeds):
         bench.run(seed)
     times = "".join(f"{f'time, {batch}':>8}" for batch in BATCHES)

@@ -22,7 +22,7 @@ FORWARD = "forward"
 
 
 @dataclass(frozen=True)
-class Part:
+class DenoiserPart:
     """A block that a denoiser can do without.
 
     Attributes:
@@ -52,7 +52,7 @@ class Prunable:
     names: Mapping[str, str]
     fingerprint: str
 
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[DenoiserPart, ...]:
         """The parts with their shares, counted in one prediction; inside `gradients` of the denoiser."""
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             noised = torch.zeros(1, *self.denoiser.latent_shape)
@@ -61,7 +61,8 @@ class Prunable:
         root = type(self.network).__name__
         whole = counts.get(root) or counter.get_total_flops()
         return tuple(
-            Part(name, counts.get(f"{root}.{name}", 0) / max(1, whole), words) for name, words in self.names.items()
+            DenoiserPart(name, counts.get(f"{root}.{name}", 0) / max(1, whole), words)
+            for name, words in self.names.items()
         )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..engines.parts import Part
+from ..engines.parts import DenoiserPart
 from ..prefix.errors import ExpertsError
 
 TEMPERATURE = 0.4
@@ -25,12 +25,14 @@ RESOURCE = 2.0
 """Weight of the resource loss, as the authors have it."""
 
 
-def kept_share(parts: Sequence[Part], removed: Sequence[str]) -> float:
+def kept_share(parts: Sequence[DenoiserPart], removed: Sequence[str]) -> float:
     """Share of the multiplications that is left."""
     return 1.0 - sum(part.share for part in parts if part.name in set(removed))
 
 
-def least_sensitive(parts: Sequence[Part], keep: float, error: Callable[[Sequence[str]], float]) -> tuple[str, ...]:
+def least_sensitive(
+    parts: Sequence[DenoiserPart], keep: float, error: Callable[[Sequence[str]], float]
+) -> tuple[str, ...]:
     """Blocks to remove, one after the other, each time the one whose loss costs least for what it saves.
 
     Args:
@@ -56,7 +58,7 @@ def least_sensitive(parts: Sequence[Part], keep: float, error: Callable[[Sequenc
     return tuple(removed)
 
 
-def at_random(parts: Sequence[Part], keep: float, random: torch.Generator) -> tuple[str, ...]:
+def at_random(parts: Sequence[DenoiserPart], keep: float, random: torch.Generator) -> tuple[str, ...]:
     """Blocks to remove in no order, for comparison.
 
     Raises:
@@ -66,7 +68,7 @@ def at_random(parts: Sequence[Part], keep: float, random: torch.Generator) -> tu
     return least_sensitive(parts, keep, lambda removed: sum(order[name] * _share(parts, name) for name in removed))
 
 
-def _share(parts: Sequence[Part], name: str) -> float:
+def _share(parts: Sequence[DenoiserPart], name: str) -> float:
     return next(part.share for part in parts if part.name == name)
 
 
@@ -80,7 +82,9 @@ class Gates:
         random: where the samples come from.
     """
 
-    def __init__(self, parts: Sequence[Part], removed: Sequence[str], keep: float, random: torch.Generator) -> None:
+    def __init__(
+        self, parts: Sequence[DenoiserPart], removed: Sequence[str], keep: float, random: torch.Generator
+    ) -> None:
         start = [-START if part.name in removed else START for part in parts]
         self._parts = parts
         self._shares = torch.tensor([part.share for part in parts])

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..engines.denoiser import LORA, Conditioning
 from ..engines.micro_batches import MicroBatches
-from ..engines.parts import Part, Prunable, gated_parts, watched_parts, without_parts
+from ..engines.parts import DenoiserPart, Prunable, gated_parts, watched_parts, without_parts
 from ..finetuning.distillation import Distillation
 from ..finetuning.general import general_set
 from ..finetuning.loop import finetuned
@@ -135,7 +135,7 @@ class ExpertLearning:
         self.pictures = general_set(self._denoiser, chosen, count, settings.seed, self._drawn, callbacks.check)
         self._micro_batches = MicroBatches(self._denoiser, settings.batch_size, callbacks.check)
         with self._denoiser.gradients(settings.batch_size), torch.no_grad():
-            self.parts: tuple[Part, ...] = prunable.parts()
+            self.parts: tuple[DenoiserPart, ...] = prunable.parts()
             self._read = dict(zip(self._known, self._denoiser.encode(self._known), strict=True))
             read = self._denoiser.states([self._read[caption] for caption in self.pictures.captions])
         self.embeddings = torch.stack([embedding_of(states) for states in read])

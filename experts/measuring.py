@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Way:
+class DrawingWay:
     """A way to draw.
 
     Attributes:
@@ -44,7 +44,7 @@ class MeasuredWay:
 
 
 def measured(
-    ways: Sequence[Way],
+    ways: Sequence[DrawingWay],
     other_noise: Callable[[], Tensor],
     turns: int = 3,
     check: Callable[[], None] = lambda: None,

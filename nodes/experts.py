@@ -299,7 +299,7 @@ class MeasureExperts(io.ComfyNode):
         seed: int,
     ) -> io.NodeOutput:
         """Draws by all ways in turns."""
-        from ..experts.measuring import Way, equal_steps, measured, table
+        from ..experts.measuring import DrawingWay, equal_steps, measured, table
 
         number = _expert_for(experts, model, positive, 0)
         drawing = usual_drawing_of(model).drawing(Drawing(steps, cfg))
@@ -314,18 +314,18 @@ class MeasureExperts(io.ComfyNode):
             )  # fmt: skip
 
         ways = [
-            Way("the model", 1.0, draw(model)),
-            Way(f"expert {number + 1}", experts.share(number), draw(_as_expert(experts, model, number))),
+            DrawingWay("the model", 1.0, draw(model)),
+            DrawingWay(f"expert {number + 1}", experts.share(number), draw(_as_expert(experts, model, number))),
         ]
         cached = _easy_cached(model)
         if cached is not None:
-            ways.append(Way("EasyCache", None, draw(cached)))
+            ways.append(DrawingWay("EasyCache", None, draw(cached)))
         other = draw(model, seed=(seed + 1) % 2**64)
         show(0, 2)
         rows = measured(ways, other, turns, check)
         show(1, 2)
         fewer = equal_steps(drawing.steps, rows[1].ratio)
-        less = [ways[0], Way(f"the model, {fewer} steps", fewer / drawing.steps, draw(model, fewer))]
+        less = [ways[0], DrawingWay(f"the model, {fewer} steps", fewer / drawing.steps, draw(model, fewer))]
         rows += measured(less, other, turns, check)[1:]
         show(2, 2)
         batch = len(latents)

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 import pytest
 import torch
 
-from anonymize_faces.engines.parts import Part
+from anonymize_faces.engines.parts import DenoiserPart
 from anonymize_faces.experts.codes import Gates, at_random, kept_share, least_sensitive
 from anonymize_faces.prefix.errors import ExpertsError
 
 SENSITIVITY = {"a": 0.5, "b": 0.01, "c": 0.02, "d": 0.3}
-PARTS = tuple(Part(name, 0.1, name) for name in SENSITIVITY)
+PARTS = tuple(DenoiserPart(name, 0.1, name) for name in SENSITIVITY)
 
 
 def error(removed: Sequence[str]) -> float:
@@ -26,7 +26,7 @@ def test_the_least_sensitive_blocks_go_first_and_no_more_than_needed() -> None:
 
 
 def test_a_large_block_goes_before_a_small_one_that_is_as_dear() -> None:
-    parts = (Part("b", 0.02, "b"), Part("c", 0.2, "c"), Part("d", 0.1, "d"))
+    parts = (DenoiserPart("b", 0.02, "b"), DenoiserPart("c", 0.2, "c"), DenoiserPart("d", 0.1, "d"))
     assert least_sensitive(parts, 0.85, error) == ("c",)
 
 

@@ -189,7 +189,7 @@ def test_a_lora_is_right_on_an_expert(server: ComfyServer, file: str) -> None:
 
 def test_the_example_runs(server: ComfyServer) -> None:
     known = server.object_info()
-    graph = workflow_to_prompt(load_workflow(ROOT / "example_workflows" / "13 Learn experts.json"), known)
+    graph = workflow_to_prompt(load_workflow(ROOT / "example_workflows" / "12 Learn experts.json"), known)
     for one in graph.values():
         quick = {"pictures": 8, "steps": 1, "tuning_steps": 1, "turns": 1}
         one["inputs"] |= {name: value for name, value in quick.items() if name in one["inputs"]}
