@@ -227,6 +227,7 @@ def _register_folders() -> None:
     """Adds the folders below `models/` that are ours, after those that extra_model_paths.yaml may name for them."""
     import folder_paths
 
+    from .experts import files as experts_files
     from .nodes.hosted import looks_readers, recognizers
     from .prefix import SUFFIXES
     from .prefix.files import library
@@ -235,6 +236,7 @@ def _register_folders() -> None:
         library.FOLDER: SUFFIXES,
         recognizers.FOLDER: (recognizers.SUFFIX,),
         looks_readers.FOLDER: (looks_readers.SUFFIX,),
+        experts_files.FOLDER: (experts_files.SUFFIX,),
     }
     for name, suffixes in ours.items():
         folder_paths.add_model_folder_path(name, f"{folder_paths.models_dir}/{name}")

@@ -79,6 +79,7 @@ THUMBNAILS: Mapping[str, Callable[[Shown], Image.Image]] = {
     "8 Protect photos": lambda shown: tiled([*shown["ProtectPhotos"][:2], *shown["PreviewImage"][:2]]),
     "9 Measure how photos are protected": lambda shown: top(shown["PreviewImage"][0]),
     "10 Describe faces, then make a dataset": lambda shown: tiled(shown["PreviewImage"], 4, 4),
+    "13 Learn experts": lambda shown: stacked(shown["PreviewImage"][0], tiled(shown["SaveImage"], 4, 1)),
     "11 Describe faces, then train a LoRA": lambda shown: tiled(shown["SaveImage"]),
     "12 Change faces alone": lambda shown: tiled([shown["FaceMask"][place] for place in (0, 4, 1, 5)]),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -56,11 +56,13 @@ class Tuned:
         denoiser: `gradients` of it has the weights take gradients; its pictures are those of the weights as they are.
         weights: those that are learned, float32, by name.
         close: lets go of them; the host's model is then as it was. The denoiser must not be used any more.
+        paused: inside, the denoiser that it was made of predicts as it did before.
     """
 
     denoiser: Denoiser
     weights: Mapping[str, torch.nn.Parameter]
     close: Callable[[], None]
+    paused: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 class Denoiser(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ..prefix.errors import TrainingError
 from ..runs.digest import digest_of
 from ..runs.run_folder import RunFolder, run_key, saved_if_broken_off
 from ..runs.seeds import generator, rate_factor
+from .distillation import Distillation
 from .progress import NO_CALLBACKS, FinetuningCallbacks, FinetuningPlan
 from .settings import EMBEDDING, FinetuningSettings
 from .state import TuningState, restore, state_to_file
@@ -90,6 +91,7 @@ def finetuned(
     settings: FinetuningSettings,
     callbacks: FinetuningCallbacks = NO_CALLBACKS,
     runs: Path | None = None,
+    distillation: Distillation | None = None,
 ) -> Iterator[Finetuned]:
     """Fine-tunes; inside, what came of it draws. The denoiser itself stays as it is, to the last bit.
 
@@ -98,6 +100,8 @@ def finetuned(
 
     Args:
         runs: the folder of unfinished runs, where one that was broken off is gone on with; None to keep nothing.
+        distillation: has the denoiser, altered, learn its own answers; weights are learned, not an embedding. What is
+            yielded draws as the denoiser does without the alteration.
 
     Raises:
         TrainingError: not enough memory for a single picture, losses that are never finite, or a model that cannot be
@@ -113,9 +117,11 @@ def finetuned(
             tuned = denoiser.tuned(chosen.kind, chosen.rank, chosen.text_encoder, chosen.seed)
     learner = denoiser if tuned is None else tuned.denoiser
     try:
-        key = run_key(recipe=RECIPE, model=denoiser.digest, settings=chosen, training_set=training_set.digest)
+        about = {} if distillation is None else {"distillation": (distillation.key, distillation.share)}
+        key = run_key(recipe=RECIPE, model=denoiser.digest, settings=chosen, training_set=training_set.digest, **about)
         with RunFolder(runs, key) as folder:
-            run = _Run(learner, training_set, chosen, callbacks, folder, vectors, tuned)
+            teacher = None if distillation is None or tuned is None else _Teacher(denoiser, tuned, distillation)
+            run = _Run(learner, training_set, chosen, callbacks, folder, vectors, tuned, teacher)
             result = run.learn()
             folder.remove()
         learner.digest = denoiser.digest if tuned is None else digest_of(denoiser.digest, dict(tuned.weights))
@@ -123,6 +129,23 @@ def finetuned(
     finally:
         if tuned is not None:
             tuned.close()
+
+
+class _Teacher:
+    """The denoiser as it is without what is learned, beside the altered one that learns."""
+
+    def __init__(self, denoiser: Denoiser, tuned: Tuned, distillation: Distillation) -> None:
+        self._denoiser = denoiser
+        self._tuned = tuned
+        self._share = distillation.share
+        self.altered = distillation.altered
+
+    @torch.no_grad()
+    def wanted(self, target: Tensor, noised: Tensor, t: Tensor, conditioning: Sequence[Any]) -> Tensor:
+        """What the altered denoiser is to answer."""
+        with self._tuned.paused():
+            answered = self._denoiser.predict(noised, t, conditioning)
+        return torch.lerp(target.to(answered), answered, self._share)
 
 
 class _Run:
@@ -137,8 +160,10 @@ class _Run:
         folder: RunFolder,
         vectors: dict[str, Tensor] | None,
         tuned: Tuned | None,
+        teacher: _Teacher | None = None,
     ) -> None:
         self._denoiser = denoiser
+        self._teacher = teacher
         self._training_set = training_set
         self._settings = settings
         self._callbacks = callbacks
@@ -260,11 +285,16 @@ class _Run:
             latents, times, own = self._training_set.latents[which], t[list(places)], noise[list(places)]
             noised = self._denoiser.add_noise(latents, own, times)
             conditioning = self._conditioning([self._training_set.captions[index] for index in which])
-            predicted = self._denoiser.predict(noised, times, conditioning)
-            wanted = self._denoiser.target(latents, own, times).to(predicted)
-            losses = (predicted - wanted).square().flatten(1).mean(1)
-            with gradient_through("model"):
-                found = torch.autograd.grad(losses.sum() * (scale / len(chosen)), weights, allow_unused=True)
+            wanted = self._denoiser.target(latents, own, times)
+            altered: AbstractContextManager[None] = nullcontext()
+            if self._teacher is not None:
+                wanted = self._teacher.wanted(wanted, noised, times, conditioning)
+                altered = self._teacher.altered()
+            with altered:  # In the backward pass as well, where blocks may be computed anew.
+                predicted = self._denoiser.predict(noised, times, conditioning)
+                losses = (predicted - wanted.to(predicted)).square().flatten(1).mean(1)
+                with gradient_through("model"):
+                    found = torch.autograd.grad(losses.sum() * (scale / len(chosen)), weights, allow_unused=True)
             if all(gradient is None for gradient in found):
                 raise TrainingError(
                     "No weight of this model takes part in its pictures in a way that can be learned: connect the"

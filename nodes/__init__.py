@@ -14,6 +14,7 @@ def node_classes(enforced: bool = False) -> list[type]:
         demo,
         describe,
         evaluate,
+        experts,
         face_region,
         files,
         finetune,
@@ -24,7 +25,7 @@ def node_classes(enforced: bool = False) -> list[type]:
     )
 
     modules = [anonymize, face_region, identities, describe, finetune, train]
-    modules += [files, compare, measure, evaluate, photos, demo]
+    modules += [files, compare, measure, evaluate, photos, experts, demo]
     if enforced:
         from .enforcement import guards
 

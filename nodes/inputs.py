@@ -15,9 +15,10 @@ from typing import Any
 
 from torch import Tensor
 
+from ..experts.value import Experts
 from ..prefix import AnonymizationError, Prefix
 from ..trainer.data.identities import Identity
-from .interface import IdentitiesSocket, PrefixSocket
+from .interface import ExpertsSocket, IdentitiesSocket, PrefixSocket
 
 LONGEST = 60
 """Characters of somebody's value that an error quotes."""
@@ -124,7 +125,11 @@ def _are_identities(value: Any) -> bool:
 def _is_conditioning(value: Any) -> bool:
     pairs = value if isinstance(value, list | tuple) else ()
     return bool(pairs) and all(
-        isinstance(pair, list | tuple) and len(pair) > 1 and isinstance(pair[1], Mapping) for pair in pairs
+        isinstance(pair, list | tuple)
+        and len(pair) > 1
+        and isinstance(pair[0], Tensor)
+        and isinstance(pair[1], Mapping)
+        for pair in pairs
     )
 
 
@@ -142,6 +147,7 @@ _SOCKETS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "MASK": (lambda value: isinstance(value, Tensor) and value.ndim >= 2 and value.numel() > 0, "a mask"),
     PrefixSocket.io_type: (lambda value: isinstance(value, Prefix), "a prefix"),
     IdentitiesSocket.io_type: (_are_identities, "the people of an Identity List"),
+    ExpertsSocket.io_type: (lambda value: isinstance(value, Experts), "experts"),
 }
 """What comes by a wire: how it is known, by what it has, since packs make their own, and what it is called."""
 

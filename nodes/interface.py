@@ -18,6 +18,8 @@ PrefixSocket = io.Custom("ANONYMIZATION_PREFIX")
 IdentitiesSocket = io.Custom("IDENTITIES")
 """Carries a tuple of `trainer.data.identities.Identity`."""
 
+ExpertsSocket = io.Custom("PROMPT_EXPERTS")
+"""Carries an `experts.value.Experts`."""
 
 WIDGETS = {bool: io.Boolean.Input, int: io.Int.Input, float: io.Float.Input, str: io.String.Input}
 """What shows a value, by its type."""

@@ -61,6 +61,10 @@ class DescriptionError(AnonymizationError):
     """Faces that cannot be described: pictures, attributes or a reader of looks that do not serve."""
 
 
+class ExpertsError(AnonymizationError):
+    """Experts that cannot be learned, read, saved or used: of another model, damaged, or nothing to remove."""
+
+
 def first_line(error: BaseException) -> str:
     """What somebody else's error says, in so many words as fit into a sentence of ours."""
     return str(error).strip().split("\n")[0].rstrip(".")[:200] or type(error).__name__

@@ -29,7 +29,15 @@ from .silence import Silence
 Graph = Mapping[str, Mapping[str, Any]]
 """A prompt as the API takes it: `{node id: {"class_type": …, "inputs": {…}}}`."""
 
-MODEL_KINDS = ("anonymization_prefixes", "checkpoints", "embeddings", "facenet", "loras", "zero_shot_clip")
+MODEL_KINDS = (
+    "anonymization_prefixes",
+    "checkpoints",
+    "embeddings",
+    "facenet",
+    "loras",
+    "prompt_experts",
+    "zero_shot_clip",
+)
 LOG_TAIL_LINES = 40
 POLL_SECONDS = 1.0
 REQUEST_SECONDS = 60.0

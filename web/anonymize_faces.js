@@ -20,7 +20,7 @@ const UNPROTECT = "AnonymizeFaces.Unprotect";
 /** Nodes of ours that have advanced settings. */
 const OURS = new Set([
   "TrainAnonymizationPrefix", "EvaluateAnonymization", "CompareStrengths", "ProtectPhotos", "MeasurePhotoProtection",
-  "FineTuneOnCaptions",
+  "FineTuneOnCaptions", "LearnExperts", "RoutePrompt",
 ]);
 
 // The host reads the commands' names while it registers them.

@@ -351,7 +351,17 @@ class ComfyDenoiser:
             for part in parts.values():
                 part.close()
 
-        return Tuned(other, weights, close)
+        @contextmanager
+        def paused() -> Iterator[None]:
+            for part in parts.values():
+                part.pause(True)
+            try:
+                yield
+            finally:
+                for part in parts.values():
+                    part.pause(False)
+
+        return Tuned(other, weights, close, paused)
 
     def predict(self, noised: Tensor, t: Tensor, conditioning: Sequence[Any]) -> Tensor:
         """See `Denoiser`. Inside `gradients` only. Items whose arguments have different shapes run apart."""

@@ -31,15 +31,19 @@ class LearnedLayer(nn.Module):
 
     Args:
         module: makes one of the other: one of the host's adapters, or `Added`.
+
+    Attributes:
+        is_paused: whether the layer's own weight is given, as though nothing were learned.
     """
 
     def __init__(self, module: Any) -> None:
         super().__init__()
         self.module = module
+        self.is_paused = False
 
     def forward(self, weight: Tensor) -> Tensor:
         """The weight to use, in the number format of the one that is given."""
-        return self.module(weight)
+        return weight if self.is_paused else self.module(weight)
 
     def move_to(self, device: torch.device) -> int:
         """Called by the host where it moves the layer; bytes that this takes."""
@@ -99,6 +103,11 @@ class LearnedWeights:
                 "No weight of this model can be fine-tuned: load it with ComfyUI's own loader, not with one that"
                 " quantizes."
             )
+
+    def pause(self, is_paused: bool) -> None:
+        """Has layers compute with their own weights, or with the learned ones again."""
+        for layer in self._layers.values():
+            layer.is_paused = is_paused
 
     def close(self) -> None:
         """Takes the learned weights off the model, which others share."""

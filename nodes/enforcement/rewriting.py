@@ -39,13 +39,15 @@ UNPROTECTED = {
     " anonymize every prompt: fine-tune on another one and bring the LoRA here.",
     FACE_REGION: "Anonymize Face Region leaves all but faces unprotected, and this server must anonymize every prompt"
     " as a whole: use Anonymize Faces, or ask the server's operator to allow it.",
+    "LearnExperts": "Learning experts draws prompts without protection, and this server must anonymize every prompt:"
+    " learn them on another one and bring the file here.",
 }
 """Nodes of ours that have to draw with the plain text encoder, and what is said of them."""
 
 PLAIN = frozenset(
     "IMAGE LATENT MASK MODEL VAE INT FLOAT BOOLEAN STRING SIGMAS NOISE SAMPLER GUIDER AUDIO VIDEO CONTROL_NET"
     " CLIP_VISION CLIP_VISION_OUTPUT UPSCALE_MODEL STYLE_MODEL HOOKS HOOK_KEYFRAMES GLIGEN PHOTOMAKER MESH VOXEL"
-    " IDENTITIES ANONYMIZATION_PREFIX".split()
+    " IDENTITIES ANONYMIZATION_PREFIX PROMPT_EXPERTS".split()
 )
 """What the host's and our own nodes put out that is neither a text encoder nor conditioning."""
 

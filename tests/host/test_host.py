@@ -55,6 +55,17 @@ SOCKETS = {
         {"images", "captions", "model", "clip", "vae", "steps", "text_encoder", "general_pictures", "general_prompts"},
         ["MODEL", "CLIP", "LORA_MODEL", "STRING"],
     ),
+    "LearnExperts": (
+        {"model", "clip", "vae", "prompts", "experts", "keep", "steps", "tuning_steps", "seed"},
+        ["PROMPT_EXPERTS", "STRING", "IMAGE"],
+    ),
+    "SaveExperts": ({"experts", "name"}, []),
+    "LoadExperts": ({"file"}, ["PROMPT_EXPERTS"]),
+    "RoutePrompt": ({"model", "experts", "positive", "expert"}, ["MODEL", "STRING"]),
+    "MeasureExperts": (
+        {"model", "experts", "positive", "negative", "latent_image", "steps", "cfg", "turns", "seed"},
+        ["STRING"],
+    ),
     "LoadDemoModel": (set(), ["MODEL", "CLIP", "VAE"]),
 }
 MAY_IMPORT = {

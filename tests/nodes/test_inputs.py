@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import requests
 
+from anonymize_faces.experts.files import FOLDER, save_experts
 from anonymize_faces.prefix import save_prefix
+from anonymize_faces.tests.support.experts import demo_experts
 from anonymize_faces.tests.support.prefixes import demo_prefix, with_random_region
 from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
 
@@ -52,7 +54,7 @@ BASES: dict[str, dict[str, Any]] = {
         "model": ["demo", 0], "clip": ["demo", 1], "text": "a cat", "prefix": FILE, "certainty": 0.9, "margin": 0.0,
         "softness": 0.0,
     },
-    "FaceMask": {"model": ["region", 0], "positive": ["region", 1], "samples": ["latent", 0]},
+    "FaceMask": {"model": ["region", 0], "positive": ["region", 1], "samples": ["latents", 0]},
     "IdentityList": {"text": "Ada Example: a woman"},
     "LoadAnonymizationPrefix": {"file": FILE},
     "SaveAnonymizationPrefix": {"prefix": ["loaded", 0], "name": "inputs/one", "format": "safetensors"},
@@ -94,22 +96,41 @@ BASES: dict[str, dict[str, Any]] = {
         "vae": ["demo", 2], "steps": 1, "batch_size": 1, "rank": 2, "text_encoder": True, "general_pictures": 1,
         "seed": 3, "width": 64, "height": 64,
     },
+    "LearnExperts": {
+        "model": ["demo", 0], "clip": ["demo", 1], "vae": ["demo", 2], "prompts": "a cat", "experts": 1, "keep": 0.9,
+        "pictures": 1, "steps": 0, "tuning_steps": 0, "batch_size": 1, "seed": 3, "width": 64, "height": 64,
+    },
+    "SaveExperts": {"experts": ["experts", 0], "name": "inputs/one"},
+    "LoadExperts": {"file": FILE},
+    "RoutePrompt": {"model": ["demo", 0], "experts": ["experts", 0], "positive": ["said", 0], "expert": 0},
+    "MeasureExperts": {
+        "model": ["demo", 0], "experts": ["experts", 0], "positive": ["said", 0], "negative": ["said", 0],
+        "latent_image": ["latents", 0], "steps": 1, "cfg": 1.0, "turns": 1, "seed": 3,
+    },
     "LoadDemoModel": {"model": "classic"},
 }  # fmt: skip
 """Inputs with which each node runs."""
 
 
+SHOWS = {
+    *("SaveAnonymizationPrefix", "MeasureAnonymization", "EvaluateAnonymization", "CompareStrengths"),
+    "FaceMask",
+    *("LearnExperts", "SaveExperts", "MeasureExperts"),
+}
+"""Nodes that are run for their own sake."""
+
+
 def graph(kind: str, **inputs: Any) -> dict[str, Any]:
     """The node with what it needs, and nothing else that is run for its own sake."""
-    shows = kind in (
-        *("SaveAnonymizationPrefix", "MeasureAnonymization", "EvaluateAnonymization", "CompareStrengths", "FaceMask"),
-    )
+    shows = kind in SHOWS
     made = {
         "demo": node("LoadDemoModel"),
         "loaded": node("LoadAnonymizationPrefix", file=FILE),
         "people": node("IdentityList", text="Ada Example: a woman"),
         "region": node("AnonymizeFaceRegion", **BASES["AnonymizeFaceRegion"]),
-        "latent": node("EmptyLatentImage", width=64, height=64, batch_size=1),
+        "experts": node("LoadExperts", file=FILE),
+        "said": node("CLIPTextEncode", clip=["demo", 1], text="a cat"),
+        "latents": node("EmptyLatentImage", width=64, height=64, batch_size=1),
         "empty": node("EmptyImage", width=64, height=64, batch_size=1, color=0),
         "it": node(kind, **(BASES[kind] | inputs)),
     }
@@ -129,7 +150,7 @@ def wrong_values(kind: Any, needed: bool) -> Iterator[Any]:
             fits = value is None and not needed
         if not fits:
             yield value
-    if kind in ("MODEL", "CLIP", "VAE", "IMAGE", "IDENTITIES", "ANONYMIZATION_PREFIX"):
+    if kind in ("MODEL", "CLIP", "VAE", "IMAGE", "IDENTITIES", "ANONYMIZATION_PREFIX", "PROMPT_EXPERTS"):
         yield {"__value__": {}}
         yield {"__value__": next(wire for made, wire in MAKES.items() if made != kind)}
 
@@ -138,6 +159,8 @@ def wrong_values(kind: Any, needed: bool) -> Iterator[Any]:
 def inputs(server: ComfyServer) -> dict[str, list[tuple[str, str, bool]]]:
     """Name, type and whether it is needed, of every input of every node of ours, as the server tells them."""
     save_prefix(with_random_region(demo_prefix(1)), server.prefix_folder / FILE, overwrite=True)
+    (experts := server.model_folder(FOLDER) / FILE).unlink(missing_ok=True)
+    save_experts(demo_experts(), experts)
     return {
         kind: [
             (name, "COMBO" if isinstance(spec[0], list) else spec[0], needed == "required")

@@ -12,7 +12,7 @@ import { readersOfText } from "./own_encoders.js";
 /** @typedef {import("../shared/host.js").LGraphNode} LGraphNode */
 
 /** Take a text encoder as it comes from the checkpoint, and encode no prompt of the artist's. */
-const WANT_IT_PLAIN = ["TrainAnonymizationPrefix", "EvaluateAnonymization", "CompareStrengths", "ProtectPhotos", "MeasurePhotoProtection", "FineTuneOnCaptions", "CLIPSave", "CheckpointSave", "SaveCheckpoint"];
+const WANT_IT_PLAIN = ["TrainAnonymizationPrefix", "EvaluateAnonymization", "CompareStrengths", "ProtectPhotos", "MeasurePhotoProtection", "FineTuneOnCaptions", "LearnExperts", "CLIPSave", "CheckpointSave", "SaveCheckpoint"];
 
 /** Sockets that need no wire look so. */
 const OPTIONAL_SHAPE = 7;

@@ -9,10 +9,12 @@ import pytest
 import requests
 import torch
 
+from anonymize_faces.experts.files import FOLDER, save_experts
 from anonymize_faces.nodes.enforcement.rewriting import FOREIGN, HOST, Kind, Refused, rewrite
 from anonymize_faces.prefix import load_prefix, save_prefix
 from anonymize_faces.prefix.enforced_setting import read_enforcement
 from anonymize_faces.tests.support.enforced_workflow import CLIP, TEXT, encoding, node, sampling
+from anonymize_faces.tests.support.experts import demo_experts
 from anonymize_faces.tests.support.prefixes import demo_prefix
 from anonymize_faces.tools.comfy_server import WorkflowFailed
 
@@ -245,6 +247,10 @@ REFUSED = {
         sampling(tune=node("FineTuneOnCaptions", model=["demo", 0], clip=CLIP, vae=["demo", 2])),
         "reads captions and draws prompts without protection",
     ),
+    "learning experts": (
+        sampling(learn=node("LearnExperts", model=["demo", 0], clip=CLIP, vae=["demo", 2])),
+        "Learning experts draws prompts without protection",
+    ),
     "no node": ({"demo": {"inputs": {}}}, "This is no node"),
     "no workflow": ([["demo"]], "This is no workflow"),
 }
@@ -281,6 +287,19 @@ def test_whatever_runs_reaches_the_sampler_protected(enforcing, conditionings, n
     assert reached
     for tensor in reached:
         assert is_one_of(tensor, conditionings["protected"]) and not is_one_of(tensor, conditionings["plain"])
+
+
+def test_what_a_routed_expert_draws_is_protected(enforcing, conditionings):
+    experts = enforcing.server.model_folder(FOLDER) / "routed.safetensors"
+    experts.unlink(missing_ok=True)
+    save_experts(demo_experts(), experts)
+    route = node("RoutePrompt", model=["demo", 0], experts=["load", 0], positive=["yes", 0], expert=0)
+    graph = sampling(load=node("LoadExperts", file="routed.safetensors"), route=route)
+    graph["sample"]["inputs"] |= {"model": ["route", 0], "seed": 77}
+    enforcing.reached()
+    enforcing.server.run(graph)
+    reached = enforcing.reached()
+    assert reached and all(is_one_of(tensor, conditionings["protected"]) for tensor in reached)
 
 
 @pytest.mark.parametrize("name", REFUSED)

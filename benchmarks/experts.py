@@ -1,0 +1,356 @@
+"""Measures experts on the demo model: what they save in the host's sampler, and what they still can, beside others.
+
+Others: the same share of compute cut by sensitivity, at random, or by one learned code, for all prompts alike; as many
+experts whose prompts were shuffled; and what costs nothing to learn, the host's EasyCache and fewer steps in the same
+time. All that is tuned is tuned in as many steps: one expert for all prompts takes those of all experts together.
+`--quick` is a form of a minute whose figures say nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..demo.generate import GUIDANCE, SAMPLER, SCHEDULER, STEPS, DemoParts, draw, noise_for, states_of
+from ..demo.host import enter_host
+from ..demo.measuring.measure import face_retention, identification_rate, kinds_right, looks_kept, make_gallery
+from ..demo.measuring.reader import committed_reader, read
+from ..engines.options import Drawing
+from ..evaluation.scores import picture_distance
+from ..experts.codes import at_random
+from ..experts.files import expert_bytes
+from ..experts.learning import ExpertLearning
+from ..experts.measuring import DrawingWay, equal_steps, measured
+from ..experts.router import embedding_of
+from ..experts.settings import ExpertsSettings
+from ..experts.value import Experts
+from ..prefix import load_prefix
+from ..runs.seeds import generator
+from ..tools.command import run_command
+from .support.kinds_of_prompts import DESCRIBED, KINDS_OF_PROMPTS, NAMED, KindPrompt, prompts_of_kinds
+
+SHARES = (0.75, 0.6)
+BATCHES = (1, 8)
+EVALUATED = 1
+"""Seed of the prompts that are drawn; what is learned from has later ones."""
+
+FULL, STATIC, RANDOM, ONE, SHUFFLED, ROUTED = "full", "static", "random", "one code", "shuffled", "routed"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is done.
+
+    Attributes:
+        pictures: that are learned from.
+        steps: of gates, for each expert.
+        tuning_steps: of each expert; all together for one that has all prompts.
+        each: prompts of each kind that are drawn.
+        turns: that time is measured in.
+        rows: at each share.
+    """
+
+    pictures: int
+    steps: int
+    tuning_steps: int
+    each: int
+    turns: int
+    rows: Mapping[float, Sequence[str]]
+
+
+WHOLE = Scale(128, 30, 120, 24, 5, {0.75: (STATIC, ROUTED), 0.6: (STATIC, RANDOM, ONE, SHUFFLED, ROUTED)})
+QUICK = Scale(8, 1, 1, 1, 1, {0.75: (ROUTED,), 0.6: (STATIC, ROUTED)})
+
+
+@dataclass
+class Figures:
+    """What came of a row, a value for each seed."""
+
+    share: list[float] = field(default_factory=list)
+    ratio: dict[int, list[float]] = field(default_factory=lambda: {batch: [] for batch in BATCHES})
+    distance: list[float] = field(default_factory=list)
+    names: list[float] = field(default_factory=list)
+    looks: list[float] = field(default_factory=list)
+    faces: list[float] = field(default_factory=list)
+    things: list[float] = field(default_factory=list)
+
+    def line(self, title: str) -> str:
+        """The row for people."""
+        share = f"{np.mean(self.share):8.2f}" if self.share else "       –"
+        times = "".join(f"{np.mean(self.ratio[batch]):8.2f}" if self.ratio[batch] else "       –" for batch in BATCHES)
+        spread = f" ±{np.std(self.distance):.3f}" if len(self.distance) > 1 else "       "
+        rest = "".join(f"{np.mean(values):8.3f}" for values in (self.names, self.looks, self.faces, self.things))
+        return f"{title:<22}{share}{times}{np.mean(self.distance):10.3f}{spread}{rest}"
+
+
+class ExpertsBench:
+    """The demo model, what it draws, and experts of it.
+
+    Args:
+        scale: how much is done.
+        experts: K.
+        prefix: a file; None for no figures of protection.
+    """
+
+    def __init__(self, scale: Scale, experts: int, prefix: str | None) -> None:
+        enter_host()
+        from ..demo.loader import load_demo_model
+        from ..engines.comfy.denoiser import ComfyDenoiser
+        from ..engines.comfy.expert_parts import prunable
+
+        self.scale = scale
+        self.count = experts
+        self.model, self.clip, self.vae = load_demo_model()
+        usual = self.model.model.model_config.usual_drawing
+        denoiser = ComfyDenoiser(
+            self.model, self.clip, self.vae, (usual.side, usual.side), Drawing(usual.steps, usual.cfg)
+        )
+        self.prunable = prunable(denoiser, self.model)
+        self.requests = prompts_of_kinds(EVALUATED, scale.each)
+        self.states = [states_of(self.clip, request.text) for request in self.requests]
+        self.embeddings = torch.stack([embedding_of(states) for states in self.states])
+        self.nothing = states_of(self.clip, "")
+        self.gallery = make_gallery(committed_reader())
+        self.figures: dict[tuple[float, str], Figures] = {}
+        self.whole: np.ndarray = np.zeros(0)
+        self.usual_distance = 1.0
+        self.notes: list[str] = []
+        self.protected: dict[str, list[float]] = {FULL: [], ROUTED: []}
+        self._prefix = None if prefix is None else load_prefix(prefix)
+
+    def run(self, seed: int) -> None:
+        """Learns everything with one seed, and measures it."""
+        from ..engines.comfy.tuning import lora_of
+
+        scale = self.scale
+        settings = ExpertsSettings(
+            experts=self.count, steps=scale.steps, pictures=scale.pictures, tuning_steps=scale.tuning_steps, seed=seed
+        )
+        prompts = [one.text for one in prompts_of_kinds(2 + seed, -(-scale.pictures // len(KINDS_OF_PROMPTS)))]
+        began = time.monotonic()
+        learning = ExpertLearning(self.prunable, prompts[: scale.pictures], settings, lora_of)
+        self.tell(f"seed {seed}: {scale.pictures} pictures drawn in {time.monotonic() - began:.0f} s")
+        seeds = [9_000 + 1_000 * seed + number for number in range(len(self.requests))]
+        self.whole = self.drawn(None, seeds)
+        other = self.drawn(None, [other + 500_000 for other in seeds])
+        self.usual_distance = float(picture_distance(self.whole, other).mean())
+        self.score(self.row(1.0, FULL), self.whole)
+        for share, rows in scale.rows.items():
+            made = {name: self.learned(learning, name, share, seed) for name in rows}
+            for name, experts in made.items():
+                self.score(self.row(share, name), self.drawn(experts, seeds))
+            self.time(share, made)
+            if share == SHARES[0]:
+                self.describe(made[ROUTED])
+                self.protection(made[ROUTED], seed)
+        if seed == 0:
+            self.free_ways(seeds)
+
+    def learned(self, learning: ExpertLearning, name: str, share: float, seed: int) -> Experts:
+        """The experts of a row."""
+        began = time.monotonic()
+        everything = list(range(len(learning.pictures.captions)))
+        steps = self.scale.tuning_steps
+        if name in (ROUTED, SHUFFLED):
+            router, groups = learning.routed(self.count)
+            if name == SHUFFLED:
+                order = torch.randperm(len(everything), generator=generator(seed, "shuffled")).tolist()
+                groups = [order[number :: len(groups)] for number in range(len(groups))]
+        else:
+            router, groups = learning.routed(1)
+            steps *= self.count
+        if name == RANDOM:
+            removed = [at_random(learning.parts, share, generator(seed, "random blocks"))]
+        else:
+            gates = 0 if name == STATIC else None
+            removed = [learning.chosen(group, number, share, gates) for number, group in enumerate(groups)]
+        tuned = [learning.tuned(group, removed[number], number, steps) for number, group in enumerate(groups)]
+        errors = " ".join(f"{one.before:.3f}→{one.after:.3f}" for one in tuned)
+        self.tell(f"seed {seed}, {share} {name}: errors {errors}, in {time.monotonic() - began:.0f} s")
+        for number, gone in enumerate(removed):
+            self.tell(f"    expert {number + 1} without {', '.join(gone)}")
+        return learning.experts(router, groups, removed, tuned)
+
+    def drawn(self, experts: Experts | None, seeds: Sequence[int]) -> np.ndarray:
+        """A picture for each request, by the model itself or by the experts that prompts are sent to."""
+        if experts is None:
+            return draw(DemoParts(self.model, self.clip, self.vae), self.states, seeds, self.nothing)
+        sent = experts.router.route(self.embeddings).tolist()
+        return self.drawn_by(experts, sent, self.states, seeds)
+
+    def drawn_by(
+        self, experts: Experts, sent: Sequence[int], states: Sequence[torch.Tensor], seeds: Sequence[int]
+    ) -> np.ndarray:
+        """A picture for each prompt, by the expert of that number."""
+        pictures: dict[int, np.ndarray] = {}
+        for expert in sorted(set(sent)):
+            mine = [number for number, other in enumerate(sent) if other == expert]
+            parts = DemoParts(self.narrowed(experts, expert), self.clip, self.vae)
+            found = draw(parts, [states[number] for number in mine], [seeds[number] for number in mine], self.nothing)
+            pictures.update(zip(mine, found, strict=True))
+        return np.stack([pictures[number] for number in range(len(sent))])
+
+    def narrowed(self, experts: Experts, expert: int) -> Any:
+        """The host's model as an expert computes it."""
+        from ..engines.comfy.expert_parts import expert_model
+
+        return expert_model(self.model, experts.removed(expert), experts.deltas[expert])
+
+    def row(self, share: float, name: str) -> Figures:
+        """The row's figures."""
+        return self.figures.setdefault((share, name), Figures())
+
+    def score(self, row: Figures, pictures: np.ndarray) -> None:
+        """Reads pictures of the requests."""
+        row.distance.append(float(picture_distance(self.whole, pictures).mean()) / self.usual_distance)
+
+        def some(kinds: Sequence[str]) -> tuple[Any, list[KindPrompt]]:
+            mine = [number for number, request in enumerate(self.requests) if request.kind in kinds]
+            return read(committed_reader(), pictures[mine]), [self.requests[number] for number in mine]
+
+        named, people = some([NAMED])
+        row.names.append(identification_rate(named, [one.person for one in people], self.gallery))
+        described, told = some([DESCRIBED])
+        row.looks.append(looks_kept(described, [one.looks for one in told if one.looks is not None]))
+        row.faces.append(face_retention(some([NAMED, DESCRIBED])[0]))
+        things, asked = some(KINDS_OF_PROMPTS[2:])
+        row.things.append(kinds_right(things, [one.shows for one in asked]))
+
+    def time(self, share: float, made: Mapping[str, Experts]) -> None:
+        """Times of the rows in the host's sampler, in turns with the model itself."""
+        for batch in BATCHES:
+            ways = [self.way(FULL, 1.0, self.model, batch)]
+            for name, experts in made.items():
+                largest = max(range(len(experts)), key=experts.share)
+                ways.append(self.way(name, experts.share(largest), self.narrowed(experts, largest), batch))
+            for found in measured(ways, ways[0].draw, self.scale.turns)[1:]:
+                row = self.row(share, found.title)
+                row.ratio[batch].append(found.ratio)
+                if batch == BATCHES[0]:
+                    row.share.append(found.share or 1.0)
+
+    def way(self, title: str, share: float | None, model: Any, batch: int, steps: int = STEPS) -> DrawingWay:
+        """A KSampler of the host's that draws so many pictures at once with a model."""
+        import comfy.sample
+
+        said = [[torch.cat([self.states[number % len(self.states)] for number in range(batch)]), {}]]
+        nothing = [[self.nothing.expand(batch, -1, -1), {}]]
+        noise = noise_for(range(batch))
+
+        @torch.inference_mode()
+        def sample() -> torch.Tensor:
+            how = (steps, GUIDANCE, SAMPLER, SCHEDULER)
+            made: torch.Tensor = comfy.sample.sample(
+                model, noise, *how, said, nothing, torch.zeros_like(noise), disable_pbar=True
+            )
+            return made
+
+        return DrawingWay(title, share, sample)
+
+    def free_ways(self, seeds: Sequence[int]) -> None:
+        """What costs nothing to learn: the host's cache of steps, and fewer steps in the time of routed experts."""
+        cached = easy_cached(self.model)
+        ways: dict[str, Callable[[int], DrawingWay]] = {}
+        if cached is not None:
+            ways["EasyCache"] = lambda batch: self.way("EasyCache", None, cached, batch)
+            self.score(
+                self.row(1.0, "EasyCache"),
+                draw(DemoParts(cached, self.clip, self.vae), self.states, seeds, self.nothing),
+            )
+        for share in self.scale.rows:
+            steps = equal_steps(STEPS, float(np.mean(self.row(share, ROUTED).ratio[BATCHES[-1]])))
+            name = f"{steps} steps, as {share}"
+            ways[name] = lambda batch, name=name, steps=steps: self.way(name, None, self.model, batch, steps)  # type: ignore[misc]
+            parts = DemoParts(self.model, self.clip, self.vae, steps)
+            self.score(self.row(1.0, name), draw(parts, self.states, seeds, self.nothing))
+        for batch in BATCHES:
+            whole = self.way(FULL, 1.0, self.model, batch)
+            for found in measured([whole, *(make(batch) for make in ways.values())], whole.draw, self.scale.turns)[1:]:
+                self.row(1.0, found.title).ratio[batch].append(found.ratio)
+
+    def describe(self, experts: Experts) -> None:
+        """How prompts are sent apart, and what a file takes."""
+        sent = experts.router.route(self.embeddings).tolist()
+        counts = Counter(sent)
+        for kind in KINDS_OF_PROMPTS:
+            mine = Counter(one for one, request in zip(sent, self.requests, strict=True) if request.kind == kind)
+            self.tell(f"    {kind}: {max(mine.values()) / sum(mine.values()):.2f} to one expert")
+        self.tell(f"    the rarest expert has {min(counts[one] for one in range(len(experts))) / len(sent):.2f}")
+        whole = 2 * sum(weight.numel() for weight in self.prunable.network.parameters())
+        largest = max(expert_bytes(experts, one) for one in range(len(experts)))
+        self.tell(f"    the largest expert's weights take {largest / whole:.3f} of the model's, both in half precision")
+
+    def protection(self, experts: Experts, seed: int) -> None:
+        """Identification of people named to a protected encoder, by the model and by routed experts."""
+        if self._prefix is None:
+            return
+        from ..engines.comfy.protected_clip import protect
+
+        clip = protect(self.clip, self._prefix, 1.0)
+        named = [request for request in self.requests if request.kind == NAMED]
+        states = [states_of(clip, request.text) for request in named]
+        seeds = [70_000 + 1_000 * seed + number for number in range(len(named))]
+        sent = experts.router.route(torch.stack([embedding_of(one) for one in states])).tolist()
+        plain = draw(DemoParts(self.model, self.clip, self.vae), states, seeds, self.nothing)
+        people = [request.person for request in named]
+        for name, pictures in ((FULL, plain), (ROUTED, self.drawn_by(experts, sent, states, seeds))):
+            rate = identification_rate(read(committed_reader(), pictures), people, self.gallery)
+            self.protected[name].append(rate)
+        self.tell(f"    protected people go to {dict(Counter(sent))}; found: {self.protected}")
+
+    def tell(self, line: str) -> None:
+        """Prints a line now."""
+        print(line, flush=True)
+
+
+def easy_cached(model: Any) -> Any:
+    """The model with the host's EasyCache, as its node has it; None on hosts without."""
+    try:
+        from comfy_extras.nodes_easycache import EasyCacheNode
+    except ImportError:
+        return None
+    return EasyCacheNode.execute(model, 0.2, 0.15, 0.95, False).args[0]
+
+
+def main() -> None:
+    """Prints a table, and the figures that are asked for last."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a form of a minute, whose figures say nothing")
+    parser.add_argument("--seeds", type=int, default=3, help="how often everything is learned (3)")
+    parser.add_argument("--experts", type=int, default=4, help="how many (4)")
+    parser.add_argument("--prefix", help="a prefix file, whose protection is measured on routed experts as well")
+    parser.add_argument("--tuning-steps", type=int, help="of each expert (120, quick 1)")
+    options = parser.parse_args()
+    scale = QUICK if options.quick else WHOLE
+    scale = replace(scale, tuning_steps=options.tuning_steps or scale.tuning_steps)
+    bench = ExpertsBench(scale, 2 if options.quick else options.experts, options.prefix)
+    for seed in range(1 if options.quick else options.seeds):
+        bench.run(seed)
+    times = "".join(f"{f'time, {batch}':>8}" for batch in BATCHES)
+    print(f"\n{'':<22} compute{times}  distance         {'names':>8}{'looks':>8}{'faces':>8}{'things':>8}")
+    for (share, name), figures in bench.figures.items():
+        print(figures.line(name if share == 1.0 else f"{share} {name}"))
+    whole, routed = bench.figures[1.0, FULL], bench.figures[SHARES[0], ROUTED]
+    apart, static = (np.mean(bench.figures[SHARES[1], name].distance) for name in (ROUTED, STATIC))
+    if apart >= static:
+        print(f"\nAt {SHARES[1]} routed experts are no nearer to the model than one cut for all prompts.")
+    if bench.protected[FULL]:
+        full, by_experts = (np.mean(bench.protected[name]) for name in (FULL, ROUTED))
+        print(f"\nRATE experts_protected {by_experts:.3f}\nRATE full_protected {full:.3f}")
+    print(f"RATIO experts_time {np.mean(routed.ratio[BATCHES[-1]]):.3f}")
+    print(f"RATE experts_names {np.mean(routed.names) / max(float(np.mean(whole.names)), 1e-9):.3f}")
+    print(f"RATE experts_looks {np.mean(routed.looks) / max(float(np.mean(whole.looks)), 1e-9):.3f}")
+    print(f"RATE routed_distance {apart:.3f}")
+    print(f"RATE static_distance {static:.3f}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

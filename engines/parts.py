@@ -1,0 +1,148 @@
+"""Has parts of a denoiser hand on what they are given, so that it computes less, or gates them.
+
+A part is a module that returns something of the shape of its first argument: a block with a residual around it. While
+the context managers here are open, it answers with that argument, and nothing of it is computed. Nothing stays behind:
+between two calls the network is whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from .denoiser import Denoiser
+
+FORWARD = "forward"
+
+
+@dataclass(frozen=True)
+class DenoiserPart:
+    """A block that a denoiser can do without.
+
+    Attributes:
+        name: the module's, within the network.
+        share: of the network's multiplications that it makes.
+        words: what people call it.
+    """
+
+    name: str
+    share: float
+    words: str
+
+
+@dataclass(frozen=True)
+class Prunable:
+    """A denoiser, and what can be taken out of it.
+
+    Attributes:
+        denoiser: its `gradients` must be open wherever parts are left out and `predict` is called.
+        network: the module that holds the parts.
+        names: of the parts, in the network's order, each with what people call it.
+        fingerprint: `prefix.fingerprint` of the network's weights.
+    """
+
+    denoiser: Denoiser
+    network: nn.Module
+    names: Mapping[str, str]
+    fingerprint: str
+
+    def parts(self) -> tuple[DenoiserPart, ...]:
+        """The parts with their shares, counted in one prediction; inside `gradients` of the denoiser."""
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            noised = torch.zeros(1, *self.denoiser.latent_shape)
+            self.denoiser.predict(noised, torch.tensor([0.5]), self.denoiser.encode([""]))
+        counts = {name: sum(by_kind.values()) for name, by_kind in counter.get_flop_counts().items()}
+        root = type(self.network).__name__
+        whole = counts.get(root) or counter.get_total_flops()
+        return tuple(
+            DenoiserPart(name, counts.get(f"{root}.{name}", 0) / max(1, whole), words)
+            for name, words in self.names.items()
+        )
+
+
+@contextmanager
+def without_parts(network: nn.Module, names: Sequence[str]) -> Iterator[None]:
+    """Inside, these modules of a network hand on their first argument.
+
+    Raises:
+        AttributeError: the network has no such module.
+    """
+    with _answering({network.get_submodule(name): _handed_on for name in names}):
+        yield
+
+
+@contextmanager
+def gated_parts(network: nn.Module, gates: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside, each of these modules gives `x + gate · (its own answer − x)`, differentiable in the gates."""
+
+    def gated(gate: Tensor) -> Answer:
+        def answer(own: Callable[..., Any], given: Any, *args: Any, **kwargs: Any) -> Any:
+            made = own(given, *args, **kwargs)
+            is_tuple = isinstance(made, tuple)
+            blended = torch.lerp(given, made[0] if is_tuple else made, gate.to(given))
+            return (blended, *made[1:]) if is_tuple else blended
+
+        return answer
+
+    with _answering({network.get_submodule(name): gated(gate) for name, gate in gates.items()}):
+        yield
+
+
+@contextmanager
+def watched_parts(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Inside, what these modules answer is put into the table, by name; the last call's."""
+    seen: dict[str, Tensor] = {}
+
+    def watching(name: str) -> Callable[..., None]:
+        def watch(module: nn.Module, given: Any, answer: Any) -> None:
+            seen[name] = answer[0] if isinstance(answer, tuple) else answer
+
+        return watch
+
+    handles = [network.get_submodule(name).register_forward_hook(watching(name)) for name in names]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+Answer = Callable[..., Any]
+"""Called with a module's own `forward` and with what the module is given."""
+
+
+def _handed_on(own: Callable[..., Any], given: Any, *args: Any, **kwargs: Any) -> Any:
+    """A copy of the first argument, since hosts add to what a block answers in place; a tuple of it where diffusers'
+    blocks are asked for one."""
+    handed = given.clone()
+    return (handed,) if kwargs.get("return_dict", True) is False else handed
+
+
+@contextmanager
+def _answering(answers: Mapping[nn.Module, Answer]) -> Iterator[None]:
+    """Puts answers in the place of modules' `forward`, and takes them away again."""
+    before: list[tuple[nn.Module, Any]] = []
+    try:
+        for module, answer in answers.items():
+            before.append((module, vars(module).get(FORWARD)))
+            module.forward = _in_place_of(module.forward, answer)
+        yield
+    finally:
+        for module, own in reversed(before):
+            if own is None:
+                del module.forward
+            else:
+                module.forward = own
+
+
+def _in_place_of(own: Callable[..., Any], answer: Answer) -> Callable[..., Any]:
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        return answer(own, *args, **kwargs)
+
+    return forward

@@ -1,0 +1,1 @@
+"""Learns smaller denoisers, one for each kind of prompt, and sends prompts to them (docs/METHODS.md 8)."""

@@ -1,0 +1,316 @@
+"""Learns experts of a denoiser: draws pictures, sends prompts apart, chooses blocks to remove, and distils.
+
+The model itself is all that is learned from: it draws a picture for each prompt, and its own predictions are what each
+expert is to answer (docs/METHODS.md 8).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..engines.denoiser import LORA, Conditioning
+from ..engines.micro_batches import MicroBatches
+from ..engines.parts import DenoiserPart, Prunable, gated_parts, watched_parts, without_parts
+from ..finetuning.distillation import Distillation
+from ..finetuning.general import general_set
+from ..finetuning.loop import finetuned
+from ..finetuning.progress import FinetuningCallbacks
+from ..finetuning.settings import FinetuningSettings
+from ..finetuning.training_set import TrainingSet
+from ..prefix.errors import ExpertsError
+from ..runs.seeds import generator
+from .codes import Gates, least_sensitive
+from .router import Router, embedding_of, fitted_router
+from .settings import ExpertsSettings
+from .value import Experts, ExpertsRecord
+
+MEASURED = 16
+"""Pictures, at most, on which the sensitivity of blocks is measured for an expert."""
+
+DENOISING, DISTILLATION, BLOCKS = 1.0, 0.2, 0.2
+"""Weights of the losses of gates, as the authors have them."""
+
+EXAMPLES = 4
+"""Prompts of each expert that a report shows."""
+
+
+@dataclass(frozen=True)
+class ExpertsCallbacks:
+    """What learning calls while it goes on. What they raise breaks it off, and comes through.
+
+    Attributes:
+        report: called with what is done and what there is to do, in pictures and steps.
+        check: called more often than that.
+    """
+
+    report: Callable[[int, int], None] = lambda done, of: None
+    check: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Noised:
+    """Pictures with noise, and what the whole denoiser makes of them.
+
+    Attributes:
+        conditioning: of each.
+        noised: `[n, *latent_shape]`.
+        t: `[n]`.
+        target: `[n, *latent_shape]`, what is true.
+        whole: `[n, *latent_shape]`, what the whole denoiser predicts.
+    """
+
+    conditioning: Conditioning
+    noised: Tensor
+    t: Tensor
+    target: Tensor
+    whole: Tensor
+
+
+@dataclass(frozen=True)
+class TunedExpert:
+    """What came of an expert's own learning.
+
+    Attributes:
+        delta: LoRA as files have it.
+        before, after: the expert's error without and with it; see `ExpertsRecord.errors`.
+    """
+
+    delta: Mapping[str, Tensor]
+    before: float
+    after: float
+
+
+class ExpertLearning:
+    """Learns experts, step by step, so that whoever measures it can take steps apart.
+
+    Args:
+        prunable: the denoiser and its parts.
+        prompts: to learn from.
+        delta_of: what files have of weights that were learned as LoRA.
+        runs: the folder of unfinished runs of tuning; None to keep nothing.
+
+    Attributes:
+        parts: what can be removed.
+        pictures: that the denoiser drew.
+        embeddings: `[n, d]` of their prompts.
+
+    Raises:
+        ExpertsError: fewer prompts than experts.
+        TrainingError: not enough memory, or a model that cannot be fine-tuned.
+    """
+
+    def __init__(
+        self,
+        prunable: Prunable,
+        prompts: Sequence[str],
+        settings: ExpertsSettings,
+        delta_of: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]],
+        callbacks: ExpertsCallbacks | None = None,
+        runs: Path | None = None,
+    ) -> None:
+        chosen = list(dict.fromkeys(prompt for prompt in prompts if prompt.strip()))
+        if len(chosen) < settings.experts:
+            raise ExpertsError(
+                f"There are {len(chosen)} prompts for {settings.experts} experts: give some for each kind, or ask for"
+                " fewer experts."
+            )
+        callbacks = callbacks or ExpertsCallbacks()
+        self._prunable = prunable
+        self._denoiser = prunable.denoiser
+        self._settings = settings
+        self._delta_of = delta_of
+        self._callbacks = callbacks
+        self._runs = runs
+        self._of = max(settings.pictures, len(chosen)) + settings.experts * (settings.steps + settings.tuning_steps)
+        self._done = 0
+        count = max(settings.pictures, settings.experts)
+        self.pictures = general_set(self._denoiser, chosen, count, settings.seed, self._drawn, callbacks.check)
+        self._micro_batches = MicroBatches(self._denoiser, settings.batch_size, callbacks.check)
+        with self._denoiser.gradients(settings.batch_size), torch.no_grad():
+            self.parts: tuple[DenoiserPart, ...] = prunable.parts()
+            self._read = dict(zip(self._known, self._denoiser.encode(self._known), strict=True))
+            read = self._denoiser.states([self._read[caption] for caption in self.pictures.captions])
+        self.embeddings = torch.stack([embedding_of(states) for states in read])
+
+    @property
+    def _known(self) -> list[str]:
+        return list(dict.fromkeys(self.pictures.captions))
+
+    def learn(self) -> Experts:
+        """All of it."""
+        settings = self._settings
+        router, groups = self.routed(settings.experts)
+        removed = [self.chosen(group, number) for number, group in enumerate(groups)]
+        tuned = [self.tuned(group, removed[number], number) for number, group in enumerate(groups)]
+        return self.experts(router, groups, removed, tuned)
+
+    def routed(self, experts: int) -> tuple[Router, list[list[int]]]:
+        """A router, and the pictures, by number, that it sends to each expert; an expert that gets none is left out."""
+        router = fitted_router(self.embeddings, experts, self._settings.seed)
+        sent = router.route(self.embeddings).tolist()
+        used = sorted(set(sent))
+        router = dataclasses.replace(router, centroids=router.centroids[used])
+        return router, [[number for number, expert in enumerate(sent) if expert == one] for one in used]
+
+    def chosen(
+        self, group: Sequence[int], number: int = 0, keep: float | None = None, steps: int | None = None
+    ) -> tuple[str, ...]:
+        """Blocks that an expert for some of the pictures does without.
+
+        Args:
+            number: of the expert.
+            keep, steps: in place of those of the settings.
+        """
+        settings = self._settings
+        keep = settings.keep if keep is None else keep
+        steps = settings.steps if steps is None else steps
+        with self._denoiser.gradients(settings.batch_size):
+            measured = self._noised(group, f"sensitivity {number}", MEASURED)
+            by_sensitivity = least_sensitive(self.parts, keep, lambda removed: self._error(measured, removed))
+            if not steps or not by_sensitivity:
+                return by_sensitivity
+            gates = Gates(self.parts, by_sensitivity, keep, generator(settings.seed, "gates", number))
+            for step in range(steps):
+                batch = self._noised(group, f"gates {number}", settings.batch_size, step)
+                gates.step(partial(self._loss, batch))
+                self._report()
+            held_out = self._noised(group, f"choice {number}", MEASURED)
+            return min((by_sensitivity, gates.removed), key=lambda removed: self._error(held_out, removed))
+
+    def tuned(
+        self, group: Sequence[int], removed: Sequence[str], number: int = 0, steps: int | None = None
+    ) -> TunedExpert:
+        """Has a denoiser without some blocks learn to answer as the whole one, on some of the pictures."""
+        settings = self._settings
+        steps = settings.tuning_steps if steps is None else steps
+        with self._denoiser.gradients(settings.batch_size):
+            held_out = self._noised(group, f"error {number}", MEASURED)
+            before = self._error(held_out, removed)
+        if not steps:
+            return TunedExpert({}, before, before)
+        learned = TrainingSet(
+            self.pictures.latents[list(group)], tuple(self.pictures.captions[index] for index in group)
+        )
+        tuning = FinetuningSettings(
+            kind=LORA,
+            steps=steps,
+            batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
+            rank=settings.rank,
+            seed=settings.seed + number,
+        )
+        distilled = Distillation(lambda: without_parts(self._prunable.network, removed), "/".join(removed))
+        callbacks = FinetuningCallbacks(report=lambda *_: self._report(), check=self._callbacks.check)
+        with finetuned(self._denoiser, learned, tuning, callbacks, self._runs, distilled) as result:
+            with result.denoiser.gradients(settings.batch_size):
+                after = self._error(held_out, removed, result.denoiser.predict)
+            delta = self._delta_of(result.weights)
+        return TunedExpert(_halved(delta), before, after) if after < before else TunedExpert({}, before, before)
+
+    def experts(
+        self,
+        router: Router,
+        groups: Sequence[Sequence[int]],
+        removed: Sequence[Sequence[str]],
+        tuned: Sequence[TunedExpert],
+    ) -> Experts:
+        """What was learned, as a value."""
+        record = ExpertsRecord(
+            self._denoiser.family,
+            self._prunable.fingerprint,
+            tuple(part.name for part in self.parts),
+            tuple(part.share for part in self.parts),
+            dataclasses.asdict(self._settings),
+            date.today().isoformat(),
+            tuple(len(group) for group in groups),
+            tuple((one.before, one.after) for one in tuned),
+        )
+        kept = torch.tensor([[part.name not in gone for part in self.parts] for gone in map(set, removed)])
+        examples = [
+            list(dict.fromkeys(self.pictures.captions[index] for index in group))[:EXAMPLES] for group in groups
+        ]
+        return Experts(record, router, kept, tuple(one.delta for one in tuned), tuple(examples))
+
+    def _noised(self, group: Sequence[int], purpose: str, count: int, step: int = 0) -> Noised:
+        """Some of a group's pictures with noise at times that are spread evenly; inside `gradients`."""
+        random = generator(self._settings.seed, f"experts {purpose}", step)
+        order = torch.randperm(len(group), generator=random).tolist()
+        which = [group[order[place % len(order)]] for place in range(count)]
+        t = ((torch.arange(count) + torch.rand(count, generator=random)) / count).clamp(1e-3, 1 - 1e-3)
+        noise = torch.randn(count, *self._denoiser.latent_shape, generator=random)
+        latents = self.pictures.latents[which]
+        noised = self._denoiser.add_noise(latents, noise, t)
+        conditioning = [self._read[self.pictures.captions[index]] for index in which]
+        whole = self._predicted(noised, t, conditioning)
+        return Noised(conditioning, noised, t, self._denoiser.target(latents, noise, t), whole)
+
+    def _predicted(
+        self,
+        noised: Tensor,
+        t: Tensor,
+        conditioning: Conditioning,
+        predict: Callable[[Tensor, Tensor, Conditioning], Tensor] | None = None,
+    ) -> Tensor:
+        predict = predict or self._denoiser.predict
+
+        def part_of(places: Sequence[int]) -> Tensor:
+            some = list(places)
+            return predict(noised[some], t[some], [conditioning[place] for place in some]).float().cpu()
+
+        with torch.no_grad():
+            return torch.cat(self._micro_batches.work(part_of, range(len(noised))))
+
+    def _error(
+        self,
+        measured: Noised,
+        removed: Sequence[str],
+        predict: Callable[[Tensor, Tensor, Conditioning], Tensor] | None = None,
+    ) -> float:
+        """Squared distance to what the whole denoiser predicts, as a share of that prediction's square."""
+        with without_parts(self._prunable.network, removed):
+            found = self._predicted(measured.noised, measured.t, measured.conditioning, predict)
+        return float((found - measured.whole).square().mean() / measured.whole.square().mean())
+
+    def _loss(self, batch: Noised, gates: Mapping[str, Tensor]) -> Tensor:
+        """Denoising, distillation and block losses of a sample of gates, as shares of what they compare with."""
+        network, names = self._prunable.network, [part.name for part in self.parts]
+        with torch.no_grad(), watched_parts(network, names) as whole:
+            self._denoiser.predict(batch.noised, batch.t, batch.conditioning)
+        with gated_parts(network, gates), watched_parts(network, names) as gated:
+            predicted = self._denoiser.predict(batch.noised, batch.t, batch.conditioning)
+        blocks = [_distance(gated[name], whole[name]) for name in names if name in whole and name in gated]
+        return (
+            DENOISING * _distance(predicted, batch.target)
+            + DISTILLATION * _distance(predicted, batch.whole)
+            + BLOCKS * torch.stack(blocks).mean().to(predicted)
+        ).cpu()
+
+    def _drawn(self, done: int, of: int) -> None:
+        self._done = done
+        self._callbacks.report(done, self._of)
+
+    def _report(self) -> None:
+        self._done += 1
+        self._callbacks.report(min(self._done, self._of), self._of)
+
+
+def _distance(found: Tensor, wanted: Tensor) -> Tensor:
+    wanted = wanted.detach().to(found)
+    return (found - wanted).square().mean() / wanted.square().mean().clamp_min(1e-12)
+
+
+def _halved(delta: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A LoRA in half precision, without the layers that learned nothing: those of blocks that are gone."""
+    idle = {
+        name.replace("lora_up", "lora_down") for name, weight in delta.items() if "lora_up" in name and not weight.any()
+    }
+    idle |= {name.replace("lora_down", "lora_up") for name in idle}
+    return {name: weight.half() for name, weight in delta.items() if name not in idle}

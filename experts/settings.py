@@ -1,0 +1,62 @@
+"""Defines the settings of learning experts and their defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..prefix.errors import ExpertsError
+from ..runs.settings import LARGEST_SEED, require_in_range, setting
+
+
+@dataclass(frozen=True)
+class ExpertsSettings:
+    """How experts are learned; see each field's help.
+
+    Raises:
+        ExpertsError: a value is out of range.
+    """
+
+    experts: int = setting(
+        4, "Experts, each for a kind of prompt. 1: the same one for all prompts.", least=1, most=32, offered=(1, 32)
+    )
+    keep: float = setting(
+        0.75,
+        "Share of the model's compute that an expert keeps at most. Whole blocks go, so it may keep a little less.",
+        least=0.05,
+        most=1.0,
+        offered=(0.1, 1.0),
+        step=0.01,
+    )
+    steps: int = setting(
+        30,
+        "Steps in which each expert learns which blocks to keep, after their sensitivity was measured. 0: what was"
+        " measured decides alone.",
+        least=0,
+        offered=(0, 10_000),
+    )
+    tuning_steps: int = setting(
+        200,
+        "Steps in which each expert learns to answer as the whole model does. 0: none.",
+        least=0,
+        offered=(0, 100_000),
+    )
+    pictures: int = setting(
+        128,
+        "Pictures that the model draws first, to learn from: at least as many as there are prompts is good.",
+        least=1,
+        offered=(1, 10_000),
+    )
+    batch_size: int = setting(8, "Pictures a step. Lower it if memory runs out.", least=1, offered=(1, 64))
+    rank: int = setting(8, "Rank of the LoRA that each expert learns.", least=1, offered=(1, 256), advanced=True)
+    learning_rate: float = setting(
+        0.0,
+        "Adam's rate of that LoRA. 0: what this size of model is used to.",
+        least=0,
+        offered=(0.0, 1.0),
+        step=1e-6,
+        advanced=True,
+    )
+    seed: int = setting(0, "The same seed and settings give the same experts.", offered=(0, LARGEST_SEED))
+
+    def __post_init__(self) -> None:
+        require_in_range(self, ExpertsError)

@@ -1,0 +1,142 @@
+"""Holds what experts are: the blocks that each lacks, what it learned, and which prompts it is for."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..prefix.errors import ExpertsError
+from .router import Router
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ExpertsRecord:
+    """What experts were learned on, and how.
+
+    Attributes:
+        family: the base model family.
+        fingerprint: `prefix.fingerprint` of the denoiser.
+        parts: names of all blocks that could go.
+        shares: of the denoiser's multiplications, for each of them.
+        settings: those of `ExpertsSettings`.
+        created: ISO date.
+        counts: prompts learned from, by expert.
+        errors: squared distance to the whole model's predictions, as a share of their own square, by expert: with its
+            blocks gone, and after it learned.
+        format_version: of the file.
+    """
+
+    family: str
+    fingerprint: str
+    parts: tuple[str, ...]
+    shares: tuple[float, ...]
+    settings: Mapping[str, Any]
+    created: str
+    counts: tuple[int, ...]
+    errors: tuple[tuple[float, float], ...]
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> str:
+        """The record as text."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> ExpertsRecord:
+        """The record of a text.
+
+        Raises:
+            ExpertsError: it is of another version, or none.
+        """
+        try:
+            table = json.loads(text)
+            if table["format_version"] != FORMAT_VERSION:
+                raise ExpertsError(
+                    f"It is of version {table['format_version']!r:.20}, and this one reads version {FORMAT_VERSION}."
+                )
+            return ExpertsRecord(
+                str(table["family"])[:100],
+                str(table["fingerprint"])[:100],
+                tuple(str(name)[:200] for name in table["parts"]),
+                tuple(float(share) for share in table["shares"]),
+                dict(table["settings"]),
+                str(table["created"])[:40],
+                tuple(int(count) for count in table["counts"]),
+                tuple((float(before), float(after)) for before, after in table["errors"]),
+            )
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise ExpertsError("Its record makes no sense.") from error
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Experts of one denoiser.
+
+    Attributes:
+        record: what they were learned on.
+        router: which prompts each is for.
+        kept: `[K, P]` bool, the blocks of `record.parts` that each computes.
+        deltas: what each learned, as LoRA files have it; empty tables where nothing was.
+        examples: some prompts of each, for people; not in the file.
+
+    Raises:
+        ExpertsError: these do not belong together.
+    """
+
+    record: ExpertsRecord
+    router: Router
+    kept: Tensor
+    deltas: tuple[Mapping[str, Tensor], ...]
+    examples: tuple[Sequence[str], ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        count, parts = len(self.deltas), len(self.record.parts)
+        whole = (
+            count > 0
+            and self.kept.shape == (count, parts)
+            and self.kept.dtype == torch.bool
+            and len(self.record.shares) == parts
+            and len(self.record.counts) == len(self.record.errors) == count
+            and self.router.centroids.ndim == self.router.directions.ndim == 2
+            and self.router.centroids.shape == (count, self.router.directions.shape[1])
+            and self.router.mean.shape == (self.router.directions.shape[0],)
+        )
+        tensors = [self.router.mean, self.router.directions, self.router.centroids]
+        tensors += [tensor for delta in self.deltas for tensor in delta.values()]
+        if not whole or not all(tensor.is_floating_point() and bool(tensor.isfinite().all()) for tensor in tensors):
+            raise ExpertsError("Masks, router and weights do not belong together.")
+
+    def __len__(self) -> int:
+        return len(self.deltas)
+
+    def removed(self, expert: int) -> tuple[str, ...]:
+        """Names of the blocks that an expert lacks."""
+        return tuple(name for name, kept in zip(self.record.parts, self.kept[expert].tolist(), strict=True) if not kept)
+
+    def share(self, expert: int) -> float:
+        """Of the denoiser's multiplications that an expert makes."""
+        gone = [share for share, kept in zip(self.record.shares, self.kept[expert].tolist(), strict=True) if not kept]
+        return 1.0 - sum(gone)
+
+    def chosen(self, embeddings: Tensor) -> int:
+        """The expert for prompts `[n, d]` that are drawn together: of those that they ask for, the largest.
+
+        Raises:
+            ExpertsError: the text encoder is another.
+        """
+        return max(self.router.route(embeddings).unique().tolist(), key=self.share)
+
+    def require_model(self, fingerprint: str) -> None:
+        """Raises `ExpertsError` if they were learned on another denoiser."""
+        if fingerprint != self.record.fingerprint:
+            raise ExpertsError(
+                f"These experts were learned on another model ({self.record.family}): load the checkpoint that they"
+                " were learned on, or learn experts of this one."
+            )
