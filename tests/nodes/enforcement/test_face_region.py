@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load
 
 from anonymize_faces.prefix import save_prefix
+from anonymize_faces.prefix.bypass import NO_EMBEDDINGS
 from anonymize_faces.prefix.enforced_setting import read_enforcement
 from anonymize_faces.tests.support.enforced_workflow import CLIP, TEXT, Enforcing, encoding, node, sampling
 from anonymize_faces.tests.support.prefixes import demo_prefix, with_random_region
@@ -63,7 +64,7 @@ def test_the_setting_is_refuse_or_allow(tmp_path: Path) -> None:
     assert not read_enforcement(ENFORCE, file, [tmp_path]).face_region
     for said, allowed in (("allow", True), (" Refuse", False), ("", False)):
         found = read_enforcement({**ENFORCE, "ANONYMIZE_FACES_FACE_REGION": said}, file, [tmp_path])
-        assert found.fault is None and found.face_region is allowed and not found.embeddings
+        assert found.fault is None and found.face_region is allowed and found.embeddings == NO_EMBEDDINGS
     wrong = read_enforcement({**ENFORCE, "ANONYMIZE_FACES_FACE_REGION": "yes"}, file, [tmp_path])
     assert wrong.prefix is None and "'face_region' is 'yes', neither refuse nor allow" in wrong.fault
     assert "go with" in read_enforcement({"ANONYMIZE_FACES_FACE_REGION": "allow"}, file, [tmp_path]).fault

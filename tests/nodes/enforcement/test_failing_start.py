@@ -26,7 +26,7 @@ EXTENSION = Path(anonymize_faces.__file__).resolve().parent
 ENFORCE = {"ANONYMIZE_FACES_ENFORCE": "studio.safetensors"}
 PARTS = (
     *("nodes", "prefix", "engines", "runs", "trainer", "evaluation", "faces", "demo", "web", "locales"),
-    *("captions", "finetuning", "photos"),
+    *("captions", "experts", "finetuning", "photos"),
 )
 
 
