@@ -48,7 +48,7 @@ TIMED = 8
 """Pictures that are drawn together where time is measured."""
 
 
-class Figures(NamedTuple):
+class RegionFigures(NamedTuple):
     """Of one way to draw. Moves are root mean squares, 0 to 1."""
 
     identified: float
@@ -148,7 +148,7 @@ def _masks(pictures: np.ndarray) -> np.ndarray:
     return np.stack(masks)
 
 
-def measured(demo: RegionDemo, seed: int, quick: bool) -> dict[str, Figures]:
+def measured(demo: RegionDemo, seed: int, quick: bool) -> dict[str, RegionFigures]:
     """Of the whole prefix and of faces alone, on noises of a seed."""
     unseen = [index for index, person in enumerate(cast()) if person.unseen][:: 4 if quick else 1]
     each = 1 if quick else 4
@@ -168,7 +168,7 @@ def measured(demo: RegionDemo, seed: int, quick: bool) -> dict[str, Figures]:
         pictures = plain if way == "plain" else demo.draw(people, way)
         moved = plain_things if way == "plain" else demo.draw(others, way)
         reading = read(net, pictures)
-        rows[way] = Figures(
+        rows[way] = RegionFigures(
             identification_rate(reading, of, gallery),
             float(reading.face.mean()),
             preservation(plain_things, moved, other_noise),
@@ -206,13 +206,13 @@ def main() -> None:
     print(
         f"head: {sum(part.numel() for part in demo.prefix.face_region.values()):,} numbers, {region.channels} channels"
     )
-    rows: dict[str, list[Figures]] = {}
-    print(f"\n{'':<16}" + "".join(f"{name:>15}" for name in Figures._fields))
+    rows: dict[str, list[RegionFigures]] = {}
+    print(f"\n{'':<16}" + "".join(f"{name:>15}" for name in RegionFigures._fields))
     for seed in range(1 if arguments.quick else arguments.seeds):
         for way, figures in measured(demo, seed, arguments.quick).items():
             rows.setdefault(way, []).append(figures)
             print(f"seed {seed}, {way:<8}" + "".join(f"{figure:>15.4f}" for figure in figures), flush=True)
-    mean = {way: Figures(*np.mean(found, 0).tolist()) for way, found in rows.items()}
+    mean = {way: RegionFigures(*np.mean(found, 0).tolist()) for way, found in rows.items()}
     for way, figures in mean.items():
         print(f"mean, {way:<10}" + "".join(f"{figure:>15.4f}" for figure in figures))
     outside = mean["region"].moved_outside / max(1e-9, mean["whole"].moved_outside)

@@ -25,7 +25,7 @@ from .layout import ROOT
 
 PYTEST = ("-m", "pytest", "--durations=40", "--durations-min=1")
 COVERAGE = (sys.executable, "-m", "coverage")
-ROOMS = ("captions", "engines", "evaluation", "faces", "finetuning", "photos", "prefix", "runs", "trainer")
+ROOMS = ("captions", "engines", "evaluation", "experts", "faces", "finetuning", "photos", "prefix", "runs", "trainer")
 """Folders whose tests run their code in their own process, which is measured; other code runs in servers."""
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
