@@ -404,10 +404,11 @@ def with_face_region(
     held_out = hold_out(identities, prompts, settings.held_out, settings.seed)
     pairs = training_pairs(held_out, settings)
     places = range(len(pairs.learned))
-    wanted = spread([index for index in places if pairs.learned[index].names_somebody], LEARNED)
-    wanted += spread([index for index in places if not pairs.learned[index].names_somebody], LEARNED)
     unmet = [index for index in range(len(places), len(pairs.drawn)) if pairs.drawn[index].names_somebody]
     unmet = spread(unmet, HELD_OUT)
+    of_people = LEARNED + HELD_OUT - len(unmet)
+    wanted = spread([index for index in places if pairs.learned[index].names_somebody], of_people)
+    wanted += spread([index for index in places if not pairs.learned[index].names_somebody], LEARNED)
     latents = TensorStore(len(pairs.drawn), denoiser.latent_shape, precious=True)
     drawing = MicroBatches(denoiser, 2 * settings.batch_size, check)
     of = len(wanted) + len(unmet)
