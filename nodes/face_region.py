@@ -12,6 +12,7 @@ from ..engines.comfy.protected_clip import protect, read_beside, unprotect
 from ..engines.comfy.text_encoders import encoder_fingerprint, tokenized_keys
 from ..engines.options import USUAL_REGION, RegionSettings
 from ..prefix import AnonymizationError, Prefix, checkpoint_note, load_prefix, require_family
+from ..prefix.bypass import ANY_EMBEDDINGS
 from .anonymize import ABSENT
 from .enforcement.guards import Guarding
 from .folder import content_hash, fault_of, file_choices, find_file
@@ -103,7 +104,7 @@ class AnonymizeFaceRegion(io.ComfyNode):
     ) -> io.NodeOutput:
         """Encodes the prompt twice, and wraps the model."""
         settings = RegionSettings(certainty, margin, softness)
-        enforcement, embeddings = Guarding.enforcement, True
+        enforcement, embeddings = Guarding.enforcement, ANY_EMBEDDINGS
         if enforcement is not None:
             chosen, settings = _enforced(settings)
             embeddings = enforcement.embeddings
