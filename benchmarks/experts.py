@@ -328,8 +328,11 @@ def main() -> None:
     parser.add_argument("--experts", type=int, default=4, help="how many (4)")
     parser.add_argument("--prefix", help="a prefix file, whose protection is measured on routed experts as well")
     parser.add_argument("--tuning-steps", type=int, help="of each expert (120, quick 1)")
+    parser.add_argument("--brief", action="store_true", help="no rows but those of the figures that come last")
     options = parser.parse_args()
     scale = QUICK if options.quick else WHOLE
+    if options.brief:
+        scale = replace(scale, rows={0.75: (ROUTED,), 0.6: (STATIC, ROUTED)})
     scale = replace(scale, tuning_steps=options.tuning_steps or scale.tuning_steps)
     bench = ExpertsBench(scale, 2 if options.quick else options.experts, options.prefix)
     for seed in range(1 if options.quick else options.seeds):

@@ -38,6 +38,9 @@ MEASURED = 16
 DENOISING, DISTILLATION, BLOCKS = 1.0, 0.2, 0.2
 """Weights of the losses of gates, as the authors have them."""
 
+NOTHING = ""
+"""The prompt of the prediction that guidance draws away from."""
+
 EXAMPLES = 4
 """Prompts of each expert that a report shows."""
 
@@ -134,6 +137,9 @@ class ExpertLearning:
         count = max(settings.pictures, settings.experts)
         self.pictures = general_set(self._denoiser, chosen, count, settings.seed, self._drawn, callbacks.check)
         self._micro_batches = MicroBatches(self._denoiser, settings.batch_size, callbacks.check)
+        share = self._denoiser.unconditional_share
+        # Of as many examples with a prompt as one without.
+        self._per_empty = max(1, round((1 - share) / share)) if share > 0 else 0
         with self._denoiser.gradients(settings.batch_size), torch.no_grad():
             self.parts: tuple[DenoiserPart, ...] = prunable.parts()
             self._read = dict(zip(self._known, self._denoiser.encode(self._known), strict=True))
@@ -142,7 +148,7 @@ class ExpertLearning:
 
     @property
     def _known(self) -> list[str]:
-        return list(dict.fromkeys(self.pictures.captions))
+        return list(dict.fromkeys((*self.pictures.captions, NOTHING)))
 
     def learn(self) -> Experts:
         """All of it."""
@@ -196,9 +202,7 @@ class ExpertLearning:
             before = self._error(held_out, removed)
         if not steps:
             return TunedExpert({}, before, before)
-        learned = TrainingSet(
-            self.pictures.latents[list(group)], tuple(self.pictures.captions[index] for index in group)
-        )
+        learned = self._with_empty(group)
         tuning = FinetuningSettings(
             kind=LORA,
             steps=steps,
@@ -239,6 +243,15 @@ class ExpertLearning:
         ]
         return Experts(record, router, kept, tuple(one.delta for one in tuned), tuple(examples))
 
+    def _with_empty(self, group: Sequence[int]) -> TrainingSet:
+        """Some of the pictures, and as many again without a prompt as guidance weighs that prediction.
+
+        Guidance draws away from what is predicted without a prompt, by the same expert.
+        """
+        empty = list(group)[:: self._per_empty] if self._per_empty else []
+        captions = [self.pictures.captions[index] for index in group] + [NOTHING] * len(empty)
+        return TrainingSet(self.pictures.latents[[*group, *empty]], tuple(captions))
+
     def _noised(self, group: Sequence[int], purpose: str, count: int, step: int = 0) -> Noised:
         """Some of a group's pictures with noise at times that are spread evenly; inside `gradients`."""
         random = generator(self._settings.seed, f"experts {purpose}", step)
@@ -248,7 +261,11 @@ class ExpertLearning:
         noise = torch.randn(count, *self._denoiser.latent_shape, generator=random)
         latents = self.pictures.latents[which]
         noised = self._denoiser.add_noise(latents, noise, t)
-        conditioning = [self._read[self.pictures.captions[index]] for index in which]
+        captions = [self.pictures.captions[index] for index in which]
+        if self._per_empty:
+            empty = torch.randperm(count, generator=random)[: round(count / (1 + self._per_empty))].tolist()
+            captions = [NOTHING if place in empty else caption for place, caption in enumerate(captions)]
+        conditioning = [self._read[caption] for caption in captions]
         whole = self._predicted(noised, t, conditioning)
         return Noised(conditioning, noised, t, self._denoiser.target(latents, noise, t), whole)
 

@@ -17,7 +17,7 @@ class ExpertsSettings:
     """
 
     experts: int = setting(
-        4, "Experts, each for a kind of prompt. 1: the same one for all prompts.", least=1, most=32, offered=(1, 32)
+        1, "Experts, each for a kind of prompt. 1: the same one for all prompts.", least=1, most=32, offered=(1, 32)
     )
     keep: float = setting(
         0.75,
