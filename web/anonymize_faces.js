@@ -70,7 +70,7 @@ app.registerExtension({
     if (node.comfyClass === "TrainAnonymizationPrefix") addTrainingPanel(node);
     if (node.comfyClass === "IdentityList") addPeopleLists(node);
     if (node.comfyClass === PROTECTOR) addPrefixInfo(node);
-    if (["CompareStrengths", "FaceMask"].includes(node.comfyClass)) addSlider(node);
+    if (["CompareStrengths", "FaceMask"].includes(node.comfyClass ?? "")) addSlider(node);
     addReport(node);
   },
 });

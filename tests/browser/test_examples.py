@@ -11,7 +11,7 @@ import requests
 
 from anonymize_faces.prefix import save_prefix
 from anonymize_faces.tests.browser.workbench import PATIENCE, Workbench, load
-from anonymize_faces.tests.support.prefixes import demo_prefix
+from anonymize_faces.tests.support.prefixes import demo_prefix, with_random_region
 from anonymize_faces.tools.layout import EXTENSION, ROOT
 
 EXAMPLES = {
@@ -51,7 +51,9 @@ SHORTEN = """() => {
 @pytest.fixture
 def demo_people(workbench: Workbench) -> None:
     """The prefix file that the examples choose."""
-    save_prefix(demo_prefix(), workbench.server.prefix_folder / "demo people.safetensors", overwrite=True)
+    save_prefix(
+        with_random_region(demo_prefix()), workbench.server.prefix_folder / "demo people.safetensors", overwrite=True
+    )
 
 
 def look(workbench: Workbench, stage: str) -> dict[str, list[str]]:
