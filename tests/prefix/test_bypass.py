@@ -7,7 +7,7 @@ import torch
 
 from anonymize_faces.engines.comfy.protected_clip import protect, read_beside
 from anonymize_faces.prefix import PrefixMismatchError
-from anonymize_faces.prefix.bypass import WatchedTokens, require_all_prefixed
+from anonymize_faces.prefix.bypass import NO_EMBEDDINGS, WatchedTokens, require_all_prefixed
 from anonymize_faces.tests.support.text_encoders import FAMILIES, make_clip
 
 BESIDE = {"anima": "t5xxl"}
@@ -31,7 +31,9 @@ def read(clip, text):
 
 def test_a_family_whose_words_are_read_elsewhere_is_told_and_refused_where_a_server_enforces(name, clip, make_prefix):
     told = read_beside(clip)
-    enforced = protect(clip, make_prefix(m=3, **FAMILIES[name].widths), 1.0, lambda encoded: None, embeddings=False)
+    enforced = protect(
+        clip, make_prefix(m=3, **FAMILIES[name].widths), 1.0, lambda encoded: None, embeddings=NO_EMBEDDINGS
+    )
     if name in BESIDE:
         assert f"('{BESIDE[name]}')" in told and "another family" in told
         with pytest.raises(PrefixMismatchError, match="by another way than its text encoders"):
