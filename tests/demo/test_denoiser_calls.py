@@ -21,10 +21,7 @@ def parts(host_modules) -> DemoParts:
 
 @pytest.mark.parametrize("strength", [0.5, 1.0])
 @pytest.mark.parametrize("words", [6, 70, 200, 280, 600])
-def test_the_denoiser_is_never_asked_more_than_without_a_prefix(
-    parts: DemoParts, words: int, strength: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("anonymize_faces.demo.generate.STEPS", STEPS)
+def test_the_denoiser_is_never_asked_more_than_without_a_prefix(parts: DemoParts, words: int, strength: float) -> None:
     vectors = torch.randn(10, 192, generator=torch.Generator().manual_seed(0)) * 0.1
     prefix = Prefix({"l": vectors}, PrefixRecord(family="sd1", fingerprint=""))
     asked = []
@@ -32,7 +29,7 @@ def test_the_denoiser_is_never_asked_more_than_without_a_prefix(
     for clip in (parts.clip, protect(parts.clip, prefix, strength)):
         batches = []
         hook = unet.register_forward_pre_hook(lambda _, arguments, seen=batches: seen.append(len(arguments[0])))
-        generate(DemoParts(parts.model, clip, parts.vae), ["word " * words], [1])
+        generate(DemoParts(parts.model, clip, parts.vae, STEPS), ["word " * words], [1])
         hook.remove()
         asked.append(batches)
     plain, protected = asked
