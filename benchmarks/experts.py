@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..demo.generate import GUIDANCE, SAMPLER, SCHEDULER, STEPS, DemoParts, draw, noise_for, states_of
+from ..demo.generate import FEW_STEPS, GUIDANCE, SAMPLER, SCHEDULER, STEPS, DemoParts, draw, noise_for, states_of
 from ..demo.host import enter_host
 from ..demo.measuring.measure import face_retention, identification_rate, kinds_right, looks_kept, make_gallery
 from ..demo.measuring.reader import committed_reader, read
@@ -56,6 +56,7 @@ class Scale:
         each: prompts of each kind that are drawn.
         turns: that time is measured in.
         rows: at each share.
+        drawing: steps that a picture is drawn in.
     """
 
     pictures: int
@@ -64,10 +65,11 @@ class Scale:
     each: int
     turns: int
     rows: Mapping[float, Sequence[str]]
+    drawing: int = STEPS
 
 
 WHOLE = Scale(128, 30, 120, 24, 5, {0.75: (STATIC, ROUTED), 0.6: (STATIC, RANDOM, ONE, SHUFFLED, ROUTED)})
-QUICK = Scale(8, 1, 1, 1, 1, {0.75: (ROUTED,), 0.6: (STATIC, ROUTED)})
+QUICK = Scale(8, 1, 1, 1, 1, {0.75: (ROUTED,), 0.6: (STATIC, ROUTED)}, FEW_STEPS)
 
 
 @dataclass
@@ -182,7 +184,9 @@ class ExpertsBench:
     def drawn(self, experts: Experts | None, seeds: Sequence[int]) -> np.ndarray:
         """A picture for each request, by the model itself or by the experts that prompts are sent to."""
         if experts is None:
-            return draw(DemoParts(self.model, self.clip, self.vae), self.states, seeds, self.nothing)
+            return draw(
+                DemoParts(self.model, self.clip, self.vae, self.scale.drawing), self.states, seeds, self.nothing
+            )
         sent = experts.router.route(self.embeddings).tolist()
         return self.drawn_by(experts, sent, self.states, seeds)
 
@@ -193,7 +197,7 @@ class ExpertsBench:
         pictures: dict[int, np.ndarray] = {}
         for expert in sorted(set(sent)):
             mine = [number for number, other in enumerate(sent) if other == expert]
-            parts = DemoParts(self.narrowed(experts, expert), self.clip, self.vae)
+            parts = DemoParts(self.narrowed(experts, expert), self.clip, self.vae, self.scale.drawing)
             found = draw(parts, [states[number] for number in mine], [seeds[number] for number in mine], self.nothing)
             pictures.update(zip(mine, found, strict=True))
         return np.stack([pictures[number] for number in range(len(sent))])
@@ -237,7 +241,7 @@ class ExpertsBench:
                 if batch == BATCHES[0]:
                     row.share.append(found.share or 1.0)
 
-    def way(self, title: str, share: float | None, model: Any, batch: int, steps: int = STEPS) -> DrawingWay:
+    def way(self, title: str, share: float | None, model: Any, batch: int, steps: int = 0) -> DrawingWay:
         """A KSampler of the host's that draws so many pictures at once with a model."""
         import comfy.sample
 
@@ -247,7 +251,7 @@ class ExpertsBench:
 
         @torch.inference_mode()
         def sample() -> torch.Tensor:
-            how = (steps, GUIDANCE, SAMPLER, SCHEDULER)
+            how = (steps or self.scale.drawing, GUIDANCE, SAMPLER, SCHEDULER)
             made: torch.Tensor = comfy.sample.sample(
                 model, noise, *how, said, nothing, torch.zeros_like(noise), disable_pbar=True
             )
@@ -263,10 +267,10 @@ class ExpertsBench:
             ways["EasyCache"] = lambda batch: self.way("EasyCache", None, cached, batch)
             self.score(
                 self.row(1.0, "EasyCache"),
-                draw(DemoParts(cached, self.clip, self.vae), self.states, seeds, self.nothing),
+                draw(DemoParts(cached, self.clip, self.vae, self.scale.drawing), self.states, seeds, self.nothing),
             )
         for share in self.scale.rows:
-            steps = equal_steps(STEPS, float(np.mean(self.row(share, ROUTED).ratio[BATCHES[-1]])))
+            steps = equal_steps(self.scale.drawing, float(np.mean(self.row(share, ROUTED).ratio[BATCHES[-1]])))
             name = f"{steps} steps, as {share}"
             ways[name] = lambda batch, name=name, steps=steps: self.way(name, None, self.model, batch, steps)  # type: ignore[misc]
             parts = DemoParts(self.model, self.clip, self.vae, steps)
@@ -299,7 +303,7 @@ class ExpertsBench:
         states = [states_of(clip, request.text) for request in named]
         seeds = [70_000 + 1_000 * seed + number for number in range(len(named))]
         sent = experts.router.route(torch.stack([embedding_of(one) for one in states])).tolist()
-        plain = draw(DemoParts(self.model, self.clip, self.vae), states, seeds, self.nothing)
+        plain = draw(DemoParts(self.model, self.clip, self.vae, self.scale.drawing), states, seeds, self.nothing)
         people = [request.person for request in named]
         for name, pictures in ((FULL, plain), (ROUTED, self.drawn_by(experts, sent, states, seeds))):
             rate = identification_rate(read(committed_reader(), pictures), people, self.gallery)

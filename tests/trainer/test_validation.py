@@ -42,6 +42,11 @@ SETTINGS = TrainingSettings(
 PAIRS = (Pair("Ada Lovelace", "a woman", True), Pair("a dog", "a dog", False))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_gate_prompts() -> None:
+    """As many as ever: a gate that few prompts were enough for lets people by whom nobody learned from."""
+
+
 @pytest.fixture
 def denoiser(make_checkpoint: Make, make_denoiser: Make) -> Any:
     return make_denoiser(make_checkpoint())
