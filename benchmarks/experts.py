@@ -261,6 +261,8 @@ class ExpertsBench:
 
     def free_ways(self, seeds: Sequence[int]) -> None:
         """What costs nothing to learn: the host's cache of steps, and fewer steps in the time of routed experts."""
+        from ..engines.comfy.expert_parts import easy_cached
+
         cached = easy_cached(self.model)
         ways: dict[str, Callable[[int], DrawingWay]] = {}
         if cached is not None:
@@ -313,15 +315,6 @@ class ExpertsBench:
     def tell(self, line: str) -> None:
         """Prints a line now."""
         print(line, flush=True)
-
-
-def easy_cached(model: Any) -> Any:
-    """The model with the host's EasyCache, as its node has it; None on hosts without."""
-    try:
-        from comfy_extras.nodes_easycache import EasyCacheNode
-    except ImportError:
-        return None
-    return EasyCacheNode.execute(model, 0.2, 0.15, 0.95, False).args[0]
 
 
 def main() -> None:

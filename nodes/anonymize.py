@@ -25,7 +25,31 @@ REPLACED = (
 )
 
 
-class AnonymizeFaces(io.ComfyNode):
+class ChoosesPrefix:
+    """What nodes have in common that protect with a file or with a prefix that comes by a wire."""
+
+    @classmethod
+    def validate_inputs(cls, prefix: Any = ABSENT, learned_prefix: Any = ABSENT) -> bool | str:
+        """Refuses a missing file before anything runs; what comes by a wire, to the host None, is only known later.
+
+        Takes no more than that: the host repeats what is said here for every input that is taken.
+
+        Raises:
+            PrefixFileError: there is neither; the host has no input then to say it of, and drops what is returned.
+        """
+        if learned_prefix is not ABSENT or prefix is None:
+            return True
+        if prefix is ABSENT:
+            find_file(None)
+        return fault_of(prefix) or True
+
+    @classmethod
+    def fingerprint_inputs(cls, prefix: Any = "", **_: object) -> str:
+        """Runs the node anew when the file of that name holds something else; see `folder.content_hash`."""
+        return content_hash(prefix)
+
+
+class AnonymizeFaces(ChoosesPrefix, io.ComfyNode):
     """Returns a CLIP with which every prompt draws its people without their faces."""
 
     @classmethod
@@ -70,26 +94,6 @@ class AnonymizeFaces(io.ComfyNode):
                 )
             ],
         )
-
-    @classmethod
-    def validate_inputs(cls, prefix: Any = ABSENT, learned_prefix: Any = ABSENT) -> bool | str:
-        """Refuses a missing file before anything runs; what comes by a wire, to the host None, is only known later.
-
-        Takes no more than that: the host repeats what is said here for every input that is taken.
-
-        Raises:
-            PrefixFileError: there is neither; the host has no input then to say it of, and drops what is returned.
-        """
-        if learned_prefix is not ABSENT or prefix is None:
-            return True
-        if prefix is ABSENT:
-            find_file(None)
-        return fault_of(prefix) or True
-
-    @classmethod
-    def fingerprint_inputs(cls, prefix: Any = "", **_: object) -> str:
-        """Runs the node anew when the file of that name holds something else; see `folder.content_hash`."""
-        return content_hash(prefix)
 
     @classmethod
     @checked("prefix")

@@ -225,7 +225,7 @@ class RoutePrompt(io.ComfyNode):
             category="anonymize",
             description="Chooses the expert for a prompt, and hands on the model as that expert computes it, for"
             " KSampler. Positive and negative prompts run through the same one; of several prompts the largest expert"
-            " that they ask for. LoRAs and ControlNet work as on the model itself.",
+            " that they ask for. LoRAs work as on the model itself.",
             inputs=[
                 io.Model.Input("model", tooltip="The model that the experts were learned on. It is not changed."),
                 ExpertsSocket.Input("experts", tooltip="From Learn Experts or Load Experts."),
@@ -299,6 +299,7 @@ class MeasureExperts(io.ComfyNode):
         seed: int,
     ) -> io.NodeOutput:
         """Draws by all ways in turns."""
+        from ..engines.comfy.expert_parts import easy_cached
         from ..experts.measuring import DrawingWay, equal_steps, measured, table
 
         number = _expert_for(experts, model, positive, 0)
@@ -317,7 +318,7 @@ class MeasureExperts(io.ComfyNode):
             DrawingWay("the model", 1.0, draw(model)),
             DrawingWay(f"expert {number + 1}", experts.share(number), draw(_as_expert(experts, model, number))),
         ]
-        cached = _easy_cached(model)
+        cached = easy_cached(model)
         if cached is not None:
             ways.append(DrawingWay("EasyCache", None, draw(cached)))
         other = draw(model, seed=(seed + 1) % 2**64)
@@ -364,15 +365,6 @@ def _as_expert(experts: Experts, model: Any, number: int) -> Any:
     from ..engines.comfy.expert_parts import expert_model
 
     return expert_model(model, experts.removed(number), experts.deltas[number])
-
-
-def _easy_cached(model: Any) -> Any:
-    """The model with the host's own cache of steps, as its node has it; None on hosts without it."""
-    try:
-        from comfy_extras.nodes_easycache import EasyCacheNode
-    except ImportError:
-        return None
-    return EasyCacheNode.execute(model, 0.2, 0.15, 0.95, False).args[0]
 
 
 def _folders() -> list[Path]:

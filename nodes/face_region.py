@@ -13,9 +13,9 @@ from ..engines.comfy.text_encoders import encoder_fingerprint, tokenized_keys
 from ..engines.options import USUAL_REGION, RegionSettings
 from ..prefix import AnonymizationError, Prefix, checkpoint_note, load_prefix, require_family
 from ..prefix.bypass import ANY_EMBEDDINGS
-from .anonymize import ABSENT
+from .anonymize import ChoosesPrefix
 from .enforcement.guards import Guarding
-from .folder import content_hash, fault_of, file_choices, find_file
+from .folder import file_choices, find_file
 from .inputs import checked
 from .interface import PrefixSocket, tell, widget
 
@@ -23,7 +23,7 @@ COLUMNS = ("before", "after", "mask")
 """What the slider can show on either side."""
 
 
-class AnonymizeFaceRegion(io.ComfyNode):
+class AnonymizeFaceRegion(ChoosesPrefix, io.ComfyNode):
     """Encodes a prompt with and without a prefix, and has a model draw the difference in faces alone."""
 
     @classmethod
@@ -70,24 +70,6 @@ class AnonymizeFaceRegion(io.ComfyNode):
                 ),
             ],
         )
-
-    @classmethod
-    def validate_inputs(cls, prefix: Any = ABSENT, learned_prefix: Any = ABSENT) -> bool | str:
-        """Refuses a missing file before anything runs, as Anonymize Faces does.
-
-        Raises:
-            PrefixFileError: there is neither a file nor a prefix.
-        """
-        if learned_prefix is not ABSENT or prefix is None:
-            return True
-        if prefix is ABSENT:
-            find_file(None)
-        return fault_of(prefix) or True
-
-    @classmethod
-    def fingerprint_inputs(cls, prefix: Any = "", **_: object) -> str:
-        """Runs the node anew when the file of that name holds something else."""
-        return content_hash(prefix)
 
     @classmethod
     @checked("prefix")

@@ -142,7 +142,7 @@ class FaceRegion:
             softness: over how much it then fades out, likewise; nothing of what is masked is weakened.
         """
         threshold = self.threshold(levels, certainty).view(-1, *[1] * (logits.ndim - 1))
-        hard = (logits >= threshold).to(logits)
+        hard = (~(logits < threshold)).to(logits)  # What is no number is masked: nobody knows what is there.
         return softened(grown(hard, margin), softness)
 
 

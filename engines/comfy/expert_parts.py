@@ -99,6 +99,15 @@ def require_whole(model: Any) -> None:
         raise ExpertsError("This model is an expert already: connect the model as its loader made it.")
 
 
+def easy_cached(model: Any) -> Any:
+    """The model with the host's own cache of steps, as its node has it; None on hosts without it."""
+    try:
+        from comfy_extras.nodes_easycache import EasyCacheNode
+    except ImportError:
+        return None
+    return EasyCacheNode.execute(model, 0.2, 0.15, 0.95, False).args[0]
+
+
 def _without(removed: tuple[str, ...]) -> Callable[..., Tensor]:
     """What the host runs in place of the network."""
 

@@ -130,9 +130,10 @@ class Blending:
         if PLAIN not in entry:
             return entry
         known = entry.get("uuid")
-        twin = self._twins.get(known)
+        twin = None if known is None else self._twins.get(known)
         if twin is None:
             twin = _unprotected(model, entry, x)
+        if known is not None:
             self._twins = dict(list(self._twins.items())[1 - _TWINS_KEPT :]) | {known: twin}
         return {**entry, **twin}
 

@@ -46,6 +46,14 @@ def test_the_more_certain_the_more_is_masked_and_at_the_fullest_everything():
     assert shares == sorted(shares) and shares[0] < shares[1] < shares[2] < shares[3] == 1.0
 
 
+def test_what_is_no_number_is_masked():
+    region = FaceRegion(random_region(4))
+    lowest = float(region.thresholds.min()) - 1
+    logits = torch.tensor([[[lowest, float("nan")]], [[lowest, lowest]]])
+    levels = torch.tensor([0.5, float("nan")])
+    assert region.mask(logits, levels, 0.9, 0.0, 0.0).tolist() == [[[0.0, 1.0]], [[1.0, 1.0]]]
+
+
 def test_more_noise_than_was_tried_masks_everything():
     region = FaceRegion(random_region(4, threshold=1e6))
     levels = torch.tensor([0.5, 0.955, 0.999])
