@@ -32,7 +32,7 @@ from .attacking.tokens import Vocabulary, projected_words, searched_words
 from .attacking.vectors import Budget, fitted_embedding
 from .attacking.words import WAYS
 
-FITTED_ON = 16
+FITTED_ON, QUICK_FITTED_ON = 16, 4
 """People whom the prefix was learned on, and universal attacks are fitted on."""
 
 WORDS = 8
@@ -66,7 +66,7 @@ def words_ways(demo: AttackedDemo, quick: bool) -> Iterator[tuple[str, Identifie
 
 def soft_ways(demo: AttackedDemo, quick: bool) -> Iterator[tuple[str, Identified]]:
     """Embeddings that were fitted against the prefix."""
-    fitted_on = demo.given[:: len(demo.given) // FITTED_ON][:FITTED_ON]
+    fitted_on = _fitted_on(demo, quick)
     for count in (8,) if quick else (1, 4, 8, 16):
         yield _soft(demo, f"universal, {count} vectors", fitted_on, demo.asked, Budget(count, 20 if quick else 200))
     if quick:
@@ -75,6 +75,12 @@ def soft_ways(demo: AttackedDemo, quick: bool) -> Iterator[tuple[str, Identified
     yield _soft(demo, "universal, 8 vectors, through the denoiser", fitted_on, demo.asked, Budget(8, 100), True)
     for count in (1, 8):
         yield _for_each(demo, f"for one person, {count} vectors", Budget(count, 100))
+
+
+def _fitted_on(demo: AttackedDemo, quick: bool) -> list[int]:
+    """People whom attacks on everybody are fitted on, by their place in the cast, evenly among those given."""
+    count = QUICK_FITTED_ON if quick else FITTED_ON
+    return demo.given[:: len(demo.given) // count][:count]
 
 
 def _soft(
@@ -102,7 +108,7 @@ def _for_each(demo: AttackedDemo, name: str, budget: Budget) -> tuple[str, Ident
 
 def discrete_ways(demo: AttackedDemo, quick: bool) -> Iterator[tuple[str, Identified]]:
     """Words that were searched for, typed before the prompt."""
-    fitted_on = demo.given[:: len(demo.given) // FITTED_ON][:FITTED_ON]
+    fitted_on = _fitted_on(demo, quick)
     prompts = [demo.portrait(index) for index in fitted_on]
     known = Vocabulary(demo.denoiser, vocabulary())
     for name, search, steps in (

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...demo.generate import FEW_STEPS, GUIDANCE, STEPS, DemoParts, draw, states_of
 from ...demo.loader import load_demo_model
 from ...demo.measuring.measure import identification_rate, interval, kinds_right, looks_kept, make_gallery
-from ...demo.measuring.reader import Reading, load_reader, read
+from ...demo.measuring.reader import Reading, committed_reader, read
 from ...demo.world.people import Person, cast
 from ...demo.world.renderer import SIZE, draw_all, picture_of
 from ...engines.options import Drawing
@@ -51,7 +51,7 @@ class AttackedDemo:
     Args:
         kind: which demo model, one of `demo.loader.KINDS`.
         prefix: as it is shipped.
-        quick: one in four is asked about of those whom the prefix never met, and one picture drawn of each, in few
+        quick: one in eight is asked about of those whom the prefix never met, and one picture drawn of each, in few
             steps.
         folder: where embeddings are put, for the host to read.
 
@@ -72,12 +72,12 @@ class AttackedDemo:
         self.steps = FEW_STEPS if quick else STEPS
         self._folder = folder
         self.people: tuple[Person, ...] = cast()
-        self.asked = [index for index, person in enumerate(self.people) if person.unseen][:: 4 if quick else 1]
+        self.asked = [index for index, person in enumerate(self.people) if person.unseen][:: 8 if quick else 1]
         self.given = [index for index, person in enumerate(self.people) if not person.unseen]
         self.denoiser = ComfyDenoiser(
             self.model, self.clip, self.vae, (SIZE, SIZE), Drawing(steps=self.steps, cfg=GUIDANCE)
         )
-        self._net = load_reader()
+        self._net = committed_reader()
         self._gallery = make_gallery(self._net)
 
     def portrait(self, index: int) -> str:
