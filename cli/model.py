@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..engines.automatic import usual_drawing
@@ -13,6 +15,7 @@ from .options import computing_of, drawing_of
 
 if TYPE_CHECKING:
     from ..engines.diffusers.denoiser import DiffusersDenoiser
+    from ..faces.recognizer import Finder
 
 
 def load_denoiser(
@@ -51,6 +54,21 @@ def load_denoiser(
     size = (options.width or usual, options.height or usual)
     drawing = drawing_of(options, usual_drawing([pipeline_family(pipeline).name]), drawing_share)
     return DiffusersDenoiser(pipeline, size, drawing, computing)
+
+
+def finding_on(device: Any) -> Callable[[], AbstractContextManager[Finder]]:
+    """Gives what finds faces in pictures, on a device."""
+
+    def place(network: Any) -> None:
+        network.to(device)
+
+    @contextmanager
+    def found() -> Iterator[Finder]:
+        from ..faces.facenet import load_mtcnn
+
+        yield load_mtcnn(place)
+
+    return found
 
 
 def _fastest() -> str:

@@ -12,7 +12,7 @@ from ..prefix.errors import PhotoError, shown
 from ..runs.paths import path_of, require_writable_folder
 from ..runs.settings import add_option, all_described
 from .console import Console
-from .model import load_denoiser
+from .model import finding_on, load_denoiser
 from .options import add_drawing, add_model
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     Raises:
         AnonymizationError: anything in the way, as `photos_in`, `protect` and `load_pipeline` say.
     """
+    from ..photos.faces import told_of_faces
     from ..photos.folders import photos_in, reread, write_photos
     from ..photos.levels import largest_change, psnr
     from ..photos.protect import ProtectionCallbacks, protect
@@ -78,6 +79,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     photos = photos_in(options.photos)
     _require_free(options.output, [photo.name for photo in photos], options.overwrite)
     denoiser = load_denoiser(options, console)
+    of_faces = told_of_faces(finding_on(denoiser.device), [photo.pixels for photo in photos])
     with console.progress_report() as progress_report:
         protected = protect(
             denoiser,
@@ -104,7 +106,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         [f"Transparent in places, which stays as it is: {', '.join(map(shown, transparent))}."] if transparent else []
     )
     report = "\n".join(
-        [describe_protection(protected, settings), *notes, f"Wrote {len(files)} files to {options.output}."]
+        [describe_protection(protected, settings, of_faces), *notes, f"Wrote {len(files)} files to {options.output}."]
     )
     return {"files": files, "passes": protected.passes, "seconds": round(protected.seconds, 2), "report": report}
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +11,12 @@ from ..prefix import SUFFIX, PrefixFileExistsError, PrefixRecord, PrefixValueErr
 from ..prefix.errors import TrainingError, shown
 from ..runs.paths import path_of, require_writable_file, require_writable_folder
 from .console import Console, ProgressReport
-from .model import load_denoiser
+from .model import finding_on, load_denoiser
 from .options import add_drawing, add_model, add_settings, settings_of
 from .settings_file import with_file
 from .show import facts
 
 if TYPE_CHECKING:
-    from ..faces.recognizer import Finder
-    from ..trainer.face_region import Finding
     from ..trainer.progress import Learned, Progress
 
 NAME = "train"
@@ -137,7 +133,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             runs=_runs(options),
             pictures=options.pictures,
             team=team,
-            finding=_finding(denoiser.device),
+            finding=finding_on(denoiser.device),
         )
     prefix = dataclasses.replace(learned.prefix, record=dataclasses.replace(learned.prefix.record, **_words(options)))
     path = options.output
@@ -154,21 +150,6 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         "learning_seconds": round(learned.learning_seconds, 3),
         "report": f"{describe(learned)}\nWrote {shown(path)}.",
     }
-
-
-def _finding(device: Any) -> Finding:
-    """Gives what finds faces in pictures, on the denoiser's device."""
-
-    def place(network: Any) -> None:
-        network.to(device)
-
-    @contextmanager
-    def found() -> Iterator[Finder]:
-        from ..faces.facenet import load_mtcnn
-
-        yield load_mtcnn(place)
-
-    return found
 
 
 def show(progress_report: ProgressReport, progress: Progress) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
@@ -15,7 +16,7 @@ from ..finetuning.settings import FinetuningSettings
 from ..photos.settings import NO_PURIFICATION, PURIFICATIONS, ProtectionSettings
 from ..prefix.errors import PhotoError
 from .folder import work_folder
-from .hosted.recognizers import CHOICES, hosted_recognizer
+from .hosted.recognizers import CHOICES, hosted_finder, hosted_recognizer
 from .inputs import checked
 from .interface import advanced, seed_widget, shown_progress, size_widgets, tell, widget
 
@@ -94,6 +95,7 @@ class ProtectPhotos(io.ComfyNode):
         """Protects, and shows what was changed."""
         # Loaded here, so that the host's start does not wait for it.
         from ..faces.pictures import pictures_of
+        from ..photos.faces import told_of_faces
         from ..photos.protect import ProtectionCallbacks, protect
         from ..photos.report import describe_protection
 
@@ -103,6 +105,7 @@ class ProtectPhotos(io.ComfyNode):
         masks = None if mask is None else _masks(mask, len(before))
         denoiser = _denoiser(model, clip, vae, width, height)
         show, check = shown_progress(), comfy.model_management.throw_exception_if_processing_interrupted
+        of_faces = told_of_faces(partial(hosted_finder, denoiser.family), before)
         protected = protect(
             denoiser,
             list(before),
@@ -115,7 +118,7 @@ class ProtectPhotos(io.ComfyNode):
         after = torch.stack([torch.from_numpy(photo.copy()).float() / 255 for photo in protected.photos])
         plain = torch.from_numpy(before.copy()).float() / 255
         difference = (0.5 + MAGNIFIED * (after - plain)).clamp(0, 1)
-        report = describe_protection(protected, chosen)
+        report = describe_protection(protected, chosen, of_faces)
         if photos.shape[-1] == 4:  # What is transparent stays so.
             after = torch.cat([after, photos[..., 3:].float().cpu()], dim=-1)
             report = f"The photos are transparent in places: that stays as it is.\n{report}"

@@ -11,7 +11,7 @@ from ..runs.seeds import generator
 
 def levels_of(photo: np.ndarray) -> Tensor:
     """A photo uint8 `[height, width, 3]` as float levels 0 to 255."""
-    return torch.from_numpy(np.ascontiguousarray(photo)).float()
+    return torch.tensor(photo, dtype=torch.float32)
 
 
 def random_start(photo: Tensor, budget: int, seed: int, number: int) -> Tensor:

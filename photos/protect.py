@@ -205,10 +205,12 @@ class _Ascent:
         ]
 
         def shown(number: int) -> Tensor:
-            seen = views[number].of(changed(self._photos[number], given[number]) / 255)
+            view = views[number]
+            seen = view.brought(changed(view.part(self._photos[number]), given[number]) / 255)
             return altered(seen, settings.withstand, settings.seed, number, step)
 
-        given = [change.clone() for change in changes]
+        # Nothing but what the views show is computed: elsewhere the gradient is none, and photos may be large.
+        given = [view.part(change) for view, change in zip(views, changes, strict=True)]
         if objective.counted is not None:
             looked_at = [(step * SEEN_TOGETHER + i) % len(given) for i in range(min(SEEN_TOGETHER, len(given)))]
             parts = self._micro_batches.work(
@@ -236,8 +238,10 @@ class _Ascent:
         found = self._micro_batches.work(part_of, range(len(given)))
         move = self._move(step)
         for number, gradient in enumerate(gradient for part in found for gradient in part):
-            moved = changes[number] - move * gradient.sign()
-            changes[number] = _masked(moved.clamp(-settings.budget, settings.budget), self._allowed, number)
+            part = views[number].part(changes[number])
+            part.sub_(move * gradient.sign()).clamp_(-settings.budget, settings.budget)
+            if self._allowed is not None:
+                part.mul_(views[number].part(self._allowed[number]))
 
     def _move(self, step: int) -> float:
         """Levels that a step moves a colour by."""

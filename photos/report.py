@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from ..faces.recognizer import Threshold
 from ..runs.amounts import duration
@@ -25,8 +26,12 @@ WELL, HARDLY = 0.35, 0.85
 """Shares of pictures in which the person is found, up to which a protection holds, and from which on it hardly does."""
 
 
-def describe_protection(protected: ProtectedPhotos, settings: ProtectionSettings) -> str:
-    """What was done to photos, in plain words."""
+def describe_protection(protected: ProtectedPhotos, settings: ProtectionSettings, notes: Sequence[str] = ()) -> str:
+    """What was done to photos, in plain words.
+
+    Args:
+        notes: what else there is to say, sentences.
+    """
     count = len(protected.photos)
     lines = [
         f"{count} photo{'s' if count > 1 else ''} changed by at most {max(protected.changes)} of 255 levels"
@@ -44,7 +49,7 @@ def describe_protection(protected: ProtectedPhotos, settings: ProtectionSettings
         )
     if protected.passes:
         lines.append(f"The denoiser was asked {protected.passes} times.")
-    return "\n".join([*lines, *protected.notes, KEEP_PNG, "", LIMITS])
+    return "\n".join([*lines, *protected.notes, *notes, KEEP_PNG, "", LIMITS])
 
 
 def verdict(plain: Attacked, protected: Attacked) -> str:

@@ -28,9 +28,16 @@ class PhotoView(NamedTuple):
     height: int
     size: tuple[int, int]
 
+    def part(self, photo: Tensor) -> Tensor:
+        """The part of a photo `[height, width, channels]`, in its own pixels and its own memory."""
+        return photo[self.top : self.top + self.height, self.left : self.left + self.width]
+
     def of(self, photo: Tensor) -> Tensor:
         """What it shows of a photo `[height, width, 3]`; differentiable."""
-        part = photo[self.top : self.top + self.height, self.left : self.left + self.width]
+        return self.brought(self.part(photo))
+
+    def brought(self, part: Tensor) -> Tensor:
+        """The part at the size that it is looked at; differentiable."""
         return resized(part, self.size)
 
 

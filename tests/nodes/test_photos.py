@@ -108,6 +108,15 @@ def test_the_saved_file_is_within_the_budget_and_the_node_says_what_it_is_worth(
     (told,) = entry["outputs"]["protect"]["text"]
     assert "2 photos changed by at most 8 of 255 levels" in told and "IP-Adapter" in told and "PNG" in told
     assert pictures(server, entry, "difference")[0].shape == original(server, photos[0]).shape
+    assert "face" not in told.split("Save as PNG")[0]
+
+
+def test_a_photo_without_a_face_is_protected_and_told_of(server: ComfyServer, photos: list[str]) -> None:
+    """Grey from edge to edge beside a portrait: somebody may have taken the wrong file."""
+    Image.new("RGB", (96, 96), (90, 90, 90)).save(server.workspace / "input" / "grey.png")
+    entry = server.run(protecting([photos[0], "grey.png"], method="random"))
+    (told,) = entry["outputs"]["protect"]["text"]
+    assert "No face was found in photo 2: " in told and len(pictures(server, entry, "save")) == 2
 
 
 def test_a_single_photo_of_another_size_with_a_mask_and_a_target(server: ComfyServer, photos: list[str]) -> None:
