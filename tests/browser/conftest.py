@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,6 +29,7 @@ ARGUMENTS = (
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 )
 START_SECONDS = 120
+_SHARED = pytest.StashKey[SharedPage]()
 REQUIRED = "ANONYMIZE_FACES_REQUIRE_BROWSER"
 MISSING = (
     "There is no Chromium to look with: install it (Debian: apt-get install chromium; Ubuntu: snap install chromium;"
@@ -59,10 +61,19 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 @pytest.fixture(scope="session")
-def shared_page(browser: Browser, server: ComfyServer) -> Iterator[SharedPage]:
-    page = SharedPage(browser, server)
+def shared_page(request: pytest.FixtureRequest, browser: Browser, server: ComfyServer) -> Iterator[SharedPage]:
+    page = request.config.stash[_SHARED] = SharedPage(browser, server)
     yield page
     page.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, None, None]:
+    """Closes the page after the last test here: an open one draws itself on and on, beside all tests that follow."""
+    yield
+    last = nextitem is None or Path(__file__).parent not in nextitem.path.parents
+    if last and (page := item.config.stash.get(_SHARED, None)) is not None:
+        page.close()
 
 
 @pytest.fixture

@@ -23,8 +23,9 @@ NEEDS_A_CHECKPOINT = "6 Train on your own checkpoint"
 
 QUICK = {
     "TrainAnonymizationPrefix": {
-        "text_steps": 1, "harden": 0.0, "steps": 30, "batch_size": 2, "people_drawn": 4,
-        "portraits_per_identity": 1, "general_drawn": 4, "noisings_per_picture": 1, "drawing_steps": 1, "held_out": 0.0,
+        "text_steps": 1, "steps": 30, "batch_size": 2, "people_drawn": 4, "portraits_per_identity": 1, "held_out": 0.0,
+        "general_drawn": 4, "noisings_per_picture": 1, "drawing_steps": 1,
+        "conditional": False, "harden": 0.0, "face_region": False,
     },
     "KSampler": {"steps": 1},
     "EmptyLatentImage": {"batch_size": 2},

@@ -27,7 +27,7 @@ ENDLESS = {"steps": 100_000, "batch_size": 8}
 WIDGETS = (
     "general_prompts vectors steps batch_size learning_rate seed init portraits_per_identity noisings_per_picture width"
     " height drawing_steps drawing_cfg held_out precision gradient_checkpointing text_steps overshoot vary_names preset"
-    " people_drawn general_drawn patience"
+    " people_drawn general_drawn patience conditional harden face_region"
 ).split()
 """The node's, in their order in a saved workflow."""
 

@@ -6,7 +6,6 @@ from typing import Any
 
 PEOPLE = "Ada Example: a woman with brown hair\nBen Sample: a man with a beard"
 
-
 TRAINING = {
     "general_prompts": "a red circle",
     "vectors": 4,
@@ -24,8 +23,11 @@ TRAINING = {
     "height": 64,
     "drawing_steps": 2,
     "drawing_cfg": 3.0,
+    "conditional": False,
+    "harden": 0.0,
+    "face_region": False,
 }
-
+"""Settings of a run of seconds. Fitting a gate, which conditional prefixes have, takes longer than all of it."""
 
 Graph = dict[str, dict[str, Any]]
 

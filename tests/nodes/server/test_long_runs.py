@@ -8,7 +8,6 @@ import signal
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +17,9 @@ from PIL import Image
 
 from anonymize_faces.prefix import Prefix, load_prefix
 from anonymize_faces.tests.support.prefixes import numbers
+from anonymize_faces.tests.support.training_workflow import PEOPLE, Graph, node, training
 from anonymize_faces.tools.comfy_server import ComfyServer, ServerFailed, ServerProgress, WorkflowInterrupted
 
-PEOPLE = "Ada Example: a woman with brown hair\nBen Sample: a man with a beard"
 MANY = 100_000
 """Steps that no test waits for."""
 
@@ -40,24 +39,10 @@ def _remove_runs(server: ComfyServer) -> None:
         shutil.rmtree(folder)
 
 
-def node(class_type: str, **inputs: Any) -> dict[str, Any]:
-    return {"class_type": class_type, "inputs": inputs}
-
-
-def training(name: str, steps: int, people: str = PEOPLE, seed: int = 1) -> dict[str, Any]:
-    """Learns a prefix on the demo model and saves it."""
-    sockets = {"model": ["load", 0], "clip": ["load", 1], "vae": ["load", 2], "identities": ["people", 0]}
-    settings = {"general_prompts": "a red circle", "vectors": 4, "steps": steps, "batch_size": 2, "seed": seed}
-    settings |= {"learning_rate": 0.01, "init": "", "portraits_per_identity": 1, "noisings_per_picture": 4}
-    settings |= {"width": 64, "height": 64, "drawing_steps": 2, "drawing_cfg": 3.0, "text_steps": 2}
-    settings |= {"general_drawn": 4, "held_out": 0.0, "patience": 0}
-    return {
-        "load": node("LoadDemoModel"),
-        "people": node("IdentityList", text=people),
-        "train": node("TrainAnonymizationPrefix", **sockets, **settings),
-        "save": node("SaveAnonymizationPrefix", prefix=["train", 0], name=name, format="safetensors"),
-        "report": node("PreviewAny", source=["train", 2]),
-    }
+def learning(name: str, steps: int, people: str = PEOPLE, seed: int = 1) -> Graph:
+    """Learns a prefix on the demo model and saves it, and shows the report."""
+    settings = {"steps": steps, "batch_size": 2, "seed": seed, "noisings_per_picture": 4, "patience": 0}
+    return training(people, name, **settings) | {"report": node("PreviewAny", source=["train", 2])}
 
 
 def step_of(progress: ServerProgress, steps: int) -> float:
@@ -75,25 +60,25 @@ def runs(server: ComfyServer) -> list[Path]:
 
 def test_after_a_kill_the_same_node_goes_on_and_ends_with_the_same_prefix_to_the_last_bit(server: ComfyServer) -> None:
     def kill(progress: ServerProgress) -> None:
-        if step_of(progress, 40) >= 24:
+        if step_of(progress, 28) >= 24:
             os.kill(server.pid, signal.SIGKILL)
 
     with pytest.raises(ServerFailed, match="was ended by signal 9") as dead:
-        server.wait(server.queue(training("killed", 40)), on_progress=kill)
+        server.wait(server.queue(learning("killed", 28)), on_progress=kill)
     assert "\n" not in dead.value.sentence
     server.stop()
     assert not (server.prefix_folder / "killed.safetensors").exists() and len(runs(server)) == 1
     server.start()
     seen: list[float] = []
     entry = server.wait(
-        server.queue(training("killed", 40)), on_progress=lambda progress: seen.append(step_of(progress, 40))
+        server.queue(learning("killed", 28)), on_progress=lambda progress: seen.append(step_of(progress, 28))
     )
     steps = [step for step in seen if step > 0]
-    assert steps[0] >= 21 and steps[-1] == 40
+    assert steps[0] >= 21 and steps[-1] == 28
     assert "went on from step" in entry["outputs"]["report"]["text"][0]
     assert runs(server) == []
     # The note makes another text of the same people, so that the host does not reuse the first result.
-    server.run(training("whole", 40, PEOPLE + "\n# again"))
+    server.run(learning("whole", 28, PEOPLE + "\n# again"))
     assert torch.equal(numbers(saved(server, "killed")), numbers(saved(server, "whole")))
 
 
@@ -108,7 +93,7 @@ def test_cancel_stops_the_run_and_it_can_be_gone_on_with(server: ComfyServer) ->
                 server.interrupt()
 
         with pytest.raises(WorkflowInterrupted):
-            server.wait(server.queue(training("cancelled", MANY, seed=2)), on_progress=cancel)
+            server.wait(server.queue(learning("cancelled", MANY, seed=2)), on_progress=cancel)
         assert len(runs(server)) == 1
         return [step for step in seen if step > 0]
 
@@ -126,7 +111,7 @@ def test_stop_and_keep_ends_early_with_the_best_prefix_so_far(server: ComfyServe
             answers.append(requests.post(server.url + STOP, json={"prompt_id": "another"}))
             answers.append(requests.post(server.url + STOP, json={"prompt_id": prompt_id}))
 
-    prompt_id = server.queue(training("stopped", MANY, seed=3))
+    prompt_id = server.queue(learning("stopped", MANY, seed=3))
     entry = server.wait(prompt_id, on_progress=stop)
     assert [answer.status_code for answer in answers[-2:]] == [409, 200]
     assert answers[-1].json() == {"stopping": True} and "Cancel" in answers[-2].json()["error"]
@@ -178,9 +163,9 @@ def own_memory(server: ComfyServer) -> int:
 
 def test_a_prompt_that_waits_draws_the_same_picture_and_memory_is_as_before(server: ComfyServer) -> None:
     before = picture(server)
-    server.run(training("first of two", 10, seed=11))
+    server.run(learning("first of two", 10, seed=11))
     held = own_memory(server)
-    server.queue(training("second of two", 10, seed=12))
+    server.queue(learning("second of two", 10, seed=12))
     assert np.array_equal(picture(server, denoise=0.99995), before)
     assert (server.prefix_folder / "second of two.safetensors").is_file()
     assert own_memory(server) - held < 50 * 2**20

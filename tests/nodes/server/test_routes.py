@@ -35,7 +35,7 @@ SOUND = prefix_bytes(PREFIX)
 READS = ("prefixes", "prefixes/details", "prefixes/export")
 CHANGES = ("prefixes/rename", "prefixes/delete", "stop")
 SECRET = "secret.safetensors"
-REQUESTS = 1100
+REQUESTS = 400
 
 
 class Client:
@@ -227,8 +227,8 @@ def test_no_request_makes_the_server_fail_or_touches_a_file_outside(server, clie
         assert SOUND not in answer.content or call["path"].endswith("export")
 
     send()
-    assert sum(status != 0 for status, _ in answers) >= 1000
-    assert sum(status == 200 for status, _ in answers) > 100  # Not all of them are refused at the door.
+    assert sum(status != 0 for status, _ in answers) >= 0.9 * REQUESTS
+    assert sum(status == 200 for status, _ in answers) > 0.1 * REQUESTS  # Not all of them are refused at the door.
     assert {400, 404, 409, 415, 422} <= {status for status, _ in answers}
     assert outside(server) == before
     for path in server.prefix_folder.rglob("*"):
