@@ -75,7 +75,7 @@ def test_what_an_evaluation_reports_of_its_prompts_is_shown_as_it_was_written(wo
     document.close()
 
 
-def test_who_is_described_and_what_is_left_out_is_shown_as_the_files_are_called(workbench: Workbench, page: Any) -> None:
+def test_who_is_described_and_who_is_left_out_is_told_as_files_are_called(workbench: Workbench, page: Any) -> None:
     folder = workbench.server.workspace / "input" / "from a stranger"
     folder.mkdir(parents=True, exist_ok=True)
     called, refused = "Tom & Ann <3 <u>", f"Ben {SCRIPT}"
