@@ -33,9 +33,9 @@ from ...engines.options import Drawing
 from ...finetuning.general import general_set, mixed
 from ...finetuning.loop import finetuned
 from ...finetuning.progress import FinetuningCallbacks
-from ...finetuning.settings import FinetuningSettings
+from ...finetuning.settings import STEPS, FinetuningSettings
 from ...finetuning.training_set import TrainingSet, training_set_of
-from .new_words import NEW_WORDS, NewWordsReader
+from .new_words import NEW_WORDS, UNKNOWN, NewWordsReader
 
 Parts = tuple[Any, Any, Any]
 """The host's MODEL, CLIP and VAE."""
@@ -59,19 +59,18 @@ class Sizes:
 
     Attributes:
         faces: renders that are learned.
-        general: pictures that are mixed in.
+        general: pictures that are mixed in: a quarter of what is learned, as the node's help recommends.
         weakening: steps in which the model is made weak.
-        steps: of fine-tuning. Chosen by the loss on held-out faces: how much less it is with their own captions than
-            with those of others, after which most of what the model had before it was made weak is there again.
+        steps: of fine-tuning, as many as the node takes where nothing is said.
         looks, names, new, things: pictures that are drawn of described looks, of people by name, of new words, and of
             named things.
         seeds: of fine-tuning.
     """
 
     faces: int = 384
-    general: int = 64
+    general: int = 128
     weakening: int = 80
-    steps: int = 100
+    steps: int = STEPS[LORA][0]
     looks: int = 32
     names: int = 16
     new: int = 16
@@ -156,9 +155,10 @@ def lessons(denoiser: ComfyDenoiser, pictures: Sequence[np.ndarray], captions: S
     return training_set_of(denoiser, [torch.from_numpy(one).float() / 255 for one in pictures], captions)
 
 
-def settings_of(steps: int, seed: int) -> FinetuningSettings:
+def settings_of(steps: int, seed: int, new_words: Sequence[str] = ()) -> FinetuningSettings:
     """LoRA on denoiser and text encoder."""
-    return FinetuningSettings(kind=LORA, steps=steps, batch_size=16, text_encoder=True, seed=seed)
+    words = ", ".join(new_words)
+    return FinetuningSettings(kind=LORA, steps=steps, batch_size=16, text_encoder=True, new_words=words, seed=seed)
 
 
 def weakened(parts: Parts, sizes: Sizes, status: Status) -> Parts:
@@ -264,7 +264,7 @@ def follow(parts: Parts, sizes: Sizes, status: Status) -> tuple[dict[str, Follow
         for arm, captions in arms(ours, seed).items():
             learned = mixed(TrainingSet(plain.latents, tuple(captions)), general)
             callbacks = _told(status, f"{arm}, seed {seed}")
-            with finetuned(weak, learned, settings_of(sizes.steps, seed), callbacks) as tuned:
+            with finetuned(weak, learned, settings_of(sizes.steps, seed, UNKNOWN), callbacks) as tuned:
                 after[arm].append(followed(tuned.denoiser, sizes))
             status(f"{arm}, seed {seed}: {after[arm][-1].row}")
     return before, after
