@@ -36,7 +36,7 @@ from .captioning.noisy_reader import NOISE, with_noise
 TRUTH, FOLLOWING, PREFIX = "truth", "following", "prefix"
 """What is measured."""
 
-FULL, QUICK = (200, 200), (24, 8)
+FULL, QUICK = (200, 200), (24, 4)
 """Renders, and pictures that the model draws."""
 
 SEEDS = 3
@@ -180,7 +180,7 @@ def measured_following(quick: bool, seeds: int) -> list[str]:
     for name, each in after.items():
         for seed, found in zip(sizes.seeds, each, strict=True):
             print(f"{f'{name}, seed {seed}':<24} {found.row}")
-    ours, *controls = (sum(found.weak for found in after[arm]) / len(sizes.seeds) for arm in following.ARMS)
+    ours, *controls = (sum(found.weak for found in after[arm]) / len(sizes.seeds) for arm in sizes.arms)
     new = sum(found.new for found in after[following.OURS]) / len(sizes.seeds)
     return [
         f"RATE new_words_before {before['the demo model'].new:.4f}",

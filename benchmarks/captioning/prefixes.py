@@ -79,7 +79,7 @@ QUICK = PrefixSizes(
         preset="quick", seed=1, conditional=False, text_steps=0, steps=1, harden=0.0, held_out=0.0, batch_size=2,
         people_drawn=1, general_drawn=1, noisings_per_picture=1, drawing_share=0.1,
     ),
-    4, 8, 1, 1, FEW_STEPS, (WRITTEN, READ),
+    3, 4, 1, 1, FEW_STEPS, (WRITTEN, READ),
 )  # fmt: skip
 """For the way alone: nothing is learned in one step."""
 
