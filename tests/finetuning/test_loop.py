@@ -96,9 +96,9 @@ def test_the_loss_on_what_is_learned_falls(kind: str, make_checkpoint: Make, mak
     assert sum(tuned.history[-8:]) < 0.97 * sum(tuned.history[:8])
 
 
-def gradients_of(denoiser: Any, kind: str, text_encoder: bool) -> dict[str, torch.Tensor | None]:
+def gradients_of(denoiser: Any, kind: str, text_encoder: bool, new_words: str = "") -> dict[str, torch.Tensor | None]:
     """The gradient of each weight that is learned, of one picture's loss."""
-    tuned = denoiser.tuned(kind, 4, text_encoder, 0)
+    tuned = denoiser.tuned(kind, 4, text_encoder, 0, new_words)
     noised = torch.randn(1, *denoiser.latent_shape, generator=torch.Generator().manual_seed(5))
     with tuned.denoiser.gradients(1):
         predicted = tuned.denoiser.predict(noised, torch.tensor([0.5]), tuned.denoiser.encode([CAPTIONS[0]]))
@@ -108,9 +108,10 @@ def gradients_of(denoiser: Any, kind: str, text_encoder: bool) -> dict[str, torc
 
 
 def test_a_text_encoder_learns_where_it_is_asked_to(make_checkpoint: Make, make_denoiser: Make) -> None:
-    found = gradients_of(make_denoiser(make_checkpoint()), LORA, True)
-    assert {name.partition(".")[0] for name in found} == {"model", "clip"}
-    assert {name.partition(".")[0] for name, gradient in found.items() if gradient is not None} == {"model", "clip"}
+    found = gradients_of(make_denoiser(make_checkpoint()), LORA, True, "sks")
+    assert {name.partition(".")[0] for name in found} == {"model", "clip", "words"}
+    learned = {name.partition(".")[0] for name, gradient in found.items() if gradient is not None}
+    assert learned == {"model", "clip", "words"}
 
 
 @pytest.mark.parametrize("text_encoder", [False, True], ids=["model", "text encoder too"])
@@ -125,7 +126,7 @@ def test_blocks_that_are_computed_twice_give_the_same_gradients(
             checkpoint.model, checkpoint.clip, checkpoint.vae, (64, 64), Drawing(3, 2.0), Computing(checkpointing=how)
         )
         denoiser._encodes_twice = how == "on"  # As for encoders that weigh much.
-        found.append(gradients_of(denoiser, FULL, text_encoder))
+        found.append(gradients_of(denoiser, FULL, text_encoder, "sks, garden" if text_encoder else ""))
     assert found[0].keys() == found[1].keys()
     for name, gradient in found[0].items():
         assert (gradient is None) == (found[1][name] is None), name
