@@ -1,4 +1,4 @@
-"""Measures descriptions: how true they are of faces, and whether a model that is fine-tuned on them follows them.
+"""Measures descriptions: how true they are, who follows them, and what prefixes hide that are learned from them.
 
 Faces are such as nobody has seen, rendered, and such as the demo model draws.
 
@@ -7,7 +7,8 @@ made of: for renders the looks that were drawn, for the model's pictures those o
 there the model's own mistakes count against the description. The reference is the same reader with noise in its logits:
 the higher the certainty asked for, the more is to be right of what is said, and the less is to be said.
 
-What a model follows is `captioning.following`; there our captions are held against the same captions in another order.
+What a model follows that was fine-tuned on them is `captioning.following`; there our captions are held against the same
+captions in another order. What a prefix hides is `captioning.prefixes`.
 """
 
 from __future__ import annotations
@@ -16,31 +17,33 @@ import argparse
 import itertools
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..captions.describing import CaptionWriter, DescribingSettings, describe, facts_of, in_order
 from ..captions.readers import LooksReader
+from ..demo.generate import FEW_STEPS, STEPS
 from ..demo.host import enter_host
 from ..demo.measuring.looks_reader import DemoLooksReader
 from ..demo.measuring.recognizer import DemoRecognizer
 from ..demo.world.people import Looks, cast, random_geometry
 from ..demo.world.renderer import draw, portrait, random_looks
 from ..tools.command import run_command
+from .captioning.noisy_reader import NOISE, with_noise
 
-TRUTH, FOLLOWING = "truth", "following"
+TRUTH, FOLLOWING, PREFIX = "truth", "following", "prefix"
 """What is measured."""
 
-FULL, QUICK = 200, 24
-"""Pictures of either kind."""
+FULL, QUICK = (200, 200), (24, 4)
+"""Renders, and pictures that the model draws."""
 
 SEEDS = 3
 
 SEED, FIRST_NOISE = 4711, 880_000
-NOISE, NOISES = 6.0, 8
-"""Spread of the noise in the reader's logits, and how often it is drawn."""
+NOISES = 8
+"""How often noise is drawn."""
 
 CERTAINTIES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99)
 SLACK = 0.002
@@ -96,35 +99,69 @@ def rendered(count: int) -> tuple[list[np.ndarray], list[Looks]]:
     return pictures, looks
 
 
-def drawn(count: int) -> tuple[list[np.ndarray], list[Looks]]:
-    """People of the demo as the model draws them by their names."""
+def drawn(count: int, steps: int) -> tuple[list[np.ndarray], list[Looks]]:
+    """People of the demo as the model draws them by their names, in so many steps."""
     enter_host()
     from ..demo.generate import DemoParts, generate
     from ..demo.loader import load_demo_model
 
     people = [cast()[number * 5 % len(cast())] for number in range(count)]
     prompts = [f"A close-up portrait of {person.name}" for person in people]
-    pictures = generate(DemoParts(*load_demo_model()), prompts, [FIRST_NOISE + n for n in range(count)])
+    pictures = generate(DemoParts(*load_demo_model(), steps), prompts, [FIRST_NOISE + n for n in range(count)])
     return list(pictures), [person.looks for person in people]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints how true descriptions are, what certainty does to a noisy reader, who follows them, and the rates last."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer pictures; what follows descriptions learns nothing")
-    parser.add_argument("--only", choices=(TRUTH, FOLLOWING), help="one of the two (both)")
+    parser.add_argument("--quick", action="store_true", help="fewer pictures, and next to nothing is learned")
+    parser.add_argument("--only", choices=(TRUTH, FOLLOWING, PREFIX), help="one of the three (all)")
     parser.add_argument(
         "--seeds", type=int, choices=range(1, SEEDS + 1), default=SEEDS, help="of fine-tuning (%(default)s)"
     )
     options = parser.parse_args(arguments)
+    asked = (options.only,) if options.only else (TRUTH, FOLLOWING, PREFIX)
     failed, rates = False, []
-    if options.only != FOLLOWING:
-        failed, told = measured_truth(QUICK if options.quick else FULL)
+    if TRUTH in asked:
+        failed, told = measured_truth(options.quick)
         rates += told
-    if options.only != TRUTH:
+    if PREFIX in asked:
+        rates += measured_prefixes(options.quick)
+    if FOLLOWING in asked:
         rates += measured_following(options.quick, options.seeds)
     print("\n".join(rates))
     return int(failed)
+
+
+def status_since(began: float) -> Callable[[str], None]:
+    """Prints lines with the seconds since then."""
+
+    def status(line: str) -> None:
+        print(f"{time.monotonic() - began:5.0f} s  {line}", file=sys.stderr, flush=True)
+
+    return status
+
+
+def measured_prefixes(quick: bool) -> list[str]:
+    """Prints what prefixes hide that were learned from written descriptions and from read ones; the rates."""
+    enter_host()
+    from ..demo.loader import load_demo_model
+    from .captioning import prefixes
+
+    sizes = prefixes.QUICK if quick else prefixes.FULL
+    others, found = prefixes.compared(load_demo_model(), sizes, status_since(time.monotonic()))
+    print(f"\nprefixes of the preset '{sizes.settings.preset}', learned from {sizes.given} people; 95 % intervals")
+    print(f"{'':<28} {prefixes.HEAD}")
+    for name, hidden in found.items():
+        print(f"{name:<28} {hidden.row}")
+    told = ", ".join(f"{name} {count}" for name, count in others.items())
+    print(f"people whose list says something else than the written one: {told}")
+    read, written = found[prefixes.READ], found[prefixes.WRITTEN]
+    return [
+        f"RATE prefix_identified_written {written.identified[1]:.4f}",
+        f"RATE prefix_identified_read {read.identified[1]:.4f}",
+        f"RATE prefix_within_interval {read.within(written):d}",
+    ]
 
 
 def measured_following(quick: bool, seeds: int) -> list[str]:
@@ -135,12 +172,7 @@ def measured_following(quick: bool, seeds: int) -> list[str]:
 
     sizes = following.QUICK if quick else following.FULL
     sizes = replace(sizes, seeds=sizes.seeds[:seeds])
-    began = time.monotonic()
-
-    def status(line: str) -> None:
-        print(f"{time.monotonic() - began:5.0f} s  {line}", file=sys.stderr, flush=True)
-
-    before, after = following.follow(load_demo_model(), sizes, status)
+    before, after = following.follow(load_demo_model(), sizes, status_since(time.monotonic()))
     print(f"\nwhat is drawn of what was asked for, {sizes.steps} steps on {sizes.faces} faces")
     print(f"{'':<24} {following.HEAD}")
     for name, found in before.items():
@@ -148,7 +180,7 @@ def measured_following(quick: bool, seeds: int) -> list[str]:
     for name, each in after.items():
         for seed, found in zip(sizes.seeds, each, strict=True):
             print(f"{f'{name}, seed {seed}':<24} {found.row}")
-    ours, *controls = (sum(found.weak for found in after[arm]) / len(sizes.seeds) for arm in following.ARMS)
+    ours, *controls = (sum(found.weak for found in after[arm]) / len(sizes.seeds) for arm in sizes.arms)
     new = sum(found.new for found in after[following.OURS]) / len(sizes.seeds)
     return [
         f"RATE new_words_before {before['the demo model'].new:.4f}",
@@ -158,13 +190,17 @@ def measured_following(quick: bool, seeds: int) -> list[str]:
     ]
 
 
-def measured_truth(count: int) -> tuple[bool, list[str]]:
-    """Prints how true descriptions are of so many pictures of either kind; whether that is wrong, and the rates."""
+def measured_truth(quick: bool) -> tuple[bool, list[str]]:
+    """Prints how true descriptions are of pictures of either kind; whether that is wrong, and the rates."""
+    of_renders, of_drawn = QUICK if quick else FULL
     reader = DemoLooksReader()
     certainty = DescribingSettings().certainty
-    kinds = {"unseen renders": rendered(count), "drawn pictures": drawn(count)}
+    kinds = {
+        "unseen renders": rendered(of_renders),
+        "drawn pictures": drawn(of_drawn, FEW_STEPS if quick else STEPS),
+    }
     whole, strange = Truth(0, 0, 0), 0
-    print(f"certainty {certainty}, {count} pictures of either kind\n")
+    print(f"certainty {certainty}, {of_renders} renders, {of_drawn} drawn pictures\n")
     for name, (pictures, looks) in kinds.items():
         found, odd = truth(pictures, looks, reader, certainty)
         whole, strange = whole + found, strange + odd
@@ -201,13 +237,6 @@ def sweep(pictures: Sequence[np.ndarray], looks: Sequence[Looks], reader: LooksR
                 right += sum(shown.get(name) == answers for name, answers in meant.items())
         found[certainty] = Truth(asked, said, right)
     return found
-
-
-def with_noise(probabilities: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Probabilities [n, answers] with noise in their logits."""
-    logits = np.log(np.maximum(probabilities, 1e-12)) + rng.normal(0, NOISE, probabilities.shape)
-    raised = np.exp(logits - logits.max(1, keepdims=True))
-    return raised / raised.sum(1, keepdims=True)
 
 
 if __name__ == "__main__":

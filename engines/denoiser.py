@@ -47,6 +47,9 @@ class TextStates(NamedTuple):
 FULL, LORA = "full", "LoRA"
 """What of a network is fine-tuned: every weight, or matrices of low rank that are added to it (arXiv 2106.09685)."""
 
+WORDS = "words."
+"""What the names of learned embeddings of words begin with."""
+
 
 @dataclass(frozen=True)
 class Tuned:
@@ -54,7 +57,7 @@ class Tuned:
 
     Attributes:
         denoiser: `gradients` of it has the weights take gradients; its pictures are those of the weights as they are.
-        weights: those that are learned, float32, by name.
+        weights: those that are learned, float32, by name; embeddings of words have names that begin with `WORDS`.
         close: lets go of them; the host's model is then as it was. The denoiser must not be used any more.
         paused: inside, the denoiser that it was made of predicts as it did before.
     """
@@ -166,7 +169,7 @@ class Denoiser(Protocol):
             MemoryError: memory lacks for the backward pass.
         """
 
-    def tuned(self, kind: str, rank: int, text_encoder: bool, seed: int) -> Tuned:
+    def tuned(self, kind: str, rank: int, text_encoder: bool, seed: int, new_words: str = "") -> Tuned:
         """A denoiser with weights that can be learned, which starts with the pictures of this one.
 
         Args:
@@ -174,6 +177,7 @@ class Denoiser(Protocol):
             rank: of the latter.
             text_encoder: whether the text encoders are fine-tuned as well.
             seed: of whatever the weights start from.
+            new_words: words, with commas between, whose embeddings are learned as well.
 
         Raises:
             TrainingError: this model cannot be fine-tuned in that way.

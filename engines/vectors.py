@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -158,14 +159,15 @@ def scale_free_adam(vectors: Mapping[str, Tensor], rate: float) -> torch.optim.A
         if not vector.requires_grad:
             continue
         matrices = is_matrices(name)
-        spread = 1.0 if is_part(name) else float(vector.detach().std()) or CLIP_SPREAD
-        size = (MATRIX_RATE if matrices else NETWORK_RATE) if is_part(name) else spread
-        groups.append(
-            {
-                "params": [vector],
-                "peak": rate * size,
-                "eps": EPSILON * CLIP_SPREAD / spread,
-                "matrices": matrices,
-            }
-        )
+        group = scale_free_group(vector, rate)
+        if is_part(name):
+            size = MATRIX_RATE if matrices else NETWORK_RATE
+            group |= {"peak": rate * size, "eps": EPSILON * CLIP_SPREAD}
+        groups.append(group | {"matrices": matrices})
     return AdamAndMuon(groups)
+
+
+def scale_free_group(vector: Tensor, rate: float) -> dict[str, Any]:
+    """Adam's group of an embedding alone; see `scale_free_adam`."""
+    spread = float(vector.detach().std()) or CLIP_SPREAD
+    return {"params": [vector], "peak": rate * spread, "eps": EPSILON * CLIP_SPREAD / spread}

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..engines.denoiser import Denoiser, Tuned, Vectors
+from ..engines.denoiser import WORDS, Denoiser, Tuned, Vectors
 from ..engines.gradient_flow import gradient_through
 from ..engines.micro_batches import MicroBatches
-from ..engines.vectors import CLIP_SPREAD, new_vectors, scale_free_adam
+from ..engines.vectors import CLIP_SPREAD, new_vectors, scale_free_adam, scale_free_group
 from ..prefix.errors import TrainingError
 from ..runs.digest import digest_of
 from ..runs.run_folder import RunFolder, run_key, saved_if_broken_off
@@ -114,7 +114,7 @@ def finetuned(
         if chosen.kind == EMBEDDING:
             vectors = new_vectors(denoiser, chosen.init, chosen.vectors, generator(chosen.seed, "embedding"))
         else:
-            tuned = denoiser.tuned(chosen.kind, chosen.rank, chosen.text_encoder, chosen.seed)
+            tuned = denoiser.tuned(chosen.kind, chosen.rank, chosen.text_encoder, chosen.seed, chosen.new_words)
     learner = denoiser if tuned is None else tuned.denoiser
     try:
         about = {} if distillation is None else {"distillation": (distillation.key, distillation.share)}
@@ -208,7 +208,11 @@ class _Run:
         if settings.kind == EMBEDDING:
             optimizer = scale_free_adam(self._weights, settings.learning_rate / CLIP_SPREAD)
         else:
-            optimizer = torch.optim.Adam([{"params": list(self._weights.values()), "peak": settings.learning_rate}])
+            rows = {name: weight for name, weight in self._weights.items() if name.startswith(WORDS)}
+            others = [weight for name, weight in self._weights.items() if name not in rows]
+            rate = settings.word_rate(self._denoiser) / CLIP_SPREAD
+            groups = [{"params": others, "peak": settings.learning_rate}]
+            optimizer = torch.optim.Adam(groups + [scale_free_group(row, rate) for row in rows.values()])
         return TuningState(self._weights, optimizer)
 
     def _plan(self, state: TuningState) -> FinetuningPlan:

@@ -51,11 +51,26 @@ class FinetuningSettings:
     vectors: int = setting(4, "Vectors of an embedding.", least=1, offered=(1, 32), advanced=True)
     init: str = setting("", "Words that an embedding starts from. Empty: it starts at random.", advanced=True)
     text_encoder: bool = setting(False, "Whether the text encoder is fine-tuned as well.", advanced=True)
+    new_words: str = setting(
+        "",
+        "Words of the captions that the text encoder does not know, with commas between: their embeddings are learned"
+        " as well. Needs text_encoder.",
+        advanced=True,
+    )
     seed: int = setting(0, "The same seed and settings give the same model.", offered=(0, LARGEST_SEED))
     snapshot_every: int = setting(100, "Steps after which the run is saved.", least=1)
 
     def __post_init__(self) -> None:
         require_in_range(self, TrainingError)
+        if self.new_words.strip() and (self.kind == EMBEDDING or not self.text_encoder):
+            raise TrainingError(
+                "New words are learned together with the text encoder: switch text_encoder on, or leave new_words"
+                " empty."
+            )
+
+    def word_rate(self, denoiser: Denoiser) -> float:
+        """The rate of embeddings of new words, told as that of an embedding is."""
+        return RATES[EMBEDDING][0 if max(denoiser.picture_size) <= SMALL else 1]
 
     def resolved(self, denoiser: Denoiser) -> FinetuningSettings:
         """The same with what is `AUTOMATIC` chosen for a denoiser."""

@@ -87,6 +87,7 @@ class FineTuneOnCaptions(io.ComfyNode):
                         " Empty: a built-in list.",
                     )
                 ),
+                widget(FinetuningSettings, "new_words", optional=True),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The model with what it learned."),
@@ -147,7 +148,7 @@ class FineTuneOnCaptions(io.ComfyNode):
             check=check,
         )
         with finetuned(denoiser, learned, chosen, callbacks, work_folder("fine-tuning")) as tuned:
-            lora = lora_of(tuned.weights)
+            lora = lora_of(tuned.weights, clip)
         taught, encoder = comfy.sd.load_lora_for_models(model, clip, lora, 1.0, 1.0)
         report = _report(len(pictures), general_pictures, tuned.history, tuned.notes)
         return io.NodeOutput(taught, encoder, lora, report, ui=tell(report))

@@ -18,6 +18,7 @@ import torch
 
 from ...captions.describing import DescribingSettings, describe, in_order
 from ...captions.grammar import ANYBODY, VARIED, Grammar
+from ...demo.generate import FEW_STEPS
 from ...demo.measuring.measure import identification_rate, kinds_right, make_gallery
 from ...demo.measuring.prompts import Request, described, name_prompt, named_things
 from ...demo.measuring.reader import committed_reader, read
@@ -33,9 +34,9 @@ from ...engines.options import Drawing
 from ...finetuning.general import general_set, mixed
 from ...finetuning.loop import finetuned
 from ...finetuning.progress import FinetuningCallbacks
-from ...finetuning.settings import FinetuningSettings
+from ...finetuning.settings import STEPS, FinetuningSettings
 from ...finetuning.training_set import TrainingSet, training_set_of
-from .new_words import NEW_WORDS, NewWordsReader
+from .new_words import NEW_WORDS, UNKNOWN, NewWordsReader
 
 Parts = tuple[Any, Any, Any]
 """The host's MODEL, CLIP and VAE."""
@@ -49,7 +50,7 @@ OURS, SHUFFLED, NOTHING = "our captions", "shuffled captions", '"a person"'
 ARMS = (OURS, SHUFFLED, NOTHING)
 
 FACES_SEED = 52_000
-DRAWING = Drawing(12, 2.0, scheduler="normal")
+GUIDANCE = 2.0
 SIDE = 96
 
 
@@ -59,28 +60,33 @@ class Sizes:
 
     Attributes:
         faces: renders that are learned.
-        general: pictures that are mixed in.
+        general: pictures that are mixed in: a quarter of what is learned, as the node's help recommends.
         weakening: steps in which the model is made weak.
-        steps: of fine-tuning. Chosen by the loss on held-out faces: how much less it is with their own captions than
-            with those of others, after which most of what the model had before it was made weak is there again.
+        steps: of fine-tuning, as many as the node takes where nothing is said.
         looks, names, new, things: pictures that are drawn of described looks, of people by name, of new words, and of
             named things.
         seeds: of fine-tuning.
+        batch: pictures a step.
+        drawing: steps of a picture.
+        arms: ways of fine-tuning; ours first.
     """
 
     faces: int = 384
-    general: int = 64
+    general: int = 128
     weakening: int = 80
-    steps: int = 100
+    steps: int = STEPS[LORA][0]
     looks: int = 32
     names: int = 16
     new: int = 16
     things: int = 12
     seeds: tuple[int, ...] = (0, 1, 2)
+    batch: int = 16
+    drawing: int = 12
+    arms: tuple[str, ...] = ARMS
 
 
 FULL = Sizes()
-QUICK = Sizes(16, 2, 1, 1, 4, 1, 1, 1, (0,))
+QUICK = Sizes(8, 1, 1, 1, 4, 1, 1, 1, (0,), 2, FEW_STEPS, (OURS, NOTHING))
 """For the way alone: nothing is learned in so few steps."""
 
 
@@ -146,9 +152,9 @@ def captions_of(pictures: Sequence[np.ndarray]) -> list[str]:
     return [one.caption or ANYBODY for one in told]
 
 
-def denoiser_of(parts: Parts) -> ComfyDenoiser:
+def denoiser_of(parts: Parts, sizes: Sizes) -> ComfyDenoiser:
     """The parts as a trainer sees them."""
-    return ComfyDenoiser(*parts, (SIDE, SIDE), DRAWING)
+    return ComfyDenoiser(*parts, (SIDE, SIDE), Drawing(sizes.drawing, GUIDANCE, scheduler="normal"))
 
 
 def lessons(denoiser: ComfyDenoiser, pictures: Sequence[np.ndarray], captions: Sequence[str]) -> TrainingSet:
@@ -156,22 +162,23 @@ def lessons(denoiser: ComfyDenoiser, pictures: Sequence[np.ndarray], captions: S
     return training_set_of(denoiser, [torch.from_numpy(one).float() / 255 for one in pictures], captions)
 
 
-def settings_of(steps: int, seed: int) -> FinetuningSettings:
+def settings_of(steps: int, batch: int, seed: int, new_words: Sequence[str] = ()) -> FinetuningSettings:
     """LoRA on denoiser and text encoder."""
-    return FinetuningSettings(kind=LORA, steps=steps, batch_size=16, text_encoder=True, seed=seed)
+    words = ", ".join(new_words)
+    return FinetuningSettings(kind=LORA, steps=steps, batch_size=batch, text_encoder=True, new_words=words, seed=seed)
 
 
 def weakened(parts: Parts, sizes: Sizes, status: Status) -> Parts:
     """The model after it has learned that hair, glasses and beard mean nothing."""
     import comfy.sd
 
-    denoiser = denoiser_of(parts)
+    denoiser = denoiser_of(parts, sizes)
     rng = np.random.default_rng(FACES_SEED + 3)
     pictures, looks = faces(sizes.faces, FACES_SEED)
     general = general_set(denoiser, general_prompts(), sizes.general)
     wrong = lessons(denoiser, pictures, [worded(rng, at_random(one, rng)) for one in looks])
     callbacks = _told(status, "making it weak")
-    with finetuned(denoiser, mixed(wrong, general), settings_of(sizes.weakening, 0), callbacks) as tuned:
+    with finetuned(denoiser, mixed(wrong, general), settings_of(sizes.weakening, sizes.batch, 0), callbacks) as tuned:
         lora = lora_of(tuned.weights)
     model, clip = comfy.sd.load_lora_for_models(parts[0], parts[1], lora, 1.0, 1.0)
     return model, clip, parts[2]
@@ -191,52 +198,67 @@ AT_ONCE = 16
 
 def followed(denoiser: Denoiser, sizes: Sizes) -> Followed:
     """How a model follows."""
-
-    def pictures(requests: Sequence[Request]) -> np.ndarray:
-        groups = [requests[n : n + AT_ONCE] for n in range(0, len(requests), AT_ONCE)]
-        drawn = [
-            denoiser.decode(denoiser.sample([one.prompt for one in some], [one.seed for one in some]))
-            for some in groups
-        ]
-        return (torch.cat(drawn).float().cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-
     some = np.random.default_rng(FACES_SEED + 4).permutation(len(described()))[: sizes.looks]
-    asked, looks = [described()[n] for n in some], [all_looks()[n] for n in some]
-    seen = read(committed_reader(), pictures(asked)).looks
+    people = list(range(1, len(cast()), 2))[: sizes.names]
+    things = dict(list(named_things().items())[1::2][: sizes.things])
+    facts = facts_in_new_words(sizes.new)
+    asked = {
+        "looks": [described()[n] for n in some],
+        "names": [name_prompt(index) for index in people],
+        "things": list(things.values()),
+        "new": new_requests(facts),
+    }
+    pictures = drawn(denoiser, [request for requests in asked.values() for request in requests])
+    ends = np.cumsum([len(requests) for requests in asked.values()])
+    parts = dict(zip(asked, np.split(pictures, ends[:-1]), strict=True))
+    looks, seen = [all_looks()[n] for n in some], read(committed_reader(), parts["looks"]).looks
     same = {
         name: float(np.mean([getattr(a, name) == getattr(b, name) for a, b in zip(seen, looks, strict=True)]))
         for name in (*WEAK, "skin")
     }
-    people = list(range(1, len(cast()), 2))[: sizes.names]
-    named = read(committed_reader(), pictures([name_prompt(index) for index in people]))
-    things = dict(list(named_things().items())[1::2][: sizes.things])
-    shown = read(committed_reader(), pictures(list(things.values())))
+    named, shown = (read(committed_reader(), parts[name]) for name in ("names", "things"))
     return Followed(
         float(np.mean([same[name] for name in WEAK])),
         same["skin"],
-        new_words_followed(pictures, sizes.new),
+        new_words_followed(parts["new"], facts),
         identification_rate(named, people, make_gallery(committed_reader())),
         kinds_right(shown, list(things)),
     )
 
 
-def new_words_followed(pictures: Callable[[Sequence[Request]], np.ndarray], count: int) -> float:
-    """The share of wide and narrow faces, of long and short fringes that are drawn where they are asked for."""
-    reader = NewWordsReader()
-    grammar = Grammar(reader.attributes)
+def drawn(denoiser: Denoiser, requests: Sequence[Request]) -> np.ndarray:
+    """Pictures of requests, uint8 [n, height, width, 3]."""
+    groups = [requests[n : n + AT_ONCE] for n in range(0, len(requests), AT_ONCE)]
+    found = [
+        denoiser.decode(denoiser.sample([one.prompt for one in some], [one.seed for one in some])) for some in groups
+    ]
+    return (torch.cat(found).float().cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+
+
+def facts_in_new_words(count: int) -> list[dict[str, tuple[str, ...]]]:
+    """Looks drawn evenly, with faces and fringes of all kinds in turn."""
+    grammar = Grammar(NewWordsReader().attributes)
     rng = np.random.default_rng(FACES_SEED + 2)
     asked = []
     for number in range(count):
         facts = {**grammar.parse(random_looks(rng).describe())}
         facts |= {one.name: (one.words[number >> place & 1],) for place, one in enumerate(NEW_WORDS)}
         asked.append(facts)
-    requests = [
-        Request(f"a portrait of {grammar.say(facts)}", FACES_SEED + 100 + number) for number, facts in enumerate(asked)
-    ]
-    found = reader.read(list(pictures(requests)))
+    return asked
+
+
+def new_requests(facts: Sequence[dict[str, tuple[str, ...]]]) -> list[Request]:
+    """Portraits of such looks."""
+    grammar = Grammar(NewWordsReader().attributes)
+    return [Request(f"a portrait of {grammar.say(one)}", FACES_SEED + 100 + n) for n, one in enumerate(facts)]
+
+
+def new_words_followed(pictures: np.ndarray, facts: Sequence[dict[str, tuple[str, ...]]]) -> float:
+    """The share of wide and narrow faces, of long and short fringes that are drawn where they are asked for."""
+    found = NewWordsReader().read(list(pictures))
     right = [
-        one.words[int(found[one.name][number].argmax())] == facts[one.name][0]
-        for number, facts in enumerate(asked)
+        one.words[int(found[one.name][number].argmax())] == asked[one.name][0]
+        for number, asked in enumerate(facts)
         for one in NEW_WORDS
     ]
     return float(np.mean(right))
@@ -250,21 +272,22 @@ def arms(captions: Sequence[str], seed: int) -> dict[str, list[str]]:
 
 def follow(parts: Parts, sizes: Sizes, status: Status) -> tuple[dict[str, Followed], dict[str, list[Followed]]]:
     """What the model, the weak model, and the weak model after each way of fine-tuning draw, these for each seed."""
-    before = {"the demo model": followed(denoiser_of(parts), sizes)}
-    weak = denoiser_of(weakened(parts, sizes, status))
+    before = {"the demo model": followed(denoiser_of(parts, sizes), sizes)}
+    weak = denoiser_of(weakened(parts, sizes, status), sizes)
     before["made weak"] = followed(weak, sizes)
     for name, found in before.items():
         status(f"{name}: {found.row}")
     pictures, _ = faces(sizes.faces, FACES_SEED + 1)
     ours = captions_of(pictures)
     plain = lessons(weak, pictures, ours)
-    after: dict[str, list[Followed]] = {arm: [] for arm in ARMS}
+    after: dict[str, list[Followed]] = {arm: [] for arm in sizes.arms}
     general = general_set(weak, general_prompts(), sizes.general, 1)
     for seed in sizes.seeds:
-        for arm, captions in arms(ours, seed).items():
-            learned = mixed(TrainingSet(plain.latents, tuple(captions)), general)
+        captions = arms(ours, seed)
+        for arm in sizes.arms:
+            learned = mixed(TrainingSet(plain.latents, tuple(captions[arm])), general)
             callbacks = _told(status, f"{arm}, seed {seed}")
-            with finetuned(weak, learned, settings_of(sizes.steps, seed), callbacks) as tuned:
+            with finetuned(weak, learned, settings_of(sizes.steps, sizes.batch, seed, UNKNOWN), callbacks) as tuned:
                 after[arm].append(followed(tuned.denoiser, sizes))
             status(f"{arm}, seed {seed}: {after[arm][-1].row}")
     return before, after

@@ -20,6 +20,9 @@ from ...demo.world.people import GEOMETRY
 FEATURES = {"face": ("face_width", ("narrow", "wide")), "fringe": ("fringe", ("short", "long"))}
 """What of a face's geometry has new words, and which: for less than the middle, and for more."""
 
+UNKNOWN = ("narrow", "wide", "short", "long", "fringe")
+"""Words of these that the demo model's text encoder was never told of; "face" it knows."""
+
 NEW_WORDS = tuple(
     Attribute(name, tuple(Answer(word, word, f"a {word} {name}") for word in words), noun=name, article=True)
     for name, (_, words) in FEATURES.items()

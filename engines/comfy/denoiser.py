@@ -54,6 +54,7 @@ from ..text_states import text_states
 from .conditional_vectors import states_read, vectors_made
 from .differentiable_kernels import differentiable_kernels
 from .learned_layers import layers_to_learn, read_at, recorded
+from .new_words import rows_of_words, with_rows
 from .text_encoders import embedding_table, encoder_fingerprint, rows_of, text_encoders, vectors_for
 from .tuning import DENOISER, LearnedWeights, joined
 
@@ -332,7 +333,7 @@ class ComfyDenoiser:
         latents = latents.reshape(-1, *self.latent_shape)
         return self._model.model.process_latent_in(latents).float().cpu()
 
-    def tuned(self, kind: str, rank: int, text_encoder: bool, seed: int) -> Tuned:
+    def tuned(self, kind: str, rank: int, text_encoder: bool, seed: int, new_words: str = "") -> Tuned:
         """See `Denoiser`; LoRA is the host's own."""
         parts = {"model": LearnedWeights(self._model, kind, rank, seed, DENOISER)}
         other = copy.copy(self)
@@ -342,6 +343,10 @@ class ComfyDenoiser:
             other._clip = self._clip.clone()
             other._clip.patcher = parts["clip"].patcher
         weights = joined(parts)
+        if new_words.strip():
+            rows = rows_of_words(new_words, self._tokenize, self._encoders)
+            other._tokenize = lambda text: with_rows(self._tokenize(text), rows)
+            weights |= rows
         other._weights = tuple(weights.values())
         other._kept_by_picture = None
         other._most_loaded = {}

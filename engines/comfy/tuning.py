@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from ...prefix.errors import TrainingError
 from ...runs.seeds import derived_seed
-from ..denoiser import LORA
+from ..denoiser import LORA, WORDS
+from .new_words import lora_of_words
 
 DENOISER = "diffusion_model."
 """What the names of a denoiser's layers begin with in the host's models."""
@@ -150,17 +151,21 @@ def joined(parts: Mapping[str, LearnedWeights]) -> dict[str, nn.Parameter]:
     return {f"{model}.{name}": weight for model, part in parts.items() for name, weight in part.parameters.items()}
 
 
-def lora_of(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def lora_of(weights: Mapping[str, Tensor], clip: Any = None) -> dict[str, Tensor]:
     """What was learned as LoRA, as the host's LoRA files have it: its own nodes save it, load it and set its strength.
 
     Args:
         weights: those of `Tuned`, or of what came of fine-tuning.
+        clip: the host's CLIP that learned; needed for new words.
 
     Raises:
         TrainingError: they are no LoRA.
     """
-    found = {}
+    of_words = {name: weight for name, weight in weights.items() if name.startswith(WORDS) and clip is not None}
+    found = lora_of_words(of_words, clip) if of_words else {}
     for name, weight in weights.items():
+        if name in of_words:
+            continue
         begins = next((begin for begin in FILE_NAMES if name.startswith(begin)), None)
         ends = next((end for end in MATRICES if name.endswith(end)), None)
         if begins is None or ends is None:

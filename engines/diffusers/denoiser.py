@@ -227,8 +227,10 @@ class DiffusersDenoiser:
         shift = vae.config.get("shift_factor") or 0.0
         return ((latents - shift) * vae.config.scaling_factor).float().cpu()
 
-    def tuned(self, kind: str, rank: int, text_encoder: bool, seed: int) -> Tuned:
-        """See `Denoiser`; LoRA is PEFT's."""
+    def tuned(self, kind: str, rank: int, text_encoder: bool, seed: int, new_words: str = "") -> Tuned:
+        """See `Denoiser`; LoRA is PEFT's, and new words are not learned."""
+        if new_words.strip():
+            raise TrainingError("A pipeline learns no new words: leave new_words empty, or learn in ComfyUI.")
         other = copy.copy(self)
         other._pipeline = copy.copy(self._pipeline)
         weights: dict[str, torch.nn.Parameter] = {}

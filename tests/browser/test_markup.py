@@ -6,8 +6,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from anonymize_faces.demo.world.people import cast
+from anonymize_faces.demo.world.renderer import draw, picture_of
 from anonymize_faces.prefix import Prefix, as_markup, save_prefix
 from anonymize_faces.tests.browser.workbench import Workbench
 from anonymize_faces.tests.support.evaluation_workflow import SMALL, node
@@ -69,6 +73,27 @@ def test_what_an_evaluation_reports_of_its_prompts_is_shown_as_it_was_written(wo
     assert document.locator("img").first.get_attribute("alt").endswith(HOSTILE)
     assert document.evaluate("() => window.ran") is None and document.locator("a, svg, i, b").count() == 0
     document.close()
+
+
+def test_who_is_described_and_who_is_left_out_is_told_as_files_are_called(workbench: Workbench, page: Any) -> None:
+    folder = workbench.server.workspace / "input" / "from a stranger"
+    folder.mkdir(parents=True, exist_ok=True)
+    called, refused = "Tom & Ann <3 <u>", f"Ben {SCRIPT}"
+    for name in (called, refused):
+        Image.fromarray(draw(picture_of(np.random.default_rng(3), cast()[0], 0))).save(folder / f"{name}.png")
+    describe = node(
+        "DescribePeople", folder=folder.name, reader="demo reader", certainty=0.85, attributes="usual",
+        several="largest", only_photographs=False, names="",
+    )  # fmt: skip
+    shown = {"2": node("PreviewAny", source=["1", 1]), "3": node("PreviewAny", source=["1", 2])}
+    load(page, {"1": describe} | shown)
+    workbench.queue()
+    assert f"{refused}: Their line has '='" in reported(page, "described from 2 pictures")
+    # The host's own node may take what it shows for Markdown; nothing of it may run all the same.
+    assert workbench.previewed("2", cast()[0].looks.describe()).startswith("Tom & Ann <3")
+    assert workbench.previewed("3", "Their line has").startswith("person,attribute,answer,")
+    assert page.locator("img[src='x'], [onerror]").count() == 0
+    workbench.picture("markup described")
 
 
 @pytest.mark.parametrize(

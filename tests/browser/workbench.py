@@ -175,6 +175,15 @@ class Workbench:
         nodes = self.page.evaluate("() => window.app.graph.serialize().nodes")
         return [node for node in nodes if node["type"] == kind]
 
+    def previewed(self, node: str, text: str) -> str:
+        """What one of the host's Preview as Text shows, once that has a text in it: a field, or rendered Markdown."""
+        find = """([id, text]) => {
+            const { widgets } = window.app.graph.getNodeById(id);
+            const shown = widgets?.map(({ element }) => element?.value || element?.innerText || "");
+            return shown?.find((one) => one.includes(text));
+        }"""
+        return str(self.page.wait_for_function(find, arg=[node, text]).json_value())
+
     def settle(self) -> None:
         """Waits until every node has the place and the size that it keeps."""
         self.page.evaluate(

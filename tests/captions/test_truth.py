@@ -34,6 +34,21 @@ def test_whoever_learns_from_descriptions_is_asked_what_they_describe(
     assert min(weak, skin, names, things) >= 0.75, "the demo model follows, before anything is done to it"
 
 
+def test_a_prefix_is_learned_from_what_is_read_off_portraits_beside_what_was_written(
+    host_modules: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The way alone, too. A reader with noise is told from a right one."""
+    assert captions.main(["--quick", "--only", captions.PREFIX]) == 0
+    out = capsys.readouterr().out.splitlines()
+    rates = dict(line.split()[1:] for line in out if line.startswith("RATE "))
+    assert list(rates) == ["prefix_identified_written", "prefix_identified_read", "prefix_within_interval"]
+    (plain,) = (line for line in out if line.startswith("without"))
+    assert float(plain.split()[1]) >= 0.8, "people are found, before anything is done"
+    (otherwise,) = (line.rpartition(": ")[2].split(", ") for line in out if line.startswith("people whose list"))
+    assert otherwise[:2] == ["written descriptions 0", "captions of its portraits 0"]
+    assert int(otherwise[2].removeprefix("captions by a noisy reader ")) > 0
+
+
 def test_captions_to_learn_from_are_true_and_controls_say_nothing_of_the_picture(host_modules: None) -> None:
     from anonymize_faces.benchmarks.captioning import following
     from anonymize_faces.captions.grammar import Grammar

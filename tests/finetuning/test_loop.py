@@ -96,9 +96,9 @@ def test_the_loss_on_what_is_learned_falls(kind: str, make_checkpoint: Make, mak
     assert sum(tuned.history[-8:]) < 0.97 * sum(tuned.history[:8])
 
 
-def gradients_of(denoiser: Any, kind: str, text_encoder: bool) -> dict[str, torch.Tensor | None]:
+def gradients_of(denoiser: Any, kind: str, text_encoder: bool, new_words: str = "") -> dict[str, torch.Tensor | None]:
     """The gradient of each weight that is learned, of one picture's loss."""
-    tuned = denoiser.tuned(kind, 4, text_encoder, 0)
+    tuned = denoiser.tuned(kind, 4, text_encoder, 0, new_words)
     noised = torch.randn(1, *denoiser.latent_shape, generator=torch.Generator().manual_seed(5))
     with tuned.denoiser.gradients(1):
         predicted = tuned.denoiser.predict(noised, torch.tensor([0.5]), tuned.denoiser.encode([CAPTIONS[0]]))
@@ -108,9 +108,10 @@ def gradients_of(denoiser: Any, kind: str, text_encoder: bool) -> dict[str, torc
 
 
 def test_a_text_encoder_learns_where_it_is_asked_to(make_checkpoint: Make, make_denoiser: Make) -> None:
-    found = gradients_of(make_denoiser(make_checkpoint()), LORA, True)
-    assert {name.partition(".")[0] for name in found} == {"model", "clip"}
-    assert {name.partition(".")[0] for name, gradient in found.items() if gradient is not None} == {"model", "clip"}
+    found = gradients_of(make_denoiser(make_checkpoint()), LORA, True, "sks")
+    assert {name.partition(".")[0] for name in found} == {"model", "clip", "words"}
+    learned = {name.partition(".")[0] for name, gradient in found.items() if gradient is not None}
+    assert learned == {"model", "clip", "words"}
 
 
 @pytest.mark.parametrize("text_encoder", [False, True], ids=["model", "text encoder too"])
@@ -125,7 +126,7 @@ def test_blocks_that_are_computed_twice_give_the_same_gradients(
             checkpoint.model, checkpoint.clip, checkpoint.vae, (64, 64), Drawing(3, 2.0), Computing(checkpointing=how)
         )
         denoiser._encodes_twice = how == "on"  # As for encoders that weigh much.
-        found.append(gradients_of(denoiser, FULL, text_encoder))
+        found.append(gradients_of(denoiser, FULL, text_encoder, "sks, garden" if text_encoder else ""))
     assert found[0].keys() == found[1].keys()
     for name, gradient in found[0].items():
         assert (gradient is None) == (found[1][name] is None), name
@@ -162,9 +163,9 @@ def test_a_run_that_is_broken_off_goes_on_where_it_was(
     assert other == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize("parameterization", ["EPS", "FLOW"])
+@pytest.mark.parametrize(("parameterization", "new_words"), [("EPS", ""), ("FLOW", ""), ("EPS", "sks, garden")])
 def test_a_lora_draws_the_same_when_the_host_loads_it(
-    parameterization: str, make_checkpoint: Make, make_denoiser: Make
+    parameterization: str, new_words: str, make_checkpoint: Make, make_denoiser: Make
 ) -> None:
     import comfy.sd
 
@@ -173,8 +174,10 @@ def test_a_lora_draws_the_same_when_the_host_loads_it(
     with torch.inference_mode():
         checkpoint = make_checkpoint(parameterization)
     denoiser = make_denoiser(checkpoint)
-    _, drawn, tuned = tune(denoiser, kind=LORA, text_encoder=True, learning_rate=0.02)
-    lora = lora_of(tuned.weights)
+    _, drawn, tuned = tune(denoiser, kind=LORA, text_encoder=True, learning_rate=0.02, new_words=new_words)
+    lora = lora_of(tuned.weights, checkpoint.clip)
+    changed = [value for name, value in lora.items() if "embedding" in name and "down" in name]
+    assert all(value.abs().amax(1).min() > 0.01 for value in changed) and bool(changed) == bool(new_words)
     assert {name.partition(".")[0] for name in lora} == {"diffusion_model", "text_encoders"}
     model, clip = comfy.sd.load_lora_for_models(checkpoint.model, checkpoint.clip, lora, 1.0, 1.0)
     patched = {name for patcher in (model, clip.patcher) for name in patcher.patches}
@@ -192,6 +195,21 @@ def test_what_is_no_lora_has_no_lora_file(make_checkpoint: Make, make_denoiser: 
     *_, tuned = tune(make_denoiser(make_checkpoint()), kind=FULL, steps=1)
     with pytest.raises(TrainingError, match="is no part of a LoRA"):
         lora_of(tuned.weights)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"kind": LORA, "new_words": "sks"}, "switch text_encoder on"),
+        ({"kind": EMBEDDING, "text_encoder": True, "new_words": "sks"}, "together with the text encoder"),
+        ({"kind": LORA, "text_encoder": True, "new_words": " , "}, "no word in new_words"),
+    ],
+)
+def test_new_words_that_cannot_be_learned_are_an_error(
+    settings: dict[str, Any], words: str, make_checkpoint: Make, make_denoiser: Make
+) -> None:
+    with pytest.raises(TrainingError, match=words):
+        tune(make_denoiser(make_checkpoint()), **settings)
 
 
 def test_it_ends_when_it_is_asked_to_with_what_it_has_learned(make_checkpoint: Make, make_denoiser: Make) -> None:

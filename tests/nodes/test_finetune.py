@@ -70,7 +70,7 @@ def drawn(server: ComfyServer, entry: Any, name: str) -> np.ndarray:
 def test_a_model_learns_from_descriptions_and_the_saved_file_draws_alike(
     server: ComfyServer, described: dict[str, Any]
 ) -> None:
-    graph = tuning(described, learning_rate=0.02)
+    graph = tuning(described, learning_rate=0.02, new_words="hair, glasses")
     graph |= drawing("plain", ["load", 0], ["load", 1]) | drawing("tuned", ["tune", 0], ["tune", 1])
     graph["save"] = node("SaveLoRA", lora=["tune", 2], prefix="loras/captions")
     entry = server.run(graph)
@@ -79,7 +79,10 @@ def test_a_model_learns_from_descriptions_and_the_saved_file_draws_alike(
     plain, tuned = (drawn(server, entry, name) for name in ("plain", "tuned"))
     assert np.abs(plain - tuned).mean() > 1
     (file,) = server.workspace.rglob("captions*.safetensors")
-    assert {name.partition(".")[0] for name in load_file(file)} == {"diffusion_model", "text_encoders"}
+    saved = load_file(file)
+    assert {name.partition(".")[0] for name in saved} == {"diffusion_model", "text_encoders"}
+    (words,) = (value for name, value in saved.items() if name.endswith("token_embedding.lora_down.weight"))
+    assert len(words) == 2 and words.abs().max() > 0.01
     folder = server.model_folder("loras")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "captions.safetensors").write_bytes(file.read_bytes())
@@ -101,6 +104,7 @@ def test_a_model_learns_from_descriptions_and_the_saved_file_draws_alike(
             {"general_prompts": "# nothing\n", "general_pictures": 0, "images": ["file0", 0], "captions": " "},
             "0 captions",
         ),
+        ({"new_words": "hair", "text_encoder": False}, "switch text_encoder on"),
         ({"general_prompts": ["describe", 0]}, "takes one value and was given a list of 2"),
     ],
 )
