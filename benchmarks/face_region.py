@@ -35,7 +35,8 @@ from ..prefix.face_region import FaceRegion
 from ..prefix.files.prefix_file import load_prefix
 from ..tools.command import run_command
 from ..trainer.data.prompts import general_prompts
-from ..trainer.face_region import OVERLAP, mask_of, with_face_region
+from ..trainer.face_region import OVERLAP, mask_of
+from ..trainer.finished_prefix import with_face_region
 from ..trainer.settings import TrainingSettings
 from .support.memory import peak_bytes
 from .support.paired import in_turns

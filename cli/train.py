@@ -121,7 +121,14 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     denoiser = load_denoiser(options, console, getattr(team, "device", None), settings.drawing_share)
     if options.plan:
         plan = PrefixTraining(
-            denoiser, identities, prompts, settings, runs=_runs(options), pictures=options.pictures, team=team
+            denoiser,
+            identities,
+            prompts,
+            settings,
+            runs=_runs(options),
+            pictures=options.pictures,
+            team=team,
+            finding=finding_on(denoiser.device),
         ).plan()
         return {"plan": plan.table, "report": plan.words}
     with console.progress_report() as progress_report:
@@ -137,7 +144,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             runs=_runs(options),
             pictures=options.pictures,
             team=team,
-            finding=_finding(denoiser.device),
+            finding=finding_on(denoiser.device),
         )
     prefix = dataclasses.replace(learned.prefix, record=dataclasses.replace(learned.prefix.record, **_words(options)))
     path = options.output
@@ -156,7 +163,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     }
 
 
-def _finding(device: Any) -> Finding:
+def finding_on(device: Any) -> Finding:
     """Gives what finds faces in pictures, on the denoiser's device."""
 
     def place(network: Any) -> None:
