@@ -12,6 +12,9 @@ import torch
 
 from anonymize_faces.cli import face_region as command
 from anonymize_faces.cli import main
+from anonymize_faces.engines.diffusers.denoiser import DiffusersDenoiser
+from anonymize_faces.engines.diffusers.loading import load_pipeline
+from anonymize_faces.engines.options import Drawing
 from anonymize_faces.prefix import Prefix, PrefixRecord, load_prefix, save_prefix
 from anonymize_faces.prefix.face_region import FaceRegion
 from anonymize_faces.tests.support.finders import MiddleFinder, NoFinder
@@ -35,10 +38,6 @@ def work(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
     monkeypatch.setattr(command, "finding_on", lambda device: lambda: nullcontext(MiddleFinder()))
     (tmp_path / "people.txt").write_text("Ada Lovelace: a woman with dark hair\nBob Miller\nCy Young\n")
     settings = {"preset": "balanced", "portraits_per_identity": 6, "seed": 3, "held_out": 0.125, "of_a_later_one": 1}
-    from anonymize_faces.engines.diffusers.denoiser import DiffusersDenoiser
-    from anonymize_faces.engines.diffusers.loading import load_pipeline
-    from anonymize_faces.engines.options import Drawing
-
     fingerprint = DiffusersDenoiser(load_pipeline(model), (64, 64), Drawing(steps=1, cfg=2.0)).fingerprint
     record = PrefixRecord(family="sd1", fingerprint=fingerprint, settings=settings, name="before")
     save_prefix(Prefix({"l": 0.05 * torch.randn(3, 32)}, record), tmp_path / "p.safetensors")
@@ -84,6 +83,7 @@ def test_broken_off_it_goes_on_with_what_was_drawn(model, work, capsys, monkeypa
     assert main(region(model, work)) == 130
     assert "What was drawn is kept" in said(capsys)["error"] and not (work / "new.safetensors").exists()
     monkeypatch.setattr(MiddleFinder, "find", finds)
+    monkeypatch.setattr(DiffusersDenoiser, "sample", lambda *_: pytest.fail("a picture was drawn again"))
     assert main(region(model, work)) == 0
     assert (work / "new.safetensors").is_file()
 

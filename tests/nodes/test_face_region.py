@@ -20,7 +20,7 @@ FILE = "region/one.safetensors"
 @pytest.fixture(scope="module")
 def files(server):
     prefixes = {
-        "one": with_random_region(demo_prefix(), threshold=-0.05, steepness=0.1),
+        "one": with_random_region(demo_prefix(), threshold=0.2, steepness=0.1),
         "blind": with_random_region(demo_prefix(), threshold=1e6),
         "none": demo_prefix(),
         "other": with_random_region(demo_prefix(), channels=4),
