@@ -37,6 +37,8 @@ the protected one, and how far it was off last."""
 
 _KEPT = 16
 
+Watch = Callable[[Tensor, Tensor], None]
+
 Groups = Sequence[Any]
 """Of conditioning, as the host asks about them: lists of entries, or None."""
 
@@ -90,6 +92,7 @@ class _Step:
         together: whether the two are still one, so that all is asked at once.
         protected: answers of each call about the former.
         plain: of each call that asked about both, the answers of the latter's own groups.
+        levels: of noise, `[B]`.
         masks: of what carries a plain prompt.
         calls: about the latter; None before there are any.
     """
@@ -97,6 +100,7 @@ class _Step:
     together: bool
     protected: list[list[Tensor]] = field(default_factory=list)
     plain: list[list[Tensor]] = field(default_factory=list)
+    levels: Tensor = field(default_factory=lambda: torch.zeros(1))
     masks: list[Tensor] = field(default_factory=list)
     calls: int | None = None
 
@@ -105,19 +109,17 @@ class FaceBlending:
     """The wrappers, for one MODEL.
 
     Args:
-        watch: called with each mask `[B, ..., h, w]`.
+        watch: called with each mask `[B, ..., h, w]` and the levels of noise, `[B]`.
     """
 
-    def __init__(
-        self, region: FaceRegion, settings: RegionSettings, watch: Callable[[Tensor], None] | None = None
-    ) -> None:
+    def __init__(self, region: FaceRegion, settings: RegionSettings, watch: Watch | None = None) -> None:
         self.region, self.settings = region, settings
         self._watch = watch
         self._run: _Run | None = None
         self._step: _Step | None = None
         self._twins: dict[Any, dict[str, Any]] = {}
 
-    def watched(self, watch: Callable[[Tensor], None]) -> FaceBlending:
+    def watched(self, watch: Watch) -> FaceBlending:
         """The same, and `watch` is called."""
         return FaceBlending(self.region, self.settings, watch)
 
@@ -171,11 +173,12 @@ class FaceBlending:
             if not self._step.protected:  # Nothing carries a plain prompt.
                 return protected
             plain = executor(x + run.apart, sigmas, model_options, seed)
-            mask = torch.stack(self._step.masks).amax(0)
+            levels, masks = self._step.levels, self._step.masks
         finally:
             self._step = before
+        mask = torch.stack(masks).amax(0)
         if self._watch is not None:
-            self._watch(mask)
+            self._watch(mask, levels)
         made = blended(plain, protected, mask)
         run.clean_apart = plain - made
         return made
@@ -201,7 +204,8 @@ class FaceBlending:
         else:
             answers = self._of_plain(executor, model, conds, carrying, call, x, sigmas, model_options)
         if not step.masks:
-            step.masks = [self._mask(answers[p], protected[p], _levels(model, sigmas, x)) for p in carrying]
+            step.levels = _levels(model, sigmas, x)
+            step.masks = [self._mask(answers[place], protected[place], step.levels) for place in carrying]
         return answers
 
     def _of_plain(

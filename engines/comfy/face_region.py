@@ -87,7 +87,7 @@ def face_masks(model: Any, positive: Sequence[Any], latents: Tensor) -> Tensor:
         )
     masks: list[Tensor] = []
     looking = model.clone()
-    blending.watched(masks.append).join(looking)
+    blending.watched(lambda mask, levels: masks.append(mask)).join(looking)
     guider = comfy.samplers.CFGGuider(looking)
     guider.set_conds([list(entry) for entry in positive], [list(entry) for entry in positive])
     guider.set_cfg(1.0)
