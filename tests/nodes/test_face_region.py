@@ -170,6 +170,22 @@ def test_the_mask_comes_out_as_a_mask_and_a_preview(server, files):
         assert compared["labels"] == ["before", "after", "mask"] and len(compared["compared"]) == 3
 
 
+@pytest.mark.parametrize(("width", "height"), [(128, 128), (256, 128)])
+def test_pictures_of_other_sizes_have_masks_of_theirs(server, files, width, height):
+    """A part of the picture is masked, so that the place would be wrong if sides were mixed up."""
+    latent = {"class_type": "EmptyLatentImage", "inputs": {"width": width, "height": height, "batch_size": 2}}
+    graph = drawing(["region", 2], region=region(certainty=0.75), sample=sampler(), latent=latent, mask=face_mask())
+    graph["picture"] = {"class_type": "MaskToImage", "inputs": {"mask": ["mask", 0]}}
+    graph["save"] = {"class_type": "SaveImage", "inputs": {"images": ["picture", 0], "filename_prefix": "sizes"}}
+    outputs = server.run(graph)["outputs"]
+    assert len(outputs["mask"]["images"]) == len(outputs["save"]["images"]) == 2
+    for picture in outputs["save"]["images"]:
+        pixels = np.asarray(Image.open(io.BytesIO(server.image(picture))))[..., 0]
+        assert pixels.shape == (height, width)
+        cells = pixels.reshape(height // 8, 8, width // 8, 8)
+        assert (cells == cells[:, :1, :, :1]).all() and 0 < (cells > 0).mean() < 1
+
+
 @pytest.mark.parametrize(
     ("wires", "reason"),
     [({"model": ["demo", 0]}, "does not look for faces"), ({"positive": ["no", 0]}, "carries no plain prompt")],
