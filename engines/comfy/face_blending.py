@@ -44,7 +44,7 @@ Groups = Sequence[Any]
 
 
 @dataclass
-class _Run:
+class _TwoPictures:
     """What lasts from one step of a sampler to the next.
 
     Attributes:
@@ -115,7 +115,7 @@ class FaceBlending:
     def __init__(self, region: FaceRegion, settings: RegionSettings, watch: Watch | None = None) -> None:
         self.region, self.settings = region, settings
         self._watch = watch
-        self._run: _Run | None = None
+        self._run: _TwoPictures | None = None
         self._step: _Step | None = None
         self._twins: dict[Any, dict[str, Any]] = {}
 
@@ -153,7 +153,7 @@ class FaceBlending:
         **others: Any,
     ) -> Any:
         """A sampler's run, which begins with two pictures in one."""
-        before, self._run = self._run, _Run(denoise_mask)
+        before, self._run = self._run, _TwoPictures(denoise_mask)
         try:
             return executor(model, sigmas, extra_args, callback, noise, latent_image, denoise_mask, *more, **others)
         finally:
