@@ -67,6 +67,9 @@ SHIFTED = 1 / 6
 """How far examples are moved to and fro while learning, at most, as a share of their shorter side: so that faces are
 told by what is there, not by where they usually are."""
 
+ENLARGED, ENLARGED_SHARE = 2, 0.25
+"""How much larger some batches are shown while learning, and their share: faces in larger pictures are known, too."""
+
 TOUCHED = 0.25
 """Share of a cell that a box must cover."""
 
@@ -371,6 +374,11 @@ def _trained(examples: Examples, seed: int, report: Callable[[int], None], steps
         most = int(SHIFTED * min(masks.shape[-2:]))
         across, down = torch.randint(-most, most + 1, (2,), generator=choices).tolist()
         plain, protected, masks = (_moved(part, across, down) for part in (plain, protected, masks))
+        if torch.rand((), generator=choices) < ENLARGED_SHARE:
+            plain, protected = (
+                F.interpolate(part, scale_factor=ENLARGED, mode="bilinear") for part in (plain, protected)
+            )
+            masks = masks.repeat_interleave(ENLARGED, -2).repeat_interleave(ENLARGED, -1)
         logits = head(plain, protected, examples.levels[some].float())
         loss = F.binary_cross_entropy_with_logits(logits, masks, pos_weight=torch.tensor(FACE_WEIGHT))
         optimizer.zero_grad()

@@ -35,6 +35,10 @@ REFRESHED = 3
 """Steps after which what a negative prompt says of the plain picture is asked anew; meanwhile it is what it says of
 the protected one, and how far it was off last."""
 
+SEEN = 0.5
+"""Level of noise from which on down what was masked once stays masked: a face that is overlooked at the end alone would
+else be drawn as without protection."""
+
 _KEPT = 16
 
 Watch = Callable[[Tensor, Tensor], None]
@@ -55,6 +59,7 @@ class _TwoPictures:
         off: what groups that carry no plain prompt said of the plain picture, minus what they said of the other, by
             call of a step and place.
         steps: since the two pictures parted.
+        masked: what was masked at a level of noise at which faces can be seen.
     """
 
     inpainted: Tensor | None = None
@@ -63,6 +68,15 @@ class _TwoPictures:
     sigmas: Tensor | None = None
     off: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     steps: int = 0
+    masked: Tensor | None = None
+
+    def remember(self, mask: Tensor, levels: Tensor) -> Tensor:
+        """The mask, with what was masked before."""
+        if self.masked is not None and self.masked.shape == mask.shape:
+            mask = torch.maximum(mask, self.masked)
+        if bool((levels <= SEEN).all()):
+            self.masked = mask
+        return mask
 
     def advance(self, x: Tensor, sigmas: Tensor) -> bool:
         """Goes on to where x is now; whether the two pictures are still one.
@@ -176,7 +190,7 @@ class FaceBlending:
             levels, masks = self._step.levels, self._step.masks
         finally:
             self._step = before
-        mask = torch.stack(masks).amax(0)
+        mask = run.remember(torch.stack(masks).amax(0), levels)
         if self._watch is not None:
             self._watch(mask, levels)
         made = blended(plain, protected, mask)

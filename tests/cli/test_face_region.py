@@ -17,7 +17,7 @@ from anonymize_faces.engines.diffusers.loading import load_pipeline
 from anonymize_faces.engines.options import Drawing
 from anonymize_faces.prefix import Prefix, PrefixRecord, load_prefix, save_prefix
 from anonymize_faces.prefix.face_region import FaceRegion
-from anonymize_faces.tests.support.finders import MiddleFinder, NoFinder
+from anonymize_faces.tests.support.finders import MiddleFinder
 from anonymize_faces.tests.support.pipelines import tiny_pipeline
 from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.trainer import face_region
@@ -100,9 +100,3 @@ def test_what_is_in_the_way_is_told_before_a_model_is_loaded(model, work, capsys
     monkeypatch.setattr(command, "load_denoiser", lambda *_: pytest.fail("a model was loaded"))
     assert main(region(model, work, *more)) == 1
     assert words in said(capsys)["error"]
-
-
-def test_where_too_few_faces_are_found_nothing_is_written(model, work, capsys, monkeypatch):
-    monkeypatch.setattr(command, "finding_on", lambda device: lambda: nullcontext(NoFinder()))
-    assert main(region(model, work)) == 1
-    assert "Too few faces" in said(capsys)["error"] and not (work / "new.safetensors").exists()

@@ -12,7 +12,7 @@ from anonymize_faces.demo.loader import load_demo_model
 from anonymize_faces.prefix.face_region import FaceRegion
 from anonymize_faces.tests.support.prefixes import demo_prefix, with_random_region
 
-STEPS = 6
+STEPS = 5
 LEFT = torch.cat([torch.ones(1, 8, 4), torch.zeros(1, 8, 4)], 2)
 """A mask of the left half."""
 
@@ -57,9 +57,7 @@ def masked(monkeypatch: pytest.MonkeyPatch, mask: Tensor) -> None:
     monkeypatch.setattr(FaceRegion, "mask", lambda *_: mask)
 
 
-@pytest.mark.parametrize(
-    ("sampler", "cfg", "least"), [("euler", 3.0, 5), ("euler", 1.0, 1000), ("dpmpp_2m", 3.0, 4), ("heun", 3.0, 4)]
-)
+@pytest.mark.parametrize(("sampler", "cfg", "least"), [("euler", 3.0, 5), ("euler", 1.0, 1000), ("dpmpp_2m", 3.0, 4)])
 def test_outside_of_the_mask_is_the_plain_picture(demo, region, monkeypatch, sampler, cfg, least):
     plain, whole = (drawn(demo, demo[0], way, cfg, sampler) for way in ("plain", "whole"))
     masked(monkeypatch, LEFT)
@@ -73,6 +71,15 @@ def test_where_all_or_nothing_is_masked_it_is_one_of_the_two(demo, region, monke
     for mask, way in ((torch.ones(1, 8, 8), "whole"), (torch.zeros(1, 8, 8), "plain")):
         masked(monkeypatch, mask)
         torch.testing.assert_close(drawn(demo, region, "beside"), drawn(demo, demo[0], way))
+
+
+def test_what_was_masked_when_it_could_be_seen_stays_masked(demo, region, monkeypatch):
+    def seen_once(self: Any, logits: Tensor, levels: Tensor, *_: Any) -> Tensor:
+        return LEFT if 0.1 < float(levels[0]) < 0.5 else torch.zeros_like(LEFT)
+
+    monkeypatch.setattr(FaceRegion, "mask", seen_once)
+    moved = (drawn(demo, region, "beside") - drawn(demo, demo[0], "plain")).square().mean((0, 1, 2)).sqrt()
+    assert float(moved[:4].min()) > 2 * float(moved[4:].max())
 
 
 def test_a_second_picture_begins_anew(demo, region, monkeypatch):
