@@ -23,6 +23,7 @@ against models that are trained on them, and tries how well that holds."""
 EPILOGUE = """\
 the usual way:
   python -m trainer train --model sd15.safetensors --identities people.txt --output people.safetensors
+  python -m trainer face-region p.safetensors --model sd15.safetensors --identities people.txt --output new.safetensors
   python -m trainer evaluate people.safetensors --model sd15.safetensors --names others.txt --output results
   python -m trainer describe photos --clip clip-vit-large-patch14 --form identities --output people.txt
   python -m trainer show people.safetensors
@@ -80,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from . import attack, check_embeddings, convert, describe, evaluate, protect, show, train
+    from . import attack, check_embeddings, convert, describe, evaluate, face_region, protect, show, train
 
     parser = argparse.ArgumentParser(
         prog=_program(),
@@ -94,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     shared.add_argument("--quiet", action="store_true", help="show no progress")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (train, evaluate, describe, convert, show, check_embeddings, protect, attack):
+    for command in (train, face_region, evaluate, describe, convert, show, check_embeddings, protect, attack):
         sub = commands.add_parser(
             command.NAME,
             help=command.SUMMARY,

@@ -117,7 +117,14 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     denoiser = load_denoiser(options, console, getattr(team, "device", None), settings.drawing_share)
     if options.plan:
         plan = PrefixTraining(
-            denoiser, identities, prompts, settings, runs=_runs(options), pictures=options.pictures, team=team
+            denoiser,
+            identities,
+            prompts,
+            settings,
+            runs=_runs(options),
+            pictures=options.pictures,
+            team=team,
+            finding=finding_on(denoiser.device),
         ).plan()
         return {"plan": plan.table, "report": plan.words}
     with console.progress_report() as progress_report:

@@ -28,12 +28,8 @@ from ..prefix.face_region import CERTAINTY, FaceRegion, FaceRegionHead, noise_le
 from ..prefix.value import Prefix
 from ..runs.seeds import derived_seed, noise_of, rate_factor, stratified_times
 from ..runs.seeds import generator as seeded
-from ..runs.tensor_store import TensorStore
-from .data.identities import Identity
-from .data.pairs import training_pairs
-from .data.pictures import Pictures, draw_pictures
-from .settings import TrainingSettings
-from .validation import hold_out, spread
+from .data.pictures import Pair, Pictures
+from .validation import spread
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom, as shares of a picture's sides."""
@@ -70,6 +66,9 @@ face is a box, and they lie in its corners."""
 SHIFTED = 1 / 6
 """How far examples are moved to and fro while learning, at most, as a share of their shorter side: so that faces are
 told by what is there, not by where they usually are."""
+
+ENLARGED, ENLARGED_SHARE = 2, 0.25
+"""How much larger some batches are shown while learning, and their share: faces in larger pictures are known, too."""
 
 TOUCHED = 0.25
 """Share of a cell that a box must cover."""
@@ -161,16 +160,8 @@ def learn_face_region(
         MeasurementError: the finder cannot run here.
     """
     began = time.monotonic()
-    of_people = [index for index in available if pictures.pairs[index].names_somebody]
-    others = [index for index in available if not pictures.pairs[index].names_somebody]
-    tried = list(spread(sorted(held_out), HELD_OUT))
-    of_people = list(spread(of_people, LEARNED + HELD_OUT - len(tried)))
-    lacking = HELD_OUT - len(tried)
-    if lacking > 0:  # The people were learned from by the prefix, not by the head.
-        kept = set(spread(of_people, min(lacking, len(of_people) // 3)))
-        tried += sorted(kept)
-        of_people = [index for index in of_people if index not in kept]
-    learned = [*of_people, *spread(others, LEARNED)]
+    of_people, others, tried = _chosen(pictures.pairs, available, held_out)
+    learned = [*of_people, *others]
     noisings = _noisings(denoiser, len(learned))
     of = noisings * len(learned) + len(LEVELS) * len(tried) + STEPS
     asking = _Asking(denoiser, vectors, pictures, seed, micro_batches, lambda done: report(done, of))
@@ -192,9 +183,69 @@ def learn_face_region(
     return LearnedRegion(tensors, overlap, found, time.monotonic() - began, asking.evaluations)
 
 
-def evaluations_needed(pictures: int) -> int:
-    """How often the denoiser is asked, about, where so many pictures are there to learn from."""
-    return 2 * (NOISINGS * min(pictures, 2 * LEARNED) + len(LEVELS) * HELD_OUT)
+class Needed(NamedTuple):
+    """What learning a head takes.
+
+    Attributes:
+        pictures: that faces are looked for in.
+        evaluations: of the denoiser.
+    """
+
+    pictures: int
+    evaluations: int
+
+
+def needed(denoiser: Denoiser, pairs: Sequence[Pair], available: Sequence[int], held_out: Sequence[int]) -> Needed:
+    """What `learn_face_region` takes of these pictures."""
+    of_people, others, tried = _chosen(pairs, available, held_out)
+    learned = len(of_people) + len(others)
+    evaluations = 2 * (_noisings(denoiser, learned) * learned + len(LEVELS) * len(tried))
+    return Needed(learned + len(tried), evaluations)
+
+
+class Chosen(NamedTuple):
+    """Pictures by their places: those that a head learns from, naming somebody or nobody, and those it is tried on."""
+
+    of_people: list[int]
+    others: list[int]
+    tried: list[int]
+
+
+def _chosen(pairs: Sequence[Pair], available: Sequence[int], held_out: Sequence[int]) -> Chosen:
+    of_people = [index for index in available if pairs[index].names_somebody]
+    others = [index for index in available if not pairs[index].names_somebody]
+    tried = spread(sorted(held_out), HELD_OUT)
+    of_people = spread(of_people, LEARNED + HELD_OUT - len(tried))
+    lacking = HELD_OUT - len(tried)
+    if lacking > 0:  # The people were learned from by the prefix, not by the head.
+        kept = set(spread(of_people, min(lacking, len(of_people) // 3)))
+        tried += sorted(kept)
+        of_people = [index for index in of_people if index not in kept]
+    return Chosen(of_people, spread(others, LEARNED), tried)
+
+
+def dry_head(denoiser: Denoiser, micro_batches: MicroBatches) -> tuple[float, float]:
+    """Seconds that decoding a picture takes, and those of a head's step; outside of `Denoiser.gradients`.
+
+    Raises:
+        TrainingError: there is not enough memory for a single picture.
+    """
+    shape = denoiser.latent_shape
+
+    def decode(_: Sequence[int]) -> float:
+        began = time.perf_counter()
+        with torch.no_grad():
+            denoiser.decode(torch.zeros(1, *shape))
+        return time.perf_counter() - began
+
+    decoded = min(part for _ in range(2) for part in micro_batches.work(decode, [0]))
+    levels = torch.full((BATCH,), 0.5)
+    flat = torch.zeros(BATCH, shape[0], *shape[-2:])
+    nothing = Examples(flat, flat, levels, flat[:, 0], levels > 0)
+    times = [time.perf_counter()]
+    with torch.inference_mode(False), torch.enable_grad():
+        _trained(nothing, 0, lambda made: times.append(time.perf_counter()), steps=2)
+    return decoded, times[2] - times[1]
 
 
 def _noisings(denoiser: Denoiser, pictures: int) -> int:
@@ -302,7 +353,7 @@ def _covered(start: float, stop: float, cells: int) -> Tensor:
     return (edges[1:].clamp(max=stop) - edges[:-1].clamp(min=start)).clamp(min=0) * cells
 
 
-def _trained(examples: Examples, seed: int, report: Callable[[int], None]) -> FaceRegionHead:
+def _trained(examples: Examples, seed: int, report: Callable[[int], None], steps: int | None = None) -> FaceRegionHead:
     """A head that was trained on examples; the same seed gives the same one."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, "face region head"))
@@ -310,18 +361,24 @@ def _trained(examples: Examples, seed: int, report: Callable[[int], None]) -> Fa
     choices = seeded(seed, "face region batches")
     optimizer = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=0.01)
     order = torch.empty(0, dtype=torch.long)
-    for step in range(STEPS):
+    steps = STEPS if steps is None else steps
+    for step in range(steps):
         if len(order) < BATCH:
             order = torch.cat([order, torch.randperm(len(examples.levels), generator=choices)])
         some, order = order[:BATCH], order[BATCH:]
         for group in optimizer.param_groups:
-            group["lr"] = RATE * rate_factor(step, STEPS, 0.05)
+            group["lr"] = RATE * rate_factor(step, steps, 0.05)
         plain, protected, masks = (part[some].float() for part in (examples.plain, examples.protected, examples.masks))
         if torch.rand((), generator=choices) < 0.5:
             plain, protected, masks = (part.flip(-1) for part in (plain, protected, masks))
         most = int(SHIFTED * min(masks.shape[-2:]))
         across, down = torch.randint(-most, most + 1, (2,), generator=choices).tolist()
         plain, protected, masks = (_moved(part, across, down) for part in (plain, protected, masks))
+        if torch.rand((), generator=choices) < ENLARGED_SHARE:
+            plain, protected = (
+                F.interpolate(part, scale_factor=ENLARGED, mode="bilinear") for part in (plain, protected)
+            )
+            masks = masks.repeat_interleave(ENLARGED, -2).repeat_interleave(ENLARGED, -1)
         logits = head(plain, protected, examples.levels[some].float())
         loss = F.binary_cross_entropy_with_logits(logits, masks, pos_weight=torch.tensor(FACE_WEIGHT))
         optimizer.zero_grad()
@@ -375,55 +432,3 @@ def _threshold(lowest: Tensor, share: float) -> Tensor:
     if place > 0:
         return lowest[place - 1]
     return lowest[0] - BEYOND * (lowest.median() - lowest[0]) - BEYOND
-
-
-def with_face_region(
-    denoiser: Denoiser,
-    prefix: Prefix,
-    identities: Sequence[Identity],
-    prompts: Sequence[str],
-    finder: Finder,
-    settings: TrainingSettings,
-    check: Callable[[], None] = lambda: None,
-    report: Callable[[int, int], None] = lambda done, of: None,
-) -> Prefix:
-    """A finished prefix with a head that is learned for it; the prefix itself is the same to the last bit.
-
-    Args:
-        identities, prompts: as for learning a prefix, best those that it was learned from.
-        settings: batch size, seed and what is drawn follow from them.
-        check: called often; may raise to break off.
-        report: called often with what is done and what there is to do, first of drawing, then of learning.
-
-    Raises:
-        TrainingError: the prefix is another model's, or as `learn_face_region`.
-        MeasurementError: the finder cannot run here.
-    """
-    if prefix.record.fingerprint != denoiser.fingerprint:
-        raise TrainingError("The prefix was learned on another checkpoint: connect the one that it was learned on.")
-    held_out = hold_out(identities, prompts, settings.held_out, settings.seed)
-    pairs = training_pairs(held_out, settings)
-    places = range(len(pairs.learned))
-    unmet = [index for index in range(len(places), len(pairs.drawn)) if pairs.drawn[index].names_somebody]
-    unmet = spread(unmet, HELD_OUT)
-    of_people = LEARNED + HELD_OUT - len(unmet)
-    wanted = spread([index for index in places if pairs.learned[index].names_somebody], of_people)
-    wanted += spread([index for index in places if not pairs.learned[index].names_somebody], LEARNED)
-    latents = TensorStore(len(pairs.drawn), denoiser.latent_shape, precious=True)
-    drawing = MicroBatches(denoiser, 2 * settings.batch_size, check)
-    of = len(wanted) + len(unmet)
-    draw_pictures(
-        denoiser,
-        pairs.drawn,
-        settings.seed,
-        drawing,
-        latents,
-        lambda drawn: report(drawn, of),
-        wanted=[*wanted, *unmet],
-    )
-    pictures = Pictures(latents, pairs.drawn)
-    asking = MicroBatches(denoiser, settings.batch_size, check)
-    learned = learn_face_region(
-        denoiser, prefix.parameters, pictures, wanted, unmet, finder, settings.seed, asking, report
-    )
-    return learned.joined(prefix)

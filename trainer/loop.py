@@ -28,7 +28,7 @@ from .data.pictures import Pictures
 from .data.plain_text import PlainText
 from .data.prompts import GENERAL_PROMPTS
 from .data.targets import TargetPool, slots_of_step
-from .face_region import Finding, learn_face_region
+from .face_region import Finding, dry_head, learn_face_region
 from .hardening import Attackers
 from .known_names import KnownNames, sentences
 from .learnable_layers import judged, learnable, left_out_note
@@ -187,17 +187,23 @@ class PrefixTraining:
         with self._denoiser.gradients(self._settings.batch_size):
             vectors = start_vectors(self._denoiser, self._settings)
             measured = dry_step(self._denoiser, longest, vectors, micro_batches)
-            return plan_of(
-                self._denoiser,
-                len(self.held_out.learned.people),
-                pairs,
-                first_shard(pairs, self._settings, self._team),
-                self._prompts(pairs),
-                self._kept,
-                self._settings,
-                measured,
-                self._denoiser.count_kept(),
-            )
+            kept_bytes = self._denoiser.count_kept()
+        finds_faces = self._settings.face_region and self._finding is not None
+        if finds_faces:
+            decoding, head_step = dry_head(self._denoiser, micro_batches)
+            measured = dataclasses.replace(measured, decoding=decoding, head_step=head_step)
+        return plan_of(
+            self._denoiser,
+            len(self.held_out.learned.people),
+            pairs,
+            first_shard(pairs, self._settings, self._team),
+            self._prompts(pairs),
+            self._kept,
+            self._settings,
+            measured,
+            kept_bytes,
+            finds_faces,
+        )
 
     @functools.cached_property
     def _gate_prompts(self) -> GatePrompts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from ..runs.kept_latents import KeptLatents
 from .data.pairs import GatePrompts, TrainingPairs
 from .data.shards import come_to
 from .data.targets import named_before
+from .face_region import STEPS, Needed, needed
 from .hardening import PROMPTS
 from .settings import TrainingSettings
 from .validation import MOST_ASKED, NOISES, spread, steps_between, validation_pictures
@@ -37,17 +39,19 @@ class Evaluations:
         teaching: for the teacher's answers, each of which is asked for once.
         learning: for the student's, with their backward passes.
         validation: for the snapshots that are examined.
+        face_region: for where faces are.
     """
 
     drawing: int
     teaching: int
     learning: int
     validation: int
+    face_region: int = 0
 
     @property
     def whole(self) -> int:
         """All of them."""
-        return self.drawing + self.teaching + self.learning + self.validation
+        return self.drawing + self.teaching + self.learning + self.validation + self.face_region
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,15 @@ class Measured:
         predicting: an evaluation of the denoiser without gradient.
         reading: the text encoder without gradient.
         learning: text encoder and denoiser with their backward passes.
+        decoding: what finds faces is shown.
+        head_step: of what learns where they are, whole.
     """
 
     predicting: float
     reading: float
     learning: float
+    decoding: float = 0.0
+    head_step: float = 0.0
 
     @property
     def encoding(self) -> float:
@@ -79,8 +87,9 @@ class Plan:
         pictures: that are drawn to learn from.
         evaluations: of the denoiser, without those of previews, which take a share of the time.
         prompts: that the text encoder reads before the first step, for the gate and for the teacher.
-        seconds: of drawing before anything is learned, of the warm start, of reading those prompts, and of learning
-            with all that is drawn while it goes on, at most: batches make a graphics card faster.
+        seconds: of drawing before anything is learned, of the warm start, of reading those prompts, of learning with
+            all that is drawn while it goes on, and of where faces are, without finding them; at most: batches make a
+            graphics card faster.
         kept_bytes: that a step's backward pass needs kept if nothing is computed twice.
         disk_bytes: that unfinished work takes until the run ends.
     """
@@ -89,7 +98,7 @@ class Plan:
     pictures: int
     prompts: int
     evaluations: Evaluations
-    seconds: tuple[float, float, float, float]
+    seconds: tuple[float, float, float, float, float]
     kept_bytes: int
     disk_bytes: int
 
@@ -126,6 +135,7 @@ def plan_of(
     settings: TrainingSettings,
     measured: Measured,
     kept_bytes: int,
+    finds_faces: bool = False,
 ) -> Plan:
     """What a run takes.
 
@@ -135,10 +145,13 @@ def plan_of(
         first: the pictures that are drawn before anything is learned.
         kept: pictures of runs before, which are not drawn anew.
         kept_bytes: of one picture.
+        finds_faces: whether it is learned where they are.
     """
     wanted = pictures_drawn(pairs, first, settings)
     drawn = {i for i in wanted if pairs.drawn[i].names_somebody or pairs.drawn[i].student not in kept}
+    region = _face_region(denoiser, pairs, wanted) if finds_faces else Needed(0, 0)
     evaluations = count_evaluations(denoiser.evaluations_a_picture, len(drawn), pairs, settings, len(denoiser.layers))
+    evaluations = dataclasses.replace(evaluations, face_region=region.evaluations)
     early = len(drawn.intersection(first))
     picture = denoiser.evaluations_a_picture * measured.predicting + measured.reading
     learning = settings.denoiser_steps * settings.batch_size * measured.learning
@@ -157,12 +170,22 @@ def plan_of(
             + (len(drawn) - early) * picture
             + evaluations.teaching * measured.predicting
             + evaluations.validation * (measured.predicting + measured.reading),
+            region.evaluations * (measured.predicting + measured.reading)
+            + region.pictures * measured.decoding
+            + finds_faces * STEPS * measured.head_step,
         ),
         kept_bytes=kept_bytes * settings.batch_size,
         disk_bytes=4
         * torch.Size(denoiser.latent_shape).numel()
         * (len(wanted) + len(pairs.learned) * settings.noisings_per_picture),
     )
+
+
+def _face_region(denoiser: Denoiser, pairs: TrainingPairs, drawn: set[int]) -> Needed:
+    """What it takes to learn where faces are, of pictures that a run has drawn."""
+    learned = len(pairs.learned)
+    held_out = [index for index in sorted(drawn) if index >= learned and pairs.drawn[index].names_somebody]
+    return needed(denoiser, pairs.drawn, [index for index in sorted(drawn) if index < learned], held_out)
 
 
 def prompts_read(

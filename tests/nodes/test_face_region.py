@@ -20,7 +20,7 @@ FILE = "region/one.safetensors"
 @pytest.fixture(scope="module")
 def files(server):
     prefixes = {
-        "one": with_random_region(demo_prefix(), threshold=-0.05, steepness=0.1),
+        "one": with_random_region(demo_prefix(), threshold=0.2, steepness=0.1),
         "blind": with_random_region(demo_prefix(), threshold=1e6),
         "none": demo_prefix(),
         "other": with_random_region(demo_prefix(), channels=4),
@@ -168,6 +168,22 @@ def test_the_mask_comes_out_as_a_mask_and_a_preview(server, files):
         graph["mask"] = face_mask(before=["decode", 0], after=["decode", 0])
         compared = server.run(graph)["outputs"]["mask"]
         assert compared["labels"] == ["before", "after", "mask"] and len(compared["compared"]) == 3
+
+
+def test_a_picture_of_another_size_has_a_mask_of_its_own(server, files):
+    """A part of it is masked, and sides are not mixed up."""
+    width, height = 256, 128
+    latent = {"class_type": "EmptyLatentImage", "inputs": {"width": width, "height": height, "batch_size": 2}}
+    graph = drawing(["region", 2], region=region(certainty=0.75), sample=sampler(), latent=latent, mask=face_mask())
+    graph["picture"] = {"class_type": "MaskToImage", "inputs": {"mask": ["mask", 0]}}
+    graph["save"] = {"class_type": "SaveImage", "inputs": {"images": ["picture", 0], "filename_prefix": "sizes"}}
+    outputs = server.run(graph)["outputs"]
+    assert len(outputs["mask"]["images"]) == len(outputs["save"]["images"]) == 2
+    for picture in outputs["save"]["images"]:
+        pixels = np.asarray(Image.open(io.BytesIO(server.image(picture))))[..., 0]
+        assert pixels.shape == (height, width)
+        cells = pixels.reshape(height // 8, 8, width // 8, 8)
+        assert (cells == cells[:, :1, :, :1]).all() and 0 < (cells > 0).mean() < 1
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from anonymize_faces.faces.recognizer import FoundFace
 from anonymize_faces.prefix import MeasurementError, Prefix, TrainingError
 from anonymize_faces.prefix.face_region import FaceRegion
+from anonymize_faces.tests.support.finders import MiddleFinder, NoFinder
 from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.trainer import face_region
 from anonymize_faces.trainer.data.identities import parse_identities
-from anonymize_faces.trainer.face_region import Examples, mask_of, with_face_region
+from anonymize_faces.trainer.face_region import Examples, mask_of
+from anonymize_faces.trainer.finished_prefix import with_face_region
 from anonymize_faces.trainer.loop import learn_prefix
 from anonymize_faces.trainer.progress import Callbacks, Learned
 from anonymize_faces.trainer.settings import TrainingSettings
@@ -28,21 +29,6 @@ SETTINGS = TrainingSettings(
     harden=0.0, steps=2, batch_size=4, vectors=2, portraits_per_identity=8, noisings_per_picture=1, conditional=False,
     text_steps=0, face_region=True, shards=1,
 )  # fmt: skip
-
-
-class Middle:
-    """Finds a face in the middle of every picture."""
-
-    def find(self, pictures: np.ndarray) -> list[tuple[FoundFace, ...]]:
-        height, width = pictures.shape[1:3]
-        return [(FoundFace((0.3 * width, 0.3 * height, 0.7 * width, 0.7 * height), 1.0),) for _ in pictures]
-
-
-class Nothing:
-    """Finds no face anywhere."""
-
-    def find(self, pictures: np.ndarray) -> list[tuple[FoundFace, ...]]:
-        return [() for _ in pictures]
 
 
 @pytest.fixture
@@ -66,13 +52,13 @@ def learn(
 
 def test_the_prefix_is_the_same_to_the_last_bit_and_knows_where_faces_are(denoiser):
     stages: list[str] = []
-    learned = learn(denoiser, Middle(), report=lambda progress: stages.append(progress.stage.name))
-    without = learn(denoiser, Middle(), settings=dataclasses.replace(SETTINGS, face_region=False))
+    learned = learn(denoiser, MiddleFinder(), report=lambda progress: stages.append(progress.stage.name))
+    without = learn(denoiser, MiddleFinder(), settings=dataclasses.replace(SETTINGS, face_region=False))
     assert torch.equal(numbers(learned.prefix), numbers(without.prefix)) and not without.prefix.face_region
     assert FaceRegion(learned.prefix.face_region).channels == denoiser.latent_shape[0]
     assert learned.prefix.record.scores["face_region_overlap"] > 0.5
     assert stages[-1] == "face_region" and any("Where faces are was learned" in note for note in learned.notes)
-    again = learn(denoiser, Middle())
+    again = learn(denoiser, MiddleFinder())
     assert all(torch.equal(part, learned.prefix.face_region[name]) for name, part in again.prefix.face_region.items())
 
 
@@ -85,15 +71,15 @@ def test_a_run_that_is_cancelled_while_it_looks_for_faces_loses_no_step(denoiser
             raise CancelledError
 
     with pytest.raises(CancelledError):
-        learn(denoiser, Middle(), tmp_path, report=cancel)
+        learn(denoiser, MiddleFinder(), tmp_path, report=cancel)
     made: list[int] = []
-    learned = learn(denoiser, Middle(), tmp_path, look=lambda step, vectors: made.append(step))
+    learned = learn(denoiser, MiddleFinder(), tmp_path, look=lambda step, vectors: made.append(step))
     assert made == [SETTINGS.steps] and learned.prefix.face_region
-    assert torch.equal(numbers(learned.prefix), numbers(learn(denoiser, Middle()).prefix))
+    assert torch.equal(numbers(learned.prefix), numbers(learn(denoiser, MiddleFinder()).prefix))
 
 
 @pytest.mark.parametrize(
-    ("finder", "reason"), [(Nothing(), "Too few faces"), (None, "nothing was there to find them with")]
+    ("finder", "reason"), [(NoFinder(), "Too few faces"), (None, "nothing was there to find them with")]
 )
 def test_where_no_faces_are_found_the_prefix_is_whole_without(denoiser, finder, reason):
     learned = learn(denoiser, finder)
@@ -111,11 +97,11 @@ def test_a_finder_that_cannot_run_is_told_of(denoiser):
 def test_a_finished_prefix_learns_it_afterwards(denoiser):
     prefix = learn(denoiser, None, settings=dataclasses.replace(SETTINGS, face_region=False)).prefix
     with torch.inference_mode():
-        made = with_face_region(denoiser, prefix, PEOPLE, GENERAL, Middle(), SETTINGS)
+        made = with_face_region(denoiser, prefix, PEOPLE, GENERAL, MiddleFinder(), SETTINGS)
     assert made.face_region and torch.equal(numbers(made), numbers(prefix))
     stranger = Prefix(prefix.vectors, dataclasses.replace(prefix.record, fingerprint="1" * 16))
     with pytest.raises(TrainingError, match="learned on another checkpoint"):
-        with_face_region(denoiser, stranger, PEOPLE, GENERAL, Middle(), SETTINGS)
+        with_face_region(denoiser, stranger, PEOPLE, GENERAL, MiddleFinder(), SETTINGS)
 
 
 def test_boxes_become_masks_of_the_cells_that_they_touch():

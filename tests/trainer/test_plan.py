@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import torch
 
 from anonymize_faces.prefix.errors import TrainingError
 from anonymize_faces.runs.amounts import duration, gigabytes
+from anonymize_faces.tests.support.finders import MiddleFinder
 from anonymize_faces.tests.support.learning_checks import learning
+from anonymize_faces.trainer import face_region as face_region_module
 from anonymize_faces.trainer.data.identities import Identity
 from anonymize_faces.trainer.loop import PrefixTraining
 from anonymize_faces.trainer.plan import Evaluations, Measured, Plan
@@ -29,9 +32,12 @@ def denoiser(make_checkpoint: Make, make_denoiser: Make) -> Any:
     return make_denoiser(make_checkpoint())
 
 
-@pytest.mark.parametrize(("overshoot", "conditional"), [(0.0, True), (0.2, True), (0.2, False)])
+@pytest.mark.parametrize(
+    ("overshoot", "conditional", "face_region"),
+    [(0.0, True, True), (0.2, True, False), (0.2, False, True)],
+)
 def test_evaluations_are_those_that_are_made(
-    denoiser: Any, overshoot: float, conditional: bool, monkeypatch: pytest.MonkeyPatch
+    denoiser: Any, overshoot: float, conditional: bool, face_region: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = dataclasses.replace(
         learning(conditional=conditional),
@@ -41,7 +47,10 @@ def test_evaluations_are_those_that_are_made(
         held_out=0.25,
         overshoot=overshoot,
         noisings_per_picture=14,
+        face_region=face_region,
     )
+    for name, value in (("STEPS", 3), ("FEWEST", 2)):
+        monkeypatch.setattr(face_region_module, name, value)
     made = Counter[str]()
     predict, sample = denoiser.predict, denoiser.sample
 
@@ -54,16 +63,19 @@ def test_evaluations_are_those_that_are_made(
         made["drawing"] += len(prompts)
         return sample(prompts, *arguments)
 
-    training = PrefixTraining(denoiser, PEOPLE, GENERAL, settings)
+    training = PrefixTraining(denoiser, PEOPLE, GENERAL, settings, finding=lambda: nullcontext(MiddleFinder()))
     plans: list[Plan] = []
     plan = training.plan()
     monkeypatch.setattr(denoiser, "predict", counted)
     monkeypatch.setattr(denoiser, "sample", drawn)
-    training.learn(Callbacks(plan=plans.append))
+    learned = training.learn(Callbacks(plan=plans.append))
     # A dry step, twice: one prediction without and one with a gradient each.
     assert plan.evaluations == plans[0].evaluations
     assert plan.evaluations.learning == 3 * (made["learning"] - 2)
-    assert plan.evaluations.teaching + plan.evaluations.validation == made["asking"] - 2
+    asked = plan.evaluations.teaching + plan.evaluations.validation + plan.evaluations.face_region
+    assert asked == made["asking"] - 2
+    assert bool(learned.prefix.face_region) == bool(plan.evaluations.face_region) == face_region
+    assert bool(plan.seconds[4]) == face_region
     assert plan.pictures == made["drawing"]
     assert plan.evaluations.drawing == made["drawing"] * denoiser.evaluations_a_picture == 6 * plan.pictures
     assert plan.kept_bytes > 0 and all(second > 0 for second in (plans[0].seconds[0], plans[0].seconds[2]))
@@ -99,7 +111,8 @@ def test_memory_that_lacks_for_once_is_saved_from_the_first_picture_on(
 
 
 def test_the_plan_is_told_in_words_and_numbers() -> None:
-    plan = Plan(48, 222, 900, Evaluations(8_880, 1_000, 2_000, 120), (600.0, 30.0, 20.0, 230.0), 5 * 2**30, 3 * 2**20)
+    evaluations, seconds = Evaluations(8_880, 1_000, 2_000, 100, 20), (600.0, 30.0, 20.0, 200.0, 30.0)
+    plan = Plan(48, 222, 900, evaluations, seconds, 5 * 2**30, 3 * 2**20)
     assert plan.words == (
         "48 people, 222 pictures to draw, 12,000 evaluations of the model, about 15 minutes, 5.0 GB of memory beside"
         " the model, 3 MB of disk until it ends"

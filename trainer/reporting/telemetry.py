@@ -30,7 +30,7 @@ SCORE = ("step", "identity_signal_left", "general_prompts_moved")
 
 RUNNING = ("preparing", "drawing", "text_warm_up", "reading", "learning", "face_region")
 """What a run may be at, in this order: nothing yet, pictures to learn from, the warm start, prompts that the text
-encoder reads (for a gate already before the warm start, if there are both), steps."""
+encoder reads (for a gate already before the warm start, if there are both), steps, where faces are."""
 
 """How a run may have ended: with all its steps, kept early, broken off, with an error."""
 
@@ -251,8 +251,8 @@ class Telemetry:
         left = self._left.seconds(self._of)
         if self._plan is None:
             return left
-        drawing, warming, reading, learning = self._plan.seconds
-        planned = (drawing * self._drew, warming, reading, learning * self._drew, 0.0)
+        drawing, warming, reading, learning, region = self._plan.seconds
+        planned = (drawing * self._drew, warming, reading, learning * self._drew, region * self._drew)
         begun = RUNNING.index(self._state)  # Of the stages, one less is behind.
         if left is None:
             now = planned[begun - 1] * (1 - self._done / self._of) if begun and self._of else 0.0

@@ -48,7 +48,7 @@ def at_step(step: int, score: Score | None = None, *scores: Score) -> Progress:
     return Progress(10, 20, step, WHOLE, history[-1] if history else None, score, history, (), scores)
 
 
-PLAN = Plan(5, 10, 40, Evaluations(1, 2, 3, 4), (100.0, 50.0, 20.0, 400.0), 7, 8)
+PLAN = Plan(5, 10, 40, Evaluations(1, 2, 3, 4), (100.0, 50.0, 20.0, 400.0, 0.0), 7, 8)
 
 
 def test_the_time_left_is_that_of_the_whole_run_once_there_is_a_plan(telemetry, clock):
@@ -73,6 +73,10 @@ def test_the_time_left_is_that_of_the_whole_run_once_there_is_a_plan(telemetry, 
     assert left() == pytest.approx(15 + 100)
     telemetry.note(at_step(20))
     assert left() == pytest.approx(80)
+    telemetry.plan(dataclasses.replace(PLAN, seconds=(*PLAN.seconds[:4], 60.0)))
+    assert left() == pytest.approx(80 + 15)
+    telemetry.note(dataclasses.replace(at_step(100), face_region=(1, 3)))
+    assert left() == pytest.approx(10)
     telemetry.begin(Run())
     assert left() is None and telemetry.snapshot()["run"]["plan"] is None
 

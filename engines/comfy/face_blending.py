@@ -1,0 +1,308 @@
+"""Draws a plain picture beside a protected one, and puts the protected one's faces into it.
+
+Where the host asks its guider what it takes x for, keyed wrappers on a MODEL have it asked twice: as it is, and with
+the plain conditioning that the protected one carries (`PLAIN`), about the x that a plain picture from the same noise
+would have by now. The two answers are blended by a mask (`prefix.face_region`). So what is not masked is drawn as it
+would be without protection, faces around it or not (docs/METHODS.md 2.11).
+
+The plain picture's x is not drawn by the sampler, which knows of one picture alone, but followed: how far it is from
+the protected one's is known from how far the answers were apart. Whatever else hangs on the conditioning (areas,
+masks, control) holds for both.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import comfy.samplers
+import torch
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ...prefix.face_region import FaceRegion, blended, noise_level
+from ..options import RegionSettings
+
+KEY = "anonymize_faces_region"
+"""Of the wrappers on the MODEL."""
+
+PLAIN = "anonymize_faces_plain"
+"""Under which protected conditioning carries what differs in the plain one."""
+
+REFRESHED = 3
+"""Steps after which what a negative prompt says of the plain picture is asked anew; meanwhile it is what it says of
+the protected one, and how far it was off last."""
+
+SEEN = 0.5
+"""Level of noise from which on down what was masked once stays masked: a face that is overlooked at the end alone would
+else be drawn as without protection."""
+
+_KEPT = 16
+
+Watch = Callable[[Tensor, Tensor], None]
+
+Groups = Sequence[Any]
+"""Of conditioning, as the host asks about them: lists of entries, or None."""
+
+
+@dataclass
+class _TwoPictures:
+    """What lasts from one step of a sampler to the next.
+
+    Attributes:
+        inpainted: where the sampler may draw, 0 to 1; None for everywhere.
+        apart: the plain picture's x minus that of the one that is drawn.
+        clean_apart: the same of what the two were taken for at the last step.
+        sigmas: of the last step, `[B]`.
+        off: what groups that carry no plain prompt said of the plain picture, minus what they said of the other, by
+            call of a step and place.
+        steps: since the two pictures parted.
+        masked: what was masked at a level of noise at which faces can be seen.
+    """
+
+    inpainted: Tensor | None = None
+    apart: Tensor | None = None
+    clean_apart: Tensor | None = None
+    sigmas: Tensor | None = None
+    off: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+    steps: int = 0
+    masked: Tensor | None = None
+
+    def remember(self, mask: Tensor, levels: Tensor) -> Tensor:
+        """The mask, with what was masked before."""
+        if self.masked is not None and self.masked.shape == mask.shape:
+            mask = torch.maximum(mask, self.masked)
+        if bool((levels <= SEEN).all()):
+            self.masked = mask
+        return mask
+
+    def advance(self, x: Tensor, sigmas: Tensor) -> bool:
+        """Goes on to where x is now; whether the two pictures are still one.
+
+        A step straight from one sigma to another, as Euler's, makes of two pictures that are D apart, and taken for
+        ones that are C apart, two that are C + (D - C) sigma / sigma before apart. Noise that is added is added to
+        both.
+        """
+        if self.apart is None or self.clean_apart is None or self.sigmas is None or self.apart.shape != x.shape:
+            self.apart, self.off, self.steps = torch.zeros_like(x), {}, 0
+        else:
+            share = (sigmas / self.sigmas).clamp(max=1).view(-1, *[1] * (x.ndim - 1)).to(x)
+            self.apart = self.clean_apart + share * (self.apart - self.clean_apart)
+            if self.inpainted is not None:
+                self.apart = self.apart * self.inpainted.to(x)
+        self.sigmas = sigmas
+        one = not bool(self.apart.any())
+        self.steps = 0 if one else self.steps + 1
+        return one
+
+
+@dataclass
+class _Step:
+    """What is asked at one step, first of the protected picture, then of the plain one.
+
+    Attributes:
+        together: whether the two are still one, so that all is asked at once.
+        protected: answers of each call about the former.
+        plain: of each call that asked about both, the answers of the latter's own groups.
+        levels: of noise, `[B]`.
+        masks: of what carries a plain prompt.
+        calls: about the latter; None before there are any.
+    """
+
+    together: bool
+    protected: list[list[Tensor]] = field(default_factory=list)
+    plain: list[list[Tensor]] = field(default_factory=list)
+    levels: Tensor = field(default_factory=lambda: torch.zeros(1))
+    masks: list[Tensor] = field(default_factory=list)
+    calls: int | None = None
+
+
+class FaceBlending:
+    """The wrappers, for one MODEL.
+
+    Args:
+        watch: called with each mask `[B, ..., h, w]` and the levels of noise, `[B]`.
+    """
+
+    def __init__(self, region: FaceRegion, settings: RegionSettings, watch: Watch | None = None) -> None:
+        self.region, self.settings = region, settings
+        self._watch = watch
+        self._run: _TwoPictures | None = None
+        self._step: _Step | None = None
+        self._twins: dict[Any, dict[str, Any]] = {}
+
+    def watched(self, watch: Watch) -> FaceBlending:
+        """The same, and `watch` is called."""
+        return FaceBlending(self.region, self.settings, watch)
+
+    def join(self, model: Any) -> None:
+        """Puts the wrappers on a MODEL, in place of others of this kind."""
+        for kind, wrapper in (
+            (WrappersMP.SAMPLER_SAMPLE, self.sample),
+            (WrappersMP.PREDICT_NOISE, self.predict),
+            (WrappersMP.CALC_COND_BATCH, self.ask),
+        ):
+            model.remove_wrappers_with_key(kind, KEY)
+            model.add_wrapper_with_key(kind, KEY, wrapper)
+
+    @staticmethod
+    def of(model: Any) -> FaceBlending | None:
+        """The one on a MODEL, if there is one."""
+        found = model.wrappers.get(WrappersMP.CALC_COND_BATCH, {}).get(KEY)
+        return found[-1].__self__ if found else None
+
+    def sample(
+        self,
+        executor: Any,
+        model: Any,
+        sigmas: Tensor,
+        extra_args: Any,
+        callback: Any,
+        noise: Any,
+        latent_image: Any = None,
+        denoise_mask: Tensor | None = None,
+        *more: Any,
+        **others: Any,
+    ) -> Any:
+        """A sampler's run, which begins with two pictures in one."""
+        before, self._run = self._run, _TwoPictures(denoise_mask)
+        try:
+            return executor(model, sigmas, extra_args, callback, noise, latent_image, denoise_mask, *more, **others)
+        finally:
+            self._run = before
+
+    def predict(
+        self, executor: Any, x: Tensor, sigmas: Tensor, model_options: Mapping[str, Any] = {}, seed: Any = None
+    ) -> Any:
+        """What the guider takes x for: the plain picture where nothing is masked, the protected one where it is."""
+        run = self._run
+        if run is None or self._is_whole or x.ndim not in (4, 5) or x.shape[1] != self.region.channels:
+            return executor(x, sigmas, model_options, seed)
+        before, self._step = self._step, _Step(run.advance(x, sigmas))
+        try:
+            protected = executor(x, sigmas, model_options, seed)
+            self._step.calls = 0
+            if not self._step.protected:  # Nothing carries a plain prompt.
+                return protected
+            plain = executor(x + run.apart, sigmas, model_options, seed)
+            levels, masks = self._step.levels, self._step.masks
+        finally:
+            self._step = before
+        mask = run.remember(torch.stack(masks).amax(0), levels)
+        if self._watch is not None:
+            self._watch(mask, levels)
+        made = blended(plain, protected, mask)
+        run.clean_apart = plain - made
+        return made
+
+    def ask(self, executor: Any, model: Any, conds: Groups, x: Tensor, sigmas: Tensor, model_options: Any) -> Any:
+        """What the denoiser takes x for, by each group of conditioning."""
+        step = self._step
+        carrying = [place for place, group in enumerate(conds) if any(PLAIN in entry for entry in group or ())]
+        if step is None or not carrying:
+            return executor(model, conds, x, sigmas, model_options)
+        if step.calls is None:
+            both = [*conds, *self._twins_of(model, [conds[place] for place in carrying], x)] if step.together else conds
+            answers = list(executor(model, both, x, sigmas, model_options))
+            step.protected.append(answers[: len(conds)])
+            step.plain.append(answers[len(conds) :])
+            return answers[: len(conds)]
+        call, step.calls = step.calls, step.calls + 1
+        protected = step.protected[call]
+        if step.together:
+            answers = list(protected)
+            for place, answer in zip(carrying, step.plain[call], strict=True):
+                answers[place] = answer
+        else:
+            answers = self._of_plain(executor, model, conds, carrying, call, x, sigmas, model_options)
+        if not step.masks:
+            step.levels = _levels(model, sigmas, x)
+            step.masks = [self._mask(answers[place], protected[place], step.levels) for place in carrying]
+        return answers
+
+    def _of_plain(
+        self,
+        executor: Any,
+        model: Any,
+        conds: Groups,
+        carrying: Sequence[int],
+        call: int,
+        x: Tensor,
+        sigmas: Tensor,
+        model_options: Any,
+    ) -> list[Tensor]:
+        """Answers about the plain picture, which has an x of its own by now."""
+        assert self._run is not None and self._step is not None
+        run, protected = self._run, self._step.protected[call]
+        others = [place for place, group in enumerate(conds) if group is not None and place not in carrying]
+        known = (run.steps - 1) % REFRESHED and all((call, place) in run.off for place in others)
+        told: list[Any] = [None] * len(conds)
+        for place in carrying if known else (*carrying, *others):
+            (told[place],) = self._twins_of(model, [conds[place]], x)
+        answers = list(executor(model, told, x, sigmas, model_options))
+        for place in others:
+            if known:
+                answers[place] = protected[place] + run.off[call, place]
+            else:
+                run.off[call, place] = answers[place] - protected[place]
+        return answers
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether there is nothing to ask, as everything is covered."""
+        return self.settings.is_full and self._watch is None
+
+    def _mask(self, plain: Tensor, protected: Tensor, levels: Tensor) -> Tensor:
+        logits = self.region.logits(plain, protected, levels)
+        settings = self.settings
+        return self.region.mask(logits, levels.to(logits), settings.certainty, settings.margin, settings.softness)
+
+    def _twins_of(self, model: Any, groups: Groups, x: Tensor) -> list[list[dict[str, Any]]]:
+        """Groups that the host has prepared, for the plain picture."""
+        return [[self._twin(model, entry, x) for entry in group] for group in groups]
+
+    def _twin(self, model: Any, entry: dict[str, Any], x: Tensor) -> dict[str, Any]:
+        """An entry of such a group, told what its text says without protection, under an id of its own."""
+        known = entry.get("uuid")
+        twin = None if known is None else self._twins.get(known)
+        if twin is None:
+            twin = _unprotected(model, entry, x) if PLAIN in entry else {}
+            twin |= {"uuid": uuid.uuid4()}
+        if known is not None:
+            self._twins = dict(list(self._twins.items())[1 - _KEPT :]) | {known: twin}
+        return {**entry, **twin}
+
+
+def _unprotected(model: Any, entry: dict[str, Any], x: Tensor) -> dict[str, Any]:
+    """What differs in an entry of the host's, told the plain text."""
+    carried = entry[PLAIN]
+    raw = {key: value for key, value in entry.items() if key != "model_conds"} | {"model_conds": {}}
+    plain = raw | carried["extras"] | {"cross_attn": carried["states"]}
+    told, told_plain = (
+        comfy.samplers.encode_model_conds(
+            model.extra_conds, [one], x, x.device, "positive", latent_image=torch.zeros_like(x)
+        )[0]["model_conds"]
+        for one in (raw, plain)
+    )
+    # What pictures say (inpainting) was prepared with pictures that are not here, and is no different.
+    others = {key: cond for key, cond in told_plain.items() if not _alike(told.get(key), cond)}
+    kept = {key: cond for key, cond in entry["model_conds"].items() if key in told_plain or key not in told}
+    return {"model_conds": kept | others, "cross_attn": carried["states"]}
+
+
+def _alike(one: Any, other: Any) -> bool:
+    first, second = (getattr(cond, "cond", None) for cond in (one, other))
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        return first.shape == second.shape and bool((first == second).all())
+    return type(one) is type(other) and not isinstance(first, Tensor | list) and first == second
+
+
+def _levels(model: Any, sigmas: Tensor, x: Tensor) -> Tensor:
+    """The level of noise of each picture, `[B]`."""
+    one = torch.ones(len(sigmas), *[1] * (x.ndim - 1), device=sigmas.device)
+    sampling = model.model_sampling
+    signal, noise = sampling.noise_scaling(sigmas, one * 0, one), sampling.noise_scaling(sigmas, one, one * 0)
+    levels = noise_level(signal.flatten(), noise.flatten()).float()
+    return levels.expand(len(x)) if len(levels) == 1 else levels

@@ -1,0 +1,131 @@
+"""What is not masked is drawn as it would be without protection, whatever lies beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from anonymize_faces.demo.loader import load_demo_model
+from anonymize_faces.prefix.face_region import FaceRegion
+from anonymize_faces.tests.support.prefixes import demo_prefix, with_random_region
+
+STEPS = 5
+LEFT = torch.cat([torch.ones(1, 8, 4), torch.zeros(1, 8, 4)], 2)
+"""A mask of the left half."""
+
+
+@pytest.fixture(scope="module")
+def demo(host_modules: None) -> tuple[Any, Any]:
+    model, clip, _ = load_demo_model()
+    return model, clip
+
+
+@pytest.fixture
+def region(demo: tuple[Any, Any]) -> Any:
+    from anonymize_faces.engines.comfy.face_region import change_faces_alone
+
+    return change_faces_alone(demo[0], with_random_region(demo_prefix()))
+
+
+@torch.inference_mode()
+def drawn(demo: Any, model: Any, way: str, cfg: float = 3.0, sampler: str = "euler", **more: Any) -> Tensor:
+    """Latents `[1, 12, 8, 8]` of one noise, "plain", "whole" or "beside"."""
+    import comfy.sample
+
+    from anonymize_faces.engines.comfy.face_region import with_plain
+    from anonymize_faces.engines.comfy.protected_clip import protect
+
+    clip, protected = demo[1], protect(demo[1], demo_prefix(), 1.0)
+
+    def told(by: Any, text: str) -> Any:
+        return [[by.encode_from_tokens(by.tokenize(text)), {}]]
+
+    plain = told(clip, "a portrait of Ada Lovelace")
+    whole = told(protected, "a portrait of Ada Lovelace")
+    positive = {"plain": plain, "whole": whole, "beside": with_plain(whole, plain)}[way]
+    noise = torch.randn(1, 12, 8, 8, generator=torch.Generator().manual_seed(7))
+    begun = torch.zeros_like(noise) if "begun" not in more else more.pop("begun")
+    return comfy.sample.sample(
+        model, noise, STEPS, cfg, sampler, "simple", positive, told(clip, ""), begun, disable_pbar=True, **more
+    )
+
+
+def masked(monkeypatch: pytest.MonkeyPatch, mask: Tensor) -> None:
+    monkeypatch.setattr(FaceRegion, "mask", lambda *_: mask)
+
+
+@pytest.mark.parametrize(("sampler", "cfg", "least"), [("euler", 3.0, 5), ("euler", 1.0, 1000), ("dpmpp_2m", 3.0, 4)])
+def test_outside_of_the_mask_is_the_plain_picture(demo, region, monkeypatch, sampler, cfg, least):
+    plain, whole = (drawn(demo, demo[0], way, cfg, sampler) for way in ("plain", "whole"))
+    masked(monkeypatch, LEFT)
+    made = drawn(demo, region, "beside", cfg, sampler)
+    moved = [float((made - plain)[..., half].square().mean().sqrt()) for half in (slice(0, 4), slice(4, 8))]
+    whole_moved = float((whole - plain)[..., 4:].square().mean().sqrt())
+    assert least * moved[1] <= whole_moved and moved[0] > 0.5 * whole_moved
+
+
+def test_where_all_or_nothing_is_masked_it_is_one_of_the_two(demo, region, monkeypatch):
+    for mask, way in ((torch.ones(1, 8, 8), "whole"), (torch.zeros(1, 8, 8), "plain")):
+        masked(monkeypatch, mask)
+        torch.testing.assert_close(drawn(demo, region, "beside"), drawn(demo, demo[0], way))
+
+
+def test_what_was_masked_when_it_could_be_seen_stays_masked(demo, region, monkeypatch):
+    def seen_once(self: Any, logits: Tensor, levels: Tensor, *_: Any) -> Tensor:
+        return LEFT if 0.1 < float(levels[0]) < 0.5 else torch.zeros_like(LEFT)
+
+    monkeypatch.setattr(FaceRegion, "mask", seen_once)
+    moved = (drawn(demo, region, "beside") - drawn(demo, demo[0], "plain")).square().mean((0, 1, 2)).sqrt()
+    assert float(moved[:4].min()) > 2 * float(moved[4:].max())
+
+
+def test_a_second_picture_begins_anew(demo, region, monkeypatch):
+    masked(monkeypatch, LEFT)
+    assert torch.equal(drawn(demo, region, "beside"), drawn(demo, region, "beside"))
+
+
+def test_what_is_not_painted_stays_and_outside_of_the_mask_is_painted_as_without_protection(demo, region, monkeypatch):
+    painted = torch.zeros(1, 1, 8, 8)
+    painted[..., 2:6, :] = 1
+    begun = torch.randn(1, 12, 8, 8, generator=torch.Generator().manual_seed(8))
+    masked(monkeypatch, LEFT)
+    told = {"begun": begun, "noise_mask": painted}
+    plain, made = drawn(demo, demo[0], "plain", **told), drawn(demo, region, "beside", **told)
+    torch.testing.assert_close(made[..., :2, :], begun[..., :2, :])
+    apart = (made - plain)[..., 2:6, :].square().mean((0, 1, 2)).sqrt()
+    assert float(apart[4:].max()) < 0.2 * float(apart[:4].min())
+
+
+def test_it_asks_no_more_than_a_third_of_a_picture_more_than_twice_the_positive(demo, region, monkeypatch):
+    """Plain drawing asks about two pictures a step; three are asked about, and one more at each third step."""
+    asked = []
+    original = type(demo[0].model).apply_model
+
+    def counted(self: Any, x: Tensor, *arguments: Any, **named: Any) -> Any:
+        asked.append(len(x))
+        return original(self, x, *arguments, **named)
+
+    monkeypatch.setattr(type(demo[0].model), "apply_model", counted)
+    masked(monkeypatch, LEFT)
+    drawn(demo, region, "beside")
+    assert sum(asked) == 3 * STEPS + -(-(STEPS - 1) // 3)
+    asked.clear()
+    masked(monkeypatch, torch.zeros(1, 8, 8))
+    drawn(demo, region, "beside")
+    assert sum(asked) == 3 * STEPS
+
+
+def test_where_what_is_no_number_comes_up_the_protected_one_is_drawn(demo, region, monkeypatch):
+    monkeypatch.setattr(FaceRegion, "logits", lambda self, plain, *_: torch.full_like(plain[:, 0], float("nan")))
+    torch.testing.assert_close(drawn(demo, region, "beside"), drawn(demo, demo[0], "whole"))
+
+
+def test_a_clone_of_its_model_holds_one_of_each_wrapper(demo, region):
+    from anonymize_faces.engines.comfy.face_blending import FaceBlending
+    from anonymize_faces.engines.comfy.face_region import change_faces_alone
+
+    again = change_faces_alone(region, with_random_region(demo_prefix()))
+    assert FaceBlending.of(demo[0]) is None and FaceBlending.of(again) is not FaceBlending.of(region)
