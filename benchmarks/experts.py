@@ -57,6 +57,7 @@ class Scale:
         turns: that time is measured in.
         rows: at each share.
         drawing: steps that a picture is drawn in.
+        free_ways: whether there are rows of what costs nothing to learn.
     """
 
     pictures: int
@@ -66,6 +67,7 @@ class Scale:
     turns: int
     rows: Mapping[float, Sequence[str]]
     drawing: int = STEPS
+    free_ways: bool = True
 
 
 WHOLE = Scale(128, 30, 120, 24, 5, {0.75: (STATIC, ROUTED), 0.6: (STATIC, RANDOM, ONE, SHUFFLED, ROUTED)})
@@ -149,11 +151,12 @@ class ExpertsBench:
             made = {name: self.learned(learning, name, share, seed) for name in rows}
             for name, experts in made.items():
                 self.score(self.row(share, name), self.drawn(experts, seeds))
+                self.tell(self.row(share, name).line(f"{share} {name}"))
             self.time(share, made)
             if share == next(iter(scale.rows)):
                 self.describe(made[ROUTED])
                 self.protection(made[ROUTED], seed)
-        if seed == 0:
+        if seed == 0 and scale.free_ways:
             self.free_ways(seeds)
 
     def learned(self, learning: ExpertLearning, name: str, share: float, seed: int) -> Experts:
@@ -331,7 +334,7 @@ def main() -> None:
     options = parser.parse_args()
     scale = QUICK if options.quick else WHOLE
     if options.brief:
-        scale = replace(scale, rows={0.75: (ROUTED,), 0.6: (STATIC, ROUTED)})
+        scale = replace(scale, rows={0.75: (ROUTED,), 0.6: (STATIC, ROUTED)}, turns=3, free_ways=False)
     if options.share is not None:
         scale = replace(scale, rows={options.share: scale.rows[options.share]})
     if options.gate_steps is not None:

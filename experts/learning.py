@@ -281,15 +281,14 @@ class ExpertLearning:
             return Answers(*torch.cat(self._micro_batches.work(part_of, range(len(noised))), 1))
 
     def _error(self, measured: Noised, removed: Sequence[str], denoiser: Denoiser | None = None) -> float:
-        """Squared distance to what the whole denoiser answers, as a share of that answer's square, and the same of
-        what the prompt changes in it: that is small beside the rest, and says who is drawn."""
+        """Squared distance to what the whole denoiser answers, as a share of that answer's square, and the same of what
+        the prompt changes in it, which is small beside the rest and says who is drawn: the mean of both."""
         with without_parts(self._prunable.network, removed):
             found = self._answered(measured.noised, measured.t, measured.conditioning, denoiser)
         error = distance_share(found.conditional, measured.whole.conditional)
         if self._denoiser.guidance != 1:
-            error = error + distance_share(
-                found.guided - found.conditional, measured.whole.guided - measured.whole.conditional
-            )
+            changed = found.guided - found.conditional
+            error = (error + distance_share(changed, measured.whole.guided - measured.whole.conditional)) / 2
         return float(error)
 
     def _loss(self, batch: Noised, gates: Mapping[str, Tensor]) -> Tensor:

@@ -128,7 +128,8 @@ def finetuned(
         with RunFolder(runs, key) as folder:
             teacher = None
             if distillation is not None and tuned is not None:
-                teacher = _Teacher(denoiser, tuned, distillation, training_set, chosen)
+                with torch.inference_mode(False):  # What drawings hold is written over while weights learn.
+                    teacher = _Teacher(denoiser, tuned, distillation, training_set, chosen)
             run = _Run(learner, training_set, chosen, callbacks, folder, vectors, tuned, teacher)
             result = run.learn()
             folder.remove()

@@ -102,7 +102,11 @@ def test_distillation_goes_on_where_it_was_broken_off(
                 raise BrokenOff
 
         distilled = Distillation(weakened, "weakened", guidance=2.0, steps=4)
-        with finetuned(denoiser, training_set, settings, FinetuningCallbacks(report=report), runs, distilled) as tuned:
+        callbacks = FinetuningCallbacks(report=report)
+        with (
+            torch.inference_mode(),  # As the host runs nodes.
+            finetuned(denoiser, training_set, settings, callbacks, runs, distilled) as tuned,
+        ):
             return dict(tuned.weights), tuned.history
 
     whole, losses = learned(None, 0)
