@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ..engines.denoiser import Denoiser
-from ..runs.digest import digest_of
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,6 @@ class Distillation:
         key: tells this alteration from others.
         guidance: that pictures are drawn with.
         steps: that they are drawn in.
-        prompts: that are drawn meanwhile; none: the training set's captions.
         watched: inside, the table holds what blocks of the network answered last, by name; the altered one's are to be
             as the teacher's.
     """
@@ -33,13 +31,18 @@ class Distillation:
     key: str
     guidance: float = 1.0
     steps: int = 20
-    prompts: tuple[str, ...] = ()
     watched: Callable[[], AbstractContextManager[Mapping[str, Tensor]]] = lambda: nullcontext({})
 
     @property
     def digest(self) -> tuple[Any, ...]:
         """Of all that what is learned follows from."""
-        return self.key, self.guidance, self.steps, digest_of(*self.prompts)
+        return self.key, self.guidance, self.steps
+
+    @property
+    def guided_weight(self) -> float:
+        """Of the guided prediction's squared error beside that of the prompt's own: 1 at a guidance of 2, less above,
+        where errors of both predictions come through the larger."""
+        return 1.0 if self.guidance == 1 else 5 / (self.guidance**2 + (self.guidance - 1) ** 2)
 
 
 class Answers(NamedTuple):

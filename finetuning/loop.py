@@ -106,8 +106,8 @@ def finetuned(
     Args:
         runs: the folder of unfinished runs, where one that was broken off is gone on with; None to keep nothing.
         distillation: has the denoiser, altered, learn its own answers while it draws; weights are learned, not an
-            embedding, and of the training set nothing but where the first drawings begin. What is yielded draws as the
-            denoiser does without the alteration.
+            embedding, and of the training set its captions, and where the first drawings begin. What is yielded draws
+            as the denoiser does without the alteration.
 
     Raises:
         TrainingError: not enough memory for a single picture, losses that are never finite, or a model that cannot be
@@ -145,7 +145,7 @@ class _Teacher:
 
     Attributes:
         drawings: in whose states it is asked.
-        altered, watched, guidance: see `Distillation`.
+        altered, watched, guidance, guided_weight: see `Distillation`.
     """
 
     def __init__(
@@ -161,8 +161,10 @@ class _Teacher:
         self.altered = distillation.altered
         self.watched = distillation.watched
         self.guidance = distillation.guidance
-        prompts = distillation.prompts or training_set.captions
-        self.drawings = Drawings(denoiser, prompts, distillation.steps, settings.batch_size, settings.seed)
+        self.guided_weight = distillation.guided_weight
+        self.drawings = Drawings(
+            denoiser, training_set.captions, distillation.steps, settings.batch_size, settings.seed
+        )
         self.drawings.begin_apart(training_set.latents, training_set.captions)
 
     @torch.no_grad()
@@ -359,7 +361,7 @@ class _Run:
                 # In the backward pass as well, where blocks may be computed anew.
                 with teacher.altered(), teacher.watched() as blocks:
                     own = answers_of(self._denoiser, noised, t, conditioning, nothing, teacher.guidance)
-                    losses = _distances(own.guided, wanted.guided)
+                    losses = teacher.guided_weight * _distances(own.guided, wanted.guided)
                     if teacher.guidance != 1:
                         losses = losses + _distances(own.conditional, wanted.conditional)
                     losses = losses + unlikeness(blocks, wanted_blocks)
