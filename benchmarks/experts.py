@@ -57,6 +57,7 @@ class Scale:
         turns: that time is measured in.
         rows: at each share.
         drawing: steps that a picture is drawn in.
+        free_ways: whether there are rows of what costs nothing to learn.
     """
 
     pictures: int
@@ -66,6 +67,7 @@ class Scale:
     turns: int
     rows: Mapping[float, Sequence[str]]
     drawing: int = STEPS
+    free_ways: bool = True
 
 
 WHOLE = Scale(128, 30, 120, 24, 5, {0.75: (STATIC, ROUTED), 0.6: (STATIC, RANDOM, ONE, SHUFFLED, ROUTED)})
@@ -149,11 +151,12 @@ class ExpertsBench:
             made = {name: self.learned(learning, name, share, seed) for name in rows}
             for name, experts in made.items():
                 self.score(self.row(share, name), self.drawn(experts, seeds))
+                self.tell(self.row(share, name).line(f"{share} {name}"))
             self.time(share, made)
-            if share == SHARES[0]:
+            if share == next(iter(scale.rows)):
                 self.describe(made[ROUTED])
                 self.protection(made[ROUTED], seed)
-        if seed == 0:
+        if seed == 0 and scale.free_ways:
             self.free_ways(seeds)
 
     def learned(self, learning: ExpertLearning, name: str, share: float, seed: int) -> Experts:
@@ -325,11 +328,17 @@ def main() -> None:
     parser.add_argument("--experts", type=int, default=4, help="how many (4)")
     parser.add_argument("--prefix", help="a prefix file, whose protection is measured on routed experts as well")
     parser.add_argument("--tuning-steps", type=int, help="of each expert (120, quick 1)")
+    parser.add_argument("--gate-steps", type=int, help="of the gates of each expert (30, quick 1)")
+    parser.add_argument("--share", type=float, choices=SHARES, help="rows of this share of compute alone (all)")
     parser.add_argument("--brief", action="store_true", help="no rows but those of the figures that come last")
     options = parser.parse_args()
     scale = QUICK if options.quick else WHOLE
     if options.brief:
-        scale = replace(scale, rows={0.75: (ROUTED,), 0.6: (STATIC, ROUTED)})
+        scale = replace(scale, rows={0.75: (ROUTED,), 0.6: (STATIC, ROUTED)}, turns=3, free_ways=False)
+    if options.share is not None:
+        scale = replace(scale, rows={options.share: scale.rows[options.share]})
+    if options.gate_steps is not None:
+        scale = replace(scale, steps=options.gate_steps)
     scale = replace(scale, tuning_steps=options.tuning_steps or scale.tuning_steps)
     bench = ExpertsBench(scale, 2 if options.quick else options.experts, options.prefix)
     for seed in range(1 if options.quick else options.seeds):
@@ -338,18 +347,20 @@ def main() -> None:
     print(f"\n{'':<22} compute{times}  distance         {'names':>8}{'looks':>8}{'faces':>8}{'things':>8}")
     for (share, name), figures in bench.figures.items():
         print(figures.line(name if share == 1.0 else f"{share} {name}"))
-    whole, routed = bench.figures[1.0, FULL], bench.figures[SHARES[0], ROUTED]
-    apart, static = (np.mean(bench.figures[SHARES[1], name].distance) for name in (ROUTED, STATIC))
-    if apart >= static:
-        print(f"\nAt {SHARES[1]} routed experts are no nearer to the model than one cut for all prompts.")
+    whole = bench.figures[1.0, FULL]
     if bench.protected[FULL]:
         full, by_experts = (np.mean(bench.protected[name]) for name in (FULL, ROUTED))
         print(f"\nRATE experts_protected {by_experts:.3f}\nRATE full_protected {full:.3f}")
-    print(f"RATIO experts_time {np.mean(routed.ratio[BATCHES[-1]]):.3f}")
-    print(f"RATE experts_names {np.mean(routed.names) / max(float(np.mean(whole.names)), 1e-9):.3f}")
-    print(f"RATE experts_looks {np.mean(routed.looks) / max(float(np.mean(whole.looks)), 1e-9):.3f}")
-    print(f"RATE routed_distance {apart:.3f}")
-    print(f"RATE static_distance {static:.3f}")
+    if SHARES[0] in scale.rows:
+        routed = bench.figures[SHARES[0], ROUTED]
+        print(f"RATIO experts_time {np.mean(routed.ratio[BATCHES[-1]]):.3f}")
+        print(f"RATE experts_names {np.mean(routed.names) / max(float(np.mean(whole.names)), 1e-9):.3f}")
+        print(f"RATE experts_looks {np.mean(routed.looks) / max(float(np.mean(whole.looks)), 1e-9):.3f}")
+    if SHARES[1] in scale.rows:
+        apart, static = (np.mean(bench.figures[SHARES[1], name].distance) for name in (ROUTED, STATIC))
+        if apart >= static:
+            print(f"At {SHARES[1]} routed experts are no nearer to the model than one cut for all prompts.")
+        print(f"RATE routed_distance {apart:.3f}\nRATE static_distance {static:.3f}")
 
 
 if __name__ == "__main__":

@@ -87,6 +87,10 @@ class Denoiser(Protocol):
     """The layers that a prefix is to be learned at; pictures are drawn at the first."""
     unconditional_share: float
     """See `Drawing.unconditional_share`, at the guidance that pictures are drawn with."""
+    guidance: float
+    """That pictures are drawn with; 1: none."""
+    drawing_steps: int
+    """That pictures are drawn in."""
     evaluations_a_picture: int
     """How often `sample` asks the denoiser for one picture."""
 

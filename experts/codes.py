@@ -58,6 +58,31 @@ def least_sensitive(
     return tuple(removed)
 
 
+def exchanged(
+    parts: Sequence[DenoiserPart], removed: Sequence[str], keep: float, error: Callable[[Sequence[str]], float]
+) -> tuple[str, ...]:
+    """Other blocks to remove, where one of those that stayed is better gone than one of these.
+
+    What goes first is chosen alone, and may be the wrong one beside those that go later. Each is tried once.
+
+    Args:
+        removed: what `least_sensitive` found.
+        keep, error: as there.
+    """
+    chosen, now = list(removed), error(removed) if removed else 0.0
+    for name in removed:
+        others = [other for other in chosen if other != name]
+        tried = {
+            part.name: error([*others, part.name])
+            for part in parts
+            if part.name not in chosen and kept_share(parts, [*others, part.name]) - keep <= 1e-9
+        }
+        if tried and min(tried.values()) < now:
+            best = min(tried, key=lambda other: tried[other])
+            chosen, now = [*others, best], tried[best]
+    return tuple(chosen)
+
+
 def at_random(parts: Sequence[DenoiserPart], keep: float, random: torch.Generator) -> tuple[str, ...]:
     """Blocks to remove in no order, for comparison.
 

@@ -7,6 +7,7 @@ expert is to answer (docs/METHODS.md 8).
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -16,10 +17,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..engines.denoiser import LORA, Conditioning
+from ..engines.denoiser import LORA, Conditioning, Denoiser
 from ..engines.micro_batches import MicroBatches
 from ..engines.parts import DenoiserPart, Prunable, gated_parts, watched_parts, without_parts
-from ..finetuning.distillation import Distillation
+from ..finetuning.distillation import Answers, Distillation, answers_of, distance_share, unlikeness
 from ..finetuning.general import general_set
 from ..finetuning.loop import finetuned
 from ..finetuning.progress import FinetuningCallbacks
@@ -27,7 +28,7 @@ from ..finetuning.settings import FinetuningSettings
 from ..finetuning.training_set import TrainingSet
 from ..prefix.errors import ExpertsError
 from ..runs.seeds import generator
-from .codes import Gates, least_sensitive
+from .codes import Gates, exchanged, least_sensitive
 from .router import Router, embedding_of, fitted_router
 from .settings import ExpertsSettings
 from .value import Experts, ExpertsRecord
@@ -40,6 +41,9 @@ DENOISING, DISTILLATION, BLOCKS = 1.0, 0.2, 0.2
 
 NOTHING = ""
 """The prompt of the prediction that guidance draws away from."""
+
+LAYER_OF_MATRIX = re.compile(r"\.lora_(up|down)\.weight$")
+"""What the names of a layer's two matrices end with."""
 
 EXAMPLES = 4
 """Prompts of each expert that a report shows."""
@@ -67,14 +71,14 @@ class Noised:
         noised: `[n, *latent_shape]`.
         t: `[n]`.
         target: `[n, *latent_shape]`, what is true.
-        whole: `[n, *latent_shape]`, what the whole denoiser predicts.
+        whole: what the whole denoiser answers.
     """
 
     conditioning: Conditioning
     noised: Tensor
     t: Tensor
     target: Tensor
-    whole: Tensor
+    whole: Answers
 
 
 @dataclass(frozen=True)
@@ -137,9 +141,6 @@ class ExpertLearning:
         count = max(settings.pictures, settings.experts)
         self.pictures = general_set(self._denoiser, chosen, count, settings.seed, self._drawn, callbacks.check)
         self._micro_batches = MicroBatches(self._denoiser, settings.batch_size, callbacks.check)
-        share = self._denoiser.unconditional_share
-        # Of as many examples with a prompt as one without.
-        self._per_empty = max(1, round((1 - share) / share)) if share > 0 else 0
         with self._denoiser.gradients(settings.batch_size), torch.no_grad():
             self.parts: tuple[DenoiserPart, ...] = prunable.parts()
             self._read = dict(zip(self._known, self._denoiser.encode(self._known), strict=True))
@@ -180,7 +181,8 @@ class ExpertLearning:
         steps = settings.steps if steps is None else steps
         with self._denoiser.gradients(settings.batch_size):
             measured = self._noised(group, f"sensitivity {number}", MEASURED)
-            by_sensitivity = least_sensitive(self.parts, keep, lambda removed: self._error(measured, removed))
+            error = partial(self._error, measured)
+            by_sensitivity = exchanged(self.parts, least_sensitive(self.parts, keep, error), keep, error)
             if not steps or not by_sensitivity:
                 return by_sensitivity
             gates = Gates(self.parts, by_sensitivity, keep, generator(settings.seed, "gates", number))
@@ -202,7 +204,9 @@ class ExpertLearning:
             before = self._error(held_out, removed)
         if not steps:
             return TunedExpert({}, before, before)
-        learned = self._with_empty(group)
+        learned = TrainingSet(
+            self.pictures.latents[list(group)], tuple(self.pictures.captions[index] for index in group)
+        )
         tuning = FinetuningSettings(
             kind=LORA,
             steps=steps,
@@ -211,11 +215,17 @@ class ExpertLearning:
             rank=settings.rank,
             seed=settings.seed + number,
         )
-        distilled = Distillation(lambda: without_parts(self._prunable.network, removed), "/".join(removed))
+        distilled = Distillation(
+            lambda: without_parts(self._prunable.network, removed),
+            "/".join(removed),
+            self._denoiser.guidance,
+            self._denoiser.drawing_steps,
+            watched=lambda: watched_parts(self._prunable.network, [part.name for part in self.parts]),
+        )
         callbacks = FinetuningCallbacks(report=lambda *_: self._report(), check=self._callbacks.check)
         with finetuned(self._denoiser, learned, tuning, callbacks, self._runs, distilled) as result:
             with result.denoiser.gradients(settings.batch_size):
-                after = self._error(held_out, removed, result.denoiser.predict)
+                after = self._error(held_out, removed, result.denoiser)
             delta = self._delta_of(result.weights)
         return TunedExpert(_halved(delta), before, after) if after < before else TunedExpert({}, before, before)
 
@@ -243,15 +253,6 @@ class ExpertLearning:
         ]
         return Experts(record, router, kept, tuple(one.delta for one in tuned), tuple(examples))
 
-    def _with_empty(self, group: Sequence[int]) -> TrainingSet:
-        """Some of the pictures, and as many again without a prompt as guidance weighs that prediction.
-
-        Guidance draws away from what is predicted without a prompt, by the same expert.
-        """
-        empty = list(group)[:: self._per_empty] if self._per_empty else []
-        captions = [self.pictures.captions[index] for index in group] + [NOTHING] * len(empty)
-        return TrainingSet(self.pictures.latents[[*group, *empty]], tuple(captions))
-
     def _noised(self, group: Sequence[int], purpose: str, count: int, step: int = 0) -> Noised:
         """Some of a group's pictures with noise at times that are spread evenly; inside `gradients`."""
         random = generator(self._settings.seed, f"experts {purpose}", step)
@@ -261,53 +262,47 @@ class ExpertLearning:
         noise = torch.randn(count, *self._denoiser.latent_shape, generator=random)
         latents = self.pictures.latents[which]
         noised = self._denoiser.add_noise(latents, noise, t)
-        captions = [self.pictures.captions[index] for index in which]
-        if self._per_empty:
-            empty = torch.randperm(count, generator=random)[: round(count / (1 + self._per_empty))].tolist()
-            captions = [NOTHING if place in empty else caption for place, caption in enumerate(captions)]
-        conditioning = [self._read[caption] for caption in captions]
-        whole = self._predicted(noised, t, conditioning)
+        conditioning = [self._read[self.pictures.captions[index]] for index in which]
+        whole = self._answered(noised, t, conditioning)
         return Noised(conditioning, noised, t, self._denoiser.target(latents, noise, t), whole)
 
-    def _predicted(
-        self,
-        noised: Tensor,
-        t: Tensor,
-        conditioning: Conditioning,
-        predict: Callable[[Tensor, Tensor, Conditioning], Tensor] | None = None,
-    ) -> Tensor:
-        predict = predict or self._denoiser.predict
+    def _answered(
+        self, noised: Tensor, t: Tensor, conditioning: Conditioning, denoiser: Denoiser | None = None
+    ) -> Answers:
+        asked = denoiser or self._denoiser
 
         def part_of(places: Sequence[int]) -> Tensor:
             some = list(places)
-            return predict(noised[some], t[some], [conditioning[place] for place in some]).float().cpu()
+            prompts = [conditioning[place] for place in some]
+            answers = answers_of(asked, noised[some], t[some], prompts, self._read[NOTHING], self._denoiser.guidance)
+            return torch.stack(answers).float().cpu()
 
         with torch.no_grad():
-            return torch.cat(self._micro_batches.work(part_of, range(len(noised))))
+            return Answers(*torch.cat(self._micro_batches.work(part_of, range(len(noised))), 1))
 
-    def _error(
-        self,
-        measured: Noised,
-        removed: Sequence[str],
-        predict: Callable[[Tensor, Tensor, Conditioning], Tensor] | None = None,
-    ) -> float:
-        """Squared distance to what the whole denoiser predicts, as a share of that prediction's square."""
+    def _error(self, measured: Noised, removed: Sequence[str], denoiser: Denoiser | None = None) -> float:
+        """Squared distance to what the whole denoiser answers, as a share of that answer's square, and the same of what
+        the prompt changes in it, which is small beside the rest and says who is drawn: the mean of both."""
         with without_parts(self._prunable.network, removed):
-            found = self._predicted(measured.noised, measured.t, measured.conditioning, predict)
-        return float((found - measured.whole).square().mean() / measured.whole.square().mean())
+            found = self._answered(measured.noised, measured.t, measured.conditioning, denoiser)
+        error = distance_share(found.conditional, measured.whole.conditional)
+        if self._denoiser.guidance != 1:
+            changed = found.guided - found.conditional
+            error = (error + distance_share(changed, measured.whole.guided - measured.whole.conditional)) / 2
+        return float(error)
 
     def _loss(self, batch: Noised, gates: Mapping[str, Tensor]) -> Tensor:
         """Denoising, distillation and block losses of a sample of gates, as shares of what they compare with."""
         network, names = self._prunable.network, [part.name for part in self.parts]
+        asked = batch.noised, batch.t, batch.conditioning, self._read[NOTHING], self._denoiser.guidance
         with torch.no_grad(), watched_parts(network, names) as whole:
-            self._denoiser.predict(batch.noised, batch.t, batch.conditioning)
+            answers_of(self._denoiser, *asked)
         with gated_parts(network, gates), watched_parts(network, names) as gated:
-            predicted = self._denoiser.predict(batch.noised, batch.t, batch.conditioning)
-        blocks = [_distance(gated[name], whole[name]) for name in names if name in whole and name in gated]
+            answers = answers_of(self._denoiser, *asked)
         return (
-            DENOISING * _distance(predicted, batch.target)
-            + DISTILLATION * _distance(predicted, batch.whole)
-            + BLOCKS * torch.stack(blocks).mean().to(predicted)
+            DENOISING * distance_share(answers.conditional, batch.target)
+            + DISTILLATION * distance_share(answers.guided, batch.whole.guided)
+            + BLOCKS * unlikeness(gated, whole)
         ).cpu()
 
     def _drawn(self, done: int, of: int) -> None:
@@ -319,15 +314,10 @@ class ExpertLearning:
         self._callbacks.report(min(self._done, self._of), self._of)
 
 
-def _distance(found: Tensor, wanted: Tensor) -> Tensor:
-    wanted = wanted.detach().to(found)
-    return (found - wanted).square().mean() / wanted.square().mean().clamp_min(1e-12)
-
-
 def _halved(delta: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A LoRA in half precision, without the layers that learned nothing: those of blocks that are gone."""
-    idle = {
-        name.replace("lora_up", "lora_down") for name, weight in delta.items() if "lora_up" in name and not weight.any()
-    }
-    idle |= {name.replace("lora_down", "lora_up") for name in idle}
-    return {name: weight.half() for name, weight in delta.items() if name not in idle}
+    """A LoRA in half precision, without the layers that learned nothing, such as those of blocks that are gone.
+
+    One of the two matrices of a layer is zeros before it learns, the other never is.
+    """
+    idle = {LAYER_OF_MATRIX.sub("", name) for name, weight in delta.items() if not weight.any()}
+    return {name: weight.half() for name, weight in delta.items() if LAYER_OF_MATRIX.sub("", name) not in idle}

@@ -22,7 +22,8 @@ def described(experts: Experts) -> str:
         removed = ", ".join(experts.removed(number)) or "nothing"
         lines.append(
             f"Expert {number + 1}: {experts.share(number):.2f} of the compute, learned from {count} pictures; without"
-            f" {removed}. Its predictions are {before:.3f} off, {after:.3f} after learning (squared, as a share)."
+            f" {removed}. It is {before:.3f} off, {after:.3f} after learning (squared, as shares of the prediction and"
+            " of what the prompt changes in it, the mean of both)."
         )
         if number < len(experts.examples):
             lines.append("    " + " | ".join(prompt[:60] for prompt in experts.examples[number]))

@@ -47,7 +47,7 @@ class ExpertsSettings:
         offered=(1, 10_000),
     )
     batch_size: int = setting(8, "Pictures a step. Lower it if memory runs out.", least=1, offered=(1, 64))
-    rank: int = setting(8, "Rank of the LoRA that each expert learns.", least=1, offered=(1, 256), advanced=True)
+    rank: int = setting(10, "Rank of the LoRA that each expert learns.", least=1, offered=(1, 256), advanced=True)
     learning_rate: float = setting(
         0.0,
         "Adam's rate of that LoRA. 0: what this size of model is used to.",

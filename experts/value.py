@@ -29,8 +29,8 @@ class ExpertsRecord:
         settings: those of `ExpertsSettings`.
         created: ISO date.
         counts: prompts learned from, by expert.
-        errors: squared distance to the whole model's predictions, as a share of their own square, by expert: with its
-            blocks gone, and after it learned.
+        errors: squared distance to the whole model's predictions, as a share of their own square, and the same of what
+            prompts change in them, the mean of both, by expert: with its blocks gone, and after it learned.
         format_version: of the file.
     """
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from ..prefix.errors import TrainingError
 from ..runs.digest import digest_of
 from ..runs.run_folder import RunFolder, run_key, saved_if_broken_off
 from ..runs.seeds import generator, rate_factor
-from .distillation import Distillation
+from .distillation import Answers, Distillation, answers_of, unlikeness
+from .drawings import Drawings, DrawnStates
 from .progress import NO_CALLBACKS, FinetuningCallbacks, FinetuningPlan
 from .settings import EMBEDDING, FinetuningSettings
 from .state import TuningState, restore, state_to_file
@@ -34,6 +36,9 @@ MOST_SKIPPED = 8
 
 MOST_SAVED = 2**31
 """Bytes of weights and optimizer that are saved on the way; more would take longer to write than it saves."""
+
+NOTHING = ""
+"""The prompt of the prediction that guidance draws away from."""
 
 WARMUP = 0.05
 """Share of the steps over which the rate rises."""
@@ -100,8 +105,9 @@ def finetuned(
 
     Args:
         runs: the folder of unfinished runs, where one that was broken off is gone on with; None to keep nothing.
-        distillation: has the denoiser, altered, learn its own answers; weights are learned, not an embedding. What is
-            yielded draws as the denoiser does without the alteration.
+        distillation: has the denoiser, altered, learn its own answers while it draws; weights are learned, not an
+            embedding, and of the training set its captions, and where the first drawings begin. What is yielded draws
+            as the denoiser does without the alteration.
 
     Raises:
         TrainingError: not enough memory for a single picture, losses that are never finite, or a model that cannot be
@@ -117,10 +123,13 @@ def finetuned(
             tuned = denoiser.tuned(chosen.kind, chosen.rank, chosen.text_encoder, chosen.seed, chosen.new_words)
     learner = denoiser if tuned is None else tuned.denoiser
     try:
-        about = {} if distillation is None else {"distillation": (distillation.key, distillation.share)}
+        about = {} if distillation is None else {"distillation": distillation.digest}
         key = run_key(recipe=RECIPE, model=denoiser.digest, settings=chosen, training_set=training_set.digest, **about)
         with RunFolder(runs, key) as folder:
-            teacher = None if distillation is None or tuned is None else _Teacher(denoiser, tuned, distillation)
+            teacher = None
+            if distillation is not None and tuned is not None:
+                with torch.inference_mode(False):  # What drawings hold is written over while weights learn.
+                    teacher = _Teacher(denoiser, tuned, distillation, training_set, chosen)
             run = _Run(learner, training_set, chosen, callbacks, folder, vectors, tuned, teacher)
             result = run.learn()
             folder.remove()
@@ -132,20 +141,63 @@ def finetuned(
 
 
 class _Teacher:
-    """The denoiser as it is without what is learned, beside the altered one that learns."""
+    """The denoiser as it is without what is learned, beside the altered one that learns.
 
-    def __init__(self, denoiser: Denoiser, tuned: Tuned, distillation: Distillation) -> None:
+    Attributes:
+        drawings: in whose states it is asked.
+        altered, watched, guidance, guided_weight: see `Distillation`.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        tuned: Tuned,
+        distillation: Distillation,
+        training_set: TrainingSet,
+        settings: FinetuningSettings,
+    ) -> None:
         self._denoiser = denoiser
         self._tuned = tuned
-        self._share = distillation.share
         self.altered = distillation.altered
+        self.watched = distillation.watched
+        self.guidance = distillation.guidance
+        self.guided_weight = distillation.guided_weight
+        self.drawings = Drawings(
+            denoiser, training_set.captions, distillation.steps, settings.batch_size, settings.seed
+        )
+        self.drawings.begin_apart(training_set.latents, training_set.captions)
 
     @torch.no_grad()
-    def wanted(self, target: Tensor, noised: Tensor, t: Tensor, conditioning: Sequence[Any]) -> Tensor:
-        """What the altered denoiser is to answer."""
-        with self._tuned.paused():
-            answered = self._denoiser.predict(noised, t, conditioning)
-        return torch.lerp(target.to(answered), answered, self._share)
+    def answers(
+        self, noised: Tensor, t: Tensor, conditioning: Sequence[Any], nothing: Any
+    ) -> tuple[Answers, Mapping[str, Tensor]]:
+        """What the altered denoiser is to answer, and its blocks."""
+        with self._tuned.paused(), self.watched() as blocks:
+            return answers_of(self._denoiser, noised, t, conditioning, nothing, self.guidance), dict(blocks)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What a step learns from.
+
+    Attributes:
+        noised: `[n, *latent_shape]`.
+        t: `[n]`.
+        captions: n.
+        target: `[n, *latent_shape]`, what is to be answered; of drawings empty, as a teacher says it.
+        states: of drawings.
+    """
+
+    noised: Tensor
+    t: Tensor
+    captions: tuple[str, ...]
+    target: Tensor = field(default_factory=lambda: torch.zeros(0))
+    states: DrawnStates | None = None
+
+
+def _distances(found: Tensor, wanted: Tensor) -> Tensor:
+    """Mean squares of the differences, `[n]`."""
+    return (found - wanted.to(found)).square().flatten(1).mean(1)
 
 
 class _Run:
@@ -179,10 +231,11 @@ class _Run:
     def learn(self) -> Finetuned:
         """Makes the steps that are left."""
         settings, began, stopped = self._settings, time.monotonic(), ""
-        with self._denoiser.gradients(settings.batch_size):
+        asked_for_each = 1 if self._teacher is None or self._teacher.guidance == 1 else 2
+        with self._denoiser.gradients(settings.batch_size * asked_for_each):
             state = self._new_state()
             saved = self._folder.load("snapshot")
-            if saved is not None and restore(state, *saved):
+            if saved is not None and restore(state, *saved, self._drawings):
                 state.note(f"It was broken off, and went on from step {state.step}.")
             self._callbacks.plan(self._plan(state))
             with saved_if_broken_off(lambda: self._save(state)):
@@ -217,11 +270,11 @@ class _Run:
 
     def _plan(self, state: TuningState) -> FinetuningPlan:
         """What it takes, after a dry step, in which memory is tried as well."""
-        indices = list(range(min(self._settings.batch_size, len(self._training_set.captions))))
+        batch = self._batch("dry")
         seconds = 0.0
         for _ in range(2):  # The first time also pays for what is done once.
             began = time.perf_counter()
-            self._gradients(indices, *self._draws(len(indices), "dry"), 1.0)
+            self._gradients(batch, 1.0)
             seconds = time.perf_counter() - began
         self._denoiser.free_memory()
         return FinetuningPlan(
@@ -235,10 +288,11 @@ class _Run:
     def _step(self, state: TuningState) -> None:
         """One step of the optimizer; one whose loss or gradient is not finite changes nothing but rate and scale."""
         settings = self._settings
-        chosen = self._chosen(state.step)
-        t, noise = self._draws(len(chosen), "steps", state.step)
+        batch = self._batch("steps", state.step)
         halved = self._micro_batches.halved
-        losses, gradients = self._gradients(chosen, t, noise, state.loss_scale)
+        losses, gradients, answers = self._gradients(batch, state.loss_scale)
+        if self._teacher is not None and batch.states is not None:
+            self._teacher.drawings.go_on(batch.states, answers)
         if self._micro_batches.halved > halved:
             state.note(
                 f"Memory ran out at step {state.step + 1}: from there on each step took its batch in parts of"
@@ -280,42 +334,70 @@ class _Run:
         t = (torch.arange(count) + torch.rand(count, generator=random)) / count
         return t.clamp(1e-3, 1 - 1e-3), torch.randn(count, *self._denoiser.latent_shape, generator=random)
 
-    def _gradients(self, chosen: Sequence[int], t: Tensor, noise: Tensor, scale: float) -> tuple[float, list[Tensor]]:
-        """Mean loss over examples, and its gradient for each weight, times the scale."""
+    def _batch(self, purpose: str, step: int = 0) -> _Batch:
+        """What a step learns from: where drawings are, or pictures with noise."""
+        if self._teacher is not None:
+            states = self._teacher.drawings.states(step)
+            return _Batch(states.noised, states.t, states.captions, states=states)
+        chosen = self._chosen(step)
+        t, noise = self._draws(len(chosen), purpose, step)
+        latents = self._training_set.latents[chosen]
+        captions = tuple(self._training_set.captions[index] for index in chosen)
+        noised = self._denoiser.add_noise(latents, noise, t)
+        return _Batch(noised, t, captions, self._denoiser.target(latents, noise, t))
+
+    def _gradients(self, batch: _Batch, scale: float) -> tuple[float, list[Tensor], Tensor]:
+        """Mean loss over examples, its gradient for each weight, times the scale, and what drawings go on by."""
         weights = list(self._weights.values())
 
-        def part_of(places: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
-            which = [chosen[place] for place in places]
-            latents, times, own = self._training_set.latents[which], t[list(places)], noise[list(places)]
-            noised = self._denoiser.add_noise(latents, own, times)
-            conditioning = self._conditioning([self._training_set.captions[index] for index in which])
-            wanted = self._denoiser.target(latents, own, times)
-            altered: AbstractContextManager[None] = nullcontext()
-            if self._teacher is not None:
-                wanted = self._teacher.wanted(wanted, noised, times, conditioning)
-                altered = self._teacher.altered()
-            with altered:  # In the backward pass as well, where blocks may be computed anew.
-                predicted = self._denoiser.predict(noised, times, conditioning)
-                losses = (predicted - wanted.to(predicted)).square().flatten(1).mean(1)
-                with gradient_through("model"):
-                    found = torch.autograd.grad(losses.sum() * (scale / len(chosen)), weights, allow_unused=True)
+        def part_of(places: Sequence[int]) -> tuple[Tensor, list[Tensor], Tensor]:
+            some = list(places)
+            noised, t = batch.noised[some], batch.t[some]
+            conditioning = self._conditioning([batch.captions[place] for place in some])
+            teacher, answers = self._teacher, noised
+            if teacher is None or batch.states is None:
+                predicted = self._denoiser.predict(noised, t, conditioning)
+                losses = _distances(predicted, batch.target[some])
+                found = self._differentiated(losses, weights, scale / len(batch.captions))
+            else:
+                (nothing,) = self._conditioning([NOTHING])
+                wanted, wanted_blocks = teacher.answers(noised, t, conditioning, nothing)
+                # In the backward pass as well, where blocks may be computed anew.
+                with teacher.altered(), teacher.watched() as blocks:
+                    own = answers_of(self._denoiser, noised, t, conditioning, nothing, teacher.guidance)
+                    losses = teacher.guided_weight * _distances(own.guided, wanted.guided)
+                    if teacher.guidance != 1:
+                        losses = losses + _distances(own.conditional, wanted.conditional)
+                    losses = losses + unlikeness(blocks, wanted_blocks)
+                    found = self._differentiated(losses, weights, scale / len(batch.captions))
+                goes_by_own = batch.states.own[some].reshape(-1, *[1] * (noised.ndim - 1))
+                answers = torch.where(goes_by_own, own.guided.detach().cpu(), wanted.guided.cpu()).float()
             if all(gradient is None for gradient in found):
                 raise TrainingError(
                     "No weight of this model takes part in its pictures in a way that can be learned: connect the"
                     " model as its loader made it."
                 )
-            return losses.detach().cpu(), [
+            gradients = [
                 torch.zeros_like(weight) if gradient is None else gradient
                 for weight, gradient in zip(weights, found, strict=True)
             ]
+            return losses.detach().cpu(), gradients, answers
 
-        parts = self._micro_batches.work(part_of, range(len(chosen)))
-        losses = torch.cat([losses for losses, _ in parts])
+        parts = self._micro_batches.work(part_of, range(len(batch.captions)))
+        losses = torch.cat([losses for losses, _, _ in parts])
         gradients = parts[0][1]
-        for _, more in parts[1:]:
+        for _, more, _ in parts[1:]:
             for gradient, other in zip(gradients, more, strict=True):
                 gradient.add_(other)
-        return float(losses.mean()), gradients
+        return float(losses.mean()), gradients, torch.cat([answers for _, _, answers in parts])
+
+    def _differentiated(self, losses: Tensor, weights: Sequence[Tensor], scale: float) -> tuple[Tensor | None, ...]:
+        with gradient_through("model"):
+            return torch.autograd.grad(losses.sum() * scale, weights, allow_unused=True)
+
+    @property
+    def _drawings(self) -> Drawings | None:
+        return None if self._teacher is None else self._teacher.drawings
 
     def _conditioning(self, prompts: Sequence[str]) -> list[Any]:
         if self._reads_anew:
@@ -330,4 +412,4 @@ class _Run:
         if state.bytes > MOST_SAVED:
             state.note("So many weights are not saved on the way: broken off, it would start anew.")
             return
-        self._folder.save("snapshot", *state_to_file(state))
+        self._folder.save("snapshot", *state_to_file(state, self._drawings))

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .drawings import Drawings
+
 LOSS_SCALE = 4096.0
 """What the loss, a mean over a picture's elements, is multiplied with before the backward pass: small gradients of half
 precision would vanish otherwise."""
@@ -54,22 +56,30 @@ class TuningState:
             self.notes.append(sentence)
 
 
-def state_to_file(state: TuningState) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The state as tensors and a table of JSON values."""
+def state_to_file(state: TuningState, drawings: Drawings | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The state, and that of drawings under way, as tensors and a table of JSON values."""
     tensors = {f"weights.{name}": weight.detach().cpu().contiguous() for name, weight in state.weights.items()}
     for name, weight in state.weights.items():
         for kind, value in state.optimizer.state.get(weight, {}).items():
             tensors[f"optimizer.{kind}.{name}"] = value.detach().cpu().contiguous()
     tensors["history"] = torch.tensor(state.history, dtype=torch.float64)
+    if drawings is not None:
+        tensors |= {f"drawings.{name}": value.clone() for name, value in drawings.tensors().items()}
     return tensors, {name: getattr(state, name) for name in _NUMBERS}
 
 
-def restore(state: TuningState, tensors: Mapping[str, Tensor], table: Mapping[str, Any]) -> bool:
+def restore(
+    state: TuningState, tensors: Mapping[str, Tensor], table: Mapping[str, Any], drawings: Drawings | None = None
+) -> bool:
     """Makes a new state the one that `state_to_file` wrote. False, with the state untouched, if it does not fit."""
     found = {name: tensors[f"weights.{name}"] for name in state.weights if f"weights.{name}" in tensors}
     if {name: own.shape for name, own in found.items()} != {name: own.shape for name, own in state.weights.items()}:
         return False
     if "history" not in tensors or not all(name in table for name in _NUMBERS):
+        return False
+    if drawings is not None and not drawings.restore(
+        {name.removeprefix("drawings."): value for name, value in tensors.items() if name.startswith("drawings.")}
+    ):
         return False
     with torch.no_grad():
         for name, weight in state.weights.items():

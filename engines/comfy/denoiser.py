@@ -132,6 +132,7 @@ class ComfyDenoiser:
         self.latent_shape = latent_shape(model, vae, size)
         self.evaluations_a_picture = drawing.evaluations
         self.unconditional_share = drawing.unconditional_share
+        self.guidance, self.drawing_steps = drawing.cfg, drawing.steps
         self._readings, self._usual = layers_to_learn(clip, self._encoders)
         self.layers = tuple(self._readings)
         self.digest = digest_of(

@@ -80,6 +80,7 @@ class DiffusersDenoiser:
         self.streams_weights = False
         self.evaluations_a_picture = drawing.evaluations
         self.unconditional_share = drawing.unconditional_share
+        self.guidance, self.drawing_steps = drawing.cfg, drawing.steps
         self.family = self._encoder.family.name
         self.latent_shape = _latent_shape(pipeline, self._network, self.family, size)
         cells = self.latent_shape[1] * self.latent_shape[2] // 4  # Of both families with patches.

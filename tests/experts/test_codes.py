@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from anonymize_faces.engines.parts import DenoiserPart
-from anonymize_faces.experts.codes import Gates, at_random, kept_share, least_sensitive
+from anonymize_faces.experts.codes import Gates, at_random, exchanged, kept_share, least_sensitive
 from anonymize_faces.prefix.errors import ExpertsError
 
 SENSITIVITY = {"a": 0.5, "b": 0.01, "c": 0.02, "d": 0.3}
@@ -57,3 +57,16 @@ def test_gates_learn_which_blocks_are_needed_from_a_wrong_start() -> None:
     for _ in range(300):
         gates.step(loss)
     assert set(gates.removed) == {"b", "c"}
+
+
+def test_blocks_that_matter_together_are_exchanged() -> None:
+    """Each of the two is cheap to remove, but not beside the other."""
+
+    def together(removed: Sequence[str]) -> float:
+        return error(removed) + (5.0 if {"b", "c"} <= set(removed) else 0.0)
+
+    greedy = ("b", "c")
+    better = exchanged(PARTS, greedy, 0.8, together)
+    assert together(better) < together(greedy) and len(better) == 2 and kept_share(PARTS, better) <= 0.8 + 1e-9
+    assert exchanged(PARTS, greedy, 0.8, error) == greedy, "what is best stays"
+    assert exchanged(PARTS, (), 1.0, error) == ()

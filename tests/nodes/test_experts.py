@@ -79,6 +79,10 @@ def test_experts_are_learned_saved_loaded_and_draw_alike(server: ComfyServer) ->
     read = load_experts(server.model_folder(FOLDER) / "sub" / "learned.safetensors")
     assert saved.endswith("learned.safetensors") and read.record.fingerprint == demo_fingerprint()
     assert any(read.deltas) and all(weight.dtype.itemsize == 2 for delta in read.deltas for weight in delta.values())
+    for number, delta in enumerate(read.deltas):
+        gone = tuple(f"diffusion_model.{name}." for name in read.removed(number))
+        assert all(weight.any() for weight in delta.values())
+        assert not any(name.startswith(gone) for name in delta), "blocks that are gone take no room"
     plain, expert = (drawn(server, entry, name) for name in ("plain", "expert"))
     assert np.abs(plain - expert).mean() > 0.5
     loaded = {"file": node("LoadExperts", file="sub/learned.safetensors")}
