@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from anonymize_faces.benchmarks import face_region
 from anonymize_faces.prefix import save_prefix
+from anonymize_faces.tests.support.benchmark_runs import printed_by
 from anonymize_faces.tests.support.prefixes import demo_prefix, with_random_region
 
 FIGURES = re.compile(r"^(RATE|RATIO) (\w+) ([\d.]+)$", re.M)
 
 
 def test_the_short_form_prints_every_row_and_the_figures_last(
-    host_modules: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    host_modules: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, plot = tmp_path / "p.safetensors", tmp_path / "new" / "plot.png"
     save_prefix(with_random_region(demo_prefix(), threshold=0.2, steepness=0.1), file)
-    monkeypatch.setattr(sys, "argv", ["face_region", "--quick", "--prefix", str(file), "--plot", str(plot)])
-    face_region.main()
-    said = capsys.readouterr().out
+    said = printed_by("face_region", "--quick", "--prefix", str(file), "--plot", str(plot), capsys=capsys)
     assert [found[:2] for found in FIGURES.findall(said)] == [
         ("RATE", "region_identification"), ("RATE", "region_preservation"), ("RATIO", "region_time"),
     ]  # fmt: skip
