@@ -186,7 +186,7 @@ def measured_following(quick: bool, seeds: int) -> list[str]:
         f"RATE new_words_before {before['the demo model'].new:.4f}",
         f"RATE new_words_followed {new:.4f}",
         f"RATE looks_followed {ours:.4f}",
-        f"RATE looks_followed_control {max(controls):.4f}",
+        *([f"RATE looks_followed_control {max(controls):.4f}"] if controls else []),
     ]
 
 

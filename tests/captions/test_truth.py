@@ -27,7 +27,7 @@ def test_whoever_learns_from_descriptions_is_asked_what_they_describe(
     assert captions.main(["--quick", "--only", captions.FOLLOWING]) == 0
     out = capsys.readouterr().out.splitlines()
     rates = dict(line.split()[1:] for line in out if line.startswith("RATE "))
-    assert list(rates) == ["new_words_before", "new_words_followed", "looks_followed", "looks_followed_control"]
+    assert list(rates) == ["new_words_before", "new_words_followed", "looks_followed"]
     assert all(0 <= float(rate) <= 1 for rate in rates.values())
     (plain,) = (line for line in out if line.startswith("the demo model"))
     weak, skin, _, names, things = map(float, plain.split()[-5:])
