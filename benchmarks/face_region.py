@@ -288,6 +288,13 @@ def main() -> None:
     print(
         f"head: {sum(part.numel() for part in demo.prefix.face_region.values()):,} numbers, {region.channels} channels"
     )
+    timed, peaks = 1 if arguments.quick else TIMED, []
+    # First of all: what was freed once is had again for nothing.
+    for way in ("plain", "region"):
+        with peak_bytes() as peak:
+            _seconds(demo, way, timed)
+        peaks.append(peak[0] / 2**20)
+    print(f"memory at its peak beside the model: {peaks[0]:.0f} MiB plain, {peaks[1]:.0f} MiB more with the region")
     print(f"\n{'scenes':<22}" + "".join(f"{name:>12}" for name in SceneFigures._fields))
     for scene in SCENES[:: 2 if arguments.quick else 1]:
         figures = demo.overlap_in(scene, 1 if arguments.quick else IN_SCENES)
@@ -312,12 +319,6 @@ def main() -> None:
     outside = mean["region"].moved_outside / max(1e-9, mean["whole"].moved_outside)
     print(f"\noutside of faces, pictures of people move {outside:.3f} of what they move with the whole prefix")
     print(f"identified: {mean['region'].identified - mean['whole'].identified:+.4f} against the whole prefix")
-    timed, peaks = 1 if arguments.quick else TIMED, []
-    for way in ("plain", "region"):
-        with peak_bytes() as peak:
-            _seconds(demo, way, timed)
-        peaks.append(peak[0] / 2**20)
-    print(f"memory at its peak beside the model: {peaks[0]:.0f} MiB plain, {peaks[1]:.0f} MiB with the region")
     least = 1 if arguments.quick else 5
     ways = [lambda way=way: _seconds(demo, way, timed) for way in ("region", "plain")]
     pairs = in_turns(*ways, least, 3 * least, 0.02)
