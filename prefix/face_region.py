@@ -168,7 +168,7 @@ def noise_level(signal: Tensor, noise: Tensor) -> Tensor:
 
 def grown(mask: Tensor, margin: float) -> Tensor:
     """The mask `[n, ..., h, w]` grown by a share of the shorter side on all sides, in whole cells."""
-    cells = round(margin * min(mask.shape[-2:]))
+    cells = math.ceil(margin * min(mask.shape[-2:]) - 1e-6)  # One cell at least: a margin is never rounded away.
     return _pooled(mask, cells, F.max_pool2d) if cells > 0 else mask
 
 
