@@ -33,8 +33,8 @@ from .router import Router, embedding_of, fitted_router
 from .settings import ExpertsSettings
 from .value import Experts, ExpertsRecord
 
-MEASURED = 16
-"""Pictures, at most, on which the sensitivity of blocks is measured for an expert."""
+MEASURED, MEASURED_EACH = 16, 4
+"""Noised pictures, at most, on which the sensitivity of blocks is measured for an expert; of each picture, if few."""
 
 DENOISING, DISTILLATION, BLOCKS = 1.0, 0.2, 0.2
 """Weights of the losses of gates, as the authors have them."""
@@ -180,7 +180,7 @@ class ExpertLearning:
         keep = settings.keep if keep is None else keep
         steps = settings.steps if steps is None else steps
         with self._denoiser.gradients(settings.batch_size):
-            measured = self._noised(group, f"sensitivity {number}", MEASURED)
+            measured = self._noised(group, f"sensitivity {number}", _measured(group))
             error = partial(self._error, measured)
             by_sensitivity = exchanged(self.parts, least_sensitive(self.parts, keep, error), keep, error)
             if not steps or not by_sensitivity:
@@ -190,7 +190,7 @@ class ExpertLearning:
                 batch = self._noised(group, f"gates {number}", settings.batch_size, step)
                 gates.step(partial(self._loss, batch))
                 self._report()
-            held_out = self._noised(group, f"choice {number}", MEASURED)
+            held_out = self._noised(group, f"choice {number}", _measured(group))
             return min((by_sensitivity, gates.removed), key=lambda removed: self._error(held_out, removed))
 
     def tuned(
@@ -312,6 +312,11 @@ class ExpertLearning:
     def _report(self) -> None:
         self._done += 1
         self._callbacks.report(min(self._done, self._of), self._of)
+
+
+def _measured(group: Sequence[int]) -> int:
+    """How many noised pictures of a group are measured."""
+    return min(MEASURED, MEASURED_EACH * len(group))
 
 
 def _halved(delta: Mapping[str, Tensor]) -> dict[str, Tensor]:
