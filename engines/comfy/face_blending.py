@@ -31,7 +31,7 @@ KEY = "anonymize_faces_region"
 PLAIN = "anonymize_faces_plain"
 """Under which protected conditioning carries what differs in the plain one."""
 
-REFRESHED = 6
+REFRESHED = 3
 """Steps after which what a negative prompt says of the plain picture is asked anew; meanwhile it is what it says of
 the protected one, and how far it was off last."""
 
