@@ -167,9 +167,12 @@ def noise_level(signal: Tensor, noise: Tensor) -> Tensor:
 
 
 def grown(mask: Tensor, margin: float) -> Tensor:
-    """The mask `[n, ..., h, w]` grown by a share of the shorter side on all sides, in whole cells."""
-    cells = math.ceil(margin * min(mask.shape[-2:]) - 1e-6)  # One cell at least: a margin is never rounded away.
-    return _pooled(mask, cells, F.max_pool2d) if cells > 0 else mask
+    """The mask `[n, ..., h, w]` grown by a share of the shorter side on all sides; part of a cell masks it in part."""
+    cells = margin * min(mask.shape[-2:])
+    whole = int(cells + 1e-6)
+    made = _pooled(mask, whole, F.max_pool2d) if whole else mask
+    part = cells - whole
+    return torch.maximum(made, part * _pooled(mask, whole + 1, F.max_pool2d)) if part > 1e-6 else made
 
 
 def softened(mask: Tensor, softness: float) -> Tensor:
