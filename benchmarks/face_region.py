@@ -55,6 +55,9 @@ MARGIN = 0.1
 GROUP = 32
 """Pictures that are drawn together."""
 
+MASKED = 0.5
+"""A cell of a mask counts as masked from here on: with less, most of what is drawn there is plain."""
+
 TIMED = 4
 """Pictures that are drawn together where time is measured."""
 
@@ -182,7 +185,7 @@ class RegionDemo:
             told = [[[self._told(clip, made.prompt), {}]] for clip in (self.protected, self.clip)]
             mask = face_masks(self.region, with_plain(*told), self.vae.encode(pixels))
             size = (scene.height // CELL, scene.width // CELL)
-            masks.append(mask[0, ::CELL, ::CELL] > 0)
+            masks.append(mask[0, ::CELL, ::CELL] >= MASKED)
             truth.append(mask_of(made.boxes, size) > 0)
             faces = [mask_of([box], size) > 0 for box in made.boxes]
             covered += [float(masks[-1][face].float().mean()) >= 1 - COVERED for face in faces]
@@ -237,7 +240,7 @@ def measured(demo: RegionDemo, seed: int, quick: bool, overlaps: dict[float, lis
         for level, rows_of_masks in demo.masks.items():
             size = rows_of_masks[0].shape[-1]
             cells = torch.from_numpy(boxes).unflatten(1, (size, -1)).unflatten(3, (size, -1)).mean((2, 4))
-            overlaps.setdefault(level, []).append(_overlap(torch.stack(rows_of_masks) > 0, cells >= TOUCHED))
+            overlaps.setdefault(level, []).append(_overlap(torch.stack(rows_of_masks) >= MASKED, cells >= TOUCHED))
         moved = plain_things if way == "plain" else demo.draw(others, way)
         reading = read(net, pictures)
         rows[way] = RegionFigures(
