@@ -26,7 +26,7 @@ from anonymize_faces.prefix.files.prefix_file import parse_prefix
 from anonymize_faces.tests.support.mutations import damage
 
 PICKLES = 2000
-SECONDS = 1.0
+SECONDS = 3.0
 KIBIBYTES = 64 * 1024
 READER = """
 import json, sys, time
