@@ -7,16 +7,16 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..prefix import SUFFIX, PrefixFileExistsError, PrefixRecord, load_prefix, save_prefix
+from ..prefix import SUFFIX, PrefixRecord, load_prefix, save_prefix
 from ..prefix.errors import TrainingError, shown
-from ..runs.paths import path_of, require_writable_file, require_writable_folder
+from ..runs.paths import path_of, require_writable_folder
 from ..runs.settings import add_option
 from ..trainer.settings import TrainingSettings
 from .console import Console
 from .model import finding_on, load_denoiser
 from .options import add_drawing, add_model
 from .show import facts
-from .train import RUNS, STAGES
+from .train import RUNS, STAGES, require_output
 
 if TYPE_CHECKING:
     from ..trainer.face_region import Finding
@@ -129,16 +129,7 @@ def _settings(options: argparse.Namespace, record: PrefixRecord) -> TrainingSett
 
 def _require(options: argparse.Namespace) -> Path:
     """The folder of unfinished runs; raises before anything long begins."""
-    for name in ("model", "identities", "output"):
-        if getattr(options, name) is None:
-            raise TrainingError(f"--{name} is missing: give it.")
-    if options.output.suffix != SUFFIX:
-        raise TrainingError(f"'{shown(options.output)}' is no name for a prefix file: let it end in {SUFFIX}.")
-    require_writable_file(options.output, "--output")
-    if options.output.exists() and not options.overwrite:
-        raise PrefixFileExistsError(
-            f"There is a file '{shown(options.output)}' already: name another, or give --overwrite."
-        )
+    require_output(options, "")
     runs: Path = options.runs or options.output.parent / RUNS
     require_writable_folder(runs, "--runs")
     return runs

@@ -168,11 +168,15 @@ def show(progress_report: ProgressReport, progress: Progress) -> None:
     progress_report(text, stage.done, stage.of)
 
 
-def _require(options: argparse.Namespace) -> None:
-    """Raises before anything long begins."""
+def require_output(options: argparse.Namespace, missing: str) -> None:
+    """Raises where model, people or the place of a prefix file are missing, or that cannot be written.
+
+    Args:
+        missing: where a missing option is to be given.
+    """
     for name in ("model", "identities", "output"):
         if getattr(options, name) is None:
-            raise TrainingError(f"--{name} is missing: give it on the command line or in the settings file.")
+            raise TrainingError(f"--{name} is missing: give it{missing}.")
     if options.output.suffix != SUFFIX:
         raise TrainingError(f"'{shown(options.output)}' is no name for a prefix file: let it end in {SUFFIX}.")
     require_writable_file(options.output, "--output")
@@ -180,6 +184,11 @@ def _require(options: argparse.Namespace) -> None:
         raise PrefixFileExistsError(
             f"There is a file '{shown(options.output)}' already: name another, or give --overwrite."
         )
+
+
+def _require(options: argparse.Namespace) -> None:
+    """Raises before anything long begins."""
+    require_output(options, " on the command line or in the settings file")
     require_writable_folder(_runs(options), "--runs")
     if options.pictures is not None:
         require_writable_folder(options.pictures, "--pictures")
