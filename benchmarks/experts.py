@@ -71,7 +71,7 @@ class Scale:
 
 
 WHOLE = Scale(128, 30, 120, 24, 5, {0.75: (STATIC, ROUTED), 0.6: (STATIC, RANDOM, ONE, SHUFFLED, ROUTED)})
-QUICK = Scale(8, 1, 1, 1, 1, {0.75: (ROUTED,), 0.6: (STATIC, ROUTED)}, FEW_STEPS)
+QUICK = Scale(4, 1, 1, 1, 1, {0.75: (ROUTED,), 0.6: (STATIC, ROUTED)}, FEW_STEPS)
 
 
 @dataclass

@@ -138,6 +138,8 @@ class ExpertLearning:
         self._runs = runs
         self._of = max(settings.pictures, len(chosen)) + settings.experts * (settings.steps + settings.tuning_steps)
         self._done = 0
+        # By group and by the blocks that are gone: whoever wants several shares asks for most of them again.
+        self._sensitivities: dict[tuple[int, ...], dict[frozenset[str], float]] = {}
         count = max(settings.pictures, settings.experts)
         self.pictures = general_set(self._denoiser, chosen, count, settings.seed, self._drawn, callbacks.check)
         self._micro_batches = MicroBatches(self._denoiser, settings.batch_size, callbacks.check)
@@ -181,7 +183,14 @@ class ExpertLearning:
         steps = settings.steps if steps is None else steps
         with self._denoiser.gradients(settings.batch_size):
             measured = self._noised(group, f"sensitivity {number}", _measured(group))
-            error = partial(self._error, measured)
+            known = self._sensitivities.setdefault((number, *group), {})
+
+            def error(removed: Sequence[str]) -> float:
+                gone = frozenset(removed)
+                if gone not in known:
+                    known[gone] = self._error(measured, removed)
+                return known[gone]
+
             by_sensitivity = exchanged(self.parts, least_sensitive(self.parts, keep, error), keep, error)
             if not steps or not by_sensitivity:
                 return by_sensitivity

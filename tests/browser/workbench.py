@@ -128,8 +128,13 @@ class Workbench:
         self.page.evaluate("vue => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', vue)", vue)
 
     def open(self, workflow: Mapping[str, Any], page: Page | None = None) -> None:
-        """Loads a workflow, as dropping its file on the canvas does."""
-        (page or self.page).evaluate("workflow => window.app.loadGraphData(workflow)", dict(workflow))
+        """Loads a workflow, as dropping its file on the canvas does, once what was queued is answered.
+
+        With the answer the host notes what nodes the workflow has: one left before has none of those that scripts made.
+        """
+        (page or self.page).evaluate(
+            "async workflow => { await window.answer; await window.app.loadGraphData(workflow); }", dict(workflow)
+        )
 
     def go_back_to(self, workflow: str) -> None:
         """Clicks on the tab of an open workflow until it is the active one: a page that is busy misses clicks."""

@@ -96,6 +96,8 @@ def test_the_shipped_training_workflow_runs_and_saves_a_prefix(server: ComfyServ
         "drawing_steps": 2,
         "noisings_per_picture": 1,
     }
+    (people,) = (node["inputs"] for node in graph.values() if node["class_type"] == "IdentityList")
+    people["text"] = "\n".join(people["text"].splitlines()[:12])
     save = next(node for node in graph.values() if node["class_type"] == "SaveAnonymizationPrefix")
     save["inputs"]["name"] = "shipped workflow"
     server.run(graph)

@@ -20,7 +20,7 @@ from anonymize_faces.tools.workflow import load_workflow, workflow_to_prompt
 MODEL = {"model": ["load", 0], "clip": ["load", 1], "vae": ["load", 2]}
 QUICK = {
     "prompts": "a red circle\na blue boat\na portrait of a person with red hair\na person with glasses", "experts": 2,
-    "keep": 0.6, "pictures": 4, "steps": 1, "tuning_steps": 6, "batch_size": 2, "seed": 0, "width": 64, "height": 64,
+    "keep": 0.6, "pictures": 4, "steps": 1, "tuning_steps": 6, "batch_size": 4, "seed": 0, "width": 64, "height": 64,
     "rank": 2, "learning_rate": 0.0,
 }  # fmt: skip
 PORTRAIT = "a portrait of a person with red hair"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
+from anonymize_faces.runs import tensor_cache as module
 from anonymize_faces.runs.tensor_cache import TensorCache
 
 
@@ -84,6 +86,17 @@ def test_a_full_disk_leaves_what_is_there_and_the_rest_goes_to_memory(tmp_path: 
     assert all(torch.equal(one, rows[name]) for name, one in zip(rows, again, strict=True))
     assert again[0] is not rows["a"] and again[3] is rows["d"]
     tensor_cache.prepare(["e"], refuse)
+    tensor_cache.close()
+
+
+def test_the_last_room_of_a_disk_is_left_to_what_cannot_be_had_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LEFT_FREE", shutil.disk_usage(tmp_path).total)
+    tensor_cache = TensorCache(tmp_path)
+    made = tensor_cache.values(list(VALUES), lambda names: [VALUES[name] for name in names])
+    tensor_cache.prepare(["one more"], refuse)
+    assert all(one is two for one, two in zip(made, tensor_cache.values(list(VALUES), refuse), strict=True))
     tensor_cache.close()
 
 

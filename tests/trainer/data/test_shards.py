@@ -126,7 +126,12 @@ def test_all_pictures_first_and_in_shards_are_the_same_pictures(denoiser: Any) -
     found = []
     for shards in (1, 3):
         settings = dataclasses.replace(
-            learning(), steps=40, batch_size=4, portraits_per_identity=1, noisings_per_picture=1, shards=shards
+            learning(conditional=False),
+            steps=40,
+            batch_size=4,
+            portraits_per_identity=1,
+            noisings_per_picture=1,
+            shards=shards,
         )
         sample, drawn = denoiser.sample, {}
 
@@ -172,7 +177,12 @@ def test_pictures_that_name_nobody_are_drawn_once_for_a_model_and_the_prefix_is_
     denoiser: Any, tmp_path: Path
 ) -> None:
     settings = dataclasses.replace(
-        learning(), steps=12, batch_size=4, portraits_per_identity=1, noisings_per_picture=2, held_out=0.34
+        learning(conditional=False),
+        steps=12,
+        batch_size=4,
+        portraits_per_identity=1,
+        noisings_per_picture=2,
+        held_out=0.34,
     )
     sample, drawn = denoiser.sample, list[str]()
 
