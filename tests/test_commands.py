@@ -141,10 +141,12 @@ def test_each_test_is_in_one_run_and_the_measured_rooms_are_those_of_coverage() 
     settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     source = re.search(r"^source = (\[.*\])$", settings, re.MULTILINE)
     assert source is not None and set(json.loads(source[1])) == set(tests.ROOMS)
-    hosts, rooms, apart, types = (run.arguments for run in tests.RUNS)
+    hosts, rooms, apart, benchmarks, types = (run.arguments for run in tests.RUNS)
     assert types == () and tests.RUNS[-1].command[1:] == ["-m", "mypy"]
     folders = [f"tests/{room}" for room in tests.ROOMS]
     assert all((ROOT / folder).is_dir() for folder in folders)
-    assert [f"--ignore={folder}" for folder in folders] == [part for part in hosts if part.startswith("--ignore")]
+    others = [f"--ignore={folder}" for folder in [*folders, tests.BENCHMARKS]]
+    assert [part for part in hosts if part.startswith("--ignore")] == others
     assert [part for part in rooms if part.startswith("tests/")] == folders
-    assert "apart" in apart and "not apart" in hosts and "not apart" in rooms
+    assert [part for part in benchmarks if part.startswith("tests/")] == [tests.BENCHMARKS]
+    assert "apart" in apart and all("not apart" in run for run in (hosts, rooms, benchmarks))

@@ -55,11 +55,15 @@ class TestRun:
         return [*start, *self.module, *self.arguments]
 
 
+BENCHMARKS = "tests/benchmarks"
+
 _FOLDERS = tuple(f"tests/{room}" for room in ROOMS)
+_HERE = ("-m", "not apart", "-p", "no:cacheprovider")
 RUNS = (
-    TestRun("with real hosts", ("-m", "not apart", *(f"--ignore={folder}" for folder in _FOLDERS))),
-    TestRun("of the rooms", ("-m", "not apart", "-p", "no:cacheprovider", *_FOLDERS), measured=True),
+    TestRun("with real hosts", ("-m", "not apart", *(f"--ignore={folder}" for folder in (*_FOLDERS, BENCHMARKS)))),
+    TestRun("of the rooms", (*_HERE, *_FOLDERS), measured=True),
     TestRun("with pip and processes of their own", ("-m", "apart", "-p", "no:cacheprovider")),
+    TestRun("of benchmarks", (*_HERE, BENCHMARKS)),
     TestRun("of types", module=("-m", "mypy")),
 )
 """All tests, each in one run; the longest first."""

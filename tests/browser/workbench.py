@@ -198,7 +198,7 @@ class Workbench:
                     return [...pos, ...size, drawn?.width, drawn?.height].map(Math.round);
                 }));
                 let [before, times] = ["", 0];
-                while (times < 20) {
+                while (times < 10) {
                     await new Promise((done) => setTimeout(done, 50));
                     await new Promise(requestAnimationFrame);
                     times = where() === before ? times + 1 : 0;

@@ -28,6 +28,7 @@ Make = Callable[..., Any]
 PEOPLE = parse_identities("Ada Lovelace: a woman with dark hair\nBob Miller\nCy Young: a man with a hat")
 GENERAL = ("", "a red circle", "a dog in the snow", "a house")
 SETTINGS = TrainingSettings(
+    conditional=False,  # See test_conditional, which breaks off runs with a network.
     harden=0.0,  # See test_hardening, which breaks hardened runs off.
     text_steps=1,
     steps=14,
@@ -38,8 +39,6 @@ SETTINGS = TrainingSettings(
     snapshot_every=4,
     shards=1,
 )
-PLAIN = dataclasses.replace(SETTINGS, conditional=False)
-"""The same without a network, for what has nothing to do with one: a third of the time."""
 
 
 class StoppedError(Exception):
@@ -116,7 +115,7 @@ def test_a_run_that_is_killed_ends_with_the_same_prefix_to_the_last_bit(
 def test_a_run_that_is_killed_between_two_shards_of_pictures_ends_with_the_same_prefix(
     moment: str, denoiser: Any, tmp_path: Path
 ) -> None:
-    settings = dataclasses.replace(PLAIN, shards=3)
+    settings = dataclasses.replace(SETTINGS, shards=3)
     killed, sample, calls = tmp_path / "killed", denoiser.sample, [0]
 
     def copied(*arguments: Any) -> Any:
@@ -138,7 +137,7 @@ def test_a_run_that_is_killed_between_two_shards_of_pictures_ends_with_the_same_
     assert moment == "sample" or next(step for step in steps if step) > 1
 
 
-WARM = dataclasses.replace(PLAIN, text_steps=7, snapshot_every=3)
+WARM = dataclasses.replace(SETTINGS, text_steps=7, snapshot_every=3)
 
 
 def test_a_run_that_is_killed_in_the_warm_start_goes_on_within_it(denoiser: Any, tmp_path: Path) -> None:

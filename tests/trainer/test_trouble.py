@@ -28,6 +28,7 @@ GENERAL = ("", "a red circle", "a dog in the snow")
 WINDOW = 10
 """Steps over which losses are compared: fewer than in earnest."""
 SETTINGS = TrainingSettings(
+    conditional=False,
     text_steps=0,
     general_weight=1.0,
     overshoot=0.0,
@@ -67,11 +68,14 @@ def vectors(learned: Learned) -> Tensor:
     return numbers(learned.prefix)
 
 
-@pytest.mark.parametrize("room", [1, 2, 3])
-def test_when_memory_runs_out_the_batch_is_taken_in_parts_and_the_prefix_is_the_same(room: int, denoiser: Any) -> None:
+@pytest.mark.parametrize(("room", "conditional"), [(1, False), (2, True), (3, False)])
+def test_when_memory_runs_out_the_batch_is_taken_in_parts_and_the_prefix_is_the_same(
+    room: int, conditional: bool, denoiser: Any
+) -> None:
     import comfy.model_management
 
-    expected = learn(denoiser)
+    settings = dataclasses.replace(SETTINGS, conditional=conditional)
+    expected = learn(denoiser, settings)
     taken: list[int] = []
 
     def lack(call: int, noised: Tensor, predicted: Tensor) -> Tensor:
@@ -81,7 +85,7 @@ def test_when_memory_runs_out_the_batch_is_taken_in_parts_and_the_prefix_is_the_
         return predicted
 
     on_predict(denoiser, lack)
-    learned = learn(denoiser)
+    learned = learn(denoiser, settings)
     assert set(taken) <= {1, 2} and sum(taken) == SETTINGS.steps * SETTINGS.batch_size
     torch.testing.assert_close(vectors(learned), vectors(expected), rtol=1e-3, atol=1e-4)
     assert f"took its batch in parts of {min(room, 2)}" in describe(learned)
@@ -188,12 +192,12 @@ def test_a_skipped_step_moves_nothing_but_lowers_the_rate(denoiser: Any) -> None
     with denoiser.gradients(1):
         batch = TargetPool(denoiser, pictures, 1, 0).batch([0])
         state = new_state(start_vectors(denoiser, settings), settings)
-        start = state.vectors["l/offset"].detach().clone()
+        start = state.vectors["l"].detach().clone()
         make_step(denoiser, state, batch, settings, MicroBatches(denoiser, 1))
-        assert torch.equal(state.vectors["l/offset"], start) and state.rate == 0.5
+        assert torch.equal(state.vectors["l"], start) and state.rate == 0.5
         assert not state.optimizer.state
         make_step(denoiser, state, batch, settings, MicroBatches(denoiser, 1))
-    assert not torch.equal(state.vectors["l/offset"], start) and state.skipped == 1 and state.skipped_in_a_row == 0
+    assert not torch.equal(state.vectors["l"], start) and state.skipped == 1 and state.skipped_in_a_row == 0
 
 
 def test_a_gradient_that_overflows_is_scaled_down_and_the_rate_stays(denoiser: Any) -> None:
