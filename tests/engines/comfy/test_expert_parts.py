@@ -21,12 +21,12 @@ def tools(host_modules: None) -> Any:
     return expert_parts
 
 
-def drawn(model: Any, length: int = 77) -> torch.Tensor:
+def drawn(model: Any, length: int = 77, **said_with: Any) -> torch.Tensor:
     import comfy.sample
 
     random = torch.Generator().manual_seed(0)
     noise = torch.randn(1, 4, 8, 8, generator=random)
-    said = [[torch.randn(1, length, 32, generator=random), {"pooled_output": None}]]
+    said = [[torch.randn(1, length, 32, generator=random), {"pooled_output": None, **said_with}]]
     return comfy.sample.sample(
         model, noise, 2, 2.0, "euler", "simple", said, said, torch.zeros_like(noise), disable_pbar=True, seed=1
     )
@@ -120,6 +120,44 @@ def test_a_lora_works_on_an_expert_and_learned_deltas_beside_it(make_checkpoint:
     before = tools.expert_model(loaded, removed, {})
     assert not torch.allclose(drawn(plain), drawn(given))
     assert torch.equal(drawn(after), drawn(given)) and torch.equal(drawn(before), drawn(given))
+
+
+class Passing(torch.nn.Module):
+    """What a block that is gone would be in a network that was built without it."""
+
+    def forward(self, x: torch.Tensor, *_: Any) -> torch.Tensor:
+        return x.clone()
+
+
+def controlnet(checkpoint: Any) -> Any:
+    """The host's ControlNet for a checkpoint, of random weights, with a picture to go by."""
+    import comfy.cldm.cldm
+    import comfy.controlnet
+    import comfy.ops
+
+    config = {key: value for key, value in checkpoint.model.model.model_config.unet_config.items()}
+    config.pop("out_channels")
+    network = comfy.cldm.cldm.ControlNet(**config, hint_channels=3, operations=comfy.ops.disable_weight_init)
+    random = torch.Generator().manual_seed(7)
+    for weight in network.parameters():
+        weight.data = 0.05 * torch.randn(weight.shape, generator=random)
+    made = comfy.controlnet.ControlNet(network, load_device=torch.device("cpu"))
+    return made.set_cond_hint(torch.rand(1, 3, 64, 64, generator=random), 1.0)
+
+
+def test_a_controlnet_guides_an_expert_as_a_network_that_was_built_without_those_blocks(
+    make_checkpoint: Make, tools: Any
+) -> None:
+    checkpoint, built = make_checkpoint(), make_checkpoint()
+    guided = {"control": controlnet(checkpoint), "control_apply_to_uncond": True}
+    names = list(tools.removable(checkpoint.model.model.diffusion_model))
+    for name in names:
+        owner, _, last = name.rpartition(".")
+        setattr(built.model.model.diffusion_model.get_submodule(owner), last, Passing())
+    expert = tools.expert_model(checkpoint.model, names, {})
+    found = drawn(expert, **guided)
+    assert torch.equal(found, drawn(built.model, **guided))
+    assert not torch.allclose(found, drawn(expert)) and not torch.allclose(found, drawn(checkpoint.model, **guided))
 
 
 def test_what_cannot_be_taken_out_is_a_sentence(make_checkpoint: Make, tools: Any) -> None:
