@@ -135,7 +135,7 @@ def controlnet(checkpoint: Any) -> Any:
     import comfy.controlnet
     import comfy.ops
 
-    config = {key: value for key, value in checkpoint.model.model.model_config.unet_config.items()}
+    config = dict(checkpoint.model.model.model_config.unet_config)
     config.pop("out_channels")
     network = comfy.cldm.cldm.ControlNet(**config, hint_channels=3, operations=comfy.ops.disable_weight_init)
     random = torch.Generator().manual_seed(7)
