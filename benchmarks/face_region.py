@@ -39,10 +39,10 @@ from ..prefix.files.prefix_file import load_prefix
 from ..tools.command import run_command
 from ..tools.layout import ROOT
 from ..trainer.data.prompts import general_prompts
-from ..trainer.face_region import COVERED, TOUCHED, mask_of
-from ..trainer.finished_prefix import with_face_region
 from ..trainer.reporting.chart import Axis, Curve, draw_chart
 from ..trainer.settings import TrainingSettings
+from ..trainer.stages.face_region import COVERED, TOUCHED, mask_of
+from ..trainer.stages.finished_prefix import with_face_region
 from .support.face_scenes import SCENES, Scene, shown
 from .support.memory import peak_bytes
 from .support.paired import in_turns

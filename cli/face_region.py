@@ -19,7 +19,7 @@ from .show import facts
 from .train import RUNS, STAGES, require_output
 
 if TYPE_CHECKING:
-    from ..trainer.face_region import Finding
+    from ..trainer.stages.face_region import Finding
 
 NAME = "face-region"
 SUMMARY = "teaches a finished prefix where faces are"
@@ -76,8 +76,8 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     from ..trainer.data.identities import parse_identities
     from ..trainer.data.list_text import text_of_file
     from ..trainer.data.prompts import general_prompts
-    from ..trainer.face_region import OVERLAP
-    from ..trainer.finished_prefix import with_face_region
+    from ..trainer.stages.face_region import OVERLAP
+    from ..trainer.stages.finished_prefix import with_face_region
 
     identities = parse_identities(text_of_file(options.identities))
     given = "" if options.general_prompts is None else text_of_file(options.general_prompts)

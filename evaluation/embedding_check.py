@@ -14,7 +14,7 @@ import torch
 from ..engines.denoiser import Denoiser, TextStates, Vectors
 from ..prefix import Prefix
 from ..prefix.errors import PrefixMismatchError, TrainingError
-from ..trainer.text_distance import text_distance
+from ..trainer.stages.text_distance import text_distance
 
 OPENING = "a portrait of"
 SOMEBODY = "a person"

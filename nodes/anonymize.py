@@ -12,9 +12,9 @@ from ..engines.comfy.protected_clip import is_protected, protect, read_beside
 from ..engines.comfy.text_encoders import encoder_fingerprint, text_encoders, tokenized_keys
 from ..prefix import Prefix, checkpoint_note, layers_note, load_prefix, require_family
 from ..prefix.files.library import NEWEST
-from .folder import content_hash, fault_of, file_choices, find_file
-from .inputs import checked
-from .interface import PrefixSocket, tell
+from .shared.folder import content_hash, fault_of, file_choices, find_file
+from .shared.inputs import checked
+from .shared.interface import PrefixSocket, tell
 
 ABSENT = object()
 """Stands for an input that a workflow does not mention."""

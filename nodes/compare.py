@@ -20,9 +20,9 @@ from ..engines.comfy.text_encoders import tokenized_keys
 from ..engines.options import AS_USUAL, Drawing
 from ..prefix import Prefix, require_family
 from ..trainer.data.prompts import lines_of
-from .chosen_prefixes import PLACES, chosen_prefixes, contents_of, fault_of_choice, learned_sockets, prefix_lists
-from .inputs import InputError, checked, quoted
-from .interface import drawing_widgets, size_widgets, widget
+from .shared.chosen_prefixes import PLACES, chosen_prefixes, contents_of, fault_of_choice, learned_sockets, prefix_lists
+from .shared.inputs import InputError, checked, quoted
+from .shared.interface import drawing_widgets, size_widgets, widget
 
 if TYPE_CHECKING:
     import numpy as np

@@ -20,8 +20,8 @@ from ..prefix.errors import DescriptionError, MeasurementError
 from ..trainer.data.identities import parse_identities
 from ..trainer.data.list_text import sameness
 from .hosted.looks_readers import CHOICES, CLIP_MODEL, ask_of, hosted_readers
-from .inputs import InputError, checked, quoted
-from .interface import IdentitiesSocket, advanced, seed_widget, shown_progress, tell, widget
+from .shared.inputs import InputError, checked, quoted
+from .shared.interface import IdentitiesSocket, advanced, seed_widget, shown_progress, tell, widget
 
 if TYPE_CHECKING:
     import numpy as np

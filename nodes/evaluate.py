@@ -17,11 +17,11 @@ from ..engines.options import AS_USUAL, Drawing
 from ..evaluation.settings import CAPTIONS, CLIP_MODEL, QUALITIES, EvaluationSettings
 from ..prefix import MeasurementError
 from ..trainer.data.prompts import lines_of
-from .chosen_prefixes import PLACES, chosen_prefixes, contents_of, fault_of_choice, learned_sockets, prefix_lists
-from .folder import work_folder
 from .hosted.recognizers import CHOICES, DEMO_READER, hosted_quality, hosted_recognizer
-from .inputs import checked, quoted
-from .interface import (
+from .shared.chosen_prefixes import PLACES, chosen_prefixes, contents_of, fault_of_choice, learned_sockets, prefix_lists
+from .shared.folder import work_folder
+from .shared.inputs import checked, quoted
+from .shared.interface import (
     IdentitiesSocket,
     PrefixSocket,
     advanced,

@@ -21,9 +21,9 @@ from ..experts.settings import ExpertsSettings
 from ..prefix import SUFFIX, PrefixFileExistsError, PrefixNameError, file_path, path_inside
 from ..prefix.errors import ExpertsError
 from ..runs.settings import LARGEST_SEED
-from .folder import work_folder
-from .inputs import checked
-from .interface import (
+from .shared.folder import work_folder
+from .shared.inputs import checked
+from .shared.interface import (
     ExpertsSocket,
     advanced,
     drawing_widgets,

@@ -15,9 +15,9 @@ from ..prefix import AnonymizationError, Prefix, checkpoint_note, load_prefix, r
 from ..prefix.bypass import ANY_EMBEDDINGS
 from .anonymize import ChoosesPrefix
 from .enforcement.guards import Guarding
-from .folder import file_choices, find_file
-from .inputs import checked
-from .interface import PrefixSocket, tell, widget
+from .shared.folder import file_choices, find_file
+from .shared.inputs import checked
+from .shared.interface import PrefixSocket, tell, widget
 
 COLUMNS = ("before", "after", "mask")
 """What the slider can show on either side."""

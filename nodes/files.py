@@ -24,7 +24,7 @@ from ..prefix import (
 )
 from ..prefix.files.preview import load_with_preview, save_preview
 from .enforcement.guards import Guarding
-from .folder import (
+from .shared.folder import (
     content_hash,
     embedding_folder,
     fault_of,
@@ -33,8 +33,8 @@ from .folder import (
     require_no_embeddings_in,
     save_folder,
 )
-from .inputs import checked
-from .interface import PrefixSocket, tell
+from .shared.inputs import checked
+from .shared.interface import PrefixSocket, tell
 
 OWN = "safetensors"
 TEXTUAL_INVERSION = "textual inversion"

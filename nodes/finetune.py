@@ -15,9 +15,9 @@ from ..engines.denoiser import LORA
 from ..engines.options import Drawing
 from ..finetuning.settings import FinetuningSettings
 from ..prefix.errors import TrainingError
-from .folder import work_folder
-from .inputs import checked
-from .interface import advanced, seed_widget, shown_progress, size_widgets, tell, widget
+from .shared.folder import work_folder
+from .shared.inputs import checked
+from .shared.interface import advanced, seed_widget, shown_progress, size_widgets, tell, widget
 
 if TYPE_CHECKING:
     from ..engines.comfy.denoiser import ComfyDenoiser

@@ -9,8 +9,8 @@ from comfy_api.v0_0_2 import io
 
 from ..prefix.errors import IdentityError
 from ..trainer.data.identities import EXAMPLE, Identity, parse_identities
-from .inputs import checked
-from .interface import IdentitiesSocket, tell
+from .shared.inputs import checked
+from .shared.interface import IdentitiesSocket, tell
 
 FEW = 20
 """People that a prefix should learn from at least."""

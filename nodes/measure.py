@@ -6,8 +6,8 @@ from comfy_api.v0_0_2 import io, ui
 from torch import Tensor
 
 from .hosted.recognizers import CHOICES, hosted_recognizer
-from .inputs import checked
-from .interface import shown_progress, tell
+from .shared.inputs import checked
+from .shared.interface import shown_progress, tell
 
 
 class MeasureAnonymization(io.ComfyNode):

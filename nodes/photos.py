@@ -15,10 +15,10 @@ from ..engines.options import Drawing
 from ..finetuning.settings import FinetuningSettings
 from ..photos.settings import NO_PURIFICATION, PURIFICATIONS, ProtectionSettings
 from ..prefix.errors import PhotoError
-from .folder import work_folder
 from .hosted.recognizers import CHOICES, hosted_finder, hosted_recognizer
-from .inputs import checked
-from .interface import advanced, seed_widget, shown_progress, size_widgets, tell, widget
+from .shared.folder import work_folder
+from .shared.inputs import checked
+from .shared.interface import advanced, seed_widget, shown_progress, size_widgets, tell, widget
 
 if TYPE_CHECKING:
     import numpy as np

@@ -18,10 +18,18 @@ from ..engines.options import AS_THE_HOST, Computing, Drawing
 from ..prefix.files.preview import SIDE as PREVIEW_SIDE
 from ..trainer.reporting.telemetry import PreviewPicture
 from ..trainer.settings import TrainingSettings
-from .folder import work_folder
-from .inputs import checked
-from .interface import IdentitiesSocket, PrefixSocket, advanced, drawing_widgets, seed_widget, size_widgets, widget
 from .server.current_run import RUNNING, followed
+from .shared.folder import work_folder
+from .shared.inputs import checked
+from .shared.interface import (
+    IdentitiesSocket,
+    PrefixSocket,
+    advanced,
+    drawing_widgets,
+    seed_widget,
+    size_widgets,
+    widget,
+)
 
 if TYPE_CHECKING:
     from ..engines.denoiser import Vectors

@@ -28,20 +28,20 @@ from .data.pictures import Pictures
 from .data.plain_text import PlainText
 from .data.prompts import GENERAL_PROMPTS
 from .data.targets import TargetPool, slots_of_step
-from .face_region import Finding, dry_head, learn_face_region
-from .hardening import Attackers
-from .known_names import KnownNames, sentences
-from .learnable_layers import judged, learnable, left_out_note
 from .parallel.shared_work import compute, in_turn, mask
 from .parallel.team import ALONE, Team, share
 from .plan import Plan, dry_step, plan_of, prompts_read
 from .progress import NO_CALLBACKS, Callbacks, Learned, Progress
 from .reporting.preview import PreviewBudget
 from .settings import TrainingSettings
+from .stages.face_region import Finding, dry_head, learn_face_region
+from .stages.hardening import Attackers
+from .stages.known_names import KnownNames, sentences
+from .stages.learnable_layers import judged, learnable, left_out_note
+from .stages.warm_start import can_start, start_of, warm_start
 from .state import RunState, Score, new_state, restore, state_to_file
 from .step import MOST_SKIPPED, make_step
 from .validation import Validation, hold_out, steps_between, validation_pictures
-from .warm_start import can_start, start_of, warm_start
 
 STREAMED = (
     "Memory was short for a single picture: weights came to the device as they were needed. The prefix is the same,"

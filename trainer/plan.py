@@ -20,11 +20,11 @@ from ..runs.kept_latents import KeptLatents
 from .data.pairs import GatePrompts, TrainingPairs
 from .data.shards import come_to
 from .data.targets import named_before
-from .face_region import STEPS, Needed, needed
-from .hardening import PROMPTS
 from .settings import TrainingSettings
+from .stages.face_region import STEPS, Needed, needed
+from .stages.hardening import PROMPTS
+from .stages.warm_start import PAIRS_OF_A_KIND
 from .validation import MOST_ASKED, NOISES, spread, steps_between, validation_pictures
-from .warm_start import PAIRS_OF_A_KIND
 
 BACKWARD = 2
 """Forward passes that a backward pass counts as."""

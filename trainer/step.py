@@ -15,10 +15,10 @@ from ..engines.vectors import learned
 from ..prefix.meta_network import with_open_gates
 from ..runs.seeds import rate_factor
 from .data.targets import Batch
-from .hardening import Attackers
 from .objective import distances
 from .parallel.team import ALONE, Team
 from .settings import TrainingSettings
+from .stages.hardening import Attackers
 from .state import Losses, RunState
 
 MOST_SKIPPED = 8

@@ -25,7 +25,7 @@ from ...engines.denoiser import Conditioning, Denoiser, Vectors
 from ...engines.vectors import new_vectors, scale_free_adam
 from ...prefix.meta_network import network_of, standardized, vectors_of
 from ...runs.seeds import generator, noise_of, rate_factor, stratified_times
-from ...trainer.text_distance import Said, text_distance
+from ...trainer.stages.text_distance import Said, text_distance
 
 BATCH = 8
 """Prompts of a step."""

@@ -24,7 +24,7 @@ _WORKFLOW = frozenset({"PROMPT", "EXTRA_PNGINFO", "DYNPROMPT"})
 
 def start_enforcement() -> Enforcement | None:
     """Reads the setting, for the guards to follow, and tells the log. Call once, at the entry point."""
-    from ..folder import embedding_folders, prefix_folders
+    from ..shared.folder import embedding_folders, prefix_folders
     from .guards import Guarding
 
     found = read_enforcement(os.environ, FILE, prefix_folders(), embedding_folders())

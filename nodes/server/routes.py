@@ -150,7 +150,7 @@ def _require_not_enforced(name: str, new_name: str | None = None) -> None:
         name: of the file that is to be changed, or made.
         new_name: that it is to get.
     """
-    from ..folder import require_no_embeddings_in
+    from ..shared.folder import require_no_embeddings_in
 
     enforcement = Guarding.enforcement
     if enforcement is None:
@@ -163,6 +163,6 @@ def _require_not_enforced(name: str, new_name: str | None = None) -> None:
 
 
 def _folders() -> list[Any]:
-    from ..folder import prefix_folders
+    from ..shared.folder import prefix_folders
 
     return prefix_folders()

@@ -20,7 +20,7 @@ from anonymize_faces.prefix.face_region import FaceRegion
 from anonymize_faces.tests.support.finders import MiddleFinder
 from anonymize_faces.tests.support.pipelines import tiny_pipeline
 from anonymize_faces.tests.support.prefixes import numbers
-from anonymize_faces.trainer import face_region
+from anonymize_faces.trainer.stages import face_region
 
 
 @pytest.fixture(scope="module")

@@ -54,10 +54,10 @@ def test_a_file_whose_name_comes_by_wire_is_read_anew_once_it_changes(offline: O
 
 
 def test_every_node_that_takes_the_name_of_a_file_by_wire_looks_at_the_folder(host_modules, tmp_path, monkeypatch):
-    from anonymize_faces.nodes import folder
     from anonymize_faces.nodes.anonymize import AnonymizeFaces
     from anonymize_faces.nodes.evaluate import EvaluateAnonymization
     from anonymize_faces.nodes.files import LoadAnonymizationPrefix
+    from anonymize_faces.nodes.shared import folder
 
     monkeypatch.setattr(folder, "prefix_folders", lambda: [tmp_path])
     one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"

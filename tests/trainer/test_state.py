@@ -19,9 +19,9 @@ from anonymize_faces.trainer.data.plain_text import PlainText
 from anonymize_faces.trainer.data.targets import TargetPool, slots_of_step
 from anonymize_faces.trainer.loop import start_vectors
 from anonymize_faces.trainer.settings import TrainingSettings
+from anonymize_faces.trainer.stages.warm_start import start_of, warm_start
 from anonymize_faces.trainer.state import ELEMENTS, new_state
 from anonymize_faces.trainer.step import make_step
-from anonymize_faces.trainer.warm_start import start_of, warm_start
 
 Make = Callable[..., Any]
 CONDITIONAL, FIXED = learning(seed=1), learning(seed=1, conditional=False)

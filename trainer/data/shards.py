@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..known_names import LEAST_PEOPLE, LEAST_PORTRAITS
+from ..stages.known_names import LEAST_PEOPLE, LEAST_PORTRAITS
 from .pictures import Pair
 
 

@@ -25,7 +25,7 @@ from anonymize_faces.trainer.data.pictures import Pair, identity_pairs, spoken_p
 from anonymize_faces.trainer.data.plain_text import PlainText
 from anonymize_faces.trainer.loop import start_vectors
 from anonymize_faces.trainer.settings import TrainingSettings
-from anonymize_faces.trainer.warm_start import start_of, warm_start
+from anonymize_faces.trainer.stages.warm_start import start_of, warm_start
 
 Make = Callable[..., Any]
 SUBJECTS = ("A photo of Zoe Quist", "A photo of a woman with long hair")
@@ -88,7 +88,7 @@ def test_the_lessons_have_none_of_the_words_that_the_benchmark_and_the_demos_lan
 def test_the_warm_start_draws_pairs_that_it_can_compare(
     make_checkpoint: Make, make_denoiser: Make, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("anonymize_faces.trainer.warm_start.PAIRS_OF_A_KIND", 4)
+    monkeypatch.setattr("anonymize_faces.trainer.stages.warm_start.PAIRS_OF_A_KIND", 4)
     denoiser = make_denoiser(make_checkpoint())
     encode, said = denoiser.encode, []
     denoiser.encode = lambda prompts, vectors=None, layers=None: (

@@ -15,13 +15,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..engines.denoiser import Denoiser, Vectors
-from ..engines.micro_batches import MicroBatches
-from ..engines.vectors import new_vectors
-from ..prefix.meta_network import vectors_of, with_open_gates
-from ..runs.seeds import generator
-from .data.plain_text import PlainText, Spoken
-from .parallel.team import Team
+from ...engines.denoiser import Denoiser, Vectors
+from ...engines.micro_batches import MicroBatches
+from ...engines.vectors import new_vectors
+from ...prefix.meta_network import vectors_of, with_open_gates
+from ...runs.seeds import generator
+from ..data.plain_text import PlainText, Spoken
+from ..parallel.team import Team
 from .text_distance import text_distance
 
 EMBEDDINGS = 4

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..runs.seeds import generator as seeded
-from ..runs.tensor_store import TensorStore
-from .data.identities import Identity
+from ...runs.seeds import generator as seeded
+from ...runs.tensor_store import TensorStore
+from ..data.identities import Identity
 
 LEAST_PEOPLE, LEAST_PORTRAITS = 8, 3
 """With fewer nothing can be told."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..engines.denoiser import TextStates
-from .objective import beyond
+from ...engines.denoiser import TextStates
+from ..objective import beyond
 
 SHARED_WEIGHT = 0.5
 """Of words that a name prompt and its neutral twin both have, against what follows them."""

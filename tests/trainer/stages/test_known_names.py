@@ -17,7 +17,12 @@ from anonymize_faces.trainer.data.identities import Identity
 from anonymize_faces.trainer.data.pairs import training_pairs
 from anonymize_faces.trainer.data.pictures import identity_pairs
 from anonymize_faces.trainer.data.targets import TargetPool
-from anonymize_faces.trainer.known_names import (
+from anonymize_faces.trainer.loop import PrefixTraining
+from anonymize_faces.trainer.presets import PRESETS, QUICK
+from anonymize_faces.trainer.progress import Callbacks
+from anonymize_faces.trainer.reporting.report import describe
+from anonymize_faces.trainer.settings import TrainingSettings
+from anonymize_faces.trainer.stages.known_names import (
     LEAST_PORTRAITS,
     MOST_NAMED,
     Knowledge,
@@ -25,11 +30,6 @@ from anonymize_faces.trainer.known_names import (
     knowledge_of,
     sentences,
 )
-from anonymize_faces.trainer.loop import PrefixTraining
-from anonymize_faces.trainer.presets import PRESETS, QUICK
-from anonymize_faces.trainer.progress import Callbacks
-from anonymize_faces.trainer.reporting.report import describe
-from anonymize_faces.trainer.settings import TrainingSettings
 
 PEOPLE = tuple(Identity(f"Person {number}", f"a man with {number} hats") for number in range(16))
 GENERAL = ("", *(f"{number} red circles" for number in range(12)))
@@ -133,7 +133,7 @@ def test_nothing_is_learned_from_a_name_that_is_left_out(
     nobody = (0, len(people) - 1)
     names = [people[index].name for index in nobody]
     monkeypatch.setattr(
-        "anonymize_faces.trainer.known_names.knowledge_of",
+        "anonymize_faces.trainer.stages.known_names.knowledge_of",
         lambda latents, who, *rest: Knowledge(len(who), tuple(person for person in who if person in nobody)),
     )
     asked: list[str] = []
@@ -171,7 +171,7 @@ def test_a_network_is_learned_from_names_that_the_model_does_not_seem_to_know(
     make_checkpoint: Callable[..., Any], make_denoiser: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "anonymize_faces.trainer.known_names.knowledge_of", lambda latents, who, *rest: Knowledge(len(who), (0,))
+        "anonymize_faces.trainer.stages.known_names.knowledge_of", lambda latents, who, *rest: Knowledge(len(who), (0,))
     )
     settings = dataclasses.replace(SETTINGS, conditional=True, steps=1)
     training = PrefixTraining(make_denoiser(make_checkpoint()), PEOPLE, GENERAL, settings)

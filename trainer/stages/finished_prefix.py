@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..engines.denoiser import Denoiser
-from ..engines.micro_batches import MicroBatches
-from ..faces.recognizer import Finder
-from ..prefix.errors import TrainingError
-from ..prefix.value import Prefix
-from ..runs.run_folder import RunFolder, run_key
-from .data.drawing import DRAWN_AT_ONCE, known_of
-from .data.identities import Identity
-from .data.pairs import training_pairs
-from .data.pictures import Pictures, draw_pictures
+from ...engines.denoiser import Denoiser
+from ...engines.micro_batches import MicroBatches
+from ...faces.recognizer import Finder
+from ...prefix.errors import TrainingError
+from ...prefix.value import Prefix
+from ...runs.run_folder import RunFolder, run_key
+from ..data.drawing import DRAWN_AT_ONCE, known_of
+from ..data.identities import Identity
+from ..data.pairs import training_pairs
+from ..data.pictures import Pictures, draw_pictures
+from ..parallel.shared_work import mask
+from ..settings import TrainingSettings
+from ..validation import hold_out, spread
 from .face_region import HELD_OUT, LEARNED, learn_face_region
-from .parallel.shared_work import mask
-from .settings import TrainingSettings
-from .validation import hold_out, spread
 
 WORK = "face region"
 """What unfinished work is called."""

@@ -15,12 +15,12 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from ..engines.denoiser import Denoiser, Layer, Vectors
-from ..prefix.layers import told
-from ..prefix.meta_network import with_open_gates
-from .data.pictures import Pair
-from .data.plain_text import PlainText
-from .parallel.team import ALONE, Team, share
+from ...engines.denoiser import Denoiser, Layer, Vectors
+from ...prefix.layers import told
+from ...prefix.meta_network import with_open_gates
+from ..data.pictures import Pair
+from ..data.plain_text import PlainText
+from ..parallel.team import ALONE, Team, share
 from .text_distance import text_distance
 
 MOST_LEFT = 0.5

@@ -19,10 +19,10 @@ from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.trainer.data.identities import parse_identities
 from anonymize_faces.trainer.data.pictures import Pair
 from anonymize_faces.trainer.data.plain_text import PlainText
-from anonymize_faces.trainer.learnable_layers import learnable, left_out_note, signal_left, spread_over
 from anonymize_faces.trainer.loop import learn_prefix
 from anonymize_faces.trainer.progress import Callbacks, Learned, Progress
 from anonymize_faces.trainer.settings import TrainingSettings
+from anonymize_faces.trainer.stages.learnable_layers import learnable, left_out_note, signal_left, spread_over
 from anonymize_faces.trainer.validation import Validation
 
 Make = Callable[..., Any]
@@ -106,7 +106,9 @@ def learn(denoiser: Any, runs: Path | None, report: Callable[[Progress], None] =
 def test_what_follows_is_learned_at_the_others_alone_and_a_run_that_is_killed_goes_on_with_them(
     broken_off: Progress, make_checkpoint: Make, make_denoiser: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("anonymize_faces.trainer.learnable_layers.signal_left", lambda *anything: {None: 0.1, -2: 0.9})
+    monkeypatch.setattr(
+        "anonymize_faces.trainer.stages.learnable_layers.signal_left", lambda *anything: {None: 0.1, -2: 0.9}
+    )
     denoiser = make_denoiser(make_checkpoint())
     runs, killed = tmp_path / "runs", tmp_path / "killed"
     read: dict[tuple[int, int], Counter] = {}
@@ -149,7 +151,7 @@ def test_the_record_names_no_layer_at_which_the_prefix_itself_leaves_much(
         asked.append(len(layers))
         return dict.fromkeys(layers, 0.1)
 
-    monkeypatch.setattr("anonymize_faces.trainer.learnable_layers.signal_left", left)
+    monkeypatch.setattr("anonymize_faces.trainer.stages.learnable_layers.signal_left", left)
     monkeypatch.setattr(Validation, "left_by_layer", lambda own, _: dict(zip(own.layers, last, strict=True)))
     settings = dataclasses.replace(SETTINGS, text_steps=text_steps)
     denoiser = make_denoiser(make_checkpoint())

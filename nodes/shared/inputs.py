@@ -15,9 +15,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ..experts.value import Experts
-from ..prefix import AnonymizationError, Prefix
-from ..trainer.data.identities import Identity
+from ...experts.value import Experts
+from ...prefix import AnonymizationError, Prefix
+from ...trainer.data.identities import Identity
 from .interface import ExpertsSocket, IdentitiesSocket, PrefixSocket
 
 LONGEST = 60

@@ -13,19 +13,19 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from ..engines.denoiser import Denoiser, Layer, Vectors
-from ..engines.gradient_flow import gradient_through
-from ..engines.micro_batches import MicroBatches
-from ..engines.vectors import learned, scale_free_adam
-from ..prefix.meta_network import with_open_gates
-from ..runs.seeds import generator as seeded
-from ..runs.seeds import rate_factor
-from .data.pictures import NEGATIVE_PAIRS, Pair
-from .data.plain_text import PlainText
+from ...engines.denoiser import Denoiser, Layer, Vectors
+from ...engines.gradient_flow import gradient_through
+from ...engines.micro_batches import MicroBatches
+from ...engines.vectors import learned, scale_free_adam
+from ...prefix.meta_network import with_open_gates
+from ...runs.seeds import generator as seeded
+from ...runs.seeds import rate_factor
+from ..data.pictures import NEGATIVE_PAIRS, Pair
+from ..data.plain_text import PlainText
+from ..parallel.team import ALONE, Team, share
+from ..settings import TrainingSettings
+from ..state import RunState
 from .learnable_layers import judged
-from .parallel.team import ALONE, Team, share
-from .settings import TrainingSettings
-from .state import RunState
 from .text_distance import HELD_WEIGHT, text_distance
 
 PAIRS_OF_A_KIND = 12

@@ -18,18 +18,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..engines.clean import clean_latents, signal_and_noise
-from ..engines.denoiser import Denoiser, Vectors
-from ..engines.micro_batches import MicroBatches
-from ..faces.pictures import pictures_of
-from ..faces.recognizer import Finder
-from ..prefix.errors import TrainingError
-from ..prefix.face_region import CERTAINTY, FaceRegion, FaceRegionHead, noise_level, tensors_of
-from ..prefix.value import Prefix
-from ..runs.seeds import derived_seed, noise_of, rate_factor, stratified_times
-from ..runs.seeds import generator as seeded
-from .data.pictures import Pair, Pictures
-from .validation import spread
+from ...engines.clean import clean_latents, signal_and_noise
+from ...engines.denoiser import Denoiser, Vectors
+from ...engines.micro_batches import MicroBatches
+from ...faces.pictures import pictures_of
+from ...faces.recognizer import Finder
+from ...prefix.errors import TrainingError
+from ...prefix.face_region import CERTAINTY, FaceRegion, FaceRegionHead, noise_level, tensors_of
+from ...prefix.value import Prefix
+from ...runs.seeds import derived_seed, noise_of, rate_factor, stratified_times
+from ...runs.seeds import generator as seeded
+from ..data.pictures import Pair, Pictures
+from ..validation import spread
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom, as shares of a picture's sides."""

@@ -15,13 +15,13 @@ from anonymize_faces.prefix import MeasurementError, Prefix, TrainingError
 from anonymize_faces.prefix.face_region import FaceRegion
 from anonymize_faces.tests.support.finders import MiddleFinder, NoFinder
 from anonymize_faces.tests.support.prefixes import numbers
-from anonymize_faces.trainer import face_region
 from anonymize_faces.trainer.data.identities import parse_identities
-from anonymize_faces.trainer.face_region import Examples, mask_of
-from anonymize_faces.trainer.finished_prefix import with_face_region
 from anonymize_faces.trainer.loop import learn_prefix
 from anonymize_faces.trainer.progress import Callbacks, Learned
 from anonymize_faces.trainer.settings import TrainingSettings
+from anonymize_faces.trainer.stages import face_region
+from anonymize_faces.trainer.stages.face_region import Examples, mask_of
+from anonymize_faces.trainer.stages.finished_prefix import with_face_region
 
 PEOPLE = parse_identities("Ada Lovelace: a woman with dark hair\nBob Miller\nCy Young: a man with a hat")
 GENERAL = ("", "a red circle", "a dog in the snow", "a house")

@@ -18,8 +18,8 @@ from anonymize_faces.trainer.data.plain_text import PlainText
 from anonymize_faces.trainer.loop import start_vectors
 from anonymize_faces.trainer.objective import beyond
 from anonymize_faces.trainer.settings import TrainingSettings
-from anonymize_faces.trainer.text_distance import text_distance
-from anonymize_faces.trainer.warm_start import can_start, start_of, warm_start
+from anonymize_faces.trainer.stages.text_distance import text_distance
+from anonymize_faces.trainer.stages.warm_start import can_start, start_of, warm_start
 
 Make = Callable[..., Any]
 PAIRS = (
@@ -76,7 +76,7 @@ def test_a_prompt_of_several_chunks_cannot_be_compared(denoiser: Any) -> None:
 def test_the_text_encoder_alone_brings_names_to_their_looks_and_moves_others_little(
     conditional: bool, denoiser: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("anonymize_faces.trainer.warm_start.PAIRS_OF_A_KIND", 4)
+    monkeypatch.setattr("anonymize_faces.trainer.stages.warm_start.PAIRS_OF_A_KIND", 4)
     settings = dataclasses.replace(SETTINGS, conditional=conditional, overshoot=0.0)
     with denoiser.gradients(1):
         vectors = start_vectors(denoiser, settings)
@@ -129,7 +129,7 @@ def test_without_steps_or_states_that_can_be_told_apart_there_is_none(
 def test_t5_and_language_models_bring_names_to_their_looks_too(
     family: str, make_checkpoint: Make, make_denoiser: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("anonymize_faces.trainer.warm_start.PAIRS_OF_A_KIND", 4)
+    monkeypatch.setattr("anonymize_faces.trainer.stages.warm_start.PAIRS_OF_A_KIND", 4)
     denoiser = with_text_encoders(family, make_checkpoint, make_denoiser)
     settings = dataclasses.replace(SETTINGS, overshoot=0.0, text_steps=15)
     with denoiser.gradients(1):

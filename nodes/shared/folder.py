@@ -8,8 +8,8 @@ from typing import Any
 
 import folder_paths
 
-from ..prefix import PrefixFileError, PrefixNameError, read_whole
-from ..prefix.files import library
+from ...prefix import PrefixFileError, PrefixNameError, read_whole
+from ...prefix.files import library
 from .inputs import quoted
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from comfy_api.v0_0_2 import io
 
-from ..prefix import Prefix
-from ..prefix.files.library import newest_choices
-from ..prefix.files.preview import load_with_preview
+from ...prefix import Prefix
+from ...prefix.files.library import newest_choices
+from ...prefix.files.preview import load_with_preview
 from .folder import content_hash, fault_of, find_file, prefix_files
 from .interface import PrefixSocket
 
@@ -47,7 +47,7 @@ def contents_of(inputs: Mapping[str, Any]) -> str:
 
 def chosen_prefixes(inputs: Mapping[str, Any]) -> Iterator[tuple[str, Prefix]]:
     """The prefixes with names for the table, each name once: those that are connected, then the files."""
-    from ..evaluation.results import PLAIN
+    from ...evaluation.results import PLAIN
 
     taken = {PLAIN}
     for place in PLACES:

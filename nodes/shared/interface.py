@@ -9,8 +9,8 @@ import comfy.model_management
 import comfy.utils
 from comfy_api.v0_0_2 import io, ui
 
-from ..engines.automatic import AUTOMATIC
-from ..runs.settings import described
+from ...engines.automatic import AUTOMATIC
+from ...runs.settings import described
 
 PrefixSocket = io.Custom("ANONYMIZATION_PREFIX")
 """Carries a `prefix.Prefix`."""
