@@ -189,9 +189,9 @@ def ours(
     denoiser: Any, settings: TrainingSettings, people: Sequence[Identity], prompts: Sequence[str]
 ) -> tuple[int, Prefix]:
     """Evaluations of a whole run, and its prefix."""
-    from ..trainer.loop import PrefixTraining
     from ..trainer.progress import Callbacks
     from ..trainer.reporting.preview import BeforeAfter
+    from ..trainer.training import PrefixTraining
 
     count = Count(denoiser)
     training = PrefixTraining(denoiser, people, prompts, settings)

@@ -153,8 +153,8 @@ def _learn(case: Case, denoiser: Any, row: Outcome, held: int) -> None:
     from ..engines.micro_batches import MicroBatches
     from ..trainer.data.pictures import Pair, Pictures
     from ..trainer.data.targets import TargetPool
-    from ..trainer.loop import start_vectors
     from ..trainer.settings import TrainingSettings
+    from ..trainer.start import start_vectors
     from ..trainer.state import new_state
     from ..trainer.step import make_step
 
@@ -183,7 +183,7 @@ def _learn(case: Case, denoiser: Any, row: Outcome, held: int) -> None:
 
 def _kept_by_one(denoiser: Any, settings: Any) -> int:
     """Bytes that are really held between the forward pass and the backward pass of one picture."""
-    from ..trainer.loop import start_vectors
+    from ..trainer.start import start_vectors
 
     with torch.no_grad():
         conditioning = denoiser.encode([PROMPT], start_vectors(denoiser, settings))
@@ -198,8 +198,8 @@ def _kept_by_one(denoiser: Any, settings: Any) -> int:
 
 
 def _learn_as_the_authors(checkpoint: Any, denoiser: Any, row: Outcome, held: int) -> None:
-    from ..trainer.loop import start_vectors
     from ..trainer.settings import TrainingSettings
+    from ..trainer.start import start_vectors
     from .support.authors_loop import Item, reference_step
 
     model, stage = checkpoint.model.model.diffusion_model.float(), checkpoint.clip.cond_stage_model.float()

@@ -39,9 +39,9 @@ def measure(count: int) -> dict[str, float]:
     from ..demo.world.renderer import SIZE
     from ..engines.comfy.denoiser import ComfyDenoiser, Drawing
     from ..trainer.data.identities import Identity
-    from ..trainer.loop import learn_prefix
     from ..trainer.progress import Callbacks, Progress
     from ..trainer.settings import TrainingSettings
+    from ..trainer.training import learn_prefix
 
     people = [Identity(f"Person {number:03d}", "a person with brown hair") for number in range(count)]
     denoiser = ComfyDenoiser(*load_demo_model(), (SIZE, SIZE), Drawing(steps=2, cfg=1.0))

@@ -53,8 +53,8 @@ def make_ways() -> dict[str, Way]:
     from ..engines.micro_batches import MicroBatches
     from ..trainer.data.pictures import Pair, Pictures
     from ..trainer.data.targets import TargetPool
-    from ..trainer.loop import start_vectors
     from ..trainer.settings import TrainingSettings
+    from ..trainer.start import start_vectors
     from ..trainer.state import new_state
     from ..trainer.step import make_step
     from .support.authors_loop import Item, reference_step

@@ -103,10 +103,10 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     from ..trainer.data.identities import parse_identities
     from ..trainer.data.list_text import text_of_file
     from ..trainer.data.prompts import general_prompts
-    from ..trainer.loop import PrefixTraining, learn_prefix
     from ..trainer.parallel.accelerate_team import team_of_this_process
     from ..trainer.progress import Callbacks
     from ..trainer.reporting.report import describe
+    from ..trainer.training import PrefixTraining, learn_prefix
 
     identities = parse_identities(text_of_file(options.identities))
     given = "" if options.general_prompts is None else text_of_file(options.general_prompts)

@@ -40,9 +40,9 @@ def learn_and_measure(kind: str, changes: dict[str, Any], weights: Path) -> dict
     from ..engines.comfy.denoiser import ComfyDenoiser, Drawing
     from ..engines.comfy.protected_clip import protect
     from ..trainer.data.prompts import general_prompts
-    from ..trainer.loop import learn_prefix
     from ..trainer.progress import Callbacks, Progress
     from ..trainer.settings import TrainingSettings
+    from ..trainer.training import learn_prefix
     from .generate import GUIDANCE, STEPS, DemoParts, generate
     from .loader import load_demo_model
     from .measuring.measure import make_gallery

@@ -126,11 +126,11 @@ class TrainAnonymizationPrefix(io.ComfyNode):
         # The trainer is loaded here, so that the host's start does not wait for it.
         from ..engines.comfy.denoiser import ComfyDenoiser
         from ..trainer.data.prompts import general_prompts as prompts_to_keep
-        from ..trainer.loop import PrefixTraining
         from ..trainer.progress import Callbacks
         from ..trainer.reporting.plot import plot_losses
         from ..trainer.reporting.preview import BeforeAfter
         from ..trainer.reporting.report import describe
+        from ..trainer.training import PrefixTraining
         from .hosted.recognizers import hosted_finder
 
         chosen = TrainingSettings(**settings)

@@ -1,220 +1,47 @@
-"""Learns a prefix: draws, then step by step pulls the student towards the teacher."""
+"""Learns a prefix: warms up, then step by step pulls the student towards the teacher, and chooses the best."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..engines.denoiser import Denoiser, Layer, Vectors
 from ..engines.micro_batches import MicroBatches
-from ..engines.vectors import as_begun, gates_of, new_vectors, with_networks
+from ..engines.vectors import as_begun, gates_of
 from ..prefix.errors import MeasurementError, TrainingError
 from ..prefix.value import Prefix, PrefixRecord, prefix_of
 from ..runs.amounts import duration
-from ..runs.kept_latents import KeptLatents
-from ..runs.run_folder import RunFolder, run_key, saved_if_broken_off
-from ..runs.seeds import generator as seeded
-from .data.drawing import DrawnPictures, first_shard, shared_tensors
-from .data.identities import Identity
-from .data.pairs import GatePrompts, TrainingPairs, gate_prompts, training_pairs
+from ..runs.run_folder import RunFolder, saved_if_broken_off
+from .data.drawing import DrawnPictures, shared_tensors
+from .data.pairs import GatePrompts, TrainingPairs
 from .data.pictures import Pictures
 from .data.plain_text import PlainText
-from .data.prompts import GENERAL_PROMPTS
 from .data.targets import TargetPool, slots_of_step
-from .parallel.shared_work import compute, in_turn, mask
-from .parallel.team import ALONE, Team, share
-from .plan import Plan, dry_step, plan_of, prompts_read
-from .progress import NO_CALLBACKS, Callbacks, Learned, Progress
+from .parallel.shared_work import compute, mask
+from .parallel.team import Team, share
+from .progress import Callbacks, Progress
 from .reporting.preview import PreviewBudget
 from .settings import TrainingSettings
-from .stages.face_region import Finding, dry_head, learn_face_region
+from .stages.face_region import Finding, learn_face_region
 from .stages.hardening import Attackers
 from .stages.known_names import KnownNames, sentences
 from .stages.learnable_layers import judged, learnable, left_out_note
 from .stages.warm_start import can_start, start_of, warm_start
+from .start import start_vectors
 from .state import RunState, Score, new_state, restore, state_to_file
 from .step import MOST_SKIPPED, make_step
-from .validation import Validation, hold_out, steps_between, validation_pictures
-
-STREAMED = (
-    "Memory was short for a single picture: weights came to the device as they were needed. The prefix is the same,"
-    " learning was much slower."
-)
-
-SOME_PROMPTS = GatePrompts(("a portrait of Ada Example",), GENERAL_PROMPTS[:4])
-"""For vectors that nobody learns from."""
+from .validation import Validation, steps_between, validation_pictures
 
 HALF_OPEN = 0.5
 """A gate that is open less than this hardly protects."""
 
-RECIPE = 13
-"""Raised when the same arguments no longer give the same prefix, so that no run of an older version is gone on with."""
 
-
-def learn_prefix(
-    denoiser: Denoiser,
-    identities: Sequence[Identity],
-    prompts: Sequence[str],
-    settings: TrainingSettings,
-    callbacks: Callbacks = NO_CALLBACKS,
-    *,
-    runs: Path | None = None,
-    pictures: Path | None = None,
-    team: Team = ALONE,
-    finding: Finding | None = None,
-) -> Learned:
-    """Learns a prefix; see `PrefixTraining` and its `learn`."""
-    training = PrefixTraining(
-        denoiser, identities, prompts, settings, runs=runs, pictures=pictures, team=team, finding=finding
-    )
-    return training.learn(callbacks)
-
-
-class PrefixTraining:
-    """Anonymization Prompt Learning (docs/METHODS.md 1) of one prefix: nothing but its vectors is trained.
-
-    The same model, arguments and machine give the same prefix, however often the run was broken off and gone on with.
-
-    Args:
-        identities: the people to learn from, at least one.
-        prompts: general prompts that the prefix is to leave alone, at least one.
-        runs: the folder of unfinished runs, where one that was broken off is gone on with; None to keep nothing.
-        pictures: the folder in which pictures of prompts that name nobody are kept for later runs on the same model;
-            None to keep none.
-        team: the processes that learn this prefix together, each of which does this with the same arguments; the batch
-            is that of all together. They share the folder of unfinished runs, which the first of them writes to.
-        finding: gives what finds faces in pictures, where the settings ask for a face region; None for nothing.
-
-    Attributes:
-        held_out: who and what is learned from, and who and what is asked about.
-
-    Raises:
-        TrainingError: nobody to learn from, or a team without a folder or larger than a batch.
-    """
-
-    def __init__(
-        self,
-        denoiser: Denoiser,
-        identities: Sequence[Identity],
-        prompts: Sequence[str],
-        settings: TrainingSettings,
-        *,
-        runs: Path | None = None,
-        pictures: Path | None = None,
-        team: Team = ALONE,
-        finding: Finding | None = None,
-    ) -> None:
-        if not identities or not prompts:
-            raise TrainingError("There is nobody to learn from: add at least one identity and one general prompt.")
-        if team.count > 1 and (runs is None or settings.batch_size < team.count):
-            raise TrainingError(
-                f"{team.count} processes need a folder of runs that all of them see, and a batch of at least"
-                f" {team.count} pictures: set --runs and --batch-size."
-            )
-        self.held_out = hold_out(identities, prompts, settings.held_out, settings.seed)
-        self._denoiser = denoiser
-        self._settings = settings
-        self._runs = runs
-        self._kept = KeptLatents(pictures, denoiser.digest, denoiser.latent_shape)
-        self._team = team
-        self._finding = finding
-
-    def learn(self, callbacks: Callbacks = NO_CALLBACKS) -> Learned:
-        """Draws, warms up, learns, and gives the best prefix there was.
-
-        Raises:
-            TrainingError: no memory for a single picture, or losses that are never finite.
-        """
-        started = time.monotonic()
-        pairs = training_pairs(self.held_out, self._settings)
-        callbacks.plan(self.plan(callbacks))
-        settings = dataclasses.asdict(self._settings)
-        key = run_key(recipe=RECIPE, model=self._denoiser.digest, settings=settings, pairs=pairs.drawn)
-        with in_turn(self._team, lambda: RunFolder(self._runs, key, owner=self._team.rank == 0)) as folder:
-            drawing = DrawnPictures(
-                self._denoiser, self._settings, pairs, folder, callbacks, self._team, self._kept, self._prompts(pairs)
-            )
-            drawing.draw(drawing.first)
-            run = _Learning(
-                self._denoiser,
-                self._settings,
-                pairs,
-                len(self.held_out.learned.people),
-                self._gate_prompts,
-                drawing,
-                folder,
-                callbacks,
-                self._team,
-                self._finding,
-            )
-            state = run.warm_up()
-            stopped = run.make_steps(state, PreviewBudget(started, drawing.seconds_a_picture))
-            prefix, best, figures = run.finish(state)
-        return Learned(
-            prefix=prefix,
-            history=tuple(state.history),
-            scores=tuple(state.scores),
-            best=best,
-            figures=figures,
-            examined=len(self.held_out.reporting.people or self.held_out.choosing.people),
-            drawing_seconds=drawing.seconds,
-            learning_seconds=state.seconds,
-            stopped=stopped,
-            notes=(
-                *run.notes,
-                *state.sentences,
-                *([STREAMED] if self._denoiser.streams_weights else []),
-                *([folder.trouble] if folder.trouble else []),
-            ),
-        )
-
-    def plan(self, callbacks: Callbacks = NO_CALLBACKS) -> Plan:
-        """What learning is going to take. Makes a dry step, and nothing that lasts.
-
-        Raises:
-            TrainingError: there is not enough memory for a single picture.
-        """
-        pairs = training_pairs(self.held_out, self._settings)
-        longest = max((pair.student for pair in pairs.learned), key=len)
-        micro_batches = MicroBatches(self._denoiser, 1, callbacks.check)
-        with self._denoiser.gradients(self._settings.batch_size):
-            vectors = start_vectors(self._denoiser, self._settings)
-            measured = dry_step(self._denoiser, longest, vectors, micro_batches)
-            kept_bytes = self._denoiser.count_kept()
-        finds_faces = self._settings.face_region and self._finding is not None
-        if finds_faces:
-            decoding, head_step = dry_head(self._denoiser, micro_batches)
-            measured = dataclasses.replace(measured, decoding=decoding, head_step=head_step)
-        return plan_of(
-            self._denoiser,
-            len(self.held_out.learned.people),
-            pairs,
-            first_shard(pairs, self._settings, self._team),
-            self._prompts(pairs),
-            self._kept,
-            self._settings,
-            measured,
-            kept_bytes,
-            finds_faces,
-        )
-
-    @functools.cached_property
-    def _gate_prompts(self) -> GatePrompts:
-        return gate_prompts(self.held_out.learned, self._settings.seed)
-
-    def _prompts(self, pairs: TrainingPairs) -> int:
-        layers = len(self._denoiser.layers)
-        return prompts_read(pairs, self._gate_prompts, self._settings, layers, alone=self._team.count == 1)
-
-
-class _Learning:
+class Learning:
     """A run from the moment that its pictures are drawn.
 
     Args:
@@ -588,28 +415,6 @@ class _Learning:
         """Saves the run, with word of which of the teacher's answers are kept."""
         tensors, table = state_to_file(state)
         self._folder.save("snapshot", {**tensors, "known": mask(self._answers)}, table)
-
-
-def start_vectors(
-    denoiser: Denoiser,
-    settings: TrainingSettings,
-    prompts: GatePrompts = SOME_PROMPTS,
-    micro_batches: MicroBatches | None = None,
-    report: Callable[[int], None] = lambda read: None,
-) -> dict[str, Tensor]:
-    """The parameters that training starts from; inside `Denoiser.gradients`.
-
-    Vectors `{encoder key: [m, d]}` from words, repeated as needed, or at random; and for a conditional prefix what
-    makes others of them.
-
-    Args:
-        prompts, micro_batches, report: see `with_networks`.
-    """
-    vectors = new_vectors(denoiser, settings.init, settings.vectors, seeded(settings.seed, "vectors"))
-    if not settings.conditional:
-        return vectors
-    choices = seeded(settings.seed, "networks")
-    return with_networks(denoiser, vectors, prompts.named, prompts.others, choices, micro_batches, report)
 
 
 def reason_to_stop(state: RunState, stop: Callable[[], bool]) -> str:

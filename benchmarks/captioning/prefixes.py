@@ -32,9 +32,9 @@ from ...prefix import Prefix
 from ...trainer.data.identities import Identity, parse_identities
 from ...trainer.data.list_text import sameness
 from ...trainer.data.prompts import general_prompts
-from ...trainer.loop import learn_prefix
 from ...trainer.progress import Callbacks, Progress
 from ...trainer.settings import TrainingSettings
+from ...trainer.training import learn_prefix
 from .noisy_reader import NoisyReader
 
 Parts = tuple[Any, Any, Any]

@@ -15,11 +15,12 @@ from anonymize_faces.tests.support.learning_checks import learning
 from anonymize_faces.trainer.data.identities import Identity
 from anonymize_faces.trainer.data.pairs import training_pairs
 from anonymize_faces.trainer.data.prompts import GENERAL_PROMPTS, general_prompts
-from anonymize_faces.trainer.loop import PrefixTraining, no_longer_improves
+from anonymize_faces.trainer.loop import no_longer_improves
 from anonymize_faces.trainer.presets import PRESETS
 from anonymize_faces.trainer.reporting.report import describe
 from anonymize_faces.trainer.settings import TrainingSettings
 from anonymize_faces.trainer.state import Score, new_state
+from anonymize_faces.trainer.training import PrefixTraining
 from anonymize_faces.trainer.validation import hold_out
 
 Make = Callable[..., Any]

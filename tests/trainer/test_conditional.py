@@ -17,10 +17,11 @@ from anonymize_faces.prefix.meta_network import LEARNED
 from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.trainer.data.identities import parse_identities
 from anonymize_faces.trainer.data.pairs import gate_prompts
-from anonymize_faces.trainer.loop import SOME_PROMPTS, learn_prefix, start_vectors
 from anonymize_faces.trainer.presets import BALANCED, PRESETS
 from anonymize_faces.trainer.progress import Callbacks, Progress
 from anonymize_faces.trainer.settings import TrainingSettings
+from anonymize_faces.trainer.start import SOME_PROMPTS, start_vectors
+from anonymize_faces.trainer.training import learn_prefix
 from anonymize_faces.trainer.validation import Subjects
 
 Make = Callable[..., Any]

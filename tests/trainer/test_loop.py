@@ -12,11 +12,12 @@ import torch
 from anonymize_faces.prefix import TrainingError
 from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.trainer.data.identities import parse_identities
-from anonymize_faces.trainer.loop import learn_prefix, start_vectors
 from anonymize_faces.trainer.progress import Callbacks, Learned, Progress
 from anonymize_faces.trainer.reporting.plot import plot_losses
 from anonymize_faces.trainer.reporting.report import describe
 from anonymize_faces.trainer.settings import TrainingSettings
+from anonymize_faces.trainer.start import start_vectors
+from anonymize_faces.trainer.training import learn_prefix
 
 PEOPLE = parse_identities("Ada Lovelace: a woman with dark hair\nBob Miller")
 GENERAL = ("", "a red circle", "a dog in the snow")

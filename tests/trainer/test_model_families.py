@@ -13,7 +13,7 @@ from anonymize_faces.engines.vectors import learned as learned_of
 from anonymize_faces.prefix import PrefixMismatchError
 from anonymize_faces.tests.support.learning_checks import learning, require_to_learn
 from anonymize_faces.tests.support.tiny_models import ENCODER, UNET, CellVae
-from anonymize_faces.trainer.loop import start_vectors
+from anonymize_faces.trainer.start import start_vectors
 
 Make = Callable[..., Any]
 CLIP_L, CLIP_G, CLIP_H = 32, 48, 40

@@ -17,10 +17,10 @@ from anonymize_faces.runs.amounts import duration, gigabytes
 from anonymize_faces.tests.support.finders import MiddleFinder
 from anonymize_faces.tests.support.learning_checks import learning
 from anonymize_faces.trainer.data.identities import Identity
-from anonymize_faces.trainer.loop import PrefixTraining
 from anonymize_faces.trainer.plan import Evaluations, Measured, Plan
 from anonymize_faces.trainer.progress import Callbacks
 from anonymize_faces.trainer.stages import face_region as face_region_module
+from anonymize_faces.trainer.training import PrefixTraining
 
 Make = Callable[..., Any]
 PEOPLE = tuple(Identity(f"Ada {chr(65 + n)}lpha", "a woman with dark hair") for n in range(9))

@@ -13,8 +13,8 @@ from anonymize_faces.engines.micro_batches import MicroBatches
 from anonymize_faces.runs.seeds import rate_factor
 from anonymize_faces.trainer.data.pictures import Pair, Pictures
 from anonymize_faces.trainer.data.targets import TargetPool, slots_of_step
-from anonymize_faces.trainer.loop import start_vectors
 from anonymize_faces.trainer.settings import TrainingSettings
+from anonymize_faces.trainer.start import start_vectors
 from anonymize_faces.trainer.state import new_state
 from anonymize_faces.trainer.step import make_step
 

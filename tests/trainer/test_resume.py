@@ -18,10 +18,10 @@ from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.trainer.data.drawing import DRAWN_AT_ONCE
 from anonymize_faces.trainer.data.identities import parse_identities
 from anonymize_faces.trainer.data.targets import named_before
-from anonymize_faces.trainer.loop import learn_prefix
 from anonymize_faces.trainer.progress import Callbacks, Learned, Progress
 from anonymize_faces.trainer.settings import TrainingSettings
 from anonymize_faces.trainer.state import Score
+from anonymize_faces.trainer.training import learn_prefix
 from anonymize_faces.trainer.validation import Validation
 
 Make = Callable[..., Any]

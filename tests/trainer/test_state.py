@@ -17,9 +17,9 @@ from anonymize_faces.trainer import step
 from anonymize_faces.trainer.data.pictures import Pictures
 from anonymize_faces.trainer.data.plain_text import PlainText
 from anonymize_faces.trainer.data.targets import TargetPool, slots_of_step
-from anonymize_faces.trainer.loop import start_vectors
 from anonymize_faces.trainer.settings import TrainingSettings
 from anonymize_faces.trainer.stages.warm_start import start_of, warm_start
+from anonymize_faces.trainer.start import start_vectors
 from anonymize_faces.trainer.state import ELEMENTS, new_state
 from anonymize_faces.trainer.step import make_step
 

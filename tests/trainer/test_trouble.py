@@ -15,12 +15,12 @@ from torch import Tensor
 from anonymize_faces.prefix import TrainingError
 from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.trainer.data.identities import parse_identities
-from anonymize_faces.trainer.loop import learn_prefix
 from anonymize_faces.trainer.objective import distances
 from anonymize_faces.trainer.progress import Callbacks, Learned, Progress
 from anonymize_faces.trainer.reporting.report import describe
 from anonymize_faces.trainer.settings import TrainingSettings
 from anonymize_faces.trainer.step import MOST_SKIPPED
+from anonymize_faces.trainer.training import learn_prefix
 
 Make = Callable[..., Any]
 PEOPLE = parse_identities("Ada Lovelace: a woman with dark hair\nBob Miller")
@@ -182,7 +182,7 @@ def test_a_skipped_step_moves_nothing_but_lowers_the_rate(denoiser: Any) -> None
     from anonymize_faces.engines.micro_batches import MicroBatches
     from anonymize_faces.trainer.data.pictures import Pair, Pictures
     from anonymize_faces.trainer.data.targets import TargetPool
-    from anonymize_faces.trainer.loop import start_vectors
+    from anonymize_faces.trainer.start import start_vectors
     from anonymize_faces.trainer.state import new_state
     from anonymize_faces.trainer.step import make_step
 

@@ -18,12 +18,12 @@ from anonymize_faces.trainer.data.list_text import sameness
 from anonymize_faces.trainer.data.pictures import Pair, Pictures
 from anonymize_faces.trainer.data.prompts import NEGATIVES
 from anonymize_faces.trainer.data.targets import TargetPool, negatives_of
-from anonymize_faces.trainer.loop import learn_prefix
 from anonymize_faces.trainer.progress import Callbacks, Learned
 from anonymize_faces.trainer.reporting.preview import PREVIEW_SHARE, PreviewBudget
 from anonymize_faces.trainer.reporting.report import describe
 from anonymize_faces.trainer.settings import TrainingSettings
 from anonymize_faces.trainer.state import Score
+from anonymize_faces.trainer.training import learn_prefix
 from anonymize_faces.trainer.validation import (
     LEAST_ASKED,
     MOST_HELD_OUT,

@@ -12,8 +12,8 @@ from anonymize_faces.demo.world.people import identities
 from anonymize_faces.demo.world.renderer import SIZE
 from anonymize_faces.prefix.meta_network import is_conditional
 from anonymize_faces.tools.layout import LANGUAGE_MODEL
-from anonymize_faces.trainer.loop import learn_prefix
 from anonymize_faces.trainer.settings import TrainingSettings
+from anonymize_faces.trainer.training import learn_prefix
 
 
 @pytest.mark.usefixtures("host_modules")

@@ -12,9 +12,9 @@ from torch import Tensor
 from anonymize_faces.tests.support.host_traces import add_lora, traces
 from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.trainer.data.identities import parse_identities
-from anonymize_faces.trainer.loop import learn_prefix
 from anonymize_faces.trainer.progress import Learned
 from anonymize_faces.trainer.settings import TrainingSettings
+from anonymize_faces.trainer.training import learn_prefix
 
 Make = Callable[..., Any]
 PEOPLE = parse_identities("Ada Lovelace: a woman with dark hair\nBob Miller")

@@ -17,8 +17,8 @@ from anonymize_faces.tests.support.pipelines import tiny_pipeline
 from anonymize_faces.trainer.data.identities import parse_identities
 from anonymize_faces.trainer.data.pictures import Pair, Pictures
 from anonymize_faces.trainer.data.targets import TargetPool
-from anonymize_faces.trainer.loop import learn_prefix
 from anonymize_faces.trainer.settings import TrainingSettings
+from anonymize_faces.trainer.training import learn_prefix
 from anonymize_faces.trainer.validation import Validation
 
 Make = Callable[..., Any]

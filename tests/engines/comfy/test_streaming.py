@@ -14,9 +14,9 @@ from anonymize_faces.prefix import TrainingError
 from anonymize_faces.tests.support.host_traces import add_lora, traces
 from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.trainer.data.identities import parse_identities
-from anonymize_faces.trainer.loop import STREAMED, learn_prefix
 from anonymize_faces.trainer.progress import Learned
 from anonymize_faces.trainer.settings import TrainingSettings
+from anonymize_faces.trainer.training import STREAMED, learn_prefix
 
 Make = Callable[..., Any]
 PEOPLE = parse_identities("Ada Lovelace: a woman with dark hair\nBob Miller")

@@ -16,7 +16,7 @@ from anonymize_faces.prefix import Prefix, PrefixMismatchError, PrefixRecord, Tr
 from anonymize_faces.prefix.value import prefix_of
 from anonymize_faces.tests.support.learning_checks import learning, require_to_learn
 from anonymize_faces.tests.support.pipelines import WIDTHS, random, tiny_pipeline
-from anonymize_faces.trainer.loop import start_vectors
+from anonymize_faces.trainer.start import start_vectors
 
 DRAWING = Drawing(steps=2, cfg=2.0)
 PROMPTS = ["a close-up portrait of Alma Orlick", "a red circle", "", "a person with glasses and a beard, " * 20]

@@ -23,9 +23,9 @@ from anonymize_faces.trainer.data.long_prompts import (
 )
 from anonymize_faces.trainer.data.pictures import Pair, identity_pairs, spoken_pairs
 from anonymize_faces.trainer.data.plain_text import PlainText
-from anonymize_faces.trainer.loop import start_vectors
 from anonymize_faces.trainer.settings import TrainingSettings
 from anonymize_faces.trainer.stages.warm_start import start_of, warm_start
+from anonymize_faces.trainer.start import start_vectors
 
 Make = Callable[..., Any]
 SUBJECTS = ("A photo of Zoe Quist", "A photo of a woman with long hair")

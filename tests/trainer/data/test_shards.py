@@ -17,11 +17,11 @@ from anonymize_faces.trainer.data.identities import Identity
 from anonymize_faces.trainer.data.pictures import Pair, Pictures
 from anonymize_faces.trainer.data.shards import come_to, shards_of
 from anonymize_faces.trainer.data.targets import TargetPool, named_before, slots_of_step
-from anonymize_faces.trainer.loop import PrefixTraining
 from anonymize_faces.trainer.plan import Plan
 from anonymize_faces.trainer.progress import Callbacks
 from anonymize_faces.trainer.settings import TrainingSettings
 from anonymize_faces.trainer.stages.known_names import LEAST_PEOPLE, LEAST_PORTRAITS
+from anonymize_faces.trainer.training import PrefixTraining
 
 Make = Callable[..., Any]
 PAIRS = tuple(Pair(f"{number}", f"{number}", number % 3 == 0) for number in range(30))

@@ -16,12 +16,12 @@ from anonymize_faces.prefix.face_region import FaceRegion
 from anonymize_faces.tests.support.finders import MiddleFinder, NoFinder
 from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.trainer.data.identities import parse_identities
-from anonymize_faces.trainer.loop import learn_prefix
 from anonymize_faces.trainer.progress import Callbacks, Learned
 from anonymize_faces.trainer.settings import TrainingSettings
 from anonymize_faces.trainer.stages import face_region
 from anonymize_faces.trainer.stages.face_region import Examples, mask_of
 from anonymize_faces.trainer.stages.finished_prefix import with_face_region
+from anonymize_faces.trainer.training import learn_prefix
 
 PEOPLE = parse_identities("Ada Lovelace: a woman with dark hair\nBob Miller\nCy Young: a man with a hat")
 GENERAL = ("", "a red circle", "a dog in the snow", "a house")

@@ -16,13 +16,14 @@ from anonymize_faces.tests.support.pipelines import tiny_pipeline
 from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.trainer.data.identities import parse_identities
 from anonymize_faces.trainer.data.plain_text import PlainText
-from anonymize_faces.trainer.loop import learn_prefix, start_vectors
 from anonymize_faces.trainer.parallel.team import ALONE
 from anonymize_faces.trainer.presets import BALANCED, QUICK, THOROUGH
 from anonymize_faces.trainer.progress import Callbacks, Progress
 from anonymize_faces.trainer.settings import TrainingSettings
 from anonymize_faces.trainer.stages.hardening import EMBEDDINGS, LENGTHS, LIFE, STEP, Attackers
 from anonymize_faces.trainer.stages.text_distance import text_distance
+from anonymize_faces.trainer.start import start_vectors
+from anonymize_faces.trainer.training import learn_prefix
 
 Make = Callable[..., Any]
 PEOPLE = parse_identities("Ada Lovelace: a woman with dark hair\nBob Miller: a man\nCy Young: a man with a hat")

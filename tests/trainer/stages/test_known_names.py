@@ -17,7 +17,6 @@ from anonymize_faces.trainer.data.identities import Identity
 from anonymize_faces.trainer.data.pairs import training_pairs
 from anonymize_faces.trainer.data.pictures import identity_pairs
 from anonymize_faces.trainer.data.targets import TargetPool
-from anonymize_faces.trainer.loop import PrefixTraining
 from anonymize_faces.trainer.presets import PRESETS, QUICK
 from anonymize_faces.trainer.progress import Callbacks
 from anonymize_faces.trainer.reporting.report import describe
@@ -30,6 +29,7 @@ from anonymize_faces.trainer.stages.known_names import (
     knowledge_of,
     sentences,
 )
+from anonymize_faces.trainer.training import PrefixTraining
 
 PEOPLE = tuple(Identity(f"Person {number}", f"a man with {number} hats") for number in range(16))
 GENERAL = ("", *(f"{number} red circles" for number in range(12)))

@@ -19,10 +19,10 @@ from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.trainer.data.identities import parse_identities
 from anonymize_faces.trainer.data.pictures import Pair
 from anonymize_faces.trainer.data.plain_text import PlainText
-from anonymize_faces.trainer.loop import learn_prefix
 from anonymize_faces.trainer.progress import Callbacks, Learned, Progress
 from anonymize_faces.trainer.settings import TrainingSettings
 from anonymize_faces.trainer.stages.learnable_layers import learnable, left_out_note, signal_left, spread_over
+from anonymize_faces.trainer.training import learn_prefix
 from anonymize_faces.trainer.validation import Validation
 
 Make = Callable[..., Any]

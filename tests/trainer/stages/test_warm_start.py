@@ -15,11 +15,11 @@ from anonymize_faces.prefix.meta_network import with_open_gates
 from anonymize_faces.tests.support.text_encoders import make_clip
 from anonymize_faces.trainer.data.pictures import Pair
 from anonymize_faces.trainer.data.plain_text import PlainText
-from anonymize_faces.trainer.loop import start_vectors
 from anonymize_faces.trainer.objective import beyond
 from anonymize_faces.trainer.settings import TrainingSettings
 from anonymize_faces.trainer.stages.text_distance import text_distance
 from anonymize_faces.trainer.stages.warm_start import can_start, start_of, warm_start
+from anonymize_faces.trainer.start import start_vectors
 
 Make = Callable[..., Any]
 PAIRS = (

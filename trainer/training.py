@@ -1,0 +1,192 @@
+"""Trains one prefix from first to last: plans, draws, learns, and tells what came of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..engines.denoiser import Denoiser
+from ..engines.micro_batches import MicroBatches
+from ..prefix.errors import TrainingError
+from ..runs.kept_latents import KeptLatents
+from ..runs.run_folder import RunFolder, run_key
+from .data.drawing import DrawnPictures, first_shard
+from .data.identities import Identity
+from .data.pairs import GatePrompts, TrainingPairs, gate_prompts, training_pairs
+from .loop import Learning
+from .parallel.shared_work import in_turn
+from .parallel.team import ALONE, Team
+from .plan import Plan, dry_step, plan_of, prompts_read
+from .progress import NO_CALLBACKS, Callbacks, Learned
+from .reporting.preview import PreviewBudget
+from .settings import TrainingSettings
+from .stages.face_region import Finding, dry_head
+from .start import start_vectors
+from .validation import hold_out
+
+STREAMED = (
+    "Memory was short for a single picture: weights came to the device as they were needed. The prefix is the same,"
+    " learning was much slower."
+)
+
+RECIPE = 13
+"""Raised when the same arguments no longer give the same prefix, so that no run of an older version is gone on with."""
+
+
+def learn_prefix(
+    denoiser: Denoiser,
+    identities: Sequence[Identity],
+    prompts: Sequence[str],
+    settings: TrainingSettings,
+    callbacks: Callbacks = NO_CALLBACKS,
+    *,
+    runs: Path | None = None,
+    pictures: Path | None = None,
+    team: Team = ALONE,
+    finding: Finding | None = None,
+) -> Learned:
+    """Learns a prefix; see `PrefixTraining` and its `learn`."""
+    training = PrefixTraining(
+        denoiser, identities, prompts, settings, runs=runs, pictures=pictures, team=team, finding=finding
+    )
+    return training.learn(callbacks)
+
+
+class PrefixTraining:
+    """Anonymization Prompt Learning (docs/METHODS.md 1) of one prefix: nothing but its vectors is trained.
+
+    The same model, arguments and machine give the same prefix, however often the run was broken off and gone on with.
+
+    Args:
+        identities: the people to learn from, at least one.
+        prompts: general prompts that the prefix is to leave alone, at least one.
+        runs: the folder of unfinished runs, where one that was broken off is gone on with; None to keep nothing.
+        pictures: the folder in which pictures of prompts that name nobody are kept for later runs on the same model;
+            None to keep none.
+        team: the processes that learn this prefix together, each of which does this with the same arguments; the batch
+            is that of all together. They share the folder of unfinished runs, which the first of them writes to.
+        finding: gives what finds faces in pictures, where the settings ask for a face region; None for nothing.
+
+    Attributes:
+        held_out: who and what is learned from, and who and what is asked about.
+
+    Raises:
+        TrainingError: nobody to learn from, or a team without a folder or larger than a batch.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        identities: Sequence[Identity],
+        prompts: Sequence[str],
+        settings: TrainingSettings,
+        *,
+        runs: Path | None = None,
+        pictures: Path | None = None,
+        team: Team = ALONE,
+        finding: Finding | None = None,
+    ) -> None:
+        if not identities or not prompts:
+            raise TrainingError("There is nobody to learn from: add at least one identity and one general prompt.")
+        if team.count > 1 and (runs is None or settings.batch_size < team.count):
+            raise TrainingError(
+                f"{team.count} processes need a folder of runs that all of them see, and a batch of at least"
+                f" {team.count} pictures: set --runs and --batch-size."
+            )
+        self.held_out = hold_out(identities, prompts, settings.held_out, settings.seed)
+        self._denoiser = denoiser
+        self._settings = settings
+        self._runs = runs
+        self._kept = KeptLatents(pictures, denoiser.digest, denoiser.latent_shape)
+        self._team = team
+        self._finding = finding
+
+    def learn(self, callbacks: Callbacks = NO_CALLBACKS) -> Learned:
+        """Draws, warms up, learns, and gives the best prefix there was.
+
+        Raises:
+            TrainingError: no memory for a single picture, or losses that are never finite.
+        """
+        started = time.monotonic()
+        pairs = training_pairs(self.held_out, self._settings)
+        callbacks.plan(self.plan(callbacks))
+        settings = dataclasses.asdict(self._settings)
+        key = run_key(recipe=RECIPE, model=self._denoiser.digest, settings=settings, pairs=pairs.drawn)
+        with in_turn(self._team, lambda: RunFolder(self._runs, key, owner=self._team.rank == 0)) as folder:
+            drawing = DrawnPictures(
+                self._denoiser, self._settings, pairs, folder, callbacks, self._team, self._kept, self._prompts(pairs)
+            )
+            drawing.draw(drawing.first)
+            run = Learning(
+                self._denoiser,
+                self._settings,
+                pairs,
+                len(self.held_out.learned.people),
+                self._gate_prompts,
+                drawing,
+                folder,
+                callbacks,
+                self._team,
+                self._finding,
+            )
+            state = run.warm_up()
+            stopped = run.make_steps(state, PreviewBudget(started, drawing.seconds_a_picture))
+            prefix, best, figures = run.finish(state)
+        return Learned(
+            prefix=prefix,
+            history=tuple(state.history),
+            scores=tuple(state.scores),
+            best=best,
+            figures=figures,
+            examined=len(self.held_out.reporting.people or self.held_out.choosing.people),
+            drawing_seconds=drawing.seconds,
+            learning_seconds=state.seconds,
+            stopped=stopped,
+            notes=(
+                *run.notes,
+                *state.sentences,
+                *([STREAMED] if self._denoiser.streams_weights else []),
+                *([folder.trouble] if folder.trouble else []),
+            ),
+        )
+
+    def plan(self, callbacks: Callbacks = NO_CALLBACKS) -> Plan:
+        """What learning is going to take. Makes a dry step, and nothing that lasts.
+
+        Raises:
+            TrainingError: there is not enough memory for a single picture.
+        """
+        pairs = training_pairs(self.held_out, self._settings)
+        longest = max((pair.student for pair in pairs.learned), key=len)
+        micro_batches = MicroBatches(self._denoiser, 1, callbacks.check)
+        with self._denoiser.gradients(self._settings.batch_size):
+            vectors = start_vectors(self._denoiser, self._settings)
+            measured = dry_step(self._denoiser, longest, vectors, micro_batches)
+            kept_bytes = self._denoiser.count_kept()
+        finds_faces = self._settings.face_region and self._finding is not None
+        if finds_faces:
+            decoding, head_step = dry_head(self._denoiser, micro_batches)
+            measured = dataclasses.replace(measured, decoding=decoding, head_step=head_step)
+        return plan_of(
+            self._denoiser,
+            len(self.held_out.learned.people),
+            pairs,
+            first_shard(pairs, self._settings, self._team),
+            self._prompts(pairs),
+            self._kept,
+            self._settings,
+            measured,
+            kept_bytes,
+            finds_faces,
+        )
+
+    @functools.cached_property
+    def _gate_prompts(self) -> GatePrompts:
+        return gate_prompts(self.held_out.learned, self._settings.seed)
+
+    def _prompts(self, pairs: TrainingPairs) -> int:
+        layers = len(self._denoiser.layers)
+        return prompts_read(pairs, self._gate_prompts, self._settings, layers, alone=self._team.count == 1)
