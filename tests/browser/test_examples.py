@@ -102,7 +102,7 @@ def test_nodes_of_an_example_lie_apart_whether_it_waits_runs_or_is_done(
         if workbench.nodes("DescribeFaces"):
             # Captions have no sign that the host's Markdown, which this node shows in older frontends, would change.
             (preview,) = (node for node in workbench.nodes("PreviewAny"))
-            assert re.fullmatch(r"a person( with)?[a-z ,]+", workbench.previewed(preview["id"], "a person").strip())
+            assert re.fullmatch(r"a person( with)?[a-z ,\n]+", workbench.previewed(preview["id"], "a person").strip())
             report = page.locator(".anonymize-faces-report .report").filter(has_text="described in 2 pictures").first
             assert report.evaluate("place => place.children.length") == 0
         workbench.picture(f"example {name}")

@@ -181,10 +181,13 @@ class Workbench:
         return [node for node in nodes if node["type"] == kind]
 
     def previewed(self, node: str, text: str) -> str:
-        """What one of the host's Preview as Text shows, once that has a text in it: a field, or rendered Markdown."""
+        """What one of the host's Preview as Text shows, once that has a text in it: a field, or rendered Markdown.
+
+        The newest frontends keep what they render to themselves; then it is the text itself.
+        """
         find = """([id, text]) => {
             const { widgets } = window.app.graph.getNodeById(id);
-            const shown = widgets?.map(({ element }) => element?.value || element?.innerText || "");
+            const shown = widgets?.map(({ element, value }) => element?.value || element?.innerText || String(value ?? ""));
             return shown?.find((one) => one.includes(text));
         }"""
         return str(self.page.wait_for_function(find, arg=[node, text]).json_value())
