@@ -187,7 +187,8 @@ class Workbench:
         """
         find = """([id, text]) => {
             const { widgets } = window.app.graph.getNodeById(id);
-            const shown = widgets?.map(({ element, value }) => element?.value || element?.innerText || String(value ?? ""));
+            const told = ({ element, value }) => element?.value || element?.innerText || String(value ?? "");
+            const shown = widgets?.map(told);
             return shown?.find((one) => one.includes(text));
         }"""
         return str(self.page.wait_for_function(find, arg=[node, text]).json_value())
