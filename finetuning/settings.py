@@ -23,6 +23,10 @@ RATES = {FULL: (2e-4, 5e-6), LORA: (2e-3, 1e-4), EMBEDDING: (2e-2, 5e-3)}
 STEPS = {FULL: (80, 800), LORA: (120, 1000), EMBEDDING: (200, 2000)}
 """Usual numbers of steps, of small models and of others."""
 
+NEW_WORDS_STEPS = 1000
+"""The same of any model that learns new words, which come last: looks that it knew are drawn as described after a tenth
+of that (docs/figures.md)."""
+
 
 @dataclass(frozen=True)
 class FinetuningSettings:
@@ -75,8 +79,9 @@ class FinetuningSettings:
     def resolved(self, denoiser: Denoiser) -> FinetuningSettings:
         """The same with what is `AUTOMATIC` chosen for a denoiser."""
         which = 0 if max(denoiser.picture_size) <= SMALL else 1
+        usual = NEW_WORDS_STEPS if self.new_words.strip() else STEPS[self.kind][which]
         return replace(
             self,
-            steps=self.steps or STEPS[self.kind][which],
+            steps=self.steps or usual,
             learning_rate=self.learning_rate or RATES[self.kind][which],
         )

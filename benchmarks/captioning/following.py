@@ -27,6 +27,7 @@ from ...demo.world.language import OPENINGS
 from ...demo.world.language import describe as language_describe
 from ...demo.world.people import Looks, all_looks, cast, random_geometry
 from ...demo.world.renderer import draw, portrait, random_looks
+from ...engines.automatic import AUTOMATIC
 from ...engines.comfy.denoiser import ComfyDenoiser
 from ...engines.comfy.tuning import lora_of
 from ...engines.denoiser import LORA, Denoiser
@@ -34,7 +35,7 @@ from ...engines.options import Drawing
 from ...finetuning.general import general_set, mixed
 from ...finetuning.loop import finetuned
 from ...finetuning.progress import FinetuningCallbacks
-from ...finetuning.settings import STEPS, FinetuningSettings
+from ...finetuning.settings import FinetuningSettings
 from ...finetuning.training_set import TrainingSet, training_set_of
 from .new_words import NEW_WORDS, UNKNOWN, NewWordsReader
 
@@ -62,7 +63,7 @@ class Sizes:
         faces: renders that are learned.
         general: pictures that are mixed in: a quarter of what is learned, as the node's help recommends.
         weakening: steps in which the model is made weak.
-        steps: of fine-tuning, as many as the node takes where nothing is said.
+        steps: of fine-tuning; 0 for as many as the node takes where nothing is said.
         looks, names, new, things: pictures that are drawn of described looks, of people by name, of new words, and of
             named things.
         seeds: of fine-tuning.
@@ -74,10 +75,10 @@ class Sizes:
     faces: int = 384
     general: int = 128
     weakening: int = 80
-    steps: int = STEPS[LORA][0]
+    steps: int = AUTOMATIC
     looks: int = 32
-    names: int = 16
-    new: int = 16
+    names: int = 24
+    new: int = 32
     things: int = 12
     seeds: tuple[int, ...] = (0, 1, 2)
     batch: int = 16

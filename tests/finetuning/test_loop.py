@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import sys
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from anonymize_faces.engines.diffusers.denoiser import DiffusersDenoiser
 from anonymize_faces.engines.options import Computing, Drawing
 from anonymize_faces.finetuning.loop import Finetuned, finetuned
 from anonymize_faces.finetuning.progress import FinetuningCallbacks, FinetuningPlan
-from anonymize_faces.finetuning.settings import EMBEDDING, KINDS, FinetuningSettings
+from anonymize_faces.finetuning.settings import EMBEDDING, KINDS, NEW_WORDS_STEPS, STEPS, FinetuningSettings
 from anonymize_faces.finetuning.training_set import TrainingSet, training_set_of
 from anonymize_faces.prefix import TrainingError
 from anonymize_faces.tests.support.pipelines import tiny_pipeline
@@ -210,6 +211,14 @@ def test_new_words_that_cannot_be_learned_are_an_error(
 ) -> None:
     with pytest.raises(TrainingError, match=words):
         tune(make_denoiser(make_checkpoint()), **settings)
+
+
+def test_new_words_take_as_many_steps_on_a_small_model_as_on_any(make_checkpoint: Make, make_denoiser: Make) -> None:
+    denoiser = make_denoiser(make_checkpoint())
+    settings = FinetuningSettings(kind=LORA, text_encoder=True)
+    assert settings.resolved(denoiser).steps == STEPS[LORA][0]
+    assert dataclasses.replace(settings, new_words="sks").resolved(denoiser).steps == NEW_WORDS_STEPS
+    assert dataclasses.replace(settings, new_words="sks", steps=7).resolved(denoiser).steps == 7
 
 
 def test_it_ends_when_it_is_asked_to_with_what_it_has_learned(make_checkpoint: Make, make_denoiser: Make) -> None:
