@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -74,13 +74,30 @@ def load_demo_model(
     if kind not in KINDS:
         raise AnonymizationError(f"There is no demo model '{kind}': choose {' or '.join(KINDS)}.")
     language_model = language_model_file() if kind == MODERN else None
-    from .model import new_model, new_vae
+    from .model import new_vae
 
     vae = new_vae(load_weights("autoencoder", weights))
+    model = load_model(weights, kind)
     if language_model is None:
-        return new_model(load_weights("denoiser", weights)), load_clip(embedding_directory, weights), vae
-    from .modern.model import new_model as new_modern_model
+        return model, load_clip(embedding_directory, weights), vae
     from .modern.text_model import clip_of
 
-    clip = clip_of(language_model, embedding_directory)
-    return new_modern_model(load_weights("flow_denoiser", weights)), clip, vae
+    return model, clip_of(language_model, embedding_directory), vae
+
+
+def load_model(weights: Path = WEIGHTS, kind: str = CLASSIC, **_: Any) -> comfy.model_patcher.ModelPatcher:
+    """A demo model's MODEL alone.
+
+    Newer hosts call it again, with options of their loaders that make no difference here, for nodes that need weights of
+    their own, as *Train LoRA*.
+    """
+    if kind == CLASSIC:
+        from .model import new_model
+
+        model = new_model(load_weights("denoiser", weights))
+    else:
+        from .modern.model import new_model as new_modern_model
+
+        model = new_modern_model(load_weights("flow_denoiser", weights))
+    model.cached_patcher_init = (load_model, (weights, kind))
+    return model
