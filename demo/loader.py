@@ -88,7 +88,7 @@ def load_demo_model(
 def load_model(weights: Path = WEIGHTS, kind: str = CLASSIC, **_: Any) -> comfy.model_patcher.ModelPatcher:
     """A demo model's MODEL alone.
 
-    Newer hosts call it again, with options of their loaders that make no difference here, for nodes that need weights of
+    Newer hosts call it again, with options of loaders that make no difference here, for nodes that need weights of
     their own, as *Train LoRA*.
     """
     if kind == CLASSIC:
