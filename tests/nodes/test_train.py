@@ -91,7 +91,7 @@ def test_cancel_stops_a_run_and_the_next_one_works(server: ComfyServer, when: in
         if len(seen) == when:
             server.interrupt()
 
-    prompt_id = server.queue(training(name="cancelled", steps=100_000, batch_size=1, seed=4, patience=0))
+    prompt_id = server.queue(training(name="cancelled", steps=2_000, batch_size=1, seed=4, patience=0))
     with pytest.raises(WorkflowInterrupted) as stopped:
         server.wait(prompt_id, on_progress=cancel)
     assert stopped.value.node_id == "train"
