@@ -1,6 +1,6 @@
 """Runs all tests, and the type checker, in as many processes as there are processors, at most one for each of `RUNS`.
 
-Not one more: with three on two processors each took twice the processor's time, and all took longer by a third.
+Not one more: beside two others on two processors a test took up to three times the processor's time.
 
 `make test` runs it: what the first run says comes as it goes, what the others say at the end. `.venv/bin/pytest` runs
 the same tests one after another.
