@@ -11,6 +11,7 @@ from torch import Tensor
 from ..engines.denoiser import Denoiser
 from ..prefix.errors import TrainingError
 from ..runs.seeds import generator
+from .predictions import moved_by
 
 EDGE = 1e-3
 """Times nearer to 0 and 1 than this are not asked for."""
@@ -170,21 +171,3 @@ class Drawings:
 
     def _random(self, number: int, purpose: str) -> float:
         return float(torch.rand((), generator=generator(self._seed, f"drawings {purpose}", number)))
-
-
-def moved_by(denoiser: Denoiser, noised: Tensor, t: Tensor, later: Tensor, answers: Tensor) -> Tensor:
-    """Where a first-order sampler goes from latents with noise, by what was answered, `[n, *latent_shape]`.
-
-    `add_noise` and `target` are linear in latents and noise; so the two follow from the noised latents and the answer.
-
-    Args:
-        t, later: `[n]`, the time, and the one to go to.
-    """
-    ones, zeros = torch.ones_like(noised), torch.zeros_like(noised)
-    of_clean, of_noise = denoiser.add_noise(ones, zeros, t), denoiser.add_noise(zeros, ones, t)
-    answer_clean, answer_noise = denoiser.target(ones, zeros, t), denoiser.target(zeros, ones, t)
-    answers = answers.to(noised)
-    determinant = of_clean * answer_noise - of_noise * answer_clean
-    clean = (answer_noise * noised - of_noise * answers) / determinant
-    noise = (of_clean * answers - answer_clean * noised) / determinant
-    return denoiser.add_noise(clean, noise, later)

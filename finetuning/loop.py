@@ -23,12 +23,13 @@ from ..runs.run_folder import RunFolder, run_key, saved_if_broken_off
 from ..runs.seeds import generator, rate_factor
 from .distillation import Answers, Distillation, answers_of, unlikeness
 from .drawings import Drawings, DrawnStates
+from .predictions import min_snr_weights
 from .progress import NO_CALLBACKS, FinetuningCallbacks, FinetuningPlan
 from .settings import EMBEDDING, FinetuningSettings
 from .state import TuningState, restore, state_to_file
 from .training_set import TrainingSet
 
-RECIPE = 1
+RECIPE = 2
 """Raised when the same arguments no longer give the same model, so that no run of an older version is gone on with."""
 
 MOST_SKIPPED = 8
@@ -185,6 +186,7 @@ class _Batch:
         t: `[n]`.
         captions: n.
         target: `[n, *latent_shape]`, what is to be answered; of drawings empty, as a teacher says it.
+        weights: `[n]`, of errors of it; None for ones.
         states: of drawings.
     """
 
@@ -192,6 +194,7 @@ class _Batch:
     t: Tensor
     captions: tuple[str, ...]
     target: Tensor = field(default_factory=lambda: torch.zeros(0))
+    weights: Tensor | None = None
     states: DrawnStates | None = None
 
 
@@ -344,7 +347,9 @@ class _Run:
         latents = self._training_set.latents[chosen]
         captions = tuple(self._training_set.captions[index] for index in chosen)
         noised = self._denoiser.add_noise(latents, noise, t)
-        return _Batch(noised, t, captions, self._denoiser.target(latents, noise, t))
+        most = self._settings.min_snr
+        weights = min_snr_weights(self._denoiser, latents, t, most) if most else None
+        return _Batch(noised, t, captions, self._denoiser.target(latents, noise, t), weights)
 
     def _gradients(self, batch: _Batch, scale: float) -> tuple[float, list[Tensor], Tensor]:
         """Mean loss over examples, its gradient for each weight, times the scale, and what drawings go on by."""
@@ -358,6 +363,8 @@ class _Run:
             if teacher is None or batch.states is None:
                 predicted = self._denoiser.predict(noised, t, conditioning)
                 losses = _distances(predicted, batch.target[some])
+                if batch.weights is not None:
+                    losses = losses * batch.weights[some].to(losses)
                 found = self._differentiated(losses, weights, scale / len(batch.captions))
             else:
                 (nothing,) = self._conditioning([NOTHING])
