@@ -56,14 +56,11 @@ def moved_by(denoiser: Denoiser, noised: Tensor, t: Tensor, later: Tensor, answe
     return denoiser.add_noise(clean, noise, later)
 
 
-def min_snr_weights(denoiser: Denoiser, like: Tensor, t: Tensor, most: float) -> Tensor:
-    """Weights `[n]` of squared errors of answers, after Min-SNR (arXiv 2303.09556, section 3.4).
+def picture_weights(denoiser: Denoiser, like: Tensor, t: Tensor) -> Tensor:
+    """Weights `[n]` of squared errors of answers, which make them errors of the pictures that these answers mean.
 
-    The error of the picture that an answer means weighs as much as the signal-to-noise ratio, and at most `most`: of a
-    denoiser that answers the noise that is all its own error, but where there is little noise. What a caption says is
-    decided where there is much.
+    So losses are the same for all parameterizations: the loss in the space of x (Salimans and Ho, arXiv 2202.00512,
+    section 4). What a caption says is decided where there is much noise, and there pictures are far off.
     """
     shares = shares_of(denoiser, like, t)
-    of_picture = (shares.of_noise / shares.determinant).square()
-    ratio = (shares.of_clean / shares.of_noise).square()
-    return (of_picture * ratio.clamp_max(most)).flatten(1).mean(1)
+    return (shares.of_noise / shares.determinant).square().flatten(1).mean(1)

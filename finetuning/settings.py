@@ -27,9 +27,6 @@ NEW_WORDS_STEPS = 1000
 """The same of any model that learns new words, which come last: looks that it knew are drawn as described after a tenth
 of that (docs/figures.md)."""
 
-NEW_WORDS_MIN_SNR = 1.0
-"""Min-SNR of any model that learns new words: without it what they mean is lost among errors of little noise."""
-
 
 @dataclass(frozen=True)
 class FinetuningSettings:
@@ -64,23 +61,21 @@ class FinetuningSettings:
         " as well. Needs text_encoder.",
         advanced=True,
     )
-    min_snr: float = setting(
-        0.0,
-        "The most that errors weigh where there is little noise (Min-SNR's gamma). 0: 1 where words are new, no limit"
-        " otherwise.",
-        least=0,
-        advanced=True,
-    )
     seed: int = setting(0, "The same seed and settings give the same model.", offered=(0, LARGEST_SEED))
     snapshot_every: int = setting(100, "Steps after which the run is saved.", least=1)
 
     def __post_init__(self) -> None:
         require_in_range(self, TrainingError)
-        if self.new_words.strip() and (self.kind == EMBEDDING or not self.text_encoder):
+        if self.has_new_words and (self.kind == EMBEDDING or not self.text_encoder):
             raise TrainingError(
                 "New words are learned together with the text encoder: switch text_encoder on, or leave new_words"
                 " empty."
             )
+
+    @property
+    def has_new_words(self) -> bool:
+        """Whether embeddings of words are learned as well; errors are then those of pictures, see `picture_weights`."""
+        return bool(self.new_words.strip())
 
     def word_rate(self, denoiser: Denoiser) -> float:
         """The rate of embeddings of new words, told as that of an embedding is."""
@@ -89,11 +84,9 @@ class FinetuningSettings:
     def resolved(self, denoiser: Denoiser) -> FinetuningSettings:
         """The same with what is `AUTOMATIC` chosen for a denoiser."""
         which = 0 if max(denoiser.picture_size) <= SMALL else 1
-        has_new_words = bool(self.new_words.strip())
-        usual = NEW_WORDS_STEPS if has_new_words else STEPS[self.kind][which]
+        usual = NEW_WORDS_STEPS if self.has_new_words else STEPS[self.kind][which]
         return replace(
             self,
             steps=self.steps or usual,
             learning_rate=self.learning_rate or RATES[self.kind][which],
-            min_snr=self.min_snr or (NEW_WORDS_MIN_SNR if has_new_words else AUTOMATIC),
         )

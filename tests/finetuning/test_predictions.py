@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from anonymize_faces.finetuning.drawings import EDGE
-from anonymize_faces.finetuning.predictions import min_snr_weights, moved_by
+from anonymize_faces.finetuning.predictions import moved_by, picture_weights
 
 Make = Callable[..., Any]
 
@@ -27,19 +27,18 @@ def test_the_true_answer_leads_to_the_same_picture_with_less_noise(
 
 
 @pytest.mark.parametrize("parameterization", ["EPS", "V_PREDICTION", "FLOW"])
-def test_errors_of_pictures_weigh_as_the_signal_does_up_to_a_limit(
+def test_errors_weigh_as_those_of_the_pictures_that_answers_mean(
     parameterization: str, make_checkpoint: Make, make_denoiser: Make
 ) -> None:
     denoiser = make_denoiser(make_checkpoint(parameterization))
     latents, noise = torch.randn(2, 4, *denoiser.latent_shape, generator=torch.Generator().manual_seed(0))
     t, wrong = torch.tensor([0.95, 0.7, 0.4, 0.05]), 0.1
-    mixed = denoiser.add_noise(latents, noise, t)
-    # A picture that is wrong in the same latents with noise has other noise to make up for it.
-    signal = denoiser.add_noise(torch.ones_like(latents), torch.zeros_like(latents), t).flatten(1)[:, 0]
-    spread = denoiser.add_noise(torch.zeros_like(latents), torch.ones_like(latents), t).flatten(1)[:, 0]
-    other = noise - wrong * (signal / spread).reshape(-1, *[1] * (noise.ndim - 1))
-    assert torch.allclose(denoiser.add_noise(latents + wrong, other, t), mixed, rtol=1e-3, atol=1e-3)
-    errors = (denoiser.target(latents + wrong, other, t) - denoiser.target(latents, noise, t)).flatten(1)
-    weighed = errors.square().mean(1) * min_snr_weights(denoiser, latents, t, 1.0)
-    asked = wrong**2 * (signal / spread).square().clamp_max(1.0)
-    assert torch.allclose(weighed, asked.to(weighed), rtol=1e-2, atol=1e-5)
+    ones, zeros = torch.ones_like(latents), torch.zeros_like(latents)
+    # Latents with noise stay as they are: a picture that is wrong has other noise to make up for it.
+    other = noise - wrong * denoiser.add_noise(ones, zeros, t) / denoiser.add_noise(zeros, ones, t)
+    assert torch.allclose(
+        denoiser.add_noise(latents + wrong, other, t), denoiser.add_noise(latents, noise, t), rtol=1e-3, atol=1e-3
+    )
+    errors = denoiser.target(latents + wrong, other, t) - denoiser.target(latents, noise, t)
+    weighed = errors.square().flatten(1).mean(1) * picture_weights(denoiser, latents, t)
+    assert torch.allclose(weighed, torch.full_like(weighed, wrong**2), rtol=1e-2)
