@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, ones_like, zeros_like
 
 from .denoiser import Denoiser
 
+OfPair = Callable[[Tensor, Tensor], Tensor]
+"""What becomes of latents and noise together, `[B, …]` each: linear in both."""
+
 
 def clean_latents(denoiser: Denoiser, noised: Tensor, t: Tensor, predicted: Tensor) -> Tensor:
-    """The latents `[B, …]` that the denoiser takes `noised` ones for; differentiable in what it `predicted`.
-
-    `add_noise` and `target` are linear in latents and noise, so that clean = a x_t + b prediction for every family,
-    with a and b by time from what they make of ones and zeros.
-    """
-    ones, zeros = ones_like(noised), zeros_like(noised)
-    of_latents, of_noise = ((ones, zeros), (zeros, ones))
-    (a_latents, p_latents), (a_noise, p_noise) = (
-        (denoiser.add_noise(*pair, t), denoiser.target(*pair, t)) for pair in (of_latents, of_noise)
+    """The latents `[B, …]` that the denoiser takes `noised` ones for; differentiable in what it `predicted`."""
+    a, b = clean_factors(
+        lambda latents, noise: denoiser.add_noise(latents, noise, t),
+        lambda latents, noise: denoiser.target(latents, noise, t),
+        noised,
     )
-    b = 1 / (p_latents - p_noise * a_latents / a_noise)
-    a = -b * p_noise / a_noise
     return a.to(predicted) * noised.to(predicted) + b.to(predicted) * predicted
+
+
+def clean_factors(add_noise: OfPair, target: OfPair, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Factors a and b, of the shape of `like`, such that clean = a x_t + b prediction.
+
+    `add_noise` and `target` are linear in latents and noise, so that there are such for every family: they follow from
+    what the two make of ones and zeros.
+    """
+    ones, zeros = ones_like(like), zeros_like(like)
+    of_latents, of_noise = ((ones, zeros), (zeros, ones))
+    (a_latents, p_latents), (a_noise, p_noise) = ((add_noise(*pair), target(*pair)) for pair in (of_latents, of_noise))
+    b = 1 / (p_latents - p_noise * a_latents / a_noise)
+    return -b * p_noise / a_noise, b
 
 
 def signal_and_noise(denoiser: Denoiser, t: Tensor) -> tuple[Tensor, Tensor]:

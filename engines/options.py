@@ -119,6 +119,10 @@ class RegionSettings:
         """Whether the whole picture is covered."""
         return self.certainty >= FULL
 
+    def no_less_than(self, least: RegionSettings) -> RegionSettings:
+        """These settings, each raised to that of others where it would cover less."""
+        return RegionSettings(**{name: max(value, getattr(least, name)) for name, value in vars(self).items()})
+
 
 AS_USUAL = Drawing()
 AS_THE_HOST = Computing()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from comfy_api.v0_0_2 import io, ui
@@ -117,8 +116,7 @@ def _enforced(settings: RegionSettings) -> tuple[Prefix, RegionSettings]:
             or "This server must anonymize every prompt as a whole: use Anonymize Faces, or ask its operator to allow"
             " Anonymize Face Region."
         )
-    least = {name: max(value, getattr(USUAL_REGION, name)) for name, value in vars(settings).items()}
-    return enforcement.prefix, dataclasses.replace(settings, **least)
+    return enforcement.prefix, settings.no_less_than(USUAL_REGION)
 
 
 class FaceMask(io.ComfyNode):

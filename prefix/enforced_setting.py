@@ -92,9 +92,22 @@ def read_enforcement(
         return Enforcement("", None, _refusing(f"the setting cannot be read ({first_line(error)})"))
 
 
-def _read(
-    environment: Mapping[str, str], file: Path, folders: Sequence[Path], embedding_folders: Sequence[Path]
-) -> Enforcement | None:
+def read_face_region(environment: Mapping[str, str], file: Path = FILE) -> bool | None:
+    """What the setting says of changing faces alone, for programs that know no folder of prefix files; None if there
+    is no setting. Whatever is wrong with it means that it is refused.
+    """
+    try:
+        found = _found(environment, file)
+    except Exception:  # Whatever it is: it never means "allowed".
+        return False
+    if found is None:
+        return None
+    name, (_, _, region) = found
+    return bool(name.strip()) and FACE_REGION.get(region.strip().lower(), False)
+
+
+def _found(environment: Mapping[str, str], file: Path) -> tuple[str, list[str]] | None:
+    """The prefix that is named, and what else is said, in the variables' order; None if there is no setting."""
     name = environment.get(VARIABLE)
     others = [environment.get(variable) or "" for variable in SETTING_VARIABLES[1:]]
     if name is None and any(map(str.strip, others)):
@@ -103,9 +116,17 @@ def _read(
         )
     if name is None:
         found = _setting_file(file)
-        if found is None:
-            return None
-        name, others = _settings_of(found)
+        return None if found is None else _settings_of(found)
+    return name, others
+
+
+def _read(
+    environment: Mapping[str, str], file: Path, folders: Sequence[Path], embedding_folders: Sequence[Path]
+) -> Enforcement | None:
+    found = _found(environment, file)
+    if found is None:
+        return None
+    name, others = found
     trusted, embeddings, region = map(str.strip, others)
     if not name.strip():
         raise AnonymizationError("the setting is there and names no prefix")

@@ -2,12 +2,8 @@
 
 Where the host asks its guider what it takes x for, keyed wrappers on a MODEL have it asked twice: as it is, and with
 the plain conditioning that the protected one carries (`PLAIN`), about the x that a plain picture from the same noise
-would have by now. The two answers are blended by a mask (`prefix.face_region`). So what is not masked is drawn as it
-would be without protection, faces around it or not (docs/METHODS.md 2.11).
-
-The plain picture's x is not drawn by the sampler, which knows of one picture alone, but followed: how far it is from
-the protected one's is known from how far the answers were apart. Whatever else hangs on the conditioning (areas,
-masks, control) holds for both.
+would have by now. `engines.two_pictures` follows that one and blends the answers. Whatever else hangs on the
+conditioning (areas, masks, control) holds for both.
 """
 
 from __future__ import annotations
@@ -22,8 +18,9 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ...prefix.face_region import FaceRegion, blended, noise_level
+from ...prefix.face_region import FaceRegion, noise_level
 from ..options import RegionSettings
+from ..two_pictures import TwoPictures, region_mask
 
 KEY = "anonymize_faces_region"
 """Of the wrappers on the MODEL."""
@@ -31,71 +28,12 @@ KEY = "anonymize_faces_region"
 PLAIN = "anonymize_faces_plain"
 """Under which protected conditioning carries what differs in the plain one."""
 
-REFRESHED = 3
-"""Steps after which what a negative prompt says of the plain picture is asked anew; meanwhile it is what it says of
-the protected one, and how far it was off last."""
-
-SEEN = 0.5
-"""Level of noise from which on down what was masked once stays masked: a face that is overlooked at the end alone would
-else be drawn as without protection."""
-
 _KEPT = 16
 
 Watch = Callable[[Tensor, Tensor], None]
 
 Groups = Sequence[Any]
 """Of conditioning, as the host asks about them: lists of entries, or None."""
-
-
-@dataclass
-class _TwoPictures:
-    """What lasts from one step of a sampler to the next.
-
-    Attributes:
-        inpainted: where the sampler may draw, 0 to 1; None for everywhere.
-        apart: the plain picture's x minus that of the one that is drawn.
-        clean_apart: the same of what the two were taken for at the last step.
-        sigmas: of the last step, `[B]`.
-        off: what groups that carry no plain prompt said of the plain picture, minus what they said of the other, by
-            call of a step and place.
-        steps: since the two pictures parted.
-        masked: what was masked at a level of noise at which faces can be seen.
-    """
-
-    inpainted: Tensor | None = None
-    apart: Tensor | None = None
-    clean_apart: Tensor | None = None
-    sigmas: Tensor | None = None
-    off: dict[tuple[int, int], Tensor] = field(default_factory=dict)
-    steps: int = 0
-    masked: Tensor | None = None
-
-    def remember(self, mask: Tensor, levels: Tensor) -> Tensor:
-        """The mask, with what was masked before."""
-        if self.masked is not None and self.masked.shape == mask.shape:
-            mask = torch.maximum(mask, self.masked)
-        if bool((levels <= SEEN).all()):
-            self.masked = mask
-        return mask
-
-    def advance(self, x: Tensor, sigmas: Tensor) -> bool:
-        """Goes on to where x is now; whether the two pictures are still one.
-
-        A step straight from one sigma to another, as Euler's, makes of two pictures that are D apart, and taken for
-        ones that are C apart, two that are C + (D - C) sigma / sigma before apart. Noise that is added is added to
-        both.
-        """
-        if self.apart is None or self.clean_apart is None or self.sigmas is None or self.apart.shape != x.shape:
-            self.apart, self.off, self.steps = torch.zeros_like(x), {}, 0
-        else:
-            share = (sigmas / self.sigmas).clamp(max=1).view(-1, *[1] * (x.ndim - 1)).to(x)
-            self.apart = self.clean_apart + share * (self.apart - self.clean_apart)
-            if self.inpainted is not None:
-                self.apart = self.apart * self.inpainted.to(x)
-        self.sigmas = sigmas
-        one = not bool(self.apart.any())
-        self.steps = 0 if one else self.steps + 1
-        return one
 
 
 @dataclass
@@ -129,7 +67,7 @@ class FaceBlending:
     def __init__(self, region: FaceRegion, settings: RegionSettings, watch: Watch | None = None) -> None:
         self.region, self.settings = region, settings
         self._watch = watch
-        self._run: _TwoPictures | None = None
+        self._run: TwoPictures | None = None
         self._step: _Step | None = None
         self._twins: dict[Any, dict[str, Any]] = {}
 
@@ -167,7 +105,7 @@ class FaceBlending:
         **others: Any,
     ) -> Any:
         """A sampler's run, which begins with two pictures in one."""
-        before, self._run = self._run, _TwoPictures(denoise_mask)
+        before, self._run = self._run, TwoPictures(denoise_mask)
         try:
             return executor(model, sigmas, extra_args, callback, noise, latent_image, denoise_mask, *more, **others)
         finally:
@@ -193,9 +131,7 @@ class FaceBlending:
         mask = run.remember(torch.stack(masks).amax(0), levels)
         if self._watch is not None:
             self._watch(mask, levels)
-        made = blended(plain, protected, mask)
-        run.clean_apart = plain - made
-        return made
+        return run.blended(plain, protected, mask)
 
     def ask(self, executor: Any, model: Any, conds: Groups, x: Tensor, sigmas: Tensor, model_options: Any) -> Any:
         """What the denoiser takes x for, by each group of conditioning."""
@@ -219,7 +155,10 @@ class FaceBlending:
             answers = self._of_plain(executor, model, conds, carrying, call, x, sigmas, model_options)
         if not step.masks:
             step.levels = _levels(model, sigmas, x)
-            step.masks = [self._mask(answers[place], protected[place], step.levels) for place in carrying]
+            step.masks = [
+                region_mask(self.region, self.settings, answers[place], protected[place], step.levels)
+                for place in carrying
+            ]
         return answers
 
     def _of_plain(
@@ -237,27 +176,19 @@ class FaceBlending:
         assert self._run is not None and self._step is not None
         run, protected = self._run, self._step.protected[call]
         others = [place for place, group in enumerate(conds) if group is not None and place not in carrying]
-        known = (run.steps - 1) % REFRESHED and all((call, place) in run.off for place in others)
+        known = run.knows((call, place) for place in others)
         told: list[Any] = [None] * len(conds)
         for place in carrying if known else (*carrying, *others):
             (told[place],) = self._twins_of(model, [conds[place]], x)
         answers = list(executor(model, told, x, sigmas, model_options))
         for place in others:
-            if known:
-                answers[place] = protected[place] + run.off[call, place]
-            else:
-                run.off[call, place] = answers[place] - protected[place]
+            answers[place] = run.of_plain((call, place), protected[place], None if known else answers[place])
         return answers
 
     @property
     def _is_whole(self) -> bool:
         """Whether there is nothing to ask, as everything is covered."""
         return self.settings.is_full and self._watch is None
-
-    def _mask(self, plain: Tensor, protected: Tensor, levels: Tensor) -> Tensor:
-        logits = self.region.logits(plain, protected, levels)
-        settings = self.settings
-        return self.region.mask(logits, levels.to(logits), settings.certainty, settings.margin, settings.softness)
 
     def _twins_of(self, model: Any, groups: Groups, x: Tensor) -> list[list[dict[str, Any]]]:
         """Groups that the host has prepared, for the plain picture."""

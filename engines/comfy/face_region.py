@@ -13,10 +13,10 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from ...prefix.errors import AnonymizationError, PrefixMismatchError
-from ...prefix.face_region import FaceRegion
+from ...prefix.errors import AnonymizationError
 from ...prefix.value import Prefix
 from ..options import USUAL_REGION, RegionSettings
+from ..two_pictures import region_for
 from .face_blending import PLAIN, FaceBlending
 
 CELL = 8
@@ -51,17 +51,8 @@ def change_faces_alone(model: Any, prefix: Prefix, settings: RegionSettings = US
     Raises:
         PrefixMismatchError: the prefix does not say where faces are, or says so of other latents.
     """
-    if not prefix.face_region:
-        raise PrefixMismatchError(
-            "This prefix does not know where faces are: learn one with 'face_region' on, or use Anonymize Faces."
-        )
-    region = FaceRegion(prefix.face_region)
     channels = model.get_model_object("latent_format").latent_channels
-    if channels != region.channels:
-        raise PrefixMismatchError(
-            f"This prefix learned where faces are in latents of {region.channels} channels, and this model has"
-            f" {channels}: choose a prefix that was learned on a model of its family."
-        )
+    region = region_for(prefix, channels, "Anonymize Faces")
     clone = model.clone()
     FaceBlending(region, settings).join(clone)
     return clone

@@ -50,9 +50,14 @@ class BetaLevels:
         alphas = alphas.double()
         self._logs = ((1 - alphas) / alphas).sqrt().clamp(max=MOST_NOISE).log().float()
 
+    @property
+    def last(self) -> int:
+        """The schedule's last step, which is time 1."""
+        return len(self._logs) - 1
+
     def sigmas(self, t: Tensor) -> Tensor:
         """See `Levels`: straight between two steps, as far as logarithms go."""
-        place = t.float() * (len(self._logs) - 1)
+        place = t.float() * self.last
         low, high = place.floor().long(), place.ceil().long()
         return torch.lerp(self._logs[low], self._logs[high], place.frac()).exp()
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from anonymize_faces.demo.loader import load_demo_model
+from anonymize_faces.engines.two_pictures import REFRESHED
 from anonymize_faces.prefix.face_region import FaceRegion
 from anonymize_faces.tests.support.prefixes import demo_prefix, with_random_region
 
@@ -101,8 +102,6 @@ def test_what_is_not_painted_stays_and_outside_of_the_mask_is_painted_as_without
 
 def test_it_seldom_asks_what_a_negative_prompt_says_of_the_plain_picture(demo, region, monkeypatch):
     """Plain drawing asks about two pictures a step; three are asked about, and one more now and then."""
-    from anonymize_faces.engines.comfy.face_blending import REFRESHED
-
     asked = []
     original = type(demo[0].model).apply_model
 
