@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..engines.clean import clean_latents, signal_and_noise
 from ..engines.denoiser import Denoiser
 from ..prefix.errors import TrainingError
 from ..runs.seeds import generator
-from .predictions import moved_by
 
 EDGE = 1e-3
 """Times nearer to 0 and 1 than this are not asked for."""
@@ -171,3 +171,14 @@ class Drawings:
 
     def _random(self, number: int, purpose: str) -> float:
         return float(torch.rand((), generator=generator(self._seed, f"drawings {purpose}", number)))
+
+
+def moved_by(denoiser: Denoiser, noised: Tensor, t: Tensor, later: Tensor, answers: Tensor) -> Tensor:
+    """Where a first-order sampler goes from latents with noise, by what was answered, `[n, *latent_shape]`.
+
+    Args:
+        t, later: `[n]`, the time, and the one to go to.
+    """
+    clean = clean_latents(denoiser, noised, t, answers.to(noised))
+    signal, level = (part.view(-1, *[1] * (noised.ndim - 1)).to(noised) for part in signal_and_noise(denoiser, t))
+    return denoiser.add_noise(clean, (noised - signal * clean) / level, later)

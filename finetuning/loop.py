@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..engines.clean import picture_weights
 from ..engines.denoiser import WORDS, Denoiser, Tuned, Vectors
 from ..engines.gradient_flow import gradient_through
 from ..engines.micro_batches import MicroBatches
@@ -23,7 +24,6 @@ from ..runs.run_folder import RunFolder, run_key, saved_if_broken_off
 from ..runs.seeds import generator, rate_factor
 from .distillation import Answers, Distillation, answers_of, unlikeness
 from .drawings import Drawings, DrawnStates
-from .predictions import picture_weights
 from .progress import NO_CALLBACKS, FinetuningCallbacks, FinetuningPlan
 from .settings import EMBEDDING, FinetuningSettings
 from .state import TuningState, restore, state_to_file
@@ -347,7 +347,7 @@ class _Run:
         latents = self._training_set.latents[chosen]
         captions = tuple(self._training_set.captions[index] for index in chosen)
         noised = self._denoiser.add_noise(latents, noise, t)
-        weights = picture_weights(self._denoiser, latents, t) if self._settings.has_new_words else None
+        weights = picture_weights(self._denoiser, t) if self._settings.has_new_words else None
         return _Batch(noised, t, captions, self._denoiser.target(latents, noise, t), weights)
 
     def _gradients(self, batch: _Batch, scale: float) -> tuple[float, list[Tensor], Tensor]:

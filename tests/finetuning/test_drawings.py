@@ -12,7 +12,7 @@ import torch
 
 from anonymize_faces.engines.denoiser import LORA
 from anonymize_faces.finetuning.distillation import Distillation, answers_of
-from anonymize_faces.finetuning.drawings import Drawings
+from anonymize_faces.finetuning.drawings import EDGE, Drawings, moved_by
 from anonymize_faces.finetuning.loop import finetuned
 from anonymize_faces.finetuning.progress import FinetuningCallbacks
 from anonymize_faces.finetuning.settings import FinetuningSettings
@@ -21,6 +21,18 @@ from anonymize_faces.prefix import TrainingError
 
 Make = Callable[..., Any]
 CAPTIONS = ("a photo of sks person", "sks person in a garden", "a house")
+
+
+@pytest.mark.parametrize("parameterization", ["EPS", "V_PREDICTION", "FLOW"])
+def test_the_true_answer_leads_to_the_same_picture_with_less_noise(
+    parameterization: str, make_checkpoint: Make, make_denoiser: Make
+) -> None:
+    denoiser = make_denoiser(make_checkpoint(parameterization))
+    latents, noise = torch.randn(2, 3, *denoiser.latent_shape, generator=torch.Generator().manual_seed(0))
+    t, later = torch.tensor([0.9, 0.5, 0.2]), torch.tensor([0.7, 0.1, EDGE])
+    answers = denoiser.target(latents, noise, t)
+    moved = moved_by(denoiser, denoiser.add_noise(latents, noise, t), t, later, answers)
+    assert torch.allclose(moved, denoiser.add_noise(latents, noise, later), rtol=1e-3, atol=1e-3)
 
 
 def test_drawings_are_at_all_times_begin_anew_and_come_equally_often(
