@@ -84,9 +84,8 @@ class FinetuningSettings:
     def resolved(self, denoiser: Denoiser) -> FinetuningSettings:
         """The same with what is `AUTOMATIC` chosen for a denoiser."""
         which = 0 if max(denoiser.picture_size) <= SMALL else 1
-        usual = NEW_WORDS_STEPS if self.has_new_words else STEPS[self.kind][which]
-        return replace(
-            self,
-            steps=self.steps or usual,
-            learning_rate=self.learning_rate or RATES[self.kind][which],
-        )
+        usual, rate = STEPS[self.kind][which], RATES[self.kind][which]
+        steps = self.steps or (NEW_WORDS_STEPS if self.has_new_words else usual)
+        if self.has_new_words:  # So that all other weights wander no further than in their usual number of steps.
+            rate *= min(1.0, usual / steps) ** 0.5
+        return replace(self, steps=steps, learning_rate=self.learning_rate or rate)

@@ -223,7 +223,10 @@ def test_new_words_take_as_many_steps_on_a_small_model_as_on_any(make_checkpoint
     denoiser = make_denoiser(make_checkpoint())
     settings = FinetuningSettings(kind=LORA, text_encoder=True)
     assert settings.resolved(denoiser).steps == STEPS[LORA][0]
-    assert dataclasses.replace(settings, new_words="sks").resolved(denoiser).steps == NEW_WORDS_STEPS
+    with_new_words = dataclasses.replace(settings, new_words="sks").resolved(denoiser)
+    assert with_new_words.steps == NEW_WORDS_STEPS
+    wandered = {one.learning_rate * one.steps**0.5 for one in (settings.resolved(denoiser), with_new_words)}
+    assert max(wandered) == pytest.approx(min(wandered)), "more steps take weights no further"
     assert dataclasses.replace(settings, new_words="sks", steps=7).resolved(denoiser).steps == 7
 
 
