@@ -2,12 +2,12 @@
 
 A part is a module that returns something of the shape of its first argument: a block with a residual around it. While
 the context managers here are open, it answers with that argument, and nothing of it is computed. Nothing stays behind:
-between two calls the network is whole.
+between two calls the network is whole. `leave_out` alone is for good.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from .denoiser import Denoiser
 
 FORWARD = "forward"
+
+COMFYUI, DIFFUSERS = "ComfyUI", "diffusers"
+"""The engines, which have names of their own for the same blocks."""
+
+DIFFUSERS_BLOCKS = ("down_blocks.", "mid_block.", "up_blocks.")
+"""What names of blocks begin with in the UNets of diffusers, and in no network of ComfyUI's."""
+
+
+def engine_of(names: Iterable[str]) -> str:
+    """The engine whose blocks have these names."""
+    return DIFFUSERS if any(name.startswith(DIFFUSERS_BLOCKS) for name in names) else COMFYUI
 
 
 @dataclass(frozen=True)
@@ -73,8 +84,18 @@ def without_parts(network: nn.Module, names: Sequence[str]) -> Iterator[None]:
     Raises:
         AttributeError: the network has no such module.
     """
-    with _answering({network.get_submodule(name): _handed_on for name in names}):
+    with _answering({network.get_submodule(name): _without_own for name in names}):
         yield
+
+
+def leave_out(network: nn.Module, names: Sequence[str]) -> None:
+    """Has these modules hand on their first argument from now on, also in copies of the network.
+
+    Raises:
+        AttributeError: the network has no such module.
+    """
+    for module in [network.get_submodule(name) for name in names]:
+        module.forward = handed_on
 
 
 @contextmanager
@@ -117,11 +138,15 @@ Answer = Callable[..., Any]
 """Called with a module's own `forward` and with what the module is given."""
 
 
-def _handed_on(own: Callable[..., Any], given: Any, *args: Any, **kwargs: Any) -> Any:
+def handed_on(given: Any, *args: Any, **kwargs: Any) -> Any:
     """A copy of the first argument, since hosts add to what a block answers in place; a tuple of it where diffusers'
     blocks are asked for one."""
     handed = given.clone()
     return (handed,) if kwargs.get("return_dict", True) is False else handed
+
+
+def _without_own(own: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return handed_on(*args, **kwargs)
 
 
 @contextmanager

@@ -42,8 +42,8 @@ DENOISING, DISTILLATION, BLOCKS = 1.0, 0.2, 0.2
 NOTHING = ""
 """The prompt of the prediction that guidance draws away from."""
 
-LAYER_OF_MATRIX = re.compile(r"\.lora_(up|down)\.weight$")
-"""What the names of a layer's two matrices end with."""
+LAYER_OF_MATRIX = re.compile(r"\.lora_(up|down|A|B)\.weight$")
+"""What the names of a layer's two matrices end with, in ComfyUI or in PEFT."""
 
 EXAMPLES = 4
 """Prompts of each expert that a report shows."""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..engines.parts import DIFFUSERS, engine_of
 from ..prefix.errors import ExpertsError
 from .router import Router
 
@@ -133,8 +134,15 @@ class Experts:
         """
         return max(self.router.route(embeddings).unique().tolist(), key=self.share)
 
-    def require_model(self, fingerprint: str) -> None:
-        """Raises `ExpertsError` if they were learned on another denoiser."""
+    def require_model(self, fingerprint: str, engine: str) -> None:
+        """Raises `ExpertsError` if they were learned on another denoiser, or in another engine than this one."""
+        learned_in = engine_of(self.record.parts)
+        if learned_in != engine:
+            remedy = "draw with a pipeline of diffusers" if learned_in == DIFFUSERS else "draw in ComfyUI"
+            raise ExpertsError(
+                f"These experts were learned with {learned_in}, which calls the blocks that they leave out by other"
+                f" names than {engine} does: {remedy}, or learn experts here."
+            )
         if fingerprint != self.record.fingerprint:
             raise ExpertsError(
                 f"These experts were learned on another model ({self.record.family}): load the checkpoint that they"

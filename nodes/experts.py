@@ -348,9 +348,10 @@ def _expert_for(experts: Experts, model: Any, positive: Any, asked: int) -> int:
         ExpertsError: the experts are another model's, there is no such expert, or the conditioning is empty.
     """
     from ..engines.comfy.expert_parts import denoiser_fingerprint
+    from ..engines.parts import COMFYUI
     from ..experts.router import embedding_of
 
-    experts.require_model(denoiser_fingerprint(model))
+    experts.require_model(denoiser_fingerprint(model), COMFYUI)
     if asked > len(experts):
         raise ExpertsError(f"There is no expert {asked}: there are {len(experts)}; 0 has the prompt choose.")
     if asked:

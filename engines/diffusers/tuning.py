@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...prefix.errors import TrainingError
 from ...runs.seeds import derived_seed
@@ -19,6 +21,12 @@ ADAPTED = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.
 
 ADAPTED_TEXT = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2", "q", "k", "v", "o", "wi_0", "wi_1", "wo")
 """Layers of text encoders that LoRA is added to, of CLIP and T5."""
+
+MATRICES = (".lora_A.weight", ".lora_B.weight")
+"""What names of a layer's two matrices end with in files, the one that comes first in front."""
+
+NAME_OF_ADAPTER = re.compile(r"(?<=\.lora_[AB])\.\w+\.weight$")
+"""What PEFT puts between, where a network is adapted."""
 
 
 def learnable_copy(network: nn.Module, kind: str, rank: int, seed: int) -> tuple[nn.Module, dict[str, nn.Parameter]]:
@@ -32,22 +40,29 @@ def learnable_copy(network: nn.Module, kind: str, rank: int, seed: int) -> tuple
     Raises:
         TrainingError: the weights are quantized or elsewhere, or PEFT is not installed.
     """
-    if not all(is_plain(weight) for weight in network.parameters()):
-        raise TrainingError(
-            "This model's weights are quantized or offloaded, and cannot be fine-tuned: load it as a whole, in half"
-            " precision or float32."
-        )
+    _require_learnable(network)
     with torch.inference_mode(False):
         if kind == FULL:
             own = copy.deepcopy(network).float().requires_grad_(False)
             return own, dict(own.named_parameters())
-        shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
-        own = copy.deepcopy(network, shared)
-        return own, _with_lora(own, rank, seed)
+        own = sharing_copy(network)
+        return own, with_lora(own, rank, seed)
 
 
-def _with_lora(network: nn.Module, rank: int, seed: int) -> dict[str, nn.Parameter]:
-    """Adds PEFT's LoRA, which changes nothing at first, to a network of one's own; the parameters of it."""
+def sharing_copy(network: nn.Module) -> Any:
+    """A copy of a network that shares its weights: other modules may be put into it."""
+    shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+    with torch.inference_mode(False):
+        return copy.deepcopy(network, shared)
+
+
+def with_lora(network: nn.Module, rank: int, seed: int) -> dict[str, nn.Parameter]:
+    """Adds PEFT's LoRA, which changes nothing at first, to a network of one's own; the parameters of it, float32.
+
+    Raises:
+        TrainingError: the weights are quantized or elsewhere, or PEFT is not installed.
+    """
+    _require_learnable(network)
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
@@ -71,6 +86,76 @@ def _with_lora(network: nn.Module, rank: int, seed: int) -> dict[str, nn.Paramet
             parameter.requires_grad_(False).data = parameter.data.float()
             learned[name] = parameter
     return learned
+
+
+@contextmanager
+def lora_paused(network: nn.Module) -> Iterator[None]:
+    """Inside, a network computes without the LoRA that `with_lora` added."""
+    layers = list(_adapted(network).values())
+    flags = [(weight, weight.requires_grad) for layer in layers for weight in layer.parameters()]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+        for weight, flag in flags:  # Which PEFT sets as it pleases.
+            weight.requires_grad_(flag)
+
+
+def without_lora(network: nn.Module) -> None:
+    """Takes the LoRA that `with_lora` added out of a network again."""
+    for name, module in _adapted(network).items():
+        owner, _, last = name.rpartition(".")
+        setattr(network.get_submodule(owner), last, module.base_layer)
+
+
+def lora_of(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What was learned as LoRA, as LoRA files of diffusers have it.
+
+    Args:
+        weights: those of `Tuned`, or of what came of fine-tuning.
+    """
+    return {NAME_OF_ADAPTER.sub(".weight", name): weight.detach().cpu().clone() for name, weight in weights.items()}
+
+
+def add_lora(network: nn.Module, delta: Mapping[str, Tensor]) -> None:
+    """Adds LoRA to weights of a network that are its own from then on; those that it shared stay as they are.
+
+    Args:
+        delta: as `lora_of` has it, without the name of the part of the pipeline.
+
+    Raises:
+        ValueError: it does not fit the network.
+    """
+    layers = {name.removesuffix(ending) for name in delta for ending in MATRICES if name.endswith(ending)}
+    if len(delta) != 2 * len(layers):
+        raise ValueError("matrices come in pairs")
+    with torch.inference_mode(False), torch.no_grad():
+        for layer in sorted(layers):
+            try:
+                down, up = (delta[layer + ending].float().flatten(1) for ending in MATRICES)
+                module = network.get_submodule(layer)
+                module = getattr(module, "base_layer", module)  # Where a LoRA of the user's own is loaded.
+                weight = module.weight
+                added = (up @ down).view(weight.shape).to(weight.device)
+            except (KeyError, AttributeError, RuntimeError) as error:
+                raise ValueError(f"'{layer}' does not fit") from error
+            module.weight = nn.Parameter((weight.float() + added).to(weight.dtype), requires_grad=False)
+
+
+def _adapted(network: nn.Module) -> dict[str, Any]:
+    """PEFT's layers with LoRA, by name."""
+    return {name: module for name, module in network.named_modules() if hasattr(module, "base_layer")}
+
+
+def _require_learnable(network: nn.Module) -> None:
+    if not all(is_plain(weight) for weight in network.parameters()):
+        raise TrainingError(
+            "This model's weights are quantized or offloaded, and cannot be fine-tuned: load it as a whole, in half"
+            " precision or float32."
+        )
 
 
 def _targets(network: nn.Module) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from anonymize_faces.engines.parts import COMFYUI, DIFFUSERS
 from anonymize_faces.experts.files import expert_bytes, load_experts, save_experts
 from anonymize_faces.experts.router import Router
 from anonymize_faces.experts.value import Experts, ExpertsRecord
@@ -59,9 +60,20 @@ def test_of_several_prompts_the_largest_expert_is_chosen() -> None:
 
 
 def test_another_model_is_refused() -> None:
-    some_experts().require_model("0123456789abcdef")
+    some_experts().require_model("0123456789abcdef", COMFYUI)
     with pytest.raises(ExpertsError, match="learned on another model"):
-        some_experts().require_model("fedcba9876543210")
+        some_experts().require_model("fedcba9876543210", COMFYUI)
+
+
+def test_experts_of_another_engine_are_refused_as_such() -> None:
+    experts = some_experts()
+    with pytest.raises(ExpertsError, match=r"learned with ComfyUI, .* draw in ComfyUI, or learn experts here"):
+        experts.require_model("0123456789abcdef", DIFFUSERS)
+    parts = ("down_blocks.0.attentions.0", "mid_block.resnets.0", "up_blocks.0.attentions.0")
+    others = replace(experts, record=replace(experts.record, parts=parts))
+    others.require_model("0123456789abcdef", DIFFUSERS)
+    with pytest.raises(ExpertsError, match=r"learned with diffusers, .* draw with a pipeline of diffusers"):
+        others.require_model("0123456789abcdef", COMFYUI)
 
 
 def test_what_is_no_file_of_experts_is_a_sentence(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from anonymize_faces.experts.files import FOLDER, load_experts, save_experts
 from anonymize_faces.tests.support.experts import PARTS, demo_experts, demo_fingerprint
 from anonymize_faces.tests.support.training_workflow import node
-from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
+from anonymize_faces.tools.comfy_server import ComfyServer, ServerProgress, WorkflowFailed, WorkflowInterrupted
 from anonymize_faces.tools.layout import ROOT
 from anonymize_faces.tools.workflow import load_workflow, workflow_to_prompt
 
@@ -90,6 +90,41 @@ def test_experts_are_learned_saved_loaded_and_draw_alike(server: ComfyServer) ->
     assert np.abs(drawn(server, again, "again") - expert).max() <= 2
     bypassed = server.run({"load": node("LoadDemoModel")} | drawing("bypassed", ["load", 0]))
     assert np.array_equal(drawn(server, bypassed, "bypassed"), plain), "the model is as it was, to the last bit"
+
+
+@pytest.mark.parametrize("when", ["drawing", "tuning"])
+def test_cancel_stops_learning_leaves_the_model_alone_and_the_next_run_ends_as_an_unbroken_one(
+    server: ComfyServer, when: str
+) -> None:
+    settings = QUICK | {"experts": 1, "pictures": 16, "tuning_steps": 24, "seed": 11 if when == "drawing" else 12}
+    first = 1 if when == "drawing" else settings["pictures"] + settings["steps"] + 2
+
+    def learning(name: str, prompts: str = QUICK["prompts"]) -> dict[str, Any]:
+        return {
+            "load": node("LoadDemoModel"),
+            "learn": node("LearnExperts", **MODEL, **(settings | {"prompts": prompts})),
+            "save": node("SaveExperts", experts=["learn", 0], name=name),
+        }
+
+    def cancel(progress: ServerProgress) -> None:
+        if progress.value >= first:
+            server.interrupt()
+
+    folder = server.model_folder(FOLDER)
+    for path in folder.glob(f"{when}*"):
+        path.unlink()
+    plain = drawn(server, server.run({"load": node("LoadDemoModel")} | drawing("plain", ["load", 0])), "plain")
+    with pytest.raises(WorkflowInterrupted) as stopped:
+        server.wait(server.queue(learning(f"{when} cancelled")), on_progress=cancel)
+    assert stopped.value.node_id == "learn" and not list(folder.glob(f"{when}*"))
+    again = drawing("again", ["load", 0], PORTRAIT + " ") | {"load": node("LoadDemoModel")}
+    assert np.array_equal(drawn(server, server.run(again), "again"), plain)
+    server.run(learning(f"{when} after"))
+    # An empty line is no prompt, and another text to the host, which else has its result already.
+    server.run(learning(f"{when} whole", QUICK["prompts"] + "\n"))
+    after, whole = (load_experts(folder / f"{when} {name}.safetensors") for name in ("after", "whole"))
+    assert after.record == whole.record and after.deltas[0].keys() == whole.deltas[0].keys()
+    assert all(weight.equal(whole.deltas[0][name]) for name, weight in after.deltas[0].items())
 
 
 def test_the_prompt_chooses_unless_an_expert_is_asked_for(server: ComfyServer, file: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from anonymize_faces.tests.support.text_encoders import make_clip
 from anonymize_faces.tests.support.tiny_models import ENCODER, UNET, CellVae
 
 
@@ -83,3 +84,23 @@ def tiny_checkpoint(
     if not in_encoders:
         randomize(clip.cond_stage_model, 2)
     return Checkpoint(model, clip, CellVae())
+
+
+def tiny_lumina() -> Checkpoint:
+    """Lumina 2: a transformer of four layers and a Gemma of three, made of the host's own classes, random weights."""
+    import comfy.model_patcher
+    import comfy.supported_models
+
+    class TinyLumina(comfy.supported_models.Lumina2):
+        unet_extra_config: ClassVar[dict[str, Any]] = {}
+
+    sizes = {"in_channels": 16, "patch_size": 2, "dim": 64, "n_layers": 4, "n_refiner_layers": 1, "cap_feat_dim": 16}
+    sizes |= {"n_heads": 2, "n_kv_heads": 2, "multiple_of": 32, "ffn_dim_multiplier": 1.0, "qk_norm": True}
+    places = {"axes_dims": [8, 12, 12], "axes_lens": [300, 64, 64]}
+    config = TinyLumina({"image_model": "lumina2", **sizes, **places, "dtype": torch.float32})
+    config.set_inference_dtype(torch.float32, None)
+    cpu = torch.device("cpu")
+    base = config.get_model({}, device=cpu)
+    randomize(base.diffusion_model, 1)
+    model = comfy.model_patcher.ModelPatcher(base, load_device=cpu, offload_device=cpu)
+    return Checkpoint(model, make_clip("lumina 2"), CellVae())

@@ -1,0 +1,179 @@
+"""Takes blocks out of UNets of diffusers: which can go, a denoiser that learns without them, a pipeline that draws so.
+
+Each works on a copy of the UNet that shares its weights: the pipeline that came in stays as it is, to the last bit.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+from ...prefix import fingerprint
+from ...prefix.errors import ExpertsError
+from ...runs.weights import is_plain, weights_of
+from ..denoiser import LORA, Tuned
+from ..options import AS_THE_HOST, AS_USUAL, Computing, Drawing
+from ..parts import Prunable, leave_out
+from .denoiser import DiffusersDenoiser
+from .tuning import add_lora, lora_paused, sharing_copy, with_lora, without_lora
+from .witness import plain_part
+
+Pipeline = TypeVar("Pipeline")
+
+UNET = "unet"
+"""The pipeline's attribute that blocks are taken out of, and what names of its layers begin with in files of LoRA."""
+
+LEFT_OUT = "_anonymize_faces_left_out"
+"""Attribute of a UNet that computes without some blocks: their names."""
+
+ADAPTER = ".lora_"
+"""In names of weights that a LoRA adds to a network."""
+
+
+class PrunableDenoiser(DiffusersDenoiser):
+    """A `DiffusersDenoiser` whose LoRA is learned within the network that blocks are left out of.
+
+    Args:
+        pipeline, size, drawing, computing: as for `DiffusersDenoiser`.
+    """
+
+    def __init__(self, pipeline: Any, size: tuple[int, int], drawing: Drawing, computing: Computing) -> None:
+        super().__init__(pipeline, size, drawing, computing)
+        self._network = self._pipeline.unet = sharing_copy(self._network)
+
+    @property
+    def network(self) -> nn.Module:
+        """The denoiser's own copy of the UNet."""
+        return self._network
+
+    def tuned(self, kind: str, rank: int, text_encoder: bool, seed: int, new_words: str = "") -> Tuned:
+        """See `Denoiser`. While LoRA is learned, this denoiser predicts as before within `paused` alone."""
+        if kind != LORA or text_encoder or new_words.strip():
+            return super().tuned(kind, rank, text_encoder, seed, new_words)
+        learned = with_lora(self._network, rank, seed)
+        other = copy.copy(self)
+        other._weights = tuple(learned.values())
+        weights = {f"{UNET}.{name}": parameter for name, parameter in learned.items()}
+        return Tuned(other, weights, lambda: without_lora(self._network), lambda: lora_paused(self._network))
+
+
+def prunable(
+    pipeline: Any, size: tuple[int, int], drawing: Drawing = AS_USUAL, computing: Computing = AS_THE_HOST
+) -> Prunable:
+    """What can be taken out of a pipeline.
+
+    Args:
+        pipeline, size, drawing, computing: as for `DiffusersDenoiser`.
+
+    Raises:
+        ExpertsError: nothing, in a pipeline of this kind, or a LoRA is loaded.
+        TrainingError: as `DiffusersDenoiser`.
+    """
+    require_whole(pipeline)
+    names = removable(unet_of(pipeline))
+    if any(ADAPTER in name for name, _ in unet_of(pipeline).named_parameters()):
+        raise ExpertsError(
+            "A LoRA is loaded in this pipeline: call 'unload_lora_weights' before experts are learned, and load it in"
+            " the pipeline of an expert."
+        )
+    denoiser = PrunableDenoiser(pipeline, size, drawing, computing)
+    return Prunable(denoiser, denoiser.network, names, denoiser_fingerprint(pipeline))
+
+
+def unet_of(pipeline: Any) -> Any:
+    """A pipeline's UNet; of one that is protected, the plain one.
+
+    Raises:
+        ExpertsError: it has none.
+    """
+    network = plain_part(getattr(pipeline, UNET, None))
+    if type(network).__name__ != "UNet2DConditionModel":
+        raise ExpertsError(
+            f"Nobody has tried which blocks a {type(pipeline).__name__} can do without: experts are learned on"
+            " pipelines of SD1, SD2 and SDXL."
+        )
+    return network
+
+
+def removable(network: nn.Module) -> dict[str, str]:
+    """Names of the blocks that a UNet can do without, in its order, each with what people call it.
+
+    Transformers, and residual blocks whose width stays.
+
+    Raises:
+        ExpertsError: there are none.
+    """
+    found = {}
+    for name, module in network.named_modules():
+        kind = type(module).__name__
+        if kind == "Transformer2DModel":
+            found[name] = f"transformer {name}"
+        elif kind == "ResnetBlock2D" and _is_residual(module):
+            found[name] = f"residual block {name}"
+    if not found:
+        raise ExpertsError("This UNet has no block that it can do without: use one of SD1, SD2 or SDXL.")
+    return found
+
+
+def denoiser_fingerprint(pipeline: Any) -> str:
+    """`prefix.fingerprint` of a pipeline's UNet, before LoRAs that are loaded."""
+    weights = weights_of(unet_of(pipeline))
+    return fingerprint({name.replace(".base_layer.", "."): w for name, w in weights.items() if ADAPTER not in name})
+
+
+def narrowed_pipeline(pipeline: Pipeline, removed: Sequence[str], delta: Mapping[str, Tensor]) -> Pipeline:
+    """A pipeline that draws without some blocks and with a LoRA, protected if the one that came in is.
+
+    It has all weights in common with that one but those which the LoRA changes.
+
+    Args:
+        removed: names of blocks, some of `removable`.
+        delta: LoRA as `engines.diffusers.tuning.lora_of` has it; may be empty.
+
+    Raises:
+        ExpertsError: the pipeline computes without some blocks already, has not those, or its UNet is elsewhere.
+    """
+    require_whole(pipeline)
+    plain = unet_of(pipeline)
+    if not set(removed) <= set(removable(plain)):
+        raise ExpertsError("This pipeline lacks blocks that the expert takes out: load the one that it was learned on.")
+    if any(hasattr(module, "_hf_hook") for module in plain.modules()) or not all(map(is_plain, plain.parameters())):
+        raise ExpertsError(
+            "This pipeline's UNet is quantized or offloaded: load one in half precision or float32, and call"
+            " 'enable_model_cpu_offload' of the pipeline that comes back."
+        )
+    network = sharing_copy(plain)
+    try:
+        add_lora(network, {name.removeprefix(f"{UNET}."): weight for name, weight in delta.items()})
+    except ValueError as error:
+        raise ExpertsError(
+            f"What the expert learned does not fit this pipeline ({error}): load the one that it was learned on."
+        ) from error
+    leave_out(network, removed)
+    setattr(network, LEFT_OUT, tuple(removed))
+    network.save_pretrained = _save_nothing
+    drawing: Any = copy.copy(pipeline)
+    drawing.unet = network
+    return drawing  # type: ignore[no-any-return]
+
+
+def require_whole(pipeline: Any) -> None:
+    """Raises `ExpertsError` if a pipeline is one of `narrowed_pipeline`."""
+    if hasattr(unet_of(pipeline), LEFT_OUT):
+        raise ExpertsError("This pipeline is an expert already: use the one that it was made of.")
+
+
+def _is_residual(block: Any) -> bool:
+    """Whether a block gives what it is given, and something added."""
+    widens = block.conv_shortcut is not None or block.in_channels != block.out_channels
+    return not (widens or block.up or block.down) and block.output_scale_factor == 1
+
+
+def _save_nothing(*args: Any, **kwargs: Any) -> None:
+    raise ExpertsError(
+        "A folder of diffusers does not tell which blocks an expert leaves out: save the pipeline that it was made of,"
+        " and the experts with 'save_experts'."
+    )
