@@ -69,8 +69,8 @@ def change_faces_alone(pipeline: Pipeline, settings: RegionSettings = USUAL_REGI
             " is, or ask the operator to allow 'face_region'."
         )
     settings = settings if allowed is None else settings.no_less_than(USUAL_REGION)
-    channels = pipeline.unet.config.in_channels  # type: ignore[attr-defined]
-    region = region_for(prefix, channels, "the protected pipeline as it is")
+    given: Any = pipeline
+    region = region_for(prefix, given.unet.config.in_channels, "the protected pipeline as it is")
     beta_levels(pipeline)
     changed = object.__new__(_class_of(of, region, settings))
     vars(changed).update(vars(pipeline))
