@@ -63,8 +63,9 @@ CAPTION = "a woman aged 20 to 29 with long black hair, no glasses and a calm exp
     [
         CAPTION,
         "A woman, aged 20 to 29, who has long black hair, a calm expression and no glasses.",
-        "She is 20 to 29 years old and has long black hair, no spectacles and a calm expression.",
-        '"A lady aged 20 to 29 with a calm expression, without glasses, long black hair"',
+        "She is 20 to 29 years old and has no spectacles, with long black hair and a calm expression.",
+        "Without glasses, a woman aged 20 to 29 who has long black hair and a calm expression.",
+        '"A lady with a calm expression and long black hair, without glasses, aged 20 to 29"',
     ],
 )
 def test_other_words_for_the_same_are_taken(said):
@@ -92,6 +93,32 @@ def test_other_words_for_the_same_are_taken(said):
 )
 def test_what_changes_a_fact_is_refused_and_the_sentence_stays(said):
     assert Rewriter(REWRITTEN, lambda request: said).rewrite(CAPTION) == CAPTION
+
+
+@pytest.mark.parametrize(
+    ("caption", "said"),
+    [
+        ("a man with glasses and no beard", "a man without a beard and glasses"),
+        ("a man with glasses and no beard", "A man who has no beard, glasses"),
+        ("a man with no glasses and a beard", "a man without glasses and a beard"),
+        ("a man with no glasses and a beard", "a man with both no glasses and a beard"),
+    ],
+)
+def test_what_a_negation_before_could_reach_is_refused(caption, said):
+    assert Rewriter(REWRITTEN, lambda request: said).rewrite(caption) == caption
+
+
+@pytest.mark.parametrize(
+    ("caption", "said"),
+    [
+        ("a man with no glasses and a beard", "a man with a beard and no glasses"),
+        ("a man with no glasses and a beard", "a man who has no glasses and wears a beard"),
+        ("a man with glasses and no beard", "a man without a beard, with glasses"),
+        ("a man with no glasses and no beard", "a man without glasses, without a beard"),
+    ],
+)
+def test_what_no_negation_can_reach_is_taken(caption, said):
+    assert Rewriter(REWRITTEN, lambda request: said).rewrite(caption) == said
 
 
 def test_every_description_is_understood_as_it_is():
