@@ -45,13 +45,23 @@ def test_only_an_answer_of_the_list_is_one(said, understood):
     assert {one.name: one.words[numbers[one.name]] for one in ASKED if one.name in numbers} == understood
 
 
-def test_answers_that_hang_on_their_order_are_not_certain():
-    said = iter(["1. woman\n2. black\n3. none", "1. woman\n2. brown"])
-    reader = MultipleChoiceReader(lambda words, picture, tokens: next(said), ASKED, "a model")
-    read = reader.read([PICTURE])
-    assert read["gender"].tolist() == [[1, 0]]
-    assert read["hair"].tolist() == [[0.5, 0.5, 0, 0, 0, 0, 0]]
-    assert read["glasses"].tolist() == [[0.5, 0, 0]]
+def read_twice(attributes: str, first: str, second: str) -> dict[str, list[float]]:
+    """What is read where a model answers this, and then that."""
+    said = iter([first, second])
+    reader = MultipleChoiceReader(lambda *_: next(said), chosen_attributes(attributes, VOCABULARY), "a model")
+    return {name: rows[0].tolist() for name, rows in reader.read([PICTURE]).items()}
+
+
+def test_an_answer_counts_where_it_is_given_both_times():
+    read = read_twice("gender, hair, glasses", "1. woman\n2. black\n3. none", "1. woman\n2. brown")
+    assert read == {"gender": [1, 0], "hair": [0] * 7, "glasses": [0, 0, 0]}
+    assert read_twice("expression", "1. happy", "1. angry") == {"expression": [0] * 6}
+    assert read_twice("expression", "1. happy", "1. happy") == {"expression": [0, 1, 0, 0, 0, 0]}
+
+
+def test_neighbouring_ranges_of_years_are_one_range_and_others_are_none():
+    assert read_twice("age", "1. 20 to 29", "1. 30 to 44") == {"age": [0, 0, 0.5, 0.5, 0, 0]}
+    assert read_twice("age", "1. 20 to 29", "1. 45 to 59") == {"age": [0] * 6}
 
 
 REWRITTEN = chosen_attributes("usual, expression, ethnicity", VOCABULARY)
