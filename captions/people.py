@@ -139,24 +139,29 @@ def _person(
 
 
 def majority(attribute: Attribute, read: Sequence[Description], certainty: float) -> Answered:
-    """What several photographs say of one attribute: what more than half of those say that are certain of something.
+    """What several photographs say of one attribute.
 
-    Of years, whose ranges differ from picture to picture, the mean of the probabilities is taken instead.
+    Each in which something could be read has a vote: its likeliest answer, or two that are said together. What more
+    than half of them vote for is said if one of these at least is certain of it. Of years, whose ranges differ from
+    picture to picture, the mean of the probabilities is taken instead.
 
     Args:
         read: descriptions with the attribute's probabilities.
     """
     if attribute.bounds:
         return decided(attribute, np.mean([one.probabilities[attribute.name] for one in read], 0), certainty)
-    votes = [decided(attribute, one.probabilities[attribute.name], certainty) for one in read]
-    certain = [vote for vote in votes if vote.said]
+    told = [decided(attribute, one.probabilities[attribute.name], certainty) for one in read]
+    votes = [one for one in told if one.answers]
+    if not votes:
+        return told[0]
+    (answers, count), *_ = Counter(vote.answers for vote in votes).most_common(1)
+    if 2 * count <= len(votes):
+        return Answered(attribute.name, answers, count / len(votes), False, "the photographs differ")
+    for_it = [vote for vote in votes if vote.answers == answers]
+    certain = [vote.probability for vote in for_it if vote.said]
     if not certain:
-        return max(votes, key=lambda vote: vote.probability)
-    (answers, count), *_ = Counter(vote.answers for vote in certain).most_common(1)
-    if 2 * count <= len(certain):
-        return Answered(attribute.name, answers, count / len(certain), False, "the photographs differ")
-    probability = float(np.mean([vote.probability for vote in certain if vote.answers == answers]))
-    return Answered(attribute.name, answers, probability, True)
+        return max(for_it, key=lambda vote: vote.probability)
+    return Answered(attribute.name, answers, float(np.mean(certain)), True)
 
 
 def _checked(person: DescribedPerson, check: Check) -> DescribedPerson:

@@ -63,10 +63,21 @@ def test_the_majority_counts_and_a_split_says_nothing():
     assert [a.why for a in one.answers if a.attribute == "glasses"] == ["the photographs differ"]
     (one,) = people(("Ada", with_), ("Ada", without), ("Ada", with_))
     assert one.description == "a person with black hair and glasses"
-    (one,) = people(("Ada", UNSURE), ("Ada", BLACK), ("Ada", UNSURE))
-    assert one.description == "a person with black hair"
     (one,) = people(("Ada", UNSURE), ("Ada", UNSURE))
     assert one.description == "a person"
+
+
+def test_photographs_that_are_not_sure_vote_too():
+    (one,) = people(("Ada", UNSURE), ("Ada", BLACK), ("Ada", UNSURE))
+    assert one.description == "a person"
+    (one,) = people(*[("Ada", {"glasses": ("none", 0.6)})] * 9, ("Ada", {"glasses": ("glasses", 0.9)}))
+    assert one.description == "a person"
+    (one,) = people(("Ada", BLACK), ("Ada", UNSURE))
+    assert [a.why for a in one.answers if a.attribute == "hair"] == ["the photographs differ"]
+    (one,) = people(("Ada", UNSURE), ("Ada", BROWN), ("Ada", BLACK))
+    assert one.description == "a person with brown hair"
+    (one,) = people(("Ada", {"glasses": ("none", 0.95)}), ("Ada", BLACK))
+    assert one.description == "a person with black hair and no glasses", "what cannot be read has no vote"
 
 
 def test_years_are_the_photographs_mean():
