@@ -22,7 +22,8 @@ from ..faces.recognizer import Finder
 from ..prefix import put_whole
 from ..prefix.errors import DescriptionError, MeasurementError, shown
 from .describing import ALL, DEFAULTS, CaptionWriter, DescribingSettings, Description, Report, describe, sayable
-from .people import Check, DescribedPerson, describe_people, name_of
+from .names import mixed_folders, name_of
+from .people import Check, DescribedPerson, describe_people
 from .readers import LooksReader
 
 TEXTS, METADATA, IDENTITIES = "txt", "metadata", "identities"
@@ -45,7 +46,9 @@ class FolderResult:
         names: paths below the folder, with "/" between.
         untouched: pictures that had a description already.
         files: what was written.
-        people: of the form "identities" alone.
+        people: of the form "identities" alone, as are
+        nameless: pictures that are left out because nobody can be told from their paths, how many;
+        folders: see `names.mixed_folders`.
     """
 
     pictures: int
@@ -54,6 +57,8 @@ class FolderResult:
     untouched: int
     files: tuple[Path, ...]
     people: tuple[DescribedPerson, ...] = ()
+    nameless: int = 0
+    folders: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,8 @@ def describe_folder(
         report: called with pictures done and all that are to do; may raise to stop, and the next run goes on.
 
     Raises:
-        DescriptionError: as `require_startable`; there are no pictures; or a file of before cannot be read.
+        DescriptionError: as `require_startable`; there are no pictures; a file of before cannot be read; or nobody
+            could be described for a list of people.
         MeasurementError: the finder cannot run.
         OSError: a file cannot be written.
     """
@@ -146,29 +152,53 @@ def describe_folder(
     failed: list[Description] = []
     total, before = len(todo), len(todo) - len(waiting)
     with kept:
-        pictures = _pictures(waiting, paths, failed)
+        pictures = read_pictures(waiting, paths, failed)
         for one in describe(pictures, finder, reader, settings, lambda n, _: report(before + n, total), total):
             kept.add(names[one.picture], paths[one.picture], one)
             take(one)
-            told.append(one)
+            told.append(dataclasses.replace(one, crop=None))  # A folder's faces together would fill the memory.
     told += failed
     report(total, total)
     told.sort(key=lambda one: one.picture)
-    people: tuple[DescribedPerson, ...] = ()
     if metadata is not None:
         files += metadata.write((names[one.picture], one.caption) for one in told if one.described)
+    result = FolderResult(len(paths), tuple(told), names, len(paths) - len(todo) - len(findings), tuple(files))
     if job.form == IDENTITIES:
-        pairs = ((name_of(names[one.picture]), one) for one in told)
-        people = tuple(describe_people(pairs, writer.attributes, settings, job.same, job.check))
-        files += _write_lines(job, people)
+        result = _with_people(result, job, writer, settings)
     kept.remove()
-    return FolderResult(len(paths), tuple(told), names, len(paths) - len(todo) - len(findings), tuple(files), people)
+    return result
 
 
-def _pictures(
+def _with_people(
+    result: FolderResult, job: FolderJob, writer: CaptionWriter, settings: DescribingSettings
+) -> FolderResult:
+    """The result with whom the pictures show, after their list is written."""
+    pairs = [(name_of(result.names[one.picture]), one) for one in result.descriptions]
+    people = tuple(describe_people(pairs, writer.attributes, settings, job.same, job.check))
+    lines = [person.line for person in people if person.description and not person.finding]
+    if not lines:
+        findings = [(person.name, person.finding) for person in people if person.finding]
+        findings += [(shown(result.names[one.picture]), one.finding) for one in result.descriptions if one.finding]
+        name, finding = findings[0]
+        raise DescriptionError(
+            f"Nobody could be described; {name}: {finding.rstrip('.')}. Call each file by the person whose face it"
+            " shows, as in 'Ada Example 2.jpg'."
+        )
+    job.lines_file.parent.mkdir(parents=True, exist_ok=True)
+    put_whole("".join(f"{line}\n" for line in lines).encode(), job.lines_file, overwrite=job.overwrite)
+    nameless = sum(not name for name, _ in pairs)
+    folders = tuple(mixed_folders(result.names, job.same))
+    return dataclasses.replace(result, files=(job.lines_file,), people=people, nameless=nameless, folders=folders)
+
+
+def read_pictures(
     numbers: Sequence[int], paths: Sequence[Path], failed: list[Description]
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """The pictures one after the other; of those that cannot be read, what is the matter."""
+    """Some pictures with their numbers, each read when it is asked for.
+
+    Args:
+        failed: of those that cannot be read, what is the matter is added to it.
+    """
     for number in numbers:
         try:
             picture = read_picture(paths[number])
@@ -186,6 +216,9 @@ def _todo(
     first: dict[Path, str] = {}
     for number, (path, name) in enumerate(zip(paths, names, strict=True)):
         text = path.with_suffix(".txt")
+        if fault := _fault_of(name, job.form):
+            findings.append(Description(number, fault))
+            continue
         if job.form == TEXTS and text in first:
             other = first[text]
             findings.append(Description(number, f"its text would have the name of that of '{other}': rename one"))
@@ -197,20 +230,20 @@ def _todo(
     return todo, findings
 
 
+def _fault_of(name: str, form: str) -> str:
+    """Why a picture cannot be called by its path in a list; empty if it can."""
+    if form == METADATA and shown(name) != name:
+        return "a list cannot hold this name, which is no UTF-8: rename it"
+    if form == IDENTITIES and not name_of(name):
+        return "whom it shows cannot be told from its name: call it by the person"
+    return ""
+
+
 def _write_text(picture: Path, caption: str, overwrite: bool) -> Path:
     path = picture.with_suffix(".txt")
     if overwrite or not path.exists():
         put_whole(f"{caption}\n".encode(), path, overwrite=overwrite)
     return path
-
-
-def _write_lines(job: FolderJob, people: Sequence[DescribedPerson]) -> list[Path]:
-    lines = [person.line for person in people if person.description and not person.finding]
-    if not lines:
-        return []
-    job.lines_file.parent.mkdir(parents=True, exist_ok=True)
-    put_whole("".join(f"{line}\n" for line in lines).encode(), job.lines_file, overwrite=job.overwrite)
-    return [job.lines_file]
 
 
 class _Metadata:

@@ -1,6 +1,6 @@
-"""Describes people from several photographs of each: whose a picture is, and what its majority says.
+"""Describes people from several photographs of each: what their majority says.
 
-A name comes from the file alone and never gets into a description.
+Names come from files and folders alone (`names`) and never get into a description.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 from typing import Protocol
 
 import numpy as np
@@ -17,44 +16,6 @@ import numpy as np
 from ..prefix.errors import AnonymizationError
 from .attributes import Attribute
 from .describing import DEFAULTS, Answered, CaptionWriter, DescribingSettings, Description, decided
-
-_NUMBER = re.compile(r"[\s_-]*\(?\d+\)?$")
-_REPEATS = re.compile(r"^\d+_")
-"""How trainers write before a folder's name how often its pictures are learned."""
-
-_SYNTAX = re.compile("[:\uff1a\ufe55\ufe13\u2236\ua789#\uff03\ufe5f]")
-
-_MADE_BY_DEVICES = frozenset(
-    "dsc dscn dscf img image images imgp mvimg pxl photo photos picture pictures pic scan screenshot untitled download"
-    " snapshot capture whatsapp frame comfyui".split()
-)
-"""What cameras and programs call a picture whose person they do not know."""
-
-
-def name_of(path: str) -> str:
-    """The name of the person whom a picture shows: its folder, else its stem, without the number that follows.
-
-    Args:
-        path: below the folder of all pictures, with "/" between: "Ada Example 2.jpg", "Ada Example/2.jpg".
-
-    Returns:
-        The name; empty if it is a device's and nobody's.
-    """
-    parts = PurePosixPath(path)
-    name = _REPEATS.sub("", parts.parent.name) if parts.parent.name else _without_number(parts.stem)
-    name = listable(name.replace("_", " "))
-    words = {word.casefold() for word in re.split(r"[\s_-]+", name)}
-    return "" if not any(map(str.isalpha, name)) or words & _MADE_BY_DEVICES else name
-
-
-def listable(name: str) -> str:
-    """A name as a line of a list can hold it: without colons and number signs, of keyboards of any language."""
-    return " ".join(_SYNTAX.sub(" ", name).split())
-
-
-def _without_number(stem: str) -> str:
-    shorter = _NUMBER.sub("", stem)
-    return shorter or stem
 
 
 class Listed(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -185,6 +186,52 @@ def test_pictures_that_cannot_be_described_stop_nothing_and_each_says_why(folder
     assert "rename one" in findings.pop("Bob.png")
     assert findings == {} and result.pictures == 10
     assert texts(folder).keys() == {"Ada 1.txt", "Ada 2.txt", "Bob.txt", "below/1.txt", "crowd.txt"}
+
+
+def test_a_list_holds_no_name_that_is_no_text_and_says_so(tmp_path):
+    odd = os.fsdecode(b"Sur\xffrog.png")
+    save(tmp_path, odd)
+    save(tmp_path, "Ada Example.png")
+    result = run(tmp_path, METADATA)
+    assert [one.finding for one in result.descriptions if result.names[one.picture] == odd] == [
+        "a list cannot hold this name, which is no UTF-8: rename it"
+    ]
+    told = [json.loads(line) for line in (tmp_path / METADATA_FILE).read_text(encoding="utf-8").splitlines()]
+    assert [entry["file_name"] for entry in told] == ["Ada Example.png"]
+    result = run(tmp_path, IDENTITIES)
+    assert result.nameless == 1 and [person.name for person in result.people] == ["Ada Example"]
+    assert len(run(tmp_path, TEXTS).files) == 2
+
+
+def test_pictures_without_a_persons_name_are_told_and_not_read(folder):
+    save(folder, "IMG_0001.png", hair=3)
+    asked: list[int] = []
+    result = run(folder, IDENTITIES, reader(asked.append))
+    findings = {result.names[one.picture]: one.finding for one in result.descriptions if one.finding}
+    assert list(findings) == ["IMG_0001.png"] and "call it by the person" in findings["IMG_0001.png"]
+    assert result.nameless == 1 and 3 not in asked
+
+
+def test_folders_whose_files_bear_several_names_are_told(folder):
+    save(folder, "below/Cem.png")
+    save(folder, "below/Dora.png")
+    ((where, told),) = run(folder, IDENTITIES).folders
+    assert where == "below" and "Cem, Dora" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("IMG_0001.png", "IMG_0001.png: whom it shows cannot be told"), ("black hair.png", "black hair: Their line has")],
+)
+def test_a_list_of_nobody_is_an_error_with_a_remedy(tmp_path, name, words):
+    save(tmp_path, name)
+    with pytest.raises(DescriptionError, match=f"Nobody could be described; {words}.*Call each file by the person"):
+        run(tmp_path, IDENTITIES)
+    assert not list(tmp_path.glob("*.txt"))
+
+
+def test_no_faces_are_kept_in_memory(folder):
+    assert [one.crop for one in run(folder).descriptions] == [None] * 4
 
 
 def test_what_cannot_come_to_anything_is_refused(tmp_path):
