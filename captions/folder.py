@@ -6,14 +6,13 @@ already stay as they are unless told otherwise.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,19 +20,17 @@ from ..faces.picture_files import SUFFIXES, pictures_below, read_picture
 from ..faces.recognizer import Finder
 from ..prefix import put_whole
 from ..prefix.errors import DescriptionError, MeasurementError, shown
+from .calibration import Calibrated
 from .describing import ALL, DEFAULTS, CaptionWriter, DescribingSettings, Description, Report, describe, sayable
+from .kept import Kept
+from .metadata import METADATA_FILE, Metadata
 from .names import mixed_folders, name_of
 from .people import Check, DescribedPerson, describe_people
 from .readers import LooksReader
 
 TEXTS, METADATA, IDENTITIES = "txt", "metadata", "identities"
 FORMS = (TEXTS, METADATA, IDENTITIES)
-METADATA_FILE = "metadata.jsonl"
-"""What the image folders of Hugging Face's datasets, and diffusers' examples, read: one JSON object a line."""
-
 IDENTITIES_FILE = "identities.txt"
-KEPT_FILE = ".anonymize-faces-described.jsonl"
-"""What was read so far, one picture a line after one that tells with what; removed when all is done."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +84,10 @@ class FolderJob:
 
     @property
     def kept_file(self) -> Path:
-        """Where it is kept what was read so far."""
-        return (self.lines_file.parent if self.form == IDENTITIES else self.folder) / KEPT_FILE
+        """Where it is kept what was read so far: for each folder and form another file, as lists may lie together."""
+        mark = hashlib.sha256(os.fsencode(self.folder.resolve()) + b"\0" + self.form.encode()).hexdigest()[:12]
+        where = self.lines_file.parent if self.form == IDENTITIES else self.folder
+        return where / f".anonymize-faces-described-{mark}.jsonl"
 
 
 def require_startable(job: FolderJob, settings: DescribingSettings = DEFAULTS) -> None:
@@ -134,9 +133,9 @@ def describe_folder(
             f"There are no pictures in '{shown(job.folder)}': put some there ({', '.join(SUFFIXES)})."
         )
     names = tuple(path.relative_to(job.folder).as_posix() for path in paths)
-    metadata = _Metadata(job.folder / METADATA_FILE) if job.form == METADATA else None
+    metadata = Metadata(job.folder / METADATA_FILE) if job.form == METADATA else None
     todo, findings = _todo(job, paths, names, metadata)
-    kept = _Kept(job.kept_file, _key(job, reader, settings))
+    kept = Kept(job.kept_file, _key(job, reader, settings))
     writer = CaptionWriter(sayable(reader), settings)
     told = [*findings, *kept.descriptions(todo, names, paths, writer)]
     done = {one.picture for one in told}
@@ -161,7 +160,7 @@ def describe_folder(
     report(total, total)
     told.sort(key=lambda one: one.picture)
     if metadata is not None:
-        files += metadata.write((names[one.picture], one.caption) for one in told if one.described)
+        files += metadata.write({names[one.picture]: one.caption for one in told if one.described}, job.overwrite)
     result = FolderResult(len(paths), tuple(told), names, len(paths) - len(todo) - len(findings), tuple(files))
     if job.form == IDENTITIES:
         result = _with_people(result, job, writer, settings)
@@ -209,7 +208,7 @@ def read_pictures(
 
 
 def _todo(
-    job: FolderJob, paths: Sequence[Path], names: Sequence[str], metadata: _Metadata | None
+    job: FolderJob, paths: Sequence[Path], names: Sequence[str], metadata: Metadata | None
 ) -> tuple[list[int], list[Description]]:
     """Numbers of the pictures to describe, and findings about those that cannot have a file of their own."""
     todo, findings = [], []
@@ -246,109 +245,10 @@ def _write_text(picture: Path, caption: str, overwrite: bool) -> Path:
     return path
 
 
-class _Metadata:
-    """A `metadata.jsonl`: what it says of other pictures, and of those that stay as they are, is kept line for line."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lines: dict[str, str] = {}
-        if not path.exists():
-            return
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DescriptionError(f"'{shown(path)}' cannot be read ({error}): move it elsewhere.") from error
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                self._lines[self._name(line, number)] = line
-
-    @property
-    def known(self) -> set[str]:
-        """The pictures that it speaks of."""
-        return set(self._lines)
-
-    def write(self, captions: Iterator[tuple[str, str]]) -> list[Path]:
-        """Adds captions, or puts them in the place of those of before."""
-        new = {name: json.dumps({"file_name": name, "text": text}, ensure_ascii=False) for name, text in captions}
-        if not new:
-            return []
-        lines = {**self._lines, **new}
-        put_whole("".join(f"{line}\n" for line in lines.values()).encode(), self._path, overwrite=True)
-        return [self._path]
-
-    def _name(self, line: str, number: int) -> str:
-        try:
-            name = json.loads(line)["file_name"]
-        except (ValueError, TypeError, KeyError) as error:
-            raise DescriptionError(
-                f"Line {number} of '{shown(self._path)}' is not of a list of captions (a JSON object with file_name):"
-                " mend it, or move the file elsewhere."
-            ) from error
-        return str(name)
-
-
 def _key(job: FolderJob, reader: LooksReader, settings: DescribingSettings) -> str:
     """What a reading follows from, beside the picture."""
     attributes = [(one.name, one.words) for one in reader.attributes]
-    parts = [reader.name, attributes, dataclasses.asdict(settings), job.form]
+    temperatures = reader.temperatures if isinstance(reader, Calibrated) else {}
+    parts = [reader.name, attributes, temperatures, dataclasses.asdict(settings), job.form]
+    parts.append(os.fsencode(job.folder.resolve()).hex())
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-class _Kept:
-    """What was read so far, in a file that is added to line by line; a last line that is not whole counts as none."""
-
-    def __init__(self, path: Path, key: str) -> None:
-        self._path, self._key = path, key
-        self._entries: dict[str, dict[str, Any]] = {}
-        self._file: Any = None
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            head, *lines = path.read_text(encoding="utf-8").splitlines()
-            if json.loads(head)["key"] == key:
-                for line in lines:
-                    entry = json.loads(line)
-                    self._entries[entry["file"]] = entry
-
-    def descriptions(
-        self, numbers: Sequence[int], names: Sequence[str], paths: Sequence[Path], writer: CaptionWriter
-    ) -> Iterator[Description]:
-        """What is known already of pictures that are still as they were."""
-        for number in numbers:
-            entry = self._entries.get(names[number])
-            if entry is None or entry["is"] != _state(paths[number]):
-                continue
-            read = {name: np.array(row) for name, row in entry["probabilities"].items()}
-            answers = writer.answers(read) if entry["caption"] else ()
-            yield Description(number, entry["finding"], entry["caption"], None, answers, read)
-
-    def add(self, name: str, path: Path, one: Description) -> None:
-        """Keeps one more."""
-        entry = {
-            "file": name,
-            "is": _state(path),
-            "finding": one.finding,
-            "caption": one.caption,
-            "probabilities": {key: row.tolist() for key, row in one.probabilities.items()},
-        }
-        self._file.write(json.dumps(entry) + "\n")
-        self._file.flush()
-
-    def remove(self) -> None:
-        """All is done."""
-        self._path.unlink(missing_ok=True)
-
-    def __enter__(self) -> _Kept:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._path.open("w", encoding="utf-8")
-        self._file.write(json.dumps({"key": self._key}) + "\n")
-        for entry in self._entries.values():
-            self._file.write(json.dumps(entry) + "\n")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-
-def _state(path: Path) -> list[int]:
-    """What changes when a file is replaced."""
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
