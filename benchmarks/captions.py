@@ -42,6 +42,9 @@ FULL, QUICK = (200, 200), (24, 4)
 SEEDS = 3
 
 SEED, FIRST_NOISE = 4711, 880_000
+LAST = ("caption_precision", "caption_left_out", "looks_followed", "looks_followed_control")
+"""The rates that are printed last, in this order."""
+
 NOISES = 8
 """How often noise is drawn."""
 
@@ -129,8 +132,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rates += measured_prefixes(options.quick)
     if FOLLOWING in asked:
         rates += measured_following(options.quick, options.seeds)
-    print("\n".join(rates))
+    print("\n".join(in_last_order(rates)))
     return int(failed)
+
+
+def in_last_order(rates: Sequence[str]) -> list[str]:
+    """The lines of rates with those of `LAST` at the end."""
+    names = [line.split()[1] for line in rates]
+    others = [line for line, name in zip(rates, names, strict=True) if name not in LAST]
+    return others + [rates[names.index(name)] for name in LAST if name in names]
 
 
 def status_since(began: float) -> Callable[[str], None]:

@@ -39,12 +39,12 @@ class Calibrated:
     def __init__(self, reader: LooksReader, temperatures: Mapping[str, float]) -> None:
         self.name = f"{reader.name}, calibrated"
         self.attributes, self.margin, self.batch = reader.attributes, reader.margin, reader.batch
-        self.uncalibrated, self._temperatures = reader, dict(temperatures)
+        self.uncalibrated, self.temperatures = reader, dict(temperatures)
 
     def read(self, pictures: Sequence[np.ndarray]) -> Probabilities:
         """See `LooksReader`."""
         return {
-            name: tempered(probabilities, self._temperatures.get(name, 1.0))
+            name: tempered(probabilities, self.temperatures.get(name, 1.0))
             for name, probabilities in self.uncalibrated.read(pictures).items()
         }
 

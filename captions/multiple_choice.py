@@ -2,7 +2,8 @@
 
 All attributes are asked at once, one line each, and answered by greedy decoding. What is no answer of the list, word
 for word, counts as none. Everything is asked twice, the second time with the answers in the opposite order, since such
-models favour places in a list (Zheng et al., arXiv 2309.03882): where the two differ, nothing is certain.
+models favour places in a list (Zheng et al., arXiv 2309.03882): where the two differ, nothing is said. Neighbouring
+ranges of years alone count half each, so that both are said as one range.
 """
 
 from __future__ import annotations
@@ -46,14 +47,24 @@ class MultipleChoiceReader:
         self._ask = ask
 
     def read(self, pictures: Sequence[np.ndarray]) -> Probabilities:
-        """See `LooksReader`: the share of the times that an answer was given; none is the share of no answer."""
+        """See `LooksReader`: 1 for what was answered both times."""
         read = {one.name: np.zeros((len(pictures), len(one.answers))) for one in self.attributes}
         for row, picture in enumerate(pictures):
-            for turned in (False, True):
-                said = self._ask(question(self.attributes, turned), picture, TOKENS_A_LINE * (1 + len(self.attributes)))
-                for name, number in answers_in(said, self.attributes).items():
-                    read[name][row, number] += 0.5
+            first, second = (self._answers(picture, turned) for turned in (False, True))
+            for one in self.attributes:
+                if one.name in first and one.name in second and _agree(one, first[one.name], second[one.name]):
+                    read[one.name][row, first[one.name]] += 0.5
+                    read[one.name][row, second[one.name]] += 0.5
         return read
+
+    def _answers(self, picture: np.ndarray, turned: bool) -> Mapping[str, int]:
+        said = self._ask(question(self.attributes, turned), picture, TOKENS_A_LINE * (1 + len(self.attributes)))
+        return answers_in(said, self.attributes)
+
+
+def _agree(attribute: Attribute, first: int, second: int) -> bool:
+    """Whether two answers are one, or neighbouring ranges of years."""
+    return first == second or (bool(attribute.bounds) and abs(first - second) == 1)
 
 
 def question(attributes: Sequence[Attribute], turned: bool = False) -> str:

@@ -1,6 +1,6 @@
-"""Describes people from several photographs of each: whose a picture is, and what its majority says.
+"""Describes people from several photographs of each: what their majority says.
 
-A name comes from the file alone and never gets into a description.
+Names come from files and folders alone (`names`) and never get into a description.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 from typing import Protocol
 
 import numpy as np
@@ -17,44 +16,6 @@ import numpy as np
 from ..prefix.errors import AnonymizationError
 from .attributes import Attribute
 from .describing import DEFAULTS, Answered, CaptionWriter, DescribingSettings, Description, decided
-
-_NUMBER = re.compile(r"[\s_-]*\(?\d+\)?$")
-_REPEATS = re.compile(r"^\d+_")
-"""How trainers write before a folder's name how often its pictures are learned."""
-
-_SYNTAX = re.compile("[:\uff1a\ufe55\ufe13\u2236\ua789#\uff03\ufe5f]")
-
-_MADE_BY_DEVICES = frozenset(
-    "dsc dscn dscf img image images imgp mvimg pxl photo photos picture pictures pic scan screenshot untitled download"
-    " snapshot capture whatsapp frame comfyui".split()
-)
-"""What cameras and programs call a picture whose person they do not know."""
-
-
-def name_of(path: str) -> str:
-    """The name of the person whom a picture shows: its folder, else its stem, without the number that follows.
-
-    Args:
-        path: below the folder of all pictures, with "/" between: "Ada Example 2.jpg", "Ada Example/2.jpg".
-
-    Returns:
-        The name; empty if it is a device's and nobody's.
-    """
-    parts = PurePosixPath(path)
-    name = _REPEATS.sub("", parts.parent.name) if parts.parent.name else _without_number(parts.stem)
-    name = listable(name.replace("_", " "))
-    words = {word.casefold() for word in re.split(r"[\s_-]+", name)}
-    return "" if not any(map(str.isalpha, name)) or words & _MADE_BY_DEVICES else name
-
-
-def listable(name: str) -> str:
-    """A name as a line of a list can hold it: without colons and number signs, of keyboards of any language."""
-    return " ".join(_SYNTAX.sub(" ", name).split())
-
-
-def _without_number(stem: str) -> str:
-    shorter = _NUMBER.sub("", stem)
-    return shorter or stem
 
 
 class Listed(Protocol):
@@ -139,24 +100,29 @@ def _person(
 
 
 def majority(attribute: Attribute, read: Sequence[Description], certainty: float) -> Answered:
-    """What several photographs say of one attribute: what more than half of those say that are certain of something.
+    """What several photographs say of one attribute.
 
-    Of years, whose ranges differ from picture to picture, the mean of the probabilities is taken instead.
+    Each in which something could be read has a vote: its likeliest answer, or two that are said together. What more
+    than half of them vote for is said if one of these at least is certain of it. Of years, whose ranges differ from
+    picture to picture, the mean of the probabilities is taken instead.
 
     Args:
         read: descriptions with the attribute's probabilities.
     """
     if attribute.bounds:
         return decided(attribute, np.mean([one.probabilities[attribute.name] for one in read], 0), certainty)
-    votes = [decided(attribute, one.probabilities[attribute.name], certainty) for one in read]
-    certain = [vote for vote in votes if vote.said]
+    told = [decided(attribute, one.probabilities[attribute.name], certainty) for one in read]
+    votes = [one for one in told if one.answers]
+    if not votes:
+        return told[0]
+    (answers, count), *_ = Counter(vote.answers for vote in votes).most_common(1)
+    if 2 * count <= len(votes):
+        return Answered(attribute.name, answers, count / len(votes), False, "the photographs differ")
+    for_it = [vote for vote in votes if vote.answers == answers]
+    certain = [vote.probability for vote in for_it if vote.said]
     if not certain:
-        return max(votes, key=lambda vote: vote.probability)
-    (answers, count), *_ = Counter(vote.answers for vote in certain).most_common(1)
-    if 2 * count <= len(certain):
-        return Answered(attribute.name, answers, count / len(certain), False, "the photographs differ")
-    probability = float(np.mean([vote.probability for vote in certain if vote.answers == answers]))
-    return Answered(attribute.name, answers, probability, True)
+        return max(for_it, key=lambda vote: vote.probability)
+    return Answered(attribute.name, answers, float(np.mean(certain)), True)
 
 
 def _checked(person: DescribedPerson, check: Check) -> DescribedPerson:

@@ -49,8 +49,15 @@ def report_of_pictures(descriptions: Sequence[Description], name: Callable[[int]
     return "\n".join(said + finding_lines((name(one.picture), one.finding) for one in descriptions))
 
 
-def report_of_people(people: Sequence[DescribedPerson], reader: str) -> str:
-    """The same of people."""
+def report_of_people(
+    people: Sequence[DescribedPerson], reader: str, nameless: int = 0, folders: Iterable[tuple[str, str]] = ()
+) -> str:
+    """The same of people.
+
+    Args:
+        nameless: how many pictures are left out because nobody can be told from their paths.
+        folders: see `names.mixed_folders`.
+    """
     described = [person for person in people if person.description and not person.finding]
     photos = sum(person.photos for person in people)
     said = [
@@ -58,7 +65,11 @@ def report_of_people(people: Sequence[DescribedPerson], reader: str) -> str:
         f" {reader}."
     ]
     said += _left_out([person.answers for person in described])
-    return "\n".join(said + finding_lines((person.name, person.finding) for person in people))
+    said += finding_lines((person.name, person.finding) for person in people)
+    said += finding_lines(folders)
+    if nameless:
+        said.append(f"Left out for want of a person's name: {nameless}. Call the files by the people.")
+    return "\n".join(said)
 
 
 def finding_lines(findings: Iterable[tuple[str, str]]) -> list[str]:

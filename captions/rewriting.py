@@ -1,7 +1,8 @@
 """Has a language model put a description into other words, and refuses what says anything else than before.
 
 A rewritten sentence is read with a closed vocabulary: the phrases of the grammar, other wordings of the same, and words
-that say nothing of looks. One word beyond these, a fact more, less or other, and the sentence stays as it was.
+that say nothing of looks. One word beyond these, a fact more, less or other, and the sentence stays as it was. So it is
+where a "no" or "without" could reach to what comes after it, as in "without a beard and glasses".
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from .attributes import AGE, Attribute
+from .attributes import AGE, PART, Attribute
 from .grammar import ANYBODY, Grammar
 
 Reword = Callable[[str], str]
@@ -28,6 +29,12 @@ SAYING_NOTHING = frozenset(
 
 SAYING_NOTHING_TOGETHER = ("years old", "years of age", "a head of", "in addition")
 """Words that do so only beside each other: somebody old is something else than somebody some years old."""
+
+NEGATIONS = frozenset(("no", "without"))
+"""With what a wording begins that says that something is not there."""
+
+ENDING_A_NEGATION = frozenset("with has have having wears wearing".split())
+"""Words that begin anew what a person has, so that no negation before them reaches further."""
 
 MOST_TOKENS = 160
 """Of a rewritten sentence."""
@@ -54,6 +61,7 @@ class Rewriter:
         self._grammar = Grammar(attributes)
         self._rephrase = reword
         self._wordings = sorted(_wordings(attributes, self._grammar), key=lambda one: -len(one[0]))
+        self._parts = frozenset(one.name for one in attributes if one.place == PART)
 
     def rewrite(self, caption: str) -> str:
         """The description in other words, or as it was if the other words say something else."""
@@ -62,16 +70,27 @@ class Rewriter:
         return said.rstrip(".") if facts is not None and facts == self._grammar.parse(caption) else caption
 
     def facts_in(self, text: str) -> Facts | None:
-        """What a sentence of any make says; None if there is a word in it that is not understood, or it contradicts."""
+        """What a sentence of any make says.
+
+        Returns:
+            None if there is a word in it that is not understood, if it contradicts itself, or if it names something
+            that a negation before could reach.
+        """
         words = _WORD.findall(text.casefold())
         facts: dict[str, tuple[str, ...]] = {}
-        place = 0
+        place, negated = 0, False
         while place < len(words):
             found = next((one for one in self._wordings if words[place : place + len(one[0])] == one[0]), None)
             meant = found[1] if found else _facts_of_one(words[place])
             if meant is None:
                 return None
             if any(facts.get(name, answers) != answers for name, answers in meant.items()):
+                return None
+            if words[place] in NEGATIONS:
+                negated = True
+            elif words[place] in ENDING_A_NEGATION:
+                negated = False
+            elif negated and self._parts & meant.keys():
                 return None
             facts |= meant
             place += len(found[0]) if found else 1

@@ -25,8 +25,11 @@ EPILOGUE = """\
   python -m trainer describe photos/ --clip clip-vit-large-patch14
   python -m trainer describe people/ --clip clip-vit-large-patch14 --form identities --output people.txt
 
-The second makes the list of people for 'train --identities'. A name is that of the file without the number that follows
-("Ada Example 2.jpg"), or that of its folder; of several photos of a person the majority counts.
+The second makes the list of people for 'train --identities'. A file is called by its person; numbers, dates and "copy"
+after the name do not matter. First and last name ("Ada Example 2.jpg") count in any folder. Else the nearest folder
+counts ("Ada Example/2.jpg"), passing over years and words such as images, photos, train or front; where there is none,
+the file's name again ("Ada 2.jpg"). What cameras call pictures (IMG_1234) is nobody's name. Of several photos of a
+person the majority counts.
 
 Nothing that is there already is overwritten without --overwrite. Broken off, the same command goes on where it was."""
 
@@ -97,6 +100,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         )
     described = [one for one in result.descriptions if one.described]
     findings = {result.names[one.picture]: one.finding for one in result.descriptions if one.finding}
+    findings |= dict(result.folders)
     if not described and not result.untouched:
         name, finding = next(iter(findings.items()))
         raise DescriptionError(f"No picture could be described; {shown(name)}: {finding.rstrip('.')}.")
@@ -115,7 +119,7 @@ def _report(result: Any, reader: str) -> str:
     from ..captions.report import report_of_people, report_of_pictures
 
     if result.people:
-        lines = [report_of_people(result.people, reader)]
+        lines = [report_of_people(result.people, reader, result.nameless, result.folders)]
     else:
         lines = [report_of_pictures(result.descriptions, result.names.__getitem__, reader)]
     if result.untouched:

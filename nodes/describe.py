@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,10 @@ from comfy_api.v0_0_2 import io
 from torch import Tensor
 
 from ..captions.describing import DescribingSettings, describe, in_order, sayable
-from ..captions.people import describe_people, listable, name_of
+from ..captions.names import listable, mixed_folders, name_of
+from ..captions.people import describe_people
 from ..captions.report import report_of_people, report_of_pictures, table_of_people, table_of_pictures
-from ..prefix.errors import DescriptionError, MeasurementError
+from ..prefix.errors import DescriptionError
 from ..trainer.data.identities import parse_identities
 from ..trainer.data.list_text import sameness
 from .hosted.looks_readers import CHOICES, CLIP_MODEL, ask_of, hosted_readers
@@ -37,8 +39,25 @@ DEEPEST = 3
 
 LISTS = ("images",)
 
-NamedPicture = tuple[str, "np.ndarray | str"]
-"""What a picture is called, and its pixels, uint8 [height, width, 3], or why there are none."""
+NumberedPicture = tuple[int, "np.ndarray"]
+"""The number of a picture, and its pixels, uint8 [height, width, 3]."""
+
+
+@dataclass(frozen=True)
+class _Photographs:
+    """Pictures of people.
+
+    Attributes:
+        called: whom each shows; empty: nobody, as far as can be told.
+        pictures: those with somebody, one after the other.
+        failed: fills with what is the matter with those that cannot be read, while the others come.
+        paths: where they are, below the folder that was chosen; none if they come from no folder.
+    """
+
+    called: Sequence[str]
+    pictures: Iterable[NumberedPicture]
+    failed: Sequence[Description] = ()
+    paths: Sequence[str] = ()
 
 
 class DescribeFaces(io.ComfyNode):
@@ -110,7 +129,8 @@ class DescribeFaces(io.ComfyNode):
         chosen = DescribingSettings(**settings)
         pictures = _pictures_of(images)
         ask = ask_of(language_model) if reword else None
-        described, seen = _described(pictures, reader, chosen, clip_model, language_model)
+        told, seen = _described(enumerate(pictures), len(pictures), reader, chosen, clip_model, language_model)
+        described = in_order(told)
         faces = [one for one in described if one.described]
         if not faces:
             finding = next((one.finding for one in described if one.finding), "nothing was read")
@@ -223,14 +243,14 @@ class DescribePeople(io.ComfyNode):
         """Finds, reads, joins the photographs of each person."""
         chosen = DescribingSettings(**settings)
         images = tuple(one for one in images if one is not None)
-        pictures = _named(images, names) if images else _photographs(folder)
-        described, seen = _described([pixels for _, pixels in pictures], reader, chosen, clip_model, language_model)
-        called = [name for name, _ in pictures]
-        pairs = [(called[one.picture], one) for one in described]
+        photographs = _named(images, names) if images else _photographs(folder)
+        called = photographs.called
+        total = sum(map(bool, called))
+        keep = _OneFaceEach(called)
+        told, seen = _described(photographs.pictures, total, reader, chosen, clip_model, language_model, keep)
+        pairs = [(called[one.picture], one) for one in in_order([*told, *photographs.failed])]
         people = describe_people(pairs, sayable(seen), chosen, sameness, parse_identities)
-        report = report_of_people(people, seen.name)
-        if nameless := sum(not name for name in called):
-            report += f"\nLeft out for want of a person's name: {nameless}. Call the files by the people."
+        report = report_of_people(people, seen.name, len(called) - total, mixed_folders(photographs.paths, sameness))
         lines = [person.line for person in people if person.description]
         if not lines:
             raise DescriptionError(f"Nobody could be described. {report}")
@@ -275,20 +295,33 @@ def _language_model_socket() -> io.Input:
 
 
 def _described(
-    pictures: Sequence[np.ndarray | str],
+    pictures: Iterable[NumberedPicture],
+    total: int,
     choice: str,
     settings: DescribingSettings,
     clip_model: str,
     language_model: Any,
+    keep: Callable[[Description], Description] = lambda one: one,
 ) -> tuple[list[Description], Any]:
-    """What came of pictures, in their order, and the reader."""
-    from ..captions.describing import Description
-
-    sound = [(number, one) for number, one in enumerate(pictures) if not isinstance(one, str)]
-    others = [Description(number, one) for number, one in enumerate(pictures) if isinstance(one, str)]
+    """What came of pictures, as `keep` leaves it, and the reader."""
     with hosted_readers(choice, settings, clip_model, language_model) as (finder, reader):
-        told = list(describe(sound, finder, reader, settings, shown_progress(), len(sound)))
-    return in_order([*told, *others]), reader
+        told = [keep(one) for one in describe(pictures, finder, reader, settings, shown_progress(), total)]
+    return told, reader
+
+
+class _OneFaceEach:
+    """Drops all faces of each person but the first, so that folders of any size fit into memory."""
+
+    def __init__(self, called: Sequence[str]) -> None:
+        self._called = called
+        self._known: set[str] = set()
+
+    def __call__(self, one: Description) -> Description:
+        key = sameness(self._called[one.picture])
+        if one.crop is None or key not in self._known:
+            self._known |= {key} if one.described else set()
+            return one
+        return dataclasses.replace(one, crop=None)
 
 
 def _reworded(
@@ -306,7 +339,7 @@ def _pictures_of(batches: Sequence[Tensor]) -> list[np.ndarray]:
     return [picture for batch in batches for picture in pictures_of(batch, "images")]
 
 
-def _named(batches: Sequence[Tensor], names: str) -> list[NamedPicture]:
+def _named(batches: Sequence[Tensor], names: str) -> _Photographs:
     pictures = _pictures_of(batches)
     called = [line.strip() for line in names.splitlines() if line.strip()]
     if len(called) != len(pictures):
@@ -314,28 +347,28 @@ def _named(batches: Sequence[Tensor], names: str) -> list[NamedPicture]:
             f"There are {len(pictures)} images and {len(called)} names: write a name for each image into names, one a"
             " line, in their order."
         )
-    return [(listable(name), picture) for name, picture in zip(called, pictures, strict=True)]
+    called = [listable(name) for name in called]
+    return _Photographs(called, ((n, one) for n, one in enumerate(pictures) if called[n]))
 
 
-def _photographs(folder: str) -> list[NamedPicture]:
-    """The pictures of a folder with the names of whom they show; of one that cannot be read, what is the matter."""
-    from ..faces.picture_files import SUFFIXES, read_picture
+def _photographs(folder: str) -> _Photographs:
+    """The pictures of a folder, which are read as they are asked for."""
+    from ..captions.folder import read_pictures
+    from ..faces.picture_files import SUFFIXES
 
     if folder == DEMO_PEOPLE:
         from ..demo.world.photographs import photographs
 
-        return [(name_of(name), picture) for name, picture in photographs()]
-    root = _input_folder(folder)
-    found: list[NamedPicture] = []
-    for path in _files_in(folder):
-        name = name_of(path.relative_to(root).as_posix())
-        try:
-            found.append((name, read_picture(path)))
-        except MeasurementError as error:
-            found.append((name, str(error)))
-    if not found:
+        drawn = photographs()
+        return _Photographs([name_of(name) for name, _ in drawn], enumerate(picture for _, picture in drawn))
+    root, files = _input_folder(folder), _files_in(folder)
+    if not files:
         raise DescriptionError(f"There are no pictures in '{root}': put some there ({', '.join(SUFFIXES)}).")
-    return found
+    paths = [path.relative_to(root).as_posix() for path in files]
+    called = [name_of(path) for path in paths]
+    failed: list[Description] = []
+    pictures = read_pictures([number for number, name in enumerate(called) if name], files, failed)
+    return _Photographs(called, pictures, failed, paths)
 
 
 def _files_in(folder: str) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,16 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anonymize_faces.captions.calibration import Calibrated
 from anonymize_faces.captions.describing import DescribingSettings
 from anonymize_faces.captions.folder import (
     IDENTITIES,
-    KEPT_FILE,
     METADATA,
-    METADATA_FILE,
     TEXTS,
     FolderJob,
     describe_folder,
 )
+from anonymize_faces.captions.metadata import METADATA_FILE
 from anonymize_faces.prefix.errors import DescriptionError
 from anonymize_faces.tests.support.looks import ChosenFaces, ChosenLooks, picture
 from anonymize_faces.trainer.data.identities import parse_identities
@@ -63,6 +64,21 @@ def texts(folder: Path) -> dict[str, str]:
     return {p.relative_to(folder).as_posix(): p.read_text(encoding="utf-8") for p in sorted(folder.rglob("*.txt"))}
 
 
+def kept_in(folder: Path) -> list[Path]:
+    """Files in which it is kept what was read."""
+    return list(folder.glob(".anonymize-faces-described-*.jsonl"))
+
+
+def stop_at(number: int) -> Callable[[int, int], None]:
+    """Ctrl+C after so many pictures."""
+
+    def stop(done: int, total: int) -> None:
+        if done == number:
+            raise KeyboardInterrupt
+
+    return stop
+
+
 def test_a_text_beside_each_picture(folder):
     result = run(folder)
     assert texts(folder) == {
@@ -71,7 +87,7 @@ def test_a_text_beside_each_picture(folder):
         "Bob.txt": "a person with brown hair\n",
         "below/1.txt": "a person with blond hair\n",
     }
-    assert len(result.files) == 4 and result.untouched == 0 and not (folder / KEPT_FILE).exists()
+    assert len(result.files) == 4 and result.untouched == 0 and kept_in(folder) == []
 
 
 def test_texts_that_are_there_stay_unless_told_otherwise(folder):
@@ -94,7 +110,47 @@ def test_metadata_keeps_the_lines_that_are_there(folder):
     assert list(told) == ["Bob.png", "Ada 1.png", "Ada 2.png", "below/1.png"]
     assert told["below/1.png"] == "a person with blond hair"
     run(folder, METADATA, overwrite=True)
-    assert "my own words" not in (folder / METADATA_FILE).read_text(encoding="utf-8")
+    first, *_ = (folder / METADATA_FILE).read_text(encoding="utf-8").splitlines()
+    assert json.loads(first) == {"file_name": "Bob.png", "text": "a person with brown hair", "licence": "mine"}
+
+
+def test_several_lines_of_a_picture_stay(folder):
+    mine = [json.dumps({"file_name": "Bob.png", "text": text, "licence": text[-1]}) for text in ("one", "two")]
+    file = folder / METADATA_FILE
+    file.write_bytes("\ufeff".encode() + "\r\n".join([mine[0], "", mine[1]]).encode())
+    run(folder, METADATA)
+    lines = file.read_bytes().decode().split("\n")
+    assert [line.rstrip("\r") for line in lines[:3]] == [mine[0], "", mine[1]] and len(lines) == 7
+    run(folder, METADATA, overwrite=True)
+    told = [json.loads(line) for line in file.read_bytes().decode().split("\n") if line.strip()]
+    assert len(told) == 5 and [entry["licence"] for entry in told[:2]] == ["e", "o"]
+    assert [entry["text"] for entry in told[:2]] == ["a person with brown hair"] * 2
+
+
+def test_names_with_marks_that_end_a_line_elsewhere_are_read_again(folder):
+    save(folder, "Dora\u2028Line.png")
+    run(folder, METADATA)
+    assert run(folder, METADATA).untouched == 5
+    assert "Dora\u2028Line.png" in (folder / METADATA_FILE).read_text(encoding="utf-8")
+
+
+def test_what_others_write_meanwhile_is_kept(folder):
+    file = folder / METADATA_FILE
+    theirs = [json.dumps({"file_name": name, "text": "theirs"}) for name in ("Bob.png", "elsewhere.png")]
+
+    def write(done: int, total: int) -> None:
+        file.write_text("".join(f"{line}\n" for line in theirs), encoding="utf-8")
+
+    run(folder, METADATA, report=write)
+    told = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    assert [entry["file_name"] for entry in told] == [
+        "Bob.png",
+        "elsewhere.png",
+        "Ada 1.png",
+        "Ada 2.png",
+        "below/1.png",
+    ]
+    assert told[0]["text"] == "theirs"
 
 
 def test_a_metadata_file_that_is_none_is_refused_before_anything_is_read(folder):
@@ -124,13 +180,9 @@ def test_a_run_that_was_broken_off_goes_on_and_ends_as_one_that_was_not(folder, 
     shutil.copytree(folder, whole)
     run(whole, form)
 
-    def stop(done: int, total: int) -> None:
-        if done == 3:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        run(folder, form, report=stop)
-    kept = folder / KEPT_FILE
+        run(folder, form, report=stop_at(3))
+    (kept,) = kept_in(folder)
     assert len(kept.read_text(encoding="utf-8").splitlines()) == 4
     with kept.open("a", encoding="utf-8") as file:
         file.write('{"file": "half a li')
@@ -143,23 +195,64 @@ def test_a_run_that_was_broken_off_goes_on_and_ends_as_one_that_was_not(folder, 
 
 
 def test_what_was_read_of_a_picture_that_was_replaced_or_by_another_reader_counts_for_nothing(folder):
-    def stop(done: int, total: int) -> None:
-        if done == 3:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        run(folder, METADATA, report=stop)
+        run(folder, METADATA, report=stop_at(3))
     save(folder, "Ada 1.png", hair=3)
     asked: list[int] = []
     run(folder, METADATA, reader(asked.append))
     assert asked == [3, 2]
     (folder / METADATA_FILE).unlink()
     with pytest.raises(KeyboardInterrupt):
-        run(folder, METADATA, report=stop)
+        run(folder, METADATA, report=stop_at(3))
     other = reader(asked.append)
     other.name = "another reader"
     asked.clear()
     run(folder, METADATA, other)
+    assert len(asked) == 4
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda entry: {"file": entry["file"]},
+        lambda entry: {name: value for name, value in entry.items() if name != "is"},
+        lambda entry: entry | {"probabilities": {"hair": [1, 0]}},
+        lambda entry: entry | {"probabilities": {name: [7.0] * len(p) for name, p in entry["probabilities"].items()}},
+        lambda entry: entry | {"file": ["x"]},
+        lambda entry: [entry],
+        lambda entry: None,
+    ],
+)
+def test_a_kept_line_that_is_not_whole_counts_for_nothing(folder, damage):
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, METADATA, report=stop_at(3))
+    (kept,) = kept_in(folder)
+    head, first, *others = kept.read_text(encoding="utf-8").splitlines()
+    kept.write_text("\n".join([head, json.dumps(damage(json.loads(first))), *others]), encoding="utf-8")
+    asked: list[int] = []
+    run(folder, METADATA, reader(asked.append))
+    assert len(asked) == 2 and len((folder / METADATA_FILE).read_text(encoding="utf-8").splitlines()) == 4
+
+
+def test_lists_beside_each_other_do_not_take_each_others_pictures(tmp_path):
+    for number, folder in enumerate(("A", "B")):
+        for name in ("Ada", "Bob", "Cem", "Dora"):
+            os.utime(save(tmp_path / folder, f"{name}.png", hair=number), (1e9, 1e9))
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "A", IDENTITIES, report=stop_at(3), output=tmp_path / "a.txt")
+    run(tmp_path / "B", IDENTITIES, output=tmp_path / "b.txt")
+    assert (tmp_path / "b.txt").read_text(encoding="utf-8").count("brown") == 4
+    assert len(kept_in(tmp_path)) == 1
+    asked: list[int] = []
+    run(tmp_path / "A", IDENTITIES, reader(asked.append), output=tmp_path / "a.txt")
+    assert asked == [0] and kept_in(tmp_path) == []
+
+
+def test_what_was_read_with_another_calibration_counts_for_nothing(folder):
+    asked: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, METADATA, Calibrated(reader(), {"hair": 2.0}), stop_at(3))
+    run(folder, METADATA, Calibrated(reader(asked.append), {"hair": 1.0}))
     assert len(asked) == 4
 
 
@@ -185,6 +278,52 @@ def test_pictures_that_cannot_be_described_stop_nothing_and_each_says_why(folder
     assert "rename one" in findings.pop("Bob.png")
     assert findings == {} and result.pictures == 10
     assert texts(folder).keys() == {"Ada 1.txt", "Ada 2.txt", "Bob.txt", "below/1.txt", "crowd.txt"}
+
+
+def test_a_list_holds_no_name_that_is_no_text_and_says_so(tmp_path):
+    odd = os.fsdecode(b"Sur\xffrog.png")
+    save(tmp_path, odd)
+    save(tmp_path, "Ada Example.png")
+    result = run(tmp_path, METADATA)
+    assert [one.finding for one in result.descriptions if result.names[one.picture] == odd] == [
+        "a list cannot hold this name, which is no UTF-8: rename it"
+    ]
+    told = [json.loads(line) for line in (tmp_path / METADATA_FILE).read_text(encoding="utf-8").splitlines()]
+    assert [entry["file_name"] for entry in told] == ["Ada Example.png"]
+    result = run(tmp_path, IDENTITIES)
+    assert result.nameless == 1 and [person.name for person in result.people] == ["Ada Example"]
+    assert len(run(tmp_path, TEXTS).files) == 2
+
+
+def test_pictures_without_a_persons_name_are_told_and_not_read(folder):
+    save(folder, "IMG_0001.png", hair=3)
+    asked: list[int] = []
+    result = run(folder, IDENTITIES, reader(asked.append))
+    findings = {result.names[one.picture]: one.finding for one in result.descriptions if one.finding}
+    assert list(findings) == ["IMG_0001.png"] and "call it by the person" in findings["IMG_0001.png"]
+    assert result.nameless == 1 and 3 not in asked
+
+
+def test_folders_whose_files_bear_several_names_are_told(folder):
+    save(folder, "below/Cem.png")
+    save(folder, "below/Dora.png")
+    ((where, told),) = run(folder, IDENTITIES).folders
+    assert where == "below" and "Cem, Dora" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("IMG_0001.png", "IMG_0001.png: whom it shows cannot be told"), ("black hair.png", "black hair: Their line has")],
+)
+def test_a_list_of_nobody_is_an_error_with_a_remedy(tmp_path, name, words):
+    save(tmp_path, name)
+    with pytest.raises(DescriptionError, match=f"Nobody could be described; {words}.*Call each file by the person"):
+        run(tmp_path, IDENTITIES)
+    assert not list(tmp_path.glob("*.txt"))
+
+
+def test_no_faces_are_kept_in_memory(folder):
+    assert [one.crop for one in run(folder).descriptions] == [None] * 4
 
 
 def test_what_cannot_come_to_anything_is_refused(tmp_path):

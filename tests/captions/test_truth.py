@@ -27,11 +27,18 @@ def test_whoever_learns_from_descriptions_is_asked_what_they_describe(
     assert captions.main(["--quick", "--only", captions.FOLLOWING]) == 0
     out = capsys.readouterr().out.splitlines()
     rates = dict(line.split()[1:] for line in out if line.startswith("RATE "))
-    assert list(rates) == ["new_words_before", "new_words_followed", "looks_followed"]
+    assert list(rates) == ["new_words_before", "new_words_followed", "looks_followed", "looks_followed_control"]
+    assert all(line.startswith("RATE ") for line in out[-len(rates) :])
     assert all(0 <= float(rate) <= 1 for rate in rates.values())
     (plain,) = (line for line in out if line.startswith("the demo model"))
     weak, skin, _, names, things = map(float, plain.split()[-5:])
     assert min(weak, skin, names, things) >= 0.75, "the demo model follows, before anything is done to it"
+
+
+def test_the_rates_of_truth_and_following_come_last_in_their_order() -> None:
+    names = ["caption_precision", "caption_left_out", "another", "new_words_before", "looks_followed"]
+    lines = captions.in_last_order([f"RATE {name} 0.5" for name in (*names, "looks_followed_control", "prefix_read")])
+    assert [line.split()[1] for line in lines] == ["another", "new_words_before", "prefix_read", *captions.LAST]
 
 
 def test_a_prefix_is_learned_from_what_is_read_off_portraits_beside_what_was_written(

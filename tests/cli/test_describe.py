@@ -46,6 +46,7 @@ def test_it_describes_a_folder_and_goes_on_where_descriptions_are_missing(photos
 
 
 def test_it_makes_the_list_of_people_that_a_prefix_is_learned_on(photos, capsys):
+    Image.fromarray(draw(picture_of(np.random.default_rng(5), cast()[0], 0))).save(photos / "IMG_0001.png")
     output = photos / "lists" / "people.txt"
     command = ["describe", str(photos), *DEMO, "--form", "identities", "--output", str(output), "--json"]
     assert main(command) == 0
@@ -53,6 +54,8 @@ def test_it_makes_the_list_of_people_that_a_prefix_is_learned_on(photos, capsys)
     people = parse_identities(output.read_text(encoding="utf-8"))
     assert {one.name: one.description for one in people} == {n: d for n, d in told["people"].items() if d}
     assert {one.name for one in people} == {cast()[number].name for number in (0, 20, 40)}
+    assert "Left out for want of a person's name: 1. Call the files by the people." in told["report"]
+    assert "cannot be told from its name" in told["findings"]["IMG_0001.png"]
     assert main(command) == 1
     assert "there already" in json.loads(capsys.readouterr().out)["error"]
 
@@ -74,6 +77,12 @@ def test_what_cannot_be_done_is_a_sentence(photos, capsys, more, words):
     assert main(["describe", str(photos), *(part.format(photos) for part in more)]) == 1
     assert words in capsys.readouterr().err
     assert list(photos.glob("*.txt")) == []
+
+
+def test_a_folder_of_nobody_makes_no_list_and_is_a_failure(tmp_path, capsys):
+    Image.fromarray(draw(picture_of(np.random.default_rng(5), cast()[0], 0))).save(tmp_path / "IMG_0001.png")
+    assert main(["describe", str(tmp_path), *DEMO, "--form", "identities"]) == 1
+    assert "Nobody could be described; IMG_0001.png: whom it shows cannot be told" in capsys.readouterr().err
 
 
 def test_a_folder_in_which_nothing_can_be_described_is_a_failure(tmp_path, capsys):

@@ -131,11 +131,17 @@ def test_the_demos_people_become_the_list_that_a_prefix_is_learned_on(server):
 def test_people_come_from_a_folder_or_from_images_with_names(server, photos):
     folder = server.workspace / "input" / "people to describe"
     (folder / "words.jpg").write_text("words", encoding="utf-8")
-    outputs = run(server, {"describe": people(folder=folder.name), "text": shown("describe", 1)})
+    graph = {
+        "describe": people(folder=folder.name),
+        "text": shown("describe", 1),
+        "faces": {"class_type": "PreviewImage", "inputs": {"images": ["describe", 3]}},
+    }
+    outputs = run(server, graph)
     named = [f"{cast()[number].name}: {cast()[number].looks.describe()}" for number in WHO]
     assert sorted(outputs["text"]["text"][0].splitlines()) == sorted(named)
     (report,) = outputs["describe"]["text"]
     assert "is no picture" in report and "want of a person's name: 1." in report
+    assert len(outputs["faces"]["images"]) == len(WHO)
 
     batch = {
         **listed([photos[0], photos[2]]),
