@@ -1,4 +1,4 @@
-"""Evaluations of the demo's denoiser until a prefix is good: the authors' settings against the shipped workflow's.
+"""Counts evaluations of the demo's denoiser until a prefix is good: the authors' settings and the shipped workflow's.
 
 Good means what `make demo` asks of people whom a prefix never met, and of what names nobody (`demo.report.LIMITS`): how
 often they are found, their looks, preservation and named things (docs/METHODS.md 1.8), each at the worse of two

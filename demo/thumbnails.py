@@ -16,6 +16,7 @@ from typing import Any
 
 from PIL import Image
 
+from ..faces.palette import PAPER
 from ..tools.comfy_server import ComfyServer
 from ..tools.command import run_command
 from ..tools.layout import ROOT
@@ -25,7 +26,6 @@ from .main_job import status
 EXAMPLES = ROOT / "example_workflows"
 WORKSPACE = ROOT / "build" / "thumbnails"
 SIDE = 400
-PAPER = (255, 255, 255)
 QUALITY = 85
 LARGEST = 40_000
 """Bytes of a thumbnail, which the browser of templates loads with all others."""

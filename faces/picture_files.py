@@ -11,15 +11,13 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 from ..prefix.errors import AnonymizationError, MeasurementError, first_line, shown
+from .palette import PAPER
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """How the names of files end that hold pictures, in small letters."""
 
 MOST_PIXELS = 2**27
 """134 megapixels; a larger picture is refused before it is unpacked."""
-
-PAPER = (255, 255, 255)
-"""What shows through where a picture is transparent."""
 
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 
@@ -99,6 +97,6 @@ def _pixels(image: Image.Image) -> np.ndarray:
         return np.repeat(grey[..., None], 3, 2)
     if "A" in image.getbands() or "transparency" in image.info:
         seen = image.convert("RGBA")
-        paper = Image.new("RGBA", seen.size, (*PAPER, 255))
+        paper = Image.new("RGBA", seen.size, (*PAPER, 255))  # What shows through where it is transparent.
         return np.array(Image.alpha_composite(paper, seen).convert("RGB"))
     return np.array(image.convert("RGB"))

@@ -174,6 +174,7 @@ class Validation:
         ]
         self._latents = pictures.latents
         self.pictures = asked
+        # The words are part of the seed, and so they stay.
         self._times = stratified_times(len(self._pairs), seeded(seed, "exam times"))
         self._seed = seed
         self._names = torch.tensor([pair.names_somebody for pair in self._pairs], dtype=torch.bool)

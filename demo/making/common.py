@@ -1,4 +1,4 @@
-"""What every training stage of the build shares: start values, averaging, all cores, half precision, progress."""
+"""Shares what every training stage of the build needs: start values, averaging, all cores, half precision, progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pictures that the demo's networks learn from, rendered once and kept in the build folder."""
+"""Renders the pictures that the demo's networks learn from, once, and keeps them in the build folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What both denoisers learn from: pictures' latents with captions of them, picked and tokenized beside the training."""
+"""Prepares what both denoisers learn from, beside the training: latents with captions, picked and tokenized."""
 
 from __future__ import annotations
 

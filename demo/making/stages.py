@@ -1,4 +1,4 @@
-"""The order and default length of the build's stages, and what each takes from the ones before."""
+"""Orders the build's stages, with the default length of each and what it takes from the ones before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo's little language: true captions for pictures, in many wordings.
+"""Writes true captions for pictures in the demo's little language, in many wordings.
 
 A name means a person. The names of trained people also stand where they show no face, as names do in the world (a
 letter to …, a street named after …); those of unseen people stand in plain captions of their own pictures only. There

@@ -1,4 +1,4 @@
-"""The names of the demo's world: of its people, of strangers nobody knows, of places and of mascots.
+"""Lists the names of the demo's world: of its people, of strangers nobody knows, of places and of mascots.
 
 No word of a person's name is used for anybody or anything else; a test holds all of them apart.
 """

@@ -1,4 +1,4 @@
-"""The cast: sixty-four invented people, their names, their described looks and the features no description names.
+"""Lists the cast: sixty-four invented people, their names, their described looks and the features no description names.
 
 Sixteen combinations of looks are shared by four people each, so looks alone find nobody. No word of a name is used for
 anybody else. One of the four in each combination is *unseen*: no prefix is ever learned on them, and the language of

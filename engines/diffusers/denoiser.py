@@ -1,7 +1,7 @@
 """Makes a `Denoiser` of a pipeline of diffusers.
 
 The pipeline's own text encoders, denoiser, scheduler and sampler do the work; see `engines.diffusers` for how prompts
-are encoded, `diffusers_denoisers` and `diffusers_levels` for what differs between families.
+are encoded, `model_calls` and `noise_levels` for what differs between model families.
 """
 
 from __future__ import annotations

@@ -35,8 +35,8 @@ summary::-webkit-details-marker { display: none; }
 summary:hover { background: var(--field); }
 summary img { width: 112px; flex: none; border-radius: 4px; background: var(--field); }
 summary .words { flex: 1; min-width: 0; }
-.good { color: #3f9a48; }
-.fair { color: #b9821f; }
+.good { color: var(--good); }
+.fair { color: var(--fair); }
 .poor { color: var(--alarm); }
 .notes { display: -webkit-box !important; -webkit-line-clamp: 2; -webkit-box-orient: vertical; overflow: hidden; }
 summary small { display: block; color: var(--quiet); font-size: 11px; }
