@@ -55,7 +55,7 @@ KEPT = "What the run had learned is kept: the same command goes on."
 STAGES = {
     "drawing": "drawing what to learn from",
     "text_warm_up": "learning from the text encoder",
-    "reading": "reading prompts",
+    "encoding_prompts": "reading prompts",
     "learning": "learning",
     "face_region": "learning where faces are",
 }

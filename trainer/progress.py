@@ -13,7 +13,7 @@ from .state import Losses, Score
 
 
 class Stage(NamedTuple):
-    """What a run is at: "drawing" pictures to learn from, "text_warm_up", "reading" prompts, "learning" or
+    """What a run is at: "drawing" pictures to learn from, "text_warm_up", "encoding_prompts", "learning" or
     "face_region", and how far."""
 
     name: str
@@ -63,7 +63,7 @@ class Progress:
         if self.steps:
             return Stage("learning", self.steps, steps)
         if self.prompts and self.text_steps in (0, text_steps):
-            return Stage("reading", self.prompts, prompts)
+            return Stage("encoding_prompts", self.prompts, prompts)
         if self.text_steps:
             return Stage("text_warm_up", self.text_steps, text_steps)
         return Stage("drawing", self.pictures, pictures)

@@ -11,7 +11,7 @@ second, for `feed.LEASE_SECONDS` from the last request to watch. The first route
     {"server": "…", "version": 17,                               of this process, and growing with all that happens
      "run": null or {
         "prompt_id": "…", "node_id": "3", "workflow_id": "…",    whose it is; null where it is not known
-        "state": "preparing", "drawing", "text_warm_up" (the text encoder teaches), "reading" (prompts), "learning",
+        "state": "preparing", "drawing", "text_warm_up" (the text encoder teaches), "encoding_prompts", "learning",
                  "face_region" (where faces are), "finished", "stopped", "cancelled" or "failed",
         "message": "…",                                          why it ended, a sentence; may be empty
         "notes": ["…"],                                          what is told of it meanwhile, sentences

@@ -115,7 +115,7 @@ def test_a_run_that_is_killed_goes_on_with_its_network(
     assert dataclasses.replace(whole.prefix.record, date="") == dataclasses.replace(again.prefix.record, date="")
 
 
-@pytest.mark.parametrize("when", ["reading", "learning"])
+@pytest.mark.parametrize("when", ["encoding_prompts", "learning"])
 def test_what_a_gate_is_fitted_to_is_read_once_tells_how_far_it_is_and_can_be_cancelled(
     when: str, make_checkpoint: Make, make_denoiser: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,7 +129,7 @@ def test_what_a_gate_is_fitted_to_is_read_once_tells_how_far_it_is_and_can_be_ca
 
     def cancel(progress: Progress) -> None:
         seen.append(progress)
-        if progress.stage.name == when and progress.stage.done > (9 if when == "reading" else 1):
+        if progress.stage.name == when and progress.stage.done > (9 if when == "encoding_prompts" else 1):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(denoiser, "states_read", read)
@@ -137,12 +137,12 @@ def test_what_a_gate_is_fitted_to_is_read_once_tells_how_far_it_is_and_can_be_ca
         learn(denoiser, tmp_path, cancel, short)
     gate = sum(map(len, gate_prompts(Subjects(PEOPLE, GENERAL), SETTINGS.seed)))
     dry_step = sum(map(len, SOME_PROMPTS))
-    read_so_far = dry_step + (12 if when == "reading" else gate)
+    read_so_far = dry_step + (12 if when == "encoding_prompts" else gate)
     assert len(asked) == read_so_far and gate > 24
     asked.clear()
     learn(denoiser, tmp_path, seen.append, short)
-    assert len(asked) == dry_step + (gate if when == "reading" else 0)
-    assert [entry.stage.name for entry in seen].count("reading") > gate / SETTINGS.batch_size
+    assert len(asked) == dry_step + (gate if when == "encoding_prompts" else 0)
+    assert [entry.stage.name for entry in seen].count("encoding_prompts") > gate / SETTINGS.batch_size
 
 
 def test_a_text_encoder_that_does_not_let_itself_be_read_is_told_before_anything_is_drawn(

@@ -97,7 +97,7 @@ def test_progress_is_told_after_every_batch_of_pictures_and_every_step(
 ) -> None:
     seen: list[Progress] = []
     learn(make_denoiser(make_checkpoint()), TrainingSettings(**{**vars(SHORT), "text_steps": 2}), report=seen.append)
-    read = [entry for entry in seen if entry.stage.name == "reading"]
+    read = [entry for entry in seen if entry.stage.name == "encoding_prompts"]
     done = list(dict.fromkeys((entry.pictures, entry.text_steps, entry.steps) for entry in seen))
     assert done == [(2, 0, 0), (5, 0, 0), (5, 1, 0), (5, 2, 0), (5, 2, 1), (5, 2, 2), (5, 2, 3)]
     prompts = [entry.prompts for entry in read]

@@ -28,7 +28,7 @@ RATE_SECONDS = 60.0
 SCORE = ("step", "identity_signal_left", "general_prompts_moved")
 """What a score tells, in its order."""
 
-RUNNING = ("preparing", "drawing", "text_warm_up", "reading", "learning", "face_region")
+RUNNING = ("preparing", "drawing", "text_warm_up", "encoding_prompts", "learning", "face_region")
 """What a run may be at, in this order: nothing yet, pictures to learn from, the warm start, prompts that the text
 encoder reads (for a gate already before the warm start, if there are both), steps, where faces are."""
 

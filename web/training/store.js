@@ -15,7 +15,7 @@ import { ask } from "../shared/server.js";
  * @property {string | null} prompt_id
  * @property {string | null} node_id
  * @property {string | null} workflow_id
- * @property {"preparing" | "drawing" | "text_warm_up" | "reading" | "learning" | "face_region" | "finished" | "stopped" | "cancelled" | "failed"} state
+ * @property {"preparing" | "drawing" | "text_warm_up" | "encoding_prompts" | "learning" | "face_region" | "finished" | "stopped" | "cancelled" | "failed"} state
  * @property {string} message
  * @property {string[]} [notes]
  * @property {number} done
@@ -32,7 +32,7 @@ const RENEW_MILLISECONDS = 5000;
 /** Times in a row that news was asked for which should have come by itself. */
 const LOST_AFTER = 2;
 const LAST_MILLISECONDS = 1500;
-const GOING_ON = ["preparing", "drawing", "text_warm_up", "reading", "learning", "face_region"];
+const GOING_ON = ["preparing", "drawing", "text_warm_up", "encoding_prompts", "learning", "face_region"];
 
 /** @param {Run | null} run */
 export function goesOn(run) {

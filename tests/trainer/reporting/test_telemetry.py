@@ -90,9 +90,9 @@ def test_before_any_run_there_is_none():
     [
         (Progress(4, 0, 0, WHOLE), "drawing", 4, 10),
         (Progress(10, 7, 0, WHOLE), "text_warm_up", 7, 20),
-        (Progress(10, 0, 0, WHOLE, prompts=8), "reading", 8, 40),
+        (Progress(10, 0, 0, WHOLE, prompts=8), "encoding_prompts", 8, 40),
         (Progress(10, 7, 0, WHOLE, prompts=8), "text_warm_up", 7, 20),
-        (Progress(10, 20, 0, WHOLE, prompts=9), "reading", 9, 40),
+        (Progress(10, 20, 0, WHOLE, prompts=9), "encoding_prompts", 9, 40),
         (at_step(30), "learning", 30, 100),
     ],
 )
