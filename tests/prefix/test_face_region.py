@@ -10,7 +10,9 @@ import torch
 
 from anonymize_faces.prefix import PrefixFileError, PrefixValueError, load_prefix, save_prefix
 from anonymize_faces.prefix.face_region import (
+    MARGIN,
     MOST_PARAMETERS,
+    SOFTNESS,
     START,
     FaceRegion,
     FaceRegionHead,
@@ -27,6 +29,26 @@ def test_a_head_serves_any_number_of_channels_and_stays_small(channels):
     head = FaceRegionHead(channels)
     assert sum(part.numel() for part in head.parameters()) <= MOST_PARAMETERS
     assert head(torch.randn(2, channels, 9, 7), torch.randn(2, channels, 9, 7), torch.rand(2)).shape == (2, 9, 7)
+
+
+@pytest.mark.parametrize("pixels", [128, 256])
+def test_two_people_and_a_tiny_face_are_masked_each_in_its_place_in_pictures_of_any_size(pixels):
+    region, cells, levels = FaceRegion(random_region(4)), pixels // 8, torch.tensor([0.5])
+    latents = torch.randn(1, 4, cells, 2 * cells)
+    assert region.logits(latents, latents, levels).shape == (1, cells, 2 * cells)
+    logits = torch.full((1, cells, cells), -5.0)
+    side, low, high = cells // 4, cells // 8, 5 * cells // 8
+    faces = [(slice(low, low + side), slice(low, low + side)), (slice(low, low + side), slice(high, high + side))]
+    tiny = (slice(3 * cells // 4, 3 * cells // 4 + 1),) * 2  # One cell, which is 8 pixels.
+    for rows, columns in (*faces, tiny):
+        logits[:, rows, columns] = 5.0
+    mask = region.mask(logits, levels, 0.75, 0.0, 0.0)[0]
+    assert torch.equal(mask, (logits[0] > 0).float())
+    wide = region.mask(logits, levels, 0.75, MARGIN, SOFTNESS)[0]
+    assert (wide >= mask).all() and float(wide.sum()) > float(mask.sum()) + 1
+    assert float(wide[:, cells // 2 - 1].max()) == 0 and float(wide.mean()) < 0.3  # Nothing between the two.
+    grown_by = region.mask(logits, levels, 0.75, 1 / 16, 0.0)[0]
+    assert float(grown_by.sum()) == 2 * (side + cells // 8) ** 2 + (1 + cells // 8) ** 2
 
 
 def test_frames_of_a_film_are_looked_at_apart():
