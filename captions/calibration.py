@@ -95,12 +95,14 @@ def read_known_answers(path: Path, attributes: Sequence[Attribute]) -> dict[str,
         By file, the numbers of the right answers by attribute.
 
     Raises:
-        DescriptionError: it cannot be read, lacks the column, or has a word that is no answer.
+        DescriptionError: it is not there, cannot be read, lacks the column, or has a word that is no answer.
     """
     numbers = {attribute.name: {word: n for n, word in enumerate(attribute.words)} for attribute in attributes}
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
+    except FileNotFoundError as error:
+        raise DescriptionError(f"There is no table '{shown(path)}': name a CSV file with known answers.") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DescriptionError(f"'{shown(path)}' cannot be read as a table ({error}): save it as CSV.") from error
     if not rows or "file" not in rows[0]:

@@ -8,7 +8,8 @@ How well this does on real faces is not measured here (docs/METHODS.md 7.2).
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,10 @@ def load_clip_reader(folder: Path, attributes: str, place: Place, only_photograp
     place(_Whole(network))
     reader = ClipReader(network, tokenizer, (*chosen, PICTURE) if only_photographs else chosen, folder.name)
     temperatures = load_temperatures(folder)
-    return Calibrated(reader, temperatures) if temperatures else reader
+    if temperatures:
+        return Calibrated(reader, temperatures)
+    reader.name += ", not calibrated"
+    return reader
 
 
 class _Whole(torch.nn.Module):
@@ -156,6 +160,20 @@ def _require_files(folder: Path) -> None:
         )
 
 
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """Inside, transformers draws no bars of its own, which would stand between those of whoever loads a model."""
+    from transformers.utils import logging
+
+    before = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if before:
+            logging.enable_progress_bar()
+
+
 def _load(folder: Path) -> tuple[Any, Any]:
     try:
         from transformers import AutoTokenizer, CLIPModel
@@ -165,9 +183,10 @@ def _load(folder: Path) -> tuple[Any, Any]:
         ) from error
     where = f"'{shown(folder)}'"
     try:
-        network, told = CLIPModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
+        with _without_progress_bars():
+            network, told = CLIPModel.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+            )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # So can what it raises for a damaged file.
         raise DescriptionError(

@@ -164,6 +164,12 @@ def _calibrate(options: argparse.Namespace, settings: DescribingSettings, consol
     finder, reader = _finder_and_reader(options, settings)
     plain = getattr(reader, "uncalibrated", reader)
     known = list(read_known_answers(options.calibrate, plain.attributes).items())
+    for file, _ in known:
+        if not (options.folder / file).is_file():
+            raise DescriptionError(
+                f"'{shown(options.calibrate)}' names '{shown(file)}', which is not in '{shown(options.folder)}':"
+                " correct the name, or take the line out."
+            )
     pictures = ((number, read_picture(options.folder / file)) for number, (file, _) in enumerate(known))
     with console.progress_report() as progress_report:
         told = in_order(

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from ..prefix import MeasurementError, WeightsError
+from ..prefix.errors import first_line
 from .recognizer import Face, FoundFace, Place, Report, Threshold, cosine_similarities
 from .weights import Weights, read_weights
 
@@ -224,8 +225,8 @@ def _bring(network: torch.nn.Module, place: Place) -> None:
         raise
     except (RuntimeError, AssertionError) as error:  # What torch raises for a device that it has not.
         raise MeasurementError(
-            f"The face recognizer cannot run on the device that ComfyUI chose ({error}): start ComfyUI with --cpu, or"
-            " see to the graphics driver."
+            f"The face recognizer cannot run on the device that was chosen ({first_line(error)}): start ComfyUI with"
+            " --cpu, give a command --device cpu, or see to the graphics driver."
         ) from error
 
 

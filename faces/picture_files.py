@@ -37,7 +37,7 @@ def read_picture(path: Path) -> np.ndarray:
     16 bits become 8. White shows through where it is transparent.
 
     Raises:
-        MeasurementError: it is no picture, damaged, animated, or too large.
+        MeasurementError: it is not there, no picture, damaged, animated, or too large.
     """
     with upright_picture(path) as image:
         return _pixels(image)
@@ -51,7 +51,7 @@ def upright_picture(path: Path, refusal: type[AnonymizationError] = MeasurementE
         refusal: the class of that error.
 
     Raises:
-        AnonymizationError: a `refusal`: it is no picture, damaged, animated, or too large.
+        AnonymizationError: a `refusal`: it is not there, no picture, damaged, animated, or too large.
     """
     name = shown(path.name)
     try:
@@ -68,6 +68,8 @@ def upright_picture(path: Path, refusal: type[AnonymizationError] = MeasurementE
             yield ImageOps.exif_transpose(image)
     except AnonymizationError:
         raise
+    except FileNotFoundError as error:
+        raise refusal(f"There is no file '{name}': put it there, or correct its name.") from error
     except Image.UnidentifiedImageError as error:
         raise refusal(f"'{name}' is no picture: remove it, or save it as JPEG or PNG.") from error
     except Image.DecompressionBombError as error:

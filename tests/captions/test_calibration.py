@@ -50,5 +50,7 @@ def test_tables_that_cannot_be_read_are_refused(tmp_path, table, words):
     (tmp_path / "known.csv").write_text(table, encoding="utf-8")
     with pytest.raises(DescriptionError, match=words):
         read_known_answers(tmp_path / "known.csv", VOCABULARY)
-    with pytest.raises(DescriptionError, match="cannot be read"):
+    with pytest.raises(DescriptionError, match=r"There is no table '.*nowhere.csv'"):
         read_known_answers(tmp_path / "nowhere.csv", VOCABULARY)
+    with pytest.raises(DescriptionError, match="cannot be read"):
+        read_known_answers(tmp_path, VOCABULARY)

@@ -94,12 +94,21 @@ def test_a_photograph_is_described_with_it_from_finding_the_face_on(model, astro
     assert nothing.finding == "no face was found"
 
 
+def test_nothing_but_what_a_command_says_is_shown_while_it_loads(copy, capfd):
+    from transformers.utils import logging
+
+    logging.enable_progress_bar()
+    reader_of(copy)
+    assert "Loading" not in capfd.readouterr().err and logging.is_progress_bar_enabled()
+
+
 def test_a_calibration_that_lies_there_is_used(copy, pictures):
     plain = reader_of(copy, "hair, eyes")
     (copy / FILE).write_text(json.dumps({"temperatures": {"hair": 4.0}}), encoding="utf-8")
     calibrated = reader_of(copy, "hair, eyes")
     read, cooler = plain.read(pictures), calibrated.read(pictures)
-    assert np.allclose(cooler["hair"], tempered(read["hair"], 4.0)) and "calibrated" in calibrated.name
+    assert np.allclose(cooler["hair"], tempered(read["hair"], 4.0))
+    assert plain.name.endswith(", not calibrated") and calibrated.name == plain.name.replace(", not", ",")
     assert np.allclose(cooler["eyes"], read["eyes"], atol=1e-6)
     for damaged in ("{", '{"temperatures": {"hair": "warm"}}', '{"temperatures": {"hair": 0}}', "[]"):
         (copy / FILE).write_text(damaged, encoding="utf-8")

@@ -101,6 +101,11 @@ def test_a_clip_model_is_calibrated_and_describes_photographs(tmp_path, host, as
         rows.append(f"Ada Example {number}.png,{'brown' if number % 2 else 'blue'}")
     (tmp_path / "known.csv").write_text("\n".join(rows), encoding="utf-8")
     command = ["describe", str(photos), "--clip", str(model), "--attributes", "eyes, glasses"]
+    (tmp_path / "other.csv").write_text("\n".join([*rows, "Bea.png,blue"]), encoding="utf-8")
+    assert main([*command, "--calibrate", str(tmp_path / "other.csv")]) == 1
+    assert "names 'Bea.png', which is not in" in capsys.readouterr().err
+    assert main([*command, "--form", "metadata", "--json"]) == 0
+    assert "not calibrated." in json.loads(capsys.readouterr().out)["report"]
     assert main([*command, "--calibrate", str(tmp_path / "known.csv"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["temperatures"].keys() == {"eyes"}
     assert json.loads((model / FILE).read_text(encoding="utf-8"))["temperatures"].keys() == {"eyes"}
@@ -108,5 +113,5 @@ def test_a_clip_model_is_calibrated_and_describes_photographs(tmp_path, host, as
     capsys.readouterr()
     assert main([*command, "--form", "identities", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["described"] == FEWEST and "calibrated" in told["report"]
+    assert told["described"] == FEWEST and "CLIP clip, calibrated." in told["report"]
     assert list(told["people"]) == ["Ada Example"]

@@ -164,7 +164,7 @@ def test_without_facenet_pytorch_the_error_says_what_to_run(weights_folder, monk
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_device_that_is_not_there_is_an_error_with_the_remedy(weights_folder):
-    with pytest.raises(MeasurementError, match=r"cannot run on the device.*--cpu"):
+    with pytest.raises(MeasurementError, match=r"cannot run on the device.*with --cpu, give a command --device cpu"):
         load_facenet([weights_folder], lambda network: network.to("cuda"), nothing)
 
 

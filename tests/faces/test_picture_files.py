@@ -66,6 +66,7 @@ def test_what_is_no_single_sound_picture_is_refused(tmp_path, monkeypatch):
     for name, words in (
         ("half.png", "damaged"),
         ("words.png", "no picture"),
+        ("nowhere.png", "There is no file 'nowhere.png'"),
         ("empty.png", "no picture"),
         *((f"moving.{suffix}", "animated or has several pages") for suffix in ("gif", "png", "webp", "tif")),
     ):
