@@ -12,6 +12,7 @@ import torch
 import websocket
 
 from anonymize_faces.prefix import Prefix, load_prefix, save_prefix
+from anonymize_faces.tests.support.malice import Malice
 from anonymize_faces.tests.support.prefixes import random_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowError
 
@@ -177,11 +178,7 @@ def test_an_import_becomes_a_prefix_file_that_says_so(server, folder):
 
 
 def test_code_in_a_chosen_file_is_refused_and_not_run(server, folder, tmp_path):
-    class Malice:
-        def __reduce__(self):
-            return os.system, (f"touch {tmp_path / 'done'}",)
-
-    torch.save({"x": Malice()}, folder / "p.pt")
+    torch.save({"x": Malice(tmp_path / "done")}, folder / "p.pt")
     with pytest.raises(WorkflowError, match="holds code or objects"):
         server.run(load_and_save("folder/p.pt", "folder/never"))
     assert not (tmp_path / "done").exists()
