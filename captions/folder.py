@@ -22,7 +22,7 @@ from ..prefix import put_whole
 from ..prefix.errors import DescriptionError, MeasurementError, shown
 from .calibration import Calibrated
 from .describing import ALL, DEFAULTS, CaptionWriter, DescribingSettings, Description, Report, describe, sayable
-from .kept import Kept
+from .kept import KeptReadings
 from .metadata import METADATA_FILE, Metadata
 from .names import mixed_folders, name_of
 from .people import Check, DescribedPerson, describe_people
@@ -135,7 +135,7 @@ def describe_folder(
     names = tuple(path.relative_to(job.folder).as_posix() for path in paths)
     metadata = Metadata(job.folder / METADATA_FILE) if job.form == METADATA else None
     todo, findings = _todo(job, paths, names, metadata)
-    kept = Kept(job.kept_file, _key(job, reader, settings))
+    kept = KeptReadings(job.kept_file, _key(job, reader, settings))
     writer = CaptionWriter(sayable(reader), settings)
     told = [*findings, *kept.descriptions(todo, names, paths, writer)]
     done = {one.picture for one in told}

@@ -14,7 +14,7 @@ from .describing import CaptionWriter, Description
 from .readers import ROUNDING
 
 
-class Kept:
+class KeptReadings:
     """What was read so far, in a file that is added to line by line; a line that is not whole counts as none.
 
     Args:
@@ -62,7 +62,7 @@ class Kept:
         """All is done."""
         self._path.unlink(missing_ok=True)
 
-    def __enter__(self) -> Kept:
+    def __enter__(self) -> KeptReadings:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._path.open("w", encoding="utf-8")
         self._file.write(json.dumps({"key": self._key}) + "\n")
