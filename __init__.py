@@ -38,7 +38,7 @@ async def comfy_entrypoint() -> ComfyExtension:
 
     Raises:
         RuntimeError: the host is too old.
-        TwoCopies: it has loaded another copy of this extension.
+        TwoCopiesError: it has loaded another copy of this extension.
     """
     gate = _close() if may_enforce() else None
     try:
@@ -49,7 +49,7 @@ async def comfy_entrypoint() -> ComfyExtension:
                 "This server must anonymize every prompt and cannot: Anonymize Faces has not started"
                 f" ({type(error).__name__}: {error}). Its operator finds the reason in the server's log."
             )
-            if not isinstance(error, TwoCopies):  # The host tells what is raised, without saying where.
+            if not isinstance(error, TwoCopiesError):  # The host tells what is raised, without saying where.
                 logging.exception("Anonymize Faces has not started, and refuses every prompt.")
         raise
 
@@ -67,7 +67,7 @@ def has_setting_file() -> bool:
         return True
 
 
-class TwoCopies(RuntimeError):
+class TwoCopiesError(RuntimeError):
     """There are two copies of this extension in the host, of which one would undo the other."""
 
 
@@ -188,7 +188,7 @@ def _start(gate: PromptGate | None) -> ComfyExtension:
 
 
 def _require_one_copy(gate: PromptGate | None) -> None:
-    """Raises `TwoCopies` if the host has loaded another copy of this extension, which goes on alone.
+    """Raises `TwoCopiesError` if the host has loaded another copy of this extension, which goes on alone.
 
     If this one's setting is what that one enforces already, prompts are let in to it; else they stay refused.
     """
@@ -207,7 +207,7 @@ def _require_one_copy(gate: PromptGate | None) -> None:
         twins = [found for found in handlers if type(found).__name__ == type(gate).__name__ and found is not gate]
         if any(_same(found.setting, gate.setting) for found in twins):
             gate.answer = _as_it_came
-    raise TwoCopies(
+    raise TwoCopiesError(
         f"There are two copies of Anonymize Faces in this ComfyUI, '{there}' and '{here}'. The second is not used:"
         " remove one of them and start ComfyUI again."
     )

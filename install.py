@@ -34,7 +34,7 @@ PIP_SECONDS = 900
 IMPORT_SECONDS = 300
 
 
-class InstallFailed(Exception):
+class InstallError(Exception):
     """Something could not be installed; the message says why in a few words."""
 
 
@@ -54,7 +54,7 @@ def installer(verb: str) -> list[str]:
     """The command that installs into this Python, or uninstalls from it: pip's, or uv's where there is no pip.
 
     Raises:
-        InstallFailed: there is neither.
+        InstallError: there is neither.
     """
     if _runs([*python(), "-m", "pip", "--version"]):
         options = {"install": ["--retries", "1", "--progress-bar", "off"], "uninstall": ["--yes"]}
@@ -63,7 +63,7 @@ def installer(verb: str) -> list[str]:
         return [*python(), "-m", "uv", "pip", verb, "--python", sys.executable]
     if uv := shutil.which("uv"):
         return [uv, "pip", verb, "--python", sys.executable]
-    raise InstallFailed("this Python has neither pip nor uv; 'python -m ensurepip' brings pip")
+    raise InstallError("this Python has neither pip nor uv; 'python -m ensurepip' brings pip")
 
 
 def installed() -> dict[str, str]:
@@ -98,20 +98,20 @@ def add() -> list[str]:
         The packages that were added, as `name version`.
 
     Raises:
-        InstallFailed: it could not be installed, or does not work here and was taken back.
+        InstallError: it could not be installed, or does not work here and was taken back.
     """
     before = installed()
     if (version := before.get(FACENET)) is not None:
         if reason := fault():
-            raise InstallFailed(f"version {version}, which was there before, does not work: {reason}")
+            raise InstallError(f"version {version}, which was there before, does not work: {reason}")
         return []
     try:
         if missing := [helper for helper in HELPERS if find_spec(helper) is None]:
             _install_beside(before, missing)
         _call([*installer("install"), "--no-deps", f"{FACENET}=={FACENET_VERSION}"])
         if reason := fault():
-            raise InstallFailed(f"it does not work here: {reason}")
-    except InstallFailed:
+            raise InstallError(f"it does not work here: {reason}")
+    except InstallError:
         if added := sorted(installed().keys() - before.keys()):
             _call([*installer("uninstall"), *added])
         raise
@@ -124,7 +124,7 @@ def remove() -> bool:
     """Uninstalls facenet-pytorch if this script has added it to this Python; says whether it did.
 
     Raises:
-        InstallFailed: it could not be uninstalled.
+        InstallError: it could not be uninstalled.
     """
     if not RECORD.is_file() or RECORD.read_text(encoding="utf-8").strip() != sys.prefix:
         return False
@@ -146,9 +146,9 @@ def _call(command: list[str]) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=PIP_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise InstallFailed(str(error)) from error
+        raise InstallError(str(error)) from error
     if done.returncode:
-        raise InstallFailed(_last_line(done))
+        raise InstallError(_last_line(done))
 
 
 def _runs(command: list[str]) -> bool:
@@ -175,7 +175,7 @@ def main() -> int:
     if options.remove:
         try:
             _say(f"{FACENET} was {'removed' if remove() else 'not installed by this script, and was left alone'}.")
-        except InstallFailed as error:
+        except InstallError as error:
             _say(f"{FACENET} could not be removed ({error}).")
             return 1
         return 0
@@ -184,7 +184,7 @@ def main() -> int:
         return 1
     try:
         added = add()
-    except InstallFailed as error:
+    except InstallError as error:
         _say(f"everything works but measuring, which needs {FACENET} ({error}); to try again, run {again}")
         return int(options.require)
     if added:

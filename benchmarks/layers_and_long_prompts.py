@@ -23,7 +23,7 @@ from ..demo.measuring.prompts import PER_PROMPT, STYLE, Request
 from ..demo.measuring.reader import load_reader, read
 from ..demo.world.people import cast
 from ..prefix import load_prefix
-from ..tools.comfy_server import ComfyServer, WorkflowFailed
+from ..tools.comfy_server import ComfyServer, WorkflowError
 
 FIRST_SEED = 333_000
 LAST, LAST_BUT_ONE = -1, -2
@@ -103,7 +103,7 @@ def require_refusal(server: ComfyServer, prefix: str, layer: int) -> None:
     status(f"drawing at clip skip {-layer}, where it was not learned")
     try:
         draw_pictures(server, [Request(KINDS[1, "first"](cast()[0].name), FIRST_SEED)], prefix, layer=layer)
-    except WorkflowFailed as error:
+    except WorkflowError as error:
         if "was learned at" not in error.exception_message:
             raise
         print(f"Clip skip {-layer} is refused: {error}")

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..prefix.errors import shown
+from ..prefix.errors import AnonymizationError, shown
 
 _NOT_IN_FILES = ("help", "settings", "json", "quiet")
 """Options of the command line alone: they say how it is used, not what it does."""
 
 
-class SettingsFileError(Exception):
+class SettingsFileError(AnonymizationError):
     """A file of options that cannot be used; a sentence with a remedy."""
 
 

@@ -1,4 +1,25 @@
-"""Defines all errors, each a sentence with a remedy."""
+"""Defines all errors, each a sentence with a remedy.
+
+    AnonymizationError
+        PrefixValueError
+        PrefixFileError
+            PrefixFileExistsError
+            PrefixFileMissingError
+            PrefixNameError
+        PrefixMismatchError
+        ListError
+            IdentityError
+        TrainingError
+        MeasurementError
+            WeightsError
+        PhotoError
+        DescriptionError
+        ExpertsError
+
+Four more derive from `AnonymizationError` where they belong: `InputError` (nodes/shared/inputs.py), `BadRequestError`
+(nodes/server/requests.py), `PromptRefusedError` (nodes/enforcement/rewriting.py) and `SettingsFileError`
+(cli/settings_file.py).
+"""
 
 import re
 

@@ -23,7 +23,7 @@ from anonymize_faces.tests.support.environments import Environment, environment
 from anonymize_faces.tests.support.facenet_weights import random_weights
 from anonymize_faces.tests.support.offline_host import OfflineHost
 from anonymize_faces.tests.support.prefixes import random_prefix
-from anonymize_faces.tests.support.tiny_checkpoints import Checkpoint, tiny_checkpoint
+from anonymize_faces.tests.support.tiny_checkpoints import TinyCheckpoint, tiny_checkpoint
 from anonymize_faces.tools.comfy_server import ComfyServer
 from anonymize_faces.tools.layout import host_folder
 
@@ -129,7 +129,7 @@ def make_prefix():
 
 
 @pytest.fixture(scope="session")
-def make_checkpoint(host_modules: None) -> Callable[..., Checkpoint]:
+def make_checkpoint(host_modules: None) -> Callable[..., TinyCheckpoint]:
     """Makes tiny checkpoints; see `tiny_checkpoint`."""
     return tiny_checkpoint
 
@@ -138,7 +138,7 @@ def make_checkpoint(host_modules: None) -> Callable[..., Checkpoint]:
 def make_denoiser(host_modules: None) -> Callable[..., Any]:
     """Makes the engine for a checkpoint, with a sampler of few steps."""
 
-    def make(checkpoint: Checkpoint, size: tuple[int, int] = (64, 64)) -> Any:
+    def make(checkpoint: TinyCheckpoint, size: tuple[int, int] = (64, 64)) -> Any:
         from anonymize_faces.engines.comfy.denoiser import ComfyDenoiser, Drawing
 
         return ComfyDenoiser(checkpoint.model, checkpoint.clip, checkpoint.vae, size, Drawing(steps=3, cfg=2.0))
@@ -147,7 +147,7 @@ def make_denoiser(host_modules: None) -> Callable[..., Any]:
 
 
 @pytest.fixture(params=["EPS", "V_PREDICTION", "FLOW"])
-def checkpoint(request: pytest.FixtureRequest, make_checkpoint: Callable[..., Checkpoint]) -> Checkpoint:
+def checkpoint(request: pytest.FixtureRequest, make_checkpoint: Callable[..., TinyCheckpoint]) -> TinyCheckpoint:
     """A tiny checkpoint of each parameterization, its weights loaded as the host's nodes do: in inference mode."""
     with torch.inference_mode():
         return make_checkpoint(request.param)

@@ -16,7 +16,7 @@ import pytest
 
 from anonymize_faces.prefix import TrainingError
 from anonymize_faces.tools import tests
-from anonymize_faces.tools.comfy_server import ServerFailed, ServerSilent
+from anonymize_faces.tools.comfy_server import ServerError, ServerSilentError
 from anonymize_faces.tools.command import run_command
 from anonymize_faces.tools.layout import ROOT
 from anonymize_faces.tools.silence import Silence
@@ -48,8 +48,8 @@ def told(done: subprocess.CompletedProcess[str], code: int = 1) -> str:
         (RuntimeError("[enforce fail at inline_container.cc:595] unexpected pos"), "cannot be read or written"),
         (MemoryError(), "not enough memory"),
         (TrainingError("Ours."), "Ours."),
-        (ServerFailed("ComfyUI was ended by signal 9.", "Log:\nTraceback\nlast"), "line of its log: last"),
-        (ServerSilent("ComfyUI does not answer."), "does not answer"),
+        (ServerError("ComfyUI was ended by signal 9.", "Log:\nTraceback\nlast"), "line of its log: last"),
+        (ServerSilentError("ComfyUI does not answer."), "does not answer"),
         (ModuleNotFoundError("No module named 'torch'"), "run 'make setup'"),
         (subprocess.CalledProcessError(2, "train"), "exit code 2"),
     ],

@@ -52,7 +52,7 @@ SIGNS_OF_LIFE = frozenset(
 """Messages that tell that the server works; other extensions send some at all times."""
 
 
-class ServerFailed(Exception):
+class ServerError(Exception):
     """The server is not there, did not start, or died; the message ends with the last lines of its log.
 
     Attributes:
@@ -64,11 +64,11 @@ class ServerFailed(Exception):
         self.sentence = sentence
 
 
-class ServerSilent(ServerFailed, TimeoutError):
+class ServerSilentError(ServerError, TimeoutError):
     """The server runs, and nothing has been heard of it for too long."""
 
 
-class WorkflowFailed(Exception):
+class WorkflowError(Exception):
     """The server refused a workflow, or a node raised.
 
     Attributes:
@@ -87,7 +87,7 @@ class WorkflowFailed(Exception):
         self.details = details
 
 
-class WorkflowInterrupted(WorkflowFailed):
+class WorkflowInterruptedError(WorkflowError):
     """Somebody cancelled the workflow; `node_id` is the node that was running."""
 
 
@@ -185,12 +185,12 @@ class ComfyServer:
         """Starts the process and returns once it answers.
 
         Raises:
-            ServerFailed: there is no host, the port is taken, it died, or it did not answer in time.
+            ServerError: there is no host, the port is taken, it died, or it did not answer in time.
         """
         if not (self.host / "main.py").is_file():
-            raise ServerFailed(f"There is no ComfyUI in {self.host}: run 'make setup' first.")
+            raise ServerError(f"There is no ComfyUI in {self.host}: run 'make setup' first.")
         if not is_free(self.port):
-            raise ServerFailed(f"Something else listens on port {self.port}: end it, or choose another port.")
+            raise ServerError(f"Something else listens on port {self.port}: end it, or choose another port.")
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self._environment}
         with self._prepare().open("wb") as log:
             self._process = subprocess.Popen(
@@ -243,7 +243,7 @@ class ComfyServer:
             extra: extra data, such as `{"extra_pnginfo": {"workflow": …}}`.
 
         Raises:
-            WorkflowFailed: the server refused it, whole or in part; nothing of it runs then.
+            WorkflowError: the server refused it, whole or in part; nothing of it runs then.
         """
         body = {"prompt": graph, "client_id": self.client_id, "extra_data": dict(extra or {})}
         response = self._request("POST", "/prompt", json=body)
@@ -268,16 +268,16 @@ class ComfyServer:
         Progress comes over the websocket, the result from the history, so workflows may be waited for in any order.
 
         Raises:
-            WorkflowFailed: a node raised.
-            WorkflowInterrupted: it was cancelled.
-            ServerSilent: nothing was heard of the server for `timeout` seconds; the workflow goes on running.
-            ServerFailed: the process died.
+            WorkflowError: a node raised.
+            WorkflowInterruptedError: it was cancelled.
+            ServerSilentError: nothing was heard of the server for `timeout` seconds; the workflow goes on running.
+            ServerError: the process died.
         """
         silence = Silence(timeout, self.log_path)
         heard_the_end = False
         while (entry := self._history(prompt_id)) is None:
             if silence.too_long():
-                raise ServerSilent(
+                raise ServerSilentError(
                     f"Workflow {prompt_id} was not done after {timeout:.0f} s in which nothing was heard of ComfyUI.",
                     self._log_tail(),
                 )
@@ -286,9 +286,9 @@ class ComfyServer:
             self._listen(prompt_id, on_progress)  # The history may know of the end before the last progress is read.
         for kind, data in entry["status"]["messages"]:
             if kind == "execution_error":
-                raise WorkflowFailed(data["node_id"], data["node_type"], data["exception_message"].strip(), data)
+                raise WorkflowError(data["node_id"], data["node_type"], data["exception_message"].strip(), data)
             if kind == "execution_interrupted":
-                raise WorkflowInterrupted(data["node_id"], data["node_type"], "the workflow was cancelled", data)
+                raise WorkflowInterruptedError(data["node_id"], data["node_type"], "the workflow was cancelled", data)
         return entry
 
     def run(self, graph: Graph, timeout: float = SILENCE_SECONDS) -> dict[str, Any]:
@@ -332,7 +332,7 @@ class ComfyServer:
                 self._check_alive()
             now = time.monotonic()
             if silence.too_long():
-                raise ServerSilent(
+                raise ServerSilentError(
                     f"ComfyUI does not answer, and has printed nothing for {self._start_seconds:.0f} s.",
                     self._log_tail(),
                 )
@@ -345,11 +345,11 @@ class ComfyServer:
 
     def _check_alive(self) -> None:
         if self._process is None:
-            raise ServerFailed("The server is not running: start it first.")
+            raise ServerError("The server is not running: start it first.")
         if self._process.poll() is not None:
             code = self._process.returncode
             how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            raise ServerFailed(f"ComfyUI {how}.", self._log_tail())
+            raise ServerError(f"ComfyUI {how}.", self._log_tail())
 
     def _log_tail(self) -> str:
         return "The end of its log:\n" + "\n".join(self.log().splitlines()[-LOG_TAIL_LINES:])
@@ -360,7 +360,7 @@ class ComfyServer:
             self._socket = websocket.create_connection(address, timeout=REQUEST_SECONDS)
         except (websocket.WebSocketException, OSError) as error:
             self._check_alive()
-            raise ServerSilent(f"ComfyUI opens no websocket ({error}).", self._log_tail()) from error
+            raise ServerSilentError(f"ComfyUI opens no websocket ({error}).", self._log_tail()) from error
 
     def _listen(
         self, prompt_id: str, on_progress: Callable[[ServerProgress], None] | None, silence: Silence | None = None
@@ -395,14 +395,14 @@ class ComfyServer:
         """Connects anew, or leaves that to the next time: a server that is busy may still be alive."""
         try:
             self._connect()
-        except ServerSilent:
+        except ServerSilentError:
             time.sleep(POLL_SECONDS)
 
     def _history(self, prompt_id: str) -> dict[str, Any] | None:
         """The entry; None if there is none yet, or the server has no time to tell."""
         try:
             return self._get(f"/history/{prompt_id}").json().get(prompt_id)
-        except ServerSilent:
+        except ServerSilentError:
             return None
 
     def _get(self, path: str, **options: Any) -> requests.Response:
@@ -418,7 +418,7 @@ class ComfyServer:
             return requests.request(method, self.url + path, timeout=REQUEST_SECONDS, **options)
         except requests.RequestException as error:
             self._check_after(error)
-            raise ServerSilent(
+            raise ServerSilentError(
                 f"ComfyUI does not answer ({type(error).__name__} at {path}).", self._log_tail()
             ) from error
 
@@ -443,10 +443,10 @@ def is_free(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def _refusal(answer: Mapping[str, Any]) -> WorkflowFailed:
+def _refusal(answer: Mapping[str, Any]) -> WorkflowError:
     """The first node error of an answer to POST /prompt, or its general error if no node is at fault."""
     for node_id, fault in answer["node_errors"].items() if isinstance(answer["node_errors"], dict) else ():
         reasons = "; ".join(f"{reason['message']}: {reason['details']}" for reason in fault["errors"])
-        return WorkflowFailed(node_id, fault["class_type"], reasons, answer)
+        return WorkflowError(node_id, fault["class_type"], reasons, answer)
     error = answer["error"]
-    return WorkflowFailed(None, None, f"{error['message']} {error['details']}".strip(), answer)
+    return WorkflowError(None, None, f"{error['message']} {error['details']}".strip(), answer)

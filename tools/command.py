@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 
-_OWN = ("AnonymizationError", "WorkflowFailed")
+_OWN = ("AnonymizationError", "WorkflowError")
 
 
 class Terminated(KeyboardInterrupt):
@@ -56,7 +56,7 @@ def run_command(main: Callable[[], int | None], interrupted: str = "It was inter
 
 def sentence_of(error: BaseException) -> str | None:
     """What a person is told of an error of ours, of a file, a machine or a server; None if it is of no such kind."""
-    if (told := getattr(error, "sentence", None)) is not None:  # `comfy_server.ServerFailed`
+    if (told := getattr(error, "sentence", None)) is not None:  # `comfy_server.ServerError`
         log = str(error).strip().splitlines()
         return told if len(log) < 2 else f"{told} The last line of its log: {log[-1].strip()}"
     if not {cls.__name__ for cls in type(error).__mro__}.isdisjoint(_OWN):

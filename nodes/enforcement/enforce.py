@@ -16,7 +16,7 @@ from typing import Any
 
 from ... import refusing
 from ...prefix.enforced_setting import FILE, Enforcement, read_enforcement
-from .rewriting import FACE_REGION, FOREIGN, HOST, OWN, PROTECTING, SERVICE, Kind, Refused, rewrite
+from .rewriting import FACE_REGION, FOREIGN, HOST, OWN, PROTECTING, SERVICE, Kind, PromptRefusedError, rewrite
 
 _EXTENSION = Path(__file__).resolve().parents[2]
 _WORKFLOW = frozenset({"PROMPT", "EXTRA_PNGINFO", "DYNPROMPT"})
@@ -55,13 +55,13 @@ def answer_to(request: Any, enforcement: Enforcement) -> dict[str, Any]:
     """
     try:
         if not isinstance(request, dict):
-            raise Refused("0", "This is no request to run a workflow.")
+            raise PromptRefusedError("0", "This is no request to run a workflow.")
         if "prompt" not in request:
             return request  # The host refuses it.
         _require_guards()
         prompt = _with_replacements(request["prompt"])
         return {**request, "prompt": _guarded(prompt, enforcement)}
-    except Refused as refusal:
+    except PromptRefusedError as refusal:
         logging.warning("Anonymize Faces refused a prompt: node %s: %s", refusal.node_id, refusal)
         return refusing(request, refusal.node_id, str(refusal))
     except BaseException:
@@ -139,7 +139,11 @@ def _with_replacements(prompt: Any) -> Any:
 
 
 def _require_guards() -> None:
-    """Raises `Refused` unless the host's nodes of our names are ours: another extension may have replaced them."""
+    """Makes sure that the host's nodes of our names are ours: another extension may have replaced them.
+
+    Raises:
+        PromptRefusedError: one is not.
+    """
     import nodes
 
     from ..anonymize import AnonymizeFaces
@@ -150,7 +154,7 @@ def _require_guards() -> None:
         found = nodes.NODE_CLASS_MAPPINGS.get(name)
         if found is not node:
             told = "is missing" if found is None else f"comes from '{_folder_of(found)}'"
-            raise Refused(
+            raise PromptRefusedError(
                 "0",
                 f"This server must anonymize every prompt and cannot: the node '{name}' {told}. Its operator has to"
                 " remove what replaced it, another copy of Anonymize Faces for one, and start the server again.",

@@ -16,6 +16,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...prefix.errors import AnonymizationError
+
 HOST, OWN, SERVICE, FOREIGN = "host", "own", "service", "foreign"
 
 GUARD_OF_TYPE = {"CLIP": "EnforcedCLIP", "CONDITIONING": "EnforcedConditioning"}
@@ -62,7 +64,7 @@ NO_TEXT = frozenset(
 """The host's nodes that make conditioning of pictures, or of nothing, and of no text."""
 
 
-class Refused(Exception):
+class PromptRefusedError(AnonymizationError):
     """A prompt that cannot be protected; its text is the reason, for whoever queued it.
 
     Attributes:
@@ -119,7 +121,7 @@ def rewrite(
         allowed: those of `UNPROTECTED` that the operator allows.
 
     Raises:
-        Refused: it cannot be protected.
+        PromptRefusedError: it cannot be protected.
     """
     nodes = _without_guards(_canonical(prompt))
     kinds = {class_type: kind_of(class_type) for class_type in {node["class_type"] for node in nodes.values()}}
@@ -129,7 +131,7 @@ def rewrite(
     graph.check()
     guarded = graph.guarded()
     if fault is not None and len(guarded) > len(nodes):
-        raise Refused(next(iter(nodes)), fault)
+        raise PromptRefusedError(next(iter(nodes)), fault)
     return guarded
 
 
@@ -188,22 +190,26 @@ class _Graph:
             return
         source, slot = link
         if source not in self._nodes:
-            raise Refused(node_id, f"A wire comes from node '{source[:60]}', which is not there: connect it anew.")
+            raise PromptRefusedError(
+                node_id, f"A wire comes from node '{source[:60]}', which is not there: connect it anew."
+            )
         if type(slot) is not int or not 0 <= slot < len(self._kind(source).outputs):
-            raise Refused(node_id, f"A wire comes from an output that node '{source[:60]}' has not: connect it anew.")
+            raise PromptRefusedError(
+                node_id, f"A wire comes from an output that node '{source[:60]}' has not: connect it anew."
+            )
 
     def _check(self, node_id: str, class_type: str, kind: Kind) -> None:
         if class_type in UNPROTECTED and class_type not in self._allowed:
-            raise Refused(node_id, UNPROTECTED[class_type])
+            raise PromptRefusedError(node_id, UNPROTECTED[class_type])
         if class_type in self._trusted:
             return
         if kind.origin == SERVICE:
-            raise Refused(
+            raise PromptRefusedError(
                 node_id,
                 f"'{class_type}' sends the prompt to a service elsewhere, where nothing anonymizes it: leave it out.",
             )
         if "CONDITIONING" in kind.outputs and class_type not in NO_TEXT and not self._has_source(node_id):
-            raise Refused(
+            raise PromptRefusedError(
                 node_id,
                 f"'{class_type}' brings conditioning that no protected CLIP made, from a file or an encoder of its own:"
                 " encode the prompt with CLIP Text Encode.",
@@ -212,7 +218,7 @@ class _Graph:
             others = [name for name in kind.outputs if not set(name.split(",")) <= TEXTUAL]
             if others or kind.shows:
                 does = f"makes {others[0]} of" if others else "saves or shows what it makes of"
-                raise Refused(
+                raise PromptRefusedError(
                     node_id,
                     f"'{class_type}' {does} text by itself, and nobody can see whether it is anonymized on the way: use"
                     " ComfyUI's own nodes for that step, or ask the server's operator to trust this node.",
@@ -273,7 +279,7 @@ def _free_id(number: int, taken: Collection[str]) -> str:
 def _canonical(prompt: Any) -> Prompt:
     """The prompt with nothing in it but what the host needs, and every wire written as one."""
     if not isinstance(prompt, dict) or not prompt:
-        raise Refused("0", "This is no workflow: it has no nodes.")
+        raise PromptRefusedError("0", "This is no workflow: it has no nodes.")
     nodes: Prompt = {}
     for node_id, node in prompt.items():
         if (
@@ -281,7 +287,7 @@ def _canonical(prompt: Any) -> Prompt:
             or not isinstance(node.get("class_type"), str)
             or not isinstance(node.get("inputs"), dict)
         ):
-            raise Refused(str(node_id), "This is no node: it has no class, or no table of inputs.")
+            raise PromptRefusedError(str(node_id), "This is no node: it has no class, or no table of inputs.")
         kept = {key: node[key] for key in ("class_type", "_meta") if key in node}
         nodes[str(node_id)] = kept | {"inputs": {name: _unwrapped(value) for name, value in node["inputs"].items()}}
     return nodes
@@ -303,7 +309,7 @@ def _without_guards(nodes: Prompt) -> Prompt:
         if found is None or found[0] not in nodes or nodes[found[0]]["class_type"] not in GUARDS:
             return link
         if found[0] in passed:
-            raise Refused(found[0], "This workflow runs in a circle: connect it anew.")
+            raise PromptRefusedError(found[0], "This workflow runs in a circle: connect it anew.")
         return source(nodes[found[0]]["inputs"].get("value"), passed | {found[0]})
 
     return {

@@ -34,7 +34,7 @@ _STATUSES: tuple[tuple[type[AnonymizationError], int], ...] = (
 )
 
 
-class Refusal(Exception):
+class BadRequestError(AnonymizationError):
     """A request that is not what docs/routes.md asks for."""
 
     def __init__(self, status: int, sentence: str) -> None:
@@ -49,7 +49,7 @@ def answering(handler: Handler, besides: Mapping[str, Any] = MappingProxyType({}
     async def answer(request: web.Request) -> web.Response:
         try:
             return await handler(request)
-        except Refusal as refusal:
+        except BadRequestError as refusal:
             return json_answer({**besides, "error": str(refusal)}, refusal.status)
         except AnonymizationError as error:
             status = next(status for kind, status in _STATUSES if isinstance(error, kind))
@@ -69,7 +69,7 @@ def query_of(request: web.Request, key: str, needed: bool = True) -> str:
     """What the address says after a key."""
     value = request.query.get(key, "")
     if len(value) > MAX_QUERY_CHARACTERS or (needed and not value):
-        raise Refusal(400, f"Give '{key}' in the address, of at most {MAX_QUERY_CHARACTERS} characters.")
+        raise BadRequestError(400, f"Give '{key}' in the address, of at most {MAX_QUERY_CHARACTERS} characters.")
     return value
 
 
@@ -79,15 +79,15 @@ async def bytes_of(request: web.Request, content_type: str, most: int) -> bytes:
 
     # To the host's library, a request that names no type has octets; pages of other sites can send such ones.
     if not request.headers.get("Content-Type") or request.content_type != content_type:
-        raise Refusal(415, f"Send it with the content type {content_type}.")
+        raise BadRequestError(415, f"Send it with the content type {content_type}.")
     data = bytearray()
     try:
         async for chunk in request.content.iter_any():
             data += chunk
             if len(data) > most:
-                raise Refusal(413, f"That is more than {most} bytes.")
+                raise BadRequestError(413, f"That is more than {most} bytes.")
     except (ClientError, http_exceptions.HttpProcessingError, web.RequestPayloadError) as error:
-        raise Refusal(400, "The body is not as its headers say.") from error
+        raise BadRequestError(400, "The body is not as its headers say.") from error
     return bytes(data)
 
 
@@ -97,9 +97,9 @@ async def table_of(request: web.Request) -> dict[str, Any]:
     try:
         table = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise Refusal(400, "The body is not JSON.") from error
+        raise BadRequestError(400, "The body is not JSON.") from error
     if not isinstance(table, dict):
-        raise Refusal(400, "Send a JSON table of names and values.")
+        raise BadRequestError(400, "Send a JSON table of names and values.")
     return table
 
 
@@ -107,5 +107,5 @@ def text_of(table: dict[str, Any], key: str) -> str:
     """What a table that was sent says of a key."""
     value = table.get(key)
     if not isinstance(value, str):
-        raise Refusal(400, f"Give '{key}', as text.")
+        raise BadRequestError(400, f"Give '{key}', as text.")
     return value

@@ -19,7 +19,7 @@ from ...prefix.files.storage import MAX_FILE_BYTES
 from ...prefix.provenance import family_title
 from ..enforcement.guards import Guarding
 from .current_run import RUNNING
-from .requests import HEADERS, OCTETS, Refusal, answering, bytes_of, json_answer, query_of, table_of, text_of
+from .requests import HEADERS, OCTETS, BadRequestError, answering, bytes_of, json_answer, query_of, table_of, text_of
 from .training_routes import register_training_routes
 
 if TYPE_CHECKING:
@@ -137,9 +137,11 @@ async def _checkpoint_family(request: web.Request) -> web.Response:
 async def _stop(request: web.Request) -> web.Response:
     prompt_id = (await table_of(request)).get("prompt_id")
     if not (prompt_id is None or isinstance(prompt_id, str)):
-        raise Refusal(400, 'Send {} or {"prompt_id": "…"}.')
+        raise BadRequestError(400, 'Send {} or {"prompt_id": "…"}.')
     if not RUNNING.ask_to_stop(prompt_id):
-        raise Refusal(409, "No prefix is being learned that could be kept: to break off the drawing, use Cancel.")
+        raise BadRequestError(
+            409, "No prefix is being learned that could be kept: to break off the drawing, use Cancel."
+        )
     return json_answer({"stopping": True})
 
 
@@ -157,7 +159,9 @@ def _require_not_enforced(name: str, new_name: str | None = None) -> None:
         return
     names = [name] if new_name is None else [name, new_name]
     if any(map(enforcement.names, names)) or any(map(enforcement.is_at, library.places(_folders(), name))):
-        raise Refusal(409, "This server anonymizes every prompt with that prefix: only its operator can change it.")
+        raise BadRequestError(
+            409, "This server anonymizes every prompt with that prefix: only its operator can change it."
+        )
     for folder in _folders():
         require_no_embeddings_in(folder)
 

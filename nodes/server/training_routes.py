@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from .current_run import TELEMETRY
 from .feed import Feed
-from .requests import HEADERS, Refusal, answering, json_answer, table_of
+from .requests import HEADERS, BadRequestError, answering, json_answer, table_of
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -61,7 +61,7 @@ def register_training_routes(server: Any) -> None:
     async def picture(request: web.Request) -> web.Response:
         newest = TELEMETRY.newest_picture
         if newest is None:
-            raise Refusal(404, "Nobody has been drawn yet.")
+            raise BadRequestError(404, "Nobody has been drawn yet.")
         return web.Response(body=newest.jpeg, content_type="image/jpeg", headers=HEADERS)
 
     @server.routes.post(f"{PATH}/watch")
@@ -79,5 +79,5 @@ def register_training_routes(server: Any) -> None:
 async def _client_id(request: web.Request) -> str:
     client_id = (await table_of(request)).get("client_id")
     if not isinstance(client_id, str) or not 0 < len(client_id) <= LONGEST_ID:
-        raise Refusal(400, 'Send {"client_id": "…"}, your id on the websocket.')
+        raise BadRequestError(400, 'Send {"client_id": "…"}, your id on the websocket.')
     return client_id

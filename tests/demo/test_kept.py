@@ -12,14 +12,11 @@ from anonymize_faces.demo.kept import Kept, digest_of_inputs
 from anonymize_faces.demo.main_job import draw_pictures
 from anonymize_faces.demo.measuring.prompts import PER_PROMPT, Request
 from anonymize_faces.prefix import save_prefix
+from anonymize_faces.tests.support.breaking_off import BrokenOffError
 from anonymize_faces.tests.support.prefixes import demo_prefix
 from anonymize_faces.tools.comfy_server import ComfyServer
 
 REQUESTS = [Request("a portrait of a man", 1), Request("a red circle", 2)]
-
-
-class Ended(Exception):
-    """The server was asked."""
 
 
 @pytest.fixture
@@ -35,20 +32,20 @@ def test_pictures_are_drawn_once_and_anew_for_another_prefix_or_other_inputs(
     assert drawn.shape == (2 * PER_PROMPT, 96, 96, 3)
 
     def ended(*_: object) -> None:
-        raise Ended
+        raise BrokenOffError
 
     monkeypatch.setattr(server, "run", ended)
     assert np.array_equal(draw_pictures(server, REQUESTS, prefix.name, kept=Kept(tmp_path, "one")), drawn)
     for others in ([Request("a dog", 1), REQUESTS[1]], [Request(REQUESTS[0].prompt, 3), REQUESTS[1]]):
-        with pytest.raises(Ended):
+        with pytest.raises(BrokenOffError):
             draw_pictures(server, others, prefix.name, kept=Kept(tmp_path, "one"))
-    with pytest.raises(Ended):
+    with pytest.raises(BrokenOffError):
         draw_pictures(server, REQUESTS, None, kept=Kept(tmp_path, "one"))
     save_prefix(demo_prefix(2), prefix, overwrite=True)
-    with pytest.raises(Ended):
+    with pytest.raises(BrokenOffError):
         draw_pictures(server, REQUESTS, prefix.name, kept=Kept(tmp_path, "one"))
     save_prefix(demo_prefix(1), prefix, overwrite=True)
-    with pytest.raises(Ended):
+    with pytest.raises(BrokenOffError):
         draw_pictures(server, REQUESTS, prefix.name, kept=Kept(tmp_path, "other"))
 
 

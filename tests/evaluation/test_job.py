@@ -16,6 +16,7 @@ from anonymize_faces.evaluation.scores import picture_distance
 from anonymize_faces.evaluation.settings import EvaluationSettings
 from anonymize_faces.faces.gallery import STRANGER, Gallery
 from anonymize_faces.prefix import MeasurementError, PrefixMismatchError
+from anonymize_faces.tests.support.breaking_off import BrokenOffError
 from anonymize_faces.tests.support.painter import COLOURS, FACELESS, PEOPLE, ColourRecognizer, Painter, prefix_of_effect
 from anonymize_faces.trainer.data.identities import Identity
 
@@ -33,10 +34,6 @@ def run(
     made = {name: prefix_of_effect(effect) for name, effect in prefixes.items()}
     recognizer = recognizer or ColourRecognizer()
     return evaluate(painter, recognizer, options.pop("identities"), made, drawing={"steps": 20}, **options)
-
-
-class BrokenOffError(Exception):
-    pass
 
 
 def after(done_at_most: int):

@@ -13,18 +13,19 @@ from anonymize_faces.experts.learning import ExpertLearning, ExpertsCallbacks
 from anonymize_faces.experts.router import embedding_of
 from anonymize_faces.experts.settings import ExpertsSettings
 from anonymize_faces.prefix.errors import ExpertsError
-from anonymize_faces.tests.support.tiny_checkpoints import Checkpoint, tiny_lumina
+from anonymize_faces.tests.support.breaking_off import BrokenOffError
+from anonymize_faces.tests.support.tiny_checkpoints import TinyCheckpoint, tiny_lumina
 
 PROMPTS = ("a red circle", "a blue boat", "a portrait of a person with red hair", "a person with glasses")
 QUICK = {"experts": 2, "keep": 0.7, "pictures": 4, "steps": 2, "batch_size": 4, "rank": 2, "learning_rate": 0.003}
 
 
 @pytest.fixture
-def checkpoint(host_modules: None) -> Checkpoint:
+def checkpoint(host_modules: None) -> TinyCheckpoint:
     return tiny_lumina()
 
 
-def learning(checkpoint: Checkpoint, callbacks: ExpertsCallbacks | None = None, **settings: Any) -> ExpertLearning:
+def learning(checkpoint: TinyCheckpoint, callbacks: ExpertsCallbacks | None = None, **settings: Any) -> ExpertLearning:
     from anonymize_faces.engines.comfy.denoiser import ComfyDenoiser, Drawing
     from anonymize_faces.engines.comfy.expert_parts import prunable
     from anonymize_faces.engines.comfy.tuning import lora_of
@@ -34,7 +35,7 @@ def learning(checkpoint: Checkpoint, callbacks: ExpertsCallbacks | None = None, 
     return ExpertLearning(prunable(denoiser, checkpoint.model), PROMPTS, chosen, lora_of, callbacks)
 
 
-def said(checkpoint: Checkpoint, prompt: str) -> Any:
+def said(checkpoint: TinyCheckpoint, prompt: str) -> Any:
     with torch.inference_mode():
         return checkpoint.clip.encode_from_tokens_scheduled(checkpoint.clip.tokenize(prompt))
 
@@ -51,7 +52,7 @@ def drawn(model: Any, conditioning: Any) -> torch.Tensor:
 
 
 def test_experts_of_lumina_are_learned_saved_loaded_sent_prompts_and_draw(
-    checkpoint: Checkpoint, tmp_path: Path
+    checkpoint: TinyCheckpoint, tmp_path: Path
 ) -> None:
     from anonymize_faces.engines.comfy.expert_parts import denoiser_fingerprint, expert_model
     from anonymize_faces.engines.parts import COMFYUI
@@ -83,11 +84,10 @@ def test_experts_of_lumina_are_learned_saved_loaded_sent_prompts_and_draw(
     assert denoiser_fingerprint(checkpoint.model) == fingerprint
 
 
-def test_cancel_within_any_stage_leaves_lumina_unaltered_and_the_next_run_starts_clean(checkpoint: Checkpoint) -> None:
+def test_cancel_within_any_stage_leaves_lumina_unaltered_and_the_next_run_starts_clean(
+    checkpoint: TinyCheckpoint,
+) -> None:
     from anonymize_faces.engines.comfy.expert_parts import denoiser_fingerprint
-
-    class Cancelled(Exception):
-        pass
 
     entry, fingerprint = said(checkpoint, PROMPTS[0]), denoiser_fingerprint(checkpoint.model)
     before = drawn(checkpoint.model, entry)
@@ -99,9 +99,9 @@ def test_cancel_within_any_stage_leaves_lumina_unaltered_and_the_next_run_starts
         def cancel(done: int, of: int, stage: str = stage) -> None:
             counted["of"] = of
             if done == {"drawing": 4, "gates": 5, "tuning": of - 1}[stage]:
-                raise Cancelled
+                raise BrokenOffError
 
-        with pytest.raises(Cancelled):
+        with pytest.raises(BrokenOffError):
             learning(checkpoint, ExpertsCallbacks(cancel), **settings).learn()
         assert torch.equal(drawn(checkpoint.model, entry), before), stage
         assert denoiser_fingerprint(checkpoint.model) == fingerprint
@@ -112,6 +112,6 @@ def test_cancel_within_any_stage_leaves_lumina_unaltered_and_the_next_run_starts
     assert all(torch.equal(weight, again.deltas[0][name]) for name, weight in wanted.deltas[0].items())
 
 
-def test_a_lumina_without_too_many_layers_is_a_sentence(checkpoint: Checkpoint) -> None:
+def test_a_lumina_without_too_many_layers_is_a_sentence(checkpoint: TinyCheckpoint) -> None:
     with pytest.raises(ExpertsError, match="keep more"):
         learning(checkpoint, keep=0.05).learn()

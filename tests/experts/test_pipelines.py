@@ -19,6 +19,7 @@ from anonymize_faces.experts.settings import ExpertsSettings
 from anonymize_faces.experts.value import Experts
 from anonymize_faces.prefix.errors import ExpertsError
 from anonymize_faces.runs.digest import digest_of
+from anonymize_faces.tests.support.breaking_off import BrokenOffError
 from anonymize_faces.tests.support.experts import demo_experts
 from anonymize_faces.tests.support.pipelines import DRAWN, prefix_for, tiny_pipeline
 
@@ -94,17 +95,14 @@ def test_a_protected_pipeline_is_sent_by_what_its_encoder_says_with_the_prefix(e
 def test_breaking_off_leaves_the_pipeline_alone_and_the_next_run_goes_on(tmp_path: Path) -> None:
     pytest.importorskip("peft", reason="LoRA on pipelines is for those who have it")
 
-    class Cancelled(Exception):
-        pass
-
     def cancel(done: int, of: int) -> None:
         if done == of - 2:
-            raise Cancelled
+            raise BrokenOffError
 
     pipeline, settings = tiny_pipeline("sd1"), ExpertsSettings(**(QUICK | {"experts": 1, "tuning_steps": 6}))
     digest = digest_of(pipeline.unet)
     asked = PROMPTS, settings, SIZE, DRAWING
-    with pytest.raises(Cancelled):
+    with pytest.raises(BrokenOffError):
         learned_experts(pipeline, *asked, ExpertsCallbacks(cancel), tmp_path)
     assert digest_of(pipeline.unet) == digest and list(tmp_path.iterdir())
     resumed = learned_experts(pipeline, *asked, None, tmp_path)

@@ -14,6 +14,7 @@ import pytest
 
 from anonymize_faces.faces.weights import CHUNK_BYTES, Weights, read_weights
 from anonymize_faces.prefix import WeightsError
+from anonymize_faces.tests.support.breaking_off import BrokenOffError
 
 CONTENT = np.random.default_rng(0).bytes(3 * CHUNK_BYTES + 17)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -114,13 +115,10 @@ def test_a_broken_download_goes_on_where_it_broke(host, tmp_path):
 
 
 def test_a_cancelled_download_goes_on_as_well(host, tmp_path):
-    class Cancelled(Exception):
-        pass
-
     def cancel(done: int, total: int) -> None:
-        raise Cancelled
+        raise BrokenOffError
 
-    with pytest.raises(Cancelled):
+    with pytest.raises(BrokenOffError):
         fetch(host.weights(), tmp_path, report=cancel)
     assert fetch(host.weights(), tmp_path)[1] == DIGEST
     assert host.served[1] == f"bytes={CHUNK_BYTES}-" and names(tmp_path) == ["net.pt"]

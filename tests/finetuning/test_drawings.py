@@ -18,6 +18,7 @@ from anonymize_faces.finetuning.progress import FinetuningCallbacks
 from anonymize_faces.finetuning.settings import FinetuningSettings
 from anonymize_faces.finetuning.training_set import TrainingSet
 from anonymize_faces.prefix import TrainingError
+from anonymize_faces.tests.support.breaking_off import BrokenOffError
 
 Make = Callable[..., Any]
 CAPTIONS = ("a photo of sks person", "sks person in a garden", "a house")
@@ -80,10 +81,6 @@ def test_guidance_is_that_of_the_sampler(make_checkpoint: Make, make_denoiser: M
     assert torch.allclose(answers.conditional, told, atol=1e-4) and torch.allclose(alone.guided, told, atol=1e-4)
 
 
-class BrokenOff(Exception):
-    """Raised in place of a person who stops."""
-
-
 def test_distillation_goes_on_where_it_was_broken_off(
     tmp_path: Path, make_checkpoint: Make, make_denoiser: Make
 ) -> None:
@@ -99,7 +96,7 @@ def test_distillation_goes_on_where_it_was_broken_off(
     def learned(runs: Path | None, breaks: int) -> tuple[dict[str, torch.Tensor], tuple[float, ...]]:
         def report(step: int, *_: Any) -> None:
             if step == breaks:
-                raise BrokenOff
+                raise BrokenOffError
 
         distilled = Distillation(weakened, "weakened", guidance=2.0, steps=4)
         callbacks = FinetuningCallbacks(report=report)
@@ -111,7 +108,7 @@ def test_distillation_goes_on_where_it_was_broken_off(
 
     whole, losses = learned(None, 0)
     assert len(losses) == 6 and all(loss > 0 for loss in losses)
-    with pytest.raises(BrokenOff):
+    with pytest.raises(BrokenOffError):
         learned(tmp_path, 3)
     again, _ = learned(tmp_path, 0)
     assert all(torch.allclose(whole[name], again[name], atol=1e-6) for name in whole)

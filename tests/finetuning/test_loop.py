@@ -26,6 +26,7 @@ from anonymize_faces.finetuning.settings import (
 )
 from anonymize_faces.finetuning.training_set import TrainingSet, training_set_of
 from anonymize_faces.prefix import TrainingError
+from anonymize_faces.tests.support.breaking_off import BrokenOffError
 from anonymize_faces.tests.support.pipelines import tiny_pipeline
 
 Make = Callable[..., Any]
@@ -139,10 +140,6 @@ def test_blocks_that_are_computed_twice_give_the_same_gradients(
         assert (gradient is None) == (found[1][name] is None), name
         if gradient is not None:
             torch.testing.assert_close(found[1][name], gradient, rtol=1e-3, atol=1e-6)
-
-
-class BrokenOffError(Exception):
-    pass
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -12,11 +12,11 @@ import pytest
 from anonymize_faces.tests.support.drawing import PLAIN, drawing
 from anonymize_faces.tools.comfy_server import (
     ComfyServer,
-    ServerFailed,
+    ServerError,
     ServerProgress,
-    ServerSilent,
-    WorkflowFailed,
-    WorkflowInterrupted,
+    ServerSilentError,
+    WorkflowError,
+    WorkflowInterruptedError,
 )
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -52,14 +52,14 @@ def test_workflows_can_be_waited_for_in_any_order(server):
     ],
 )
 def test_a_workflow_that_the_server_refuses_is_told_by_its_node_and_reason(server, graph, node_id, words):
-    with pytest.raises(WorkflowFailed, match=words) as caught:
+    with pytest.raises(WorkflowError, match=words) as caught:
         server.queue(graph)
     assert caught.value.node_id == node_id
 
 
 def test_a_workflow_of_which_only_a_part_is_valid_does_not_pass(server):
     broken = {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}}
-    with pytest.raises(WorkflowFailed) as caught:
+    with pytest.raises(WorkflowError) as caught:
         server.queue({**picture(), "3": broken})
     assert caught.value.node_id == "3"
 
@@ -70,11 +70,11 @@ def test_a_node_that_raises_is_named_with_its_words(server):
         "3": {"class_type": "LoadLatent", "inputs": {"latent": "broken.latent"}},
         "4": {"class_type": "SaveLatent", "inputs": {"samples": ["3", 0], "filename_prefix": "latent"}},
     }
-    with pytest.raises(WorkflowFailed) as caught:
+    with pytest.raises(WorkflowError) as caught:
         server.run(graph)
     assert (caught.value.node_id, caught.value.node_type) == ("3", "LoadLatent")
     assert caught.value.exception_message
-    assert not isinstance(caught.value, WorkflowInterrupted)
+    assert not isinstance(caught.value, WorkflowInterruptedError)
 
 
 def test_a_cancelled_workflow_is_told_from_a_failed_one(server):
@@ -93,7 +93,7 @@ def test_a_cancelled_workflow_is_told_from_a_failed_one(server):
     canceller = threading.Thread(target=cancel)
     canceller.start()
     try:
-        with pytest.raises(WorkflowInterrupted):
+        with pytest.raises(WorkflowInterruptedError):
             server.wait(prompt_id)
     finally:
         done.set()
@@ -128,7 +128,7 @@ def test_a_server_that_falls_silent_is_told_at_once(server: ComfyServer, monkeyp
 
     monkeypatch.setattr("anonymize_faces.tools.comfy_server.REQUEST_SECONDS", 2.0)
     try:
-        with pytest.raises(ServerSilent, match="in which nothing was heard"):
+        with pytest.raises(ServerSilentError, match="in which nothing was heard"):
             server.wait(server.queue(graph), timeout=3, on_progress=stop)
     finally:
         monkeypatch.undo()
@@ -137,16 +137,16 @@ def test_a_server_that_falls_silent_is_told_at_once(server: ComfyServer, monkeyp
 
 
 def test_a_taken_port_is_said_at_once(server):
-    with pytest.raises(ServerFailed, match="listens on port"):
+    with pytest.raises(ServerError, match="listens on port"):
         ComfyServer(port=server.port).start()
 
 
 def test_a_server_that_dies_at_its_start_shows_its_log(host, tmp_path):
-    with pytest.raises(ServerFailed, match="unrecognized arguments: --no-such-flag"):
+    with pytest.raises(ServerError, match="unrecognized arguments: --no-such-flag"):
         ComfyServer(tmp_path, arguments=["--no-such-flag"]).start()
 
 
 def test_a_missing_host_is_said_with_the_remedy(monkeypatch, tmp_path):
     monkeypatch.setenv("COMFYUI_DIR", str(tmp_path))
-    with pytest.raises(ServerFailed, match="make setup"):
+    with pytest.raises(ServerError, match="make setup"):
         ComfyServer(tmp_path / "work").start()

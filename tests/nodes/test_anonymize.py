@@ -8,7 +8,7 @@ import pytest
 from anonymize_faces.prefix import save_prefix
 from anonymize_faces.tests.support.drawing import PLAIN, PROTECTED, Draw, anonymize, drawing
 from anonymize_faces.tests.support.prefixes import demo_prefix
-from anonymize_faces.tools.comfy_server import WorkflowFailed
+from anonymize_faces.tools.comfy_server import WorkflowError
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_a_layer_that_the_prefix_was_not_learned_at_stops_the_workflow(server, f
     skipped = anonymize(chosen, clip=["skip", 0], strength=strength)
     before = drawing(PROTECTED, skip=set_last_layer(PLAIN, layer), anonymize=skipped)
     for graph in (behind, before):
-        with pytest.raises(WorkflowFailed, match=reason) as failure:
+        with pytest.raises(WorkflowError, match=reason) as failure:
             server.run(graph)
         assert failure.value.node_id in ("yes", "no")
 
@@ -138,7 +138,7 @@ def test_a_file_saved_anew_under_its_name_is_noticed(draw, server):
 )
 def test_what_cannot_protect_stops_the_workflow_and_names_the_remedy(server, files, name, reason):
     (server.prefix_folder / "anonymize" / "broken.safetensors").write_bytes(b"nothing of use")
-    with pytest.raises(WorkflowFailed, match=reason) as failure:
+    with pytest.raises(WorkflowError, match=reason) as failure:
         server.run(drawing(PROTECTED, anonymize=anonymize(name)))
     assert failure.value.node_id == "anonymize"
 

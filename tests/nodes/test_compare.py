@@ -10,7 +10,7 @@ from PIL import Image
 
 from anonymize_faces.prefix import save_prefix
 from anonymize_faces.tests.support.prefixes import demo_prefix
-from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
+from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowError
 
 SETTINGS = {
     "prompts": "a portrait of Ada Lovelace",
@@ -81,7 +81,7 @@ def test_the_first_and_the_last_column_go_out_as_batches_of_all_prompts(server):
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_is_drawn(server, settings, reason):
-    with pytest.raises(WorkflowFailed) as failed:
+    with pytest.raises(WorkflowError) as failed:
         server.run(comparing(**settings))
     assert reason in str(failed.value)
 
@@ -89,5 +89,5 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_drawn(server, set
 def test_a_clip_that_is_protected_already_is_no_plain_one_to_compare_with(server):
     inputs = {"clip": ["demo", 1], "prefix": "compare/two.safetensors", "strength": 1.0}
     graph = comparing(clip=("protect", 0)) | {"protect": {"class_type": "AnonymizeFaces", "inputs": inputs}}
-    with pytest.raises(WorkflowFailed, match="protected already"):
+    with pytest.raises(WorkflowError, match="protected already"):
         server.run(graph)

@@ -17,7 +17,7 @@ from anonymize_faces.demo.world.people import cast
 from anonymize_faces.faces.gallery import Gallery
 from anonymize_faces.prefix import save_prefix
 from anonymize_faces.tests.support.prefixes import demo_prefix
-from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
+from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowError
 from anonymize_faces.tools.layout import LANGUAGE_MODEL
 
 needs_language_model = pytest.mark.skipif(not LANGUAGE_MODEL.is_file(), reason="set-up fetches the language model")
@@ -56,14 +56,14 @@ def test_the_modern_model_draws_people_and_places_by_their_names(
 @needs_language_model
 def test_a_prefix_of_one_demo_model_is_refused_on_the_other(server: ComfyServer, tidy: None) -> None:
     save_prefix(demo_prefix(family="ClassicModel"), server.prefix_folder / "of classic.safetensors")
-    with pytest.raises(WorkflowFailed, match=r"choose a prefix|learn one"):
+    with pytest.raises(WorkflowError, match=r"choose a prefix|learn one"):
         draw_pictures(server, [Request("a portrait of Alma Orlick", 1)], "of classic.safetensors", model=MODERN)
 
 
 def test_a_prefix_of_the_former_demo_model_is_refused(server: ComfyServer, tidy: None) -> None:
     former = demo_prefix(family="DemoModel", fingerprint="5cafd1a33877ef6d")
     save_prefix(former, server.prefix_folder / "former.safetensors")
-    with pytest.raises(WorkflowFailed, match="learned on a former demo model"):
+    with pytest.raises(WorkflowError, match="learned on a former demo model"):
         draw_pictures(server, [Request("a portrait of Alma Orlick", 1)], "former.safetensors")
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from anonymize_faces.demo.world.people import cast, identities
 from anonymize_faces.demo.world.renderer import draw_all, picture_of, random_picture
 from anonymize_faces.tests.support.tiny_clip import write_tiny_clip
-from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
+from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowError
 from anonymize_faces.trainer.data.identities import parse_identities
 
 DEMO = {"reader": "demo reader"}
@@ -71,7 +71,7 @@ def run(server: ComfyServer, graph: dict) -> dict:
 
 
 def refused(server: ComfyServer, graph: dict) -> str:
-    with pytest.raises(WorkflowFailed) as failed:
+    with pytest.raises(WorkflowError) as failed:
         server.run(graph)
     return str(failed.value)
 

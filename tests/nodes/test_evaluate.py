@@ -15,7 +15,7 @@ from anonymize_faces.demo.world.people import cast
 from anonymize_faces.prefix import load_prefix, save_prefix, scores_hold
 from anonymize_faces.tests.support.evaluation_workflow import SMALL, node
 from anonymize_faces.tests.support.prefixes import demo_prefix
-from anonymize_faces.tools.comfy_server import ComfyServer, ServerProgress, WorkflowFailed, WorkflowInterrupted
+from anonymize_faces.tools.comfy_server import ComfyServer, ServerProgress, WorkflowError, WorkflowInterruptedError
 from anonymize_faces.tools.layout import ROOT
 from anonymize_faces.tools.workflow import load_workflow, workflow_to_prompt
 
@@ -54,7 +54,7 @@ def test_a_job_that_is_cancelled_goes_on_and_ends_with_the_figures_of_one_that_w
             server.interrupt()
 
     graph = evaluating(prefix_1="evaluate/1.safetensors", steps=8)
-    with pytest.raises(WorkflowInterrupted) as stopped:
+    with pytest.raises(WorkflowInterruptedError) as stopped:
         server.wait(server.queue(graph), on_progress=cancel)
     assert stopped.value.node_id == "evaluate"
     picture_sets = server.workspace / "user" / "__anonymize_faces" / "evaluations"
@@ -114,7 +114,7 @@ def test_what_cannot_be_measured_is_the_nodes_error(server, inputs, words):
     graph["evaluate"]["inputs"] = {
         key: value for key, value in graph["evaluate"]["inputs"].items() if value is not None
     }
-    with pytest.raises(WorkflowFailed, match=words) as failed:
+    with pytest.raises(WorkflowError, match=words) as failed:
         server.run(graph)
     assert failed.value.node_id == "evaluate"
 

@@ -13,7 +13,7 @@ from PIL import Image
 from anonymize_faces.experts.files import FOLDER, load_experts, save_experts
 from anonymize_faces.tests.support.experts import PARTS, demo_experts, demo_fingerprint
 from anonymize_faces.tests.support.training_workflow import node
-from anonymize_faces.tools.comfy_server import ComfyServer, ServerProgress, WorkflowFailed, WorkflowInterrupted
+from anonymize_faces.tools.comfy_server import ComfyServer, ServerProgress, WorkflowError, WorkflowInterruptedError
 from anonymize_faces.tools.layout import ROOT
 from anonymize_faces.tools.workflow import load_workflow, workflow_to_prompt
 
@@ -114,7 +114,7 @@ def test_cancel_stops_learning_leaves_the_model_alone_and_the_next_run_ends_as_a
     for path in folder.glob(f"{when}*"):
         path.unlink()
     plain = drawn(server, server.run({"load": node("LoadDemoModel")} | drawing("plain", ["load", 0])), "plain")
-    with pytest.raises(WorkflowInterrupted) as stopped:
+    with pytest.raises(WorkflowInterruptedError) as stopped:
         server.wait(server.queue(learning(f"{when} cancelled")), on_progress=cancel)
     assert stopped.value.node_id == "learn" and not list(folder.glob(f"{when}*"))
     again = drawing("again", ["load", 0], PORTRAIT + " ") | {"load": node("LoadDemoModel")}
@@ -172,7 +172,7 @@ def test_what_does_not_fit_is_a_sentence(server: ComfyServer, file: str) -> None
         ),
     ]
     for graph, words in cases:
-        with pytest.raises(WorkflowFailed) as failed:
+        with pytest.raises(WorkflowError) as failed:
             server.run(graph)
         assert words in str(failed.value), words
 

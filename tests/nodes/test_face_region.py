@@ -11,7 +11,7 @@ from PIL import Image
 from anonymize_faces.prefix import save_prefix
 from anonymize_faces.tests.support.drawing import PLAIN, PROTECTED, Draw, anonymize, drawing
 from anonymize_faces.tests.support.prefixes import demo_prefix, with_random_region
-from anonymize_faces.tools.comfy_server import WorkflowFailed
+from anonymize_faces.tools.comfy_server import WorkflowError
 
 TEXT = "a portrait of Ada Lovelace"
 FILE = "region/one.safetensors"
@@ -143,7 +143,7 @@ def test_without_guidance_and_with_a_custom_sampler_it_draws_as_well(draw):
     [("none", "does not know where faces are"), ("other", "latents of 4 channels, and this model has 12")],
 )
 def test_a_prefix_that_cannot_tell_faces_here_is_refused(server, files, name, reason):
-    with pytest.raises(WorkflowFailed, match=reason) as failure:
+    with pytest.raises(WorkflowError, match=reason) as failure:
         server.run(drawing(["region", 2], region=region(f"region/{name}.safetensors"), sample=sampler()))
     assert failure.value.node_id == "region"
 
@@ -193,5 +193,5 @@ def test_a_picture_of_another_size_has_a_mask_of_its_own(server, files):
 def test_a_mask_of_another_model_or_prompt_is_refused(server, files, wires, reason):
     graph = drawing(["region", 2], region=region(), sample=sampler())
     graph["mask"] = face_mask(**wires)
-    with pytest.raises(WorkflowFailed, match=reason):
+    with pytest.raises(WorkflowError, match=reason):
         server.run(graph)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from anonymize_faces.prefix import Prefix, PrefixRecord, load_prefix, save_prefix
 from anonymize_faces.prefix.files.preview import load_with_preview, save_preview
-from anonymize_faces.tools.comfy_server import WorkflowFailed
+from anonymize_faces.tools.comfy_server import WorkflowError
 
 
 @pytest.fixture(scope="module")
@@ -86,20 +86,20 @@ def test_a_saved_prefix_is_listed_at_once(save, server):
 
 @pytest.mark.parametrize("name", ["", "../up", "/tmp/up", "C:\\up", "con", "a?b"])
 def test_a_name_that_cannot_be_a_file_in_the_folder_is_refused_with_the_remedy(save, name):
-    with pytest.raises(WorkflowFailed, match=r"cannot name a prefix file.*use letters") as failure:
+    with pytest.raises(WorkflowError, match=r"cannot name a prefix file.*use letters") as failure:
         save(name)
     assert failure.value.node_id == "save"
 
 
 def test_loading_a_missing_file_is_refused_with_the_remedy(save):
-    with pytest.raises(WorkflowFailed, match=r"no prefix file 'files/gone\.safetensors': put it into") as failure:
+    with pytest.raises(WorkflowError, match=r"no prefix file 'files/gone\.safetensors': put it into") as failure:
         save("files/never", "files/gone.safetensors")
     assert failure.value.node_id == "load"
 
 
 def test_loading_a_damaged_file_is_refused_with_the_remedy(save, folder, original):
     (folder / "damaged.safetensors").write_bytes(original.read_bytes()[:-8])
-    with pytest.raises(WorkflowFailed, match=r"'damaged\.safetensors' cannot be used.*Choose another file") as failure:
+    with pytest.raises(WorkflowError, match=r"'damaged\.safetensors' cannot be used.*Choose another file") as failure:
         save("files/never", "files/damaged.safetensors")
     assert failure.value.node_id == "load"
     assert not (folder / "never.safetensors").exists()

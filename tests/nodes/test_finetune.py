@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from anonymize_faces.demo.world.people import cast
 from anonymize_faces.demo.world.renderer import draw_all, picture_of
 from anonymize_faces.tests.support.training_workflow import node
-from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
+from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowError
 from anonymize_faces.tools.layout import ROOT
 from anonymize_faces.tools.workflow import load_workflow, workflow_to_prompt
 
@@ -111,7 +111,7 @@ def test_a_model_learns_from_descriptions_and_the_saved_file_draws_alike(
 def test_what_cannot_be_learned_from_is_a_sentence(
     server: ComfyServer, described: dict[str, Any], inputs: dict[str, Any], words: str
 ) -> None:
-    with pytest.raises(WorkflowFailed) as failed:
+    with pytest.raises(WorkflowError) as failed:
         server.run(tuning(described, **inputs))
     assert words in failed.value.exception_message
 

@@ -12,8 +12,9 @@ import torch
 import websocket
 
 from anonymize_faces.prefix import Prefix, load_prefix, save_prefix
+from anonymize_faces.tests.support.malice import Malice
 from anonymize_faces.tests.support.prefixes import random_prefix
-from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
+from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowError
 
 NODES = (("LoadAnonymizationPrefix", "file"), ("AnonymizeFaces", "prefix"))
 PREVIEW = {"class_type": "PreviewAny", "inputs": {"source": ["anonymize", 0]}}
@@ -80,7 +81,7 @@ def test_the_nodes_live_on_when_the_whole_folder_is_taken_away(server):
     away = server.prefix_folder.rename(server.prefix_folder.with_name("away"))
     try:
         assert listed(server) == set()
-        with pytest.raises(WorkflowFailed, match=r"no prefix file 'x\.pt': put it into"):
+        with pytest.raises(WorkflowError, match=r"no prefix file 'x\.pt': put it into"):
             server.run(load_and_save("x.pt", "y"))
     finally:
         away.rename(server.prefix_folder)
@@ -92,7 +93,7 @@ def test_a_file_deleted_between_choosing_and_queueing_is_named_with_the_remedy(s
     save_prefix(prefix(), folder / "chosen.safetensors")
     assert f"folder/{name}" in listed(server)
     (folder / name).unlink()
-    with pytest.raises(WorkflowFailed, match=rf"no prefix file 'folder/{name}': put it into models") as failure:
+    with pytest.raises(WorkflowError, match=rf"no prefix file 'folder/{name}': put it into models") as failure:
         server.run(load_and_save(f"folder/{name}", "folder/never"))
     assert failure.value.node_id == "load"
 
@@ -105,9 +106,9 @@ def test_links_that_lead_out_of_the_folder_are_refused_and_those_within_are_foll
     (folder / "in.safetensors").symlink_to(folder / "inside.safetensors")
     (folder / "loop.safetensors").symlink_to(folder / "loop.safetensors")
     for name in ("out.safetensors", "outside/p.safetensors"):
-        with pytest.raises(WorkflowFailed, match="leads out of models/anonymization_prefixes: put the file itself"):
+        with pytest.raises(WorkflowError, match="leads out of models/anonymization_prefixes: put the file itself"):
             server.run(load_and_save(f"folder/{name}", "folder/never"))
-    with pytest.raises(WorkflowFailed, match="no prefix file"):
+    with pytest.raises(WorkflowError, match="no prefix file"):
         server.run(load_and_save("folder/loop.safetensors", "folder/never"))
     server.run(load_and_save("folder/in.safetensors", "folder/copy"))
     assert load_prefix(folder / "copy.safetensors").length == 3
@@ -134,7 +135,7 @@ def test_the_folder_itself_may_be_a_link(server, tmp_path):
 def test_a_name_that_leads_elsewhere_is_refused_before_anything_is_opened(server, name):
     (server.prefix_folder.parent / "up.safetensors").write_bytes(b"")
     (server.prefix_folder.parent / "up.pt").write_bytes(b"")
-    with pytest.raises(WorkflowFailed, match=r"cannot name a prefix file because .*: use letters") as failure:
+    with pytest.raises(WorkflowError, match=r"cannot name a prefix file because .*: use letters") as failure:
         server.run(load_and_save(name, "folder/never"))
     assert failure.value.node_id == "load"
 
@@ -163,7 +164,7 @@ def test_a_textual_inversion_is_saved_where_the_host_finds_it_and_never_in_the_p
 
 def test_a_prefix_for_other_encoders_is_not_exported(server, folder):
     save_prefix(prefix(h=1024), folder / "p.safetensors")
-    with pytest.raises(WorkflowFailed, match="Only prefixes for SD1 and SDXL") as failure:
+    with pytest.raises(WorkflowError, match="Only prefixes for SD1 and SDXL") as failure:
         server.run(load_and_save("folder/p.safetensors", "never", "textual inversion"))
     assert failure.value.node_id == "save"
     assert not (server.embedding_folder / "never.safetensors").exists()
@@ -177,12 +178,8 @@ def test_an_import_becomes_a_prefix_file_that_says_so(server, folder):
 
 
 def test_code_in_a_chosen_file_is_refused_and_not_run(server, folder, tmp_path):
-    class Malice:
-        def __reduce__(self):
-            return os.system, (f"touch {tmp_path / 'done'}",)
-
-    torch.save({"x": Malice()}, folder / "p.pt")
-    with pytest.raises(WorkflowFailed, match="holds code or objects"):
+    torch.save({"x": Malice(tmp_path / "done")}, folder / "p.pt")
+    with pytest.raises(WorkflowError, match="holds code or objects"):
         server.run(load_and_save("folder/p.pt", "folder/never"))
     assert not (tmp_path / "done").exists()
 
@@ -190,7 +187,7 @@ def test_code_in_a_chosen_file_is_refused_and_not_run(server, folder, tmp_path):
 def test_a_huge_file_does_not_hold_up_the_server(server, folder):
     with (folder / "huge.pt").open("wb") as huge:
         huge.truncate(2**40)
-    with pytest.raises(WorkflowFailed, match="larger than 64 MiB"):
+    with pytest.raises(WorkflowError, match="larger than 64 MiB"):
         server.run(load_and_save("folder/huge.pt", "folder/never"), timeout=30)
 
 
@@ -222,7 +219,7 @@ def test_a_prefix_of_another_checkpoint_works_and_says_so(server, folder, host_m
 
 def test_a_prefix_of_another_family_stops_the_workflow(server, folder):
     save_prefix(prefix(family="SDXL", l=192, g=1280), folder / "sdxl.safetensors")
-    with pytest.raises(WorkflowFailed, match=r"learned on SDXL, .* another family \(SD1\): choose a prefix") as failure:
+    with pytest.raises(WorkflowError, match=r"learned on SDXL, .* another family \(SD1\): choose a prefix") as failure:
         protect(server, "sdxl.safetensors")
     assert failure.value.node_id == "anonymize"
 

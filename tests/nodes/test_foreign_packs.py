@@ -17,7 +17,7 @@ import pytest
 from anonymize_faces.prefix import save_prefix
 from anonymize_faces.tests.support.drawing import PLAIN, PROTECTED, Draw, anonymize
 from anonymize_faces.tests.support.prefixes import demo_prefix
-from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
+from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowError
 from anonymize_faces.tools.layout import BUILD
 
 PACKS = Path(os.environ.get("FOREIGN_PACKS", BUILD / "foreign_packs"))
@@ -84,7 +84,7 @@ def test_the_advanced_encoder_draws_protected_or_says_why_not(draw: Draw, weight
     assert not np.array_equal(picture(PROTECTED, NAME), picture(PLAIN, NAME))
     try:
         weighted = picture(PROTECTED, f"({NAME}:1.3)")
-    except WorkflowFailed as refused:
+    except WorkflowError as refused:
         told = str(refused)
     else:
         assert not np.array_equal(weighted, picture(PLAIN, f"({NAME}:1.3)"))

@@ -14,7 +14,7 @@ from anonymize_faces.experts.files import FOLDER, save_experts
 from anonymize_faces.prefix import save_prefix
 from anonymize_faces.tests.support.experts import demo_experts
 from anonymize_faces.tests.support.prefixes import demo_prefix, with_random_region
-from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
+from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowError
 
 FILE = "inputs/one.safetensors"
 NAN, INFINITE, HUGE = float("nan"), float("inf"), 10**400
@@ -216,7 +216,7 @@ def test_what_does_not_belong_there_is_refused_in_a_sentence(server: ComfyServer
         try:
             server.wait(prompt_id)
             faults.append(f"{case}: it ran")
-        except WorkflowFailed as failed:
+        except WorkflowError as failed:
             if PYTHONS.search(failed.exception_message) or not failed.exception_message.endswith((".", ")")):
                 faults.append(f"{case}: {failed.exception_message}")
     assert faults == [], "\n".join(faults)
@@ -244,9 +244,7 @@ def test_a_missing_file_is_told_once_and_at_its_input(server: ComfyServer) -> No
 
 
 def test_a_place_outside_the_output_folder_is_refused_in_a_sentence(server: ComfyServer) -> None:
-    with pytest.raises(
-        WorkflowFailed, match=r"can only be saved below the output folder, not as '\.\./\.\./x': choose"
-    ):
+    with pytest.raises(WorkflowError, match=r"can only be saved below the output folder, not as '\.\./\.\./x': choose"):
         server.run(graph("EvaluateAnonymization", filename_prefix="../../x"))
 
 

@@ -21,7 +21,7 @@ from anonymize_faces.prefix import save_prefix
 from anonymize_faces.tests.support.facenet_weights import random_weights
 from anonymize_faces.tests.support.offline_host import OfflineHost
 from anonymize_faces.tests.support.prefixes import demo_prefix
-from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
+from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowError
 from anonymize_faces.tools.layout import ROOT
 from anonymize_faces.tools.workflow import load_workflow, workflow_to_prompt
 
@@ -126,7 +126,7 @@ def test_wrong_weights_are_refused_and_right_ones_work_after(server, weights, as
     weights.replace(kept)
     try:
         weights.write_bytes(kept.read_bytes()[:100_000])
-        with pytest.raises(WorkflowFailed, match=r"cannot be used.*Remove it") as failure:
+        with pytest.raises(WorkflowError, match=r"cannot be used.*Remove it") as failure:
             server.run(measuring(astronaut, astronaut, FACENET))
         assert failure.value.node_id == "measure"
     finally:
@@ -143,7 +143,7 @@ def test_a_picture_that_is_broken_off_is_measured_as_what_is_left_of_it(server, 
 
 def test_a_corrupt_picture_is_an_error_and_the_server_goes_on(server, weights, astronaut):
     (server.workspace / "input" / "corrupt.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"?" * 500)
-    with pytest.raises(WorkflowFailed) as failure:
+    with pytest.raises(WorkflowError) as failure:
         server.run(measuring("corrupt.png", astronaut, FACENET))
     assert failure.value.node_id == "plain"
     assert server.object_info()
@@ -224,12 +224,12 @@ def test_hundreds_of_odd_pictures_never_end_the_server(server, weights):
         for graph, size in odd_graphs(group, recognizer, alone(start)):
             try:
                 waiting.append((server.queue(graph), size))
-            except WorkflowFailed as failure:
+            except WorkflowError as failure:
                 refused.append(failure)
     for prompt, size in waiting:
         try:
             entry = server.wait(prompt)
-        except WorkflowFailed as failure:
+        except WorkflowError as failure:
             refused.append(failure)
             continue
         assert re.match(r"Protected|Not|No face", entry["outputs"]["measure"]["text"][0])
@@ -245,13 +245,13 @@ def test_without_facenet_or_its_weights_the_node_says_what_to_do_and_everything_
 ) -> None:
     alone = offline.server
     shutil.copy(server.workspace / "input" / astronaut, alone.workspace / "input" / astronaut)
-    with pytest.raises(WorkflowFailed, match=r'not installed: run ".*python.*" ".*install\.py" and start'):
+    with pytest.raises(WorkflowError, match=r'not installed: run ".*python.*" ".*install\.py" and start'):
         alone.run(measuring(astronaut, astronaut, FACENET))
     assert {"AnonymizeFaces", "TrainAnonymizationPrefix"} <= alone.object_info().keys()
     assert alone.run(measuring(astronaut, astronaut, READER))["outputs"]["measure"]["text"]
 
     offline.install_facenet()
     folder = alone.model_folder("facenet")
-    with pytest.raises(WorkflowFailed, match=rf"could not be downloaded.*{VGGFACE2.url}.*'{folder}'"):
+    with pytest.raises(WorkflowError, match=rf"could not be downloaded.*{VGGFACE2.url}.*'{folder}'"):
         alone.run(measuring(astronaut, astronaut, FACENET))
     assert os.listdir(folder) == []

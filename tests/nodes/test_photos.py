@@ -13,7 +13,7 @@ from PIL import Image
 from anonymize_faces.demo.world.people import cast
 from anonymize_faces.demo.world.renderer import draw_all, picture_of
 from anonymize_faces.tests.support.training_workflow import node
-from anonymize_faces.tools.comfy_server import ComfyServer, ServerProgress, WorkflowFailed, WorkflowInterrupted
+from anonymize_faces.tools.comfy_server import ComfyServer, ServerProgress, WorkflowError, WorkflowInterruptedError
 from anonymize_faces.tools.layout import ROOT
 from anonymize_faces.tools.workflow import load_workflow, workflow_to_prompt
 
@@ -165,7 +165,7 @@ def test_other_attackers_run(server: ComfyServer, photos: list[str], attacker: s
 
 
 def test_as_many_protected_photos_as_originals_are_asked_for(server: ComfyServer, photos: list[str]) -> None:
-    with pytest.raises(WorkflowFailed, match="2 original photos and 1 protected") as failed:
+    with pytest.raises(WorkflowError, match="2 original photos and 1 protected") as failed:
         server.run(measuring(photos[:2], photos[:1]))
     assert failed.value.node_id == "measure"
 
@@ -174,10 +174,10 @@ def test_photos_without_a_face_or_too_small_are_the_nodes_errors(server: ComfySe
     folder = server.workspace / "input"
     Image.fromarray(np.full((64, 64, 3), 90, np.uint8)).save(folder / "nobody.png")
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(folder / "tiny.png")
-    with pytest.raises(WorkflowFailed, match="No face was found in the original photos") as failed:
+    with pytest.raises(WorkflowError, match="No face was found in the original photos") as failed:
         server.run(measuring(["nobody.png"], ["nobody.png"]))
     assert failed.value.node_id == "measure"
-    with pytest.raises(WorkflowFailed, match="too small to show a face") as failed:
+    with pytest.raises(WorkflowError, match="too small to show a face") as failed:
         server.run(protecting(["tiny.png"]))
     assert failed.value.node_id == "protect"
 
@@ -191,7 +191,7 @@ def test_cancel_stops_it_and_it_goes_on_where_it_was(server: ComfyServer, photos
             server.interrupt()
 
     graph = protecting(photos[:1], method="encoder", steps=300, seed=9)
-    with pytest.raises(WorkflowInterrupted):
+    with pytest.raises(WorkflowInterruptedError):
         server.wait(server.queue(graph), on_progress=cancel)
     kept = server.workspace / "user" / "__anonymize_faces" / "photos"
     assert len(list(kept.iterdir())) == 1

@@ -13,7 +13,7 @@ from PIL import Image
 from anonymize_faces.prefix import load_prefix
 from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.tests.support.training_workflow import PEOPLE, Graph, node, training
-from anonymize_faces.tools.comfy_server import ComfyServer, ServerProgress, WorkflowFailed, WorkflowInterrupted
+from anonymize_faces.tools.comfy_server import ComfyServer, ServerProgress, WorkflowError, WorkflowInterruptedError
 
 
 def drawing(clip: list[Any], denoise: float = 1.0) -> Graph:
@@ -92,7 +92,7 @@ def test_cancel_stops_a_run_and_the_next_one_works(server: ComfyServer, when: in
             server.interrupt()
 
     prompt_id = server.queue(training(name="cancelled", steps=2_000, batch_size=1, seed=4, patience=0))
-    with pytest.raises(WorkflowInterrupted) as stopped:
+    with pytest.raises(WorkflowInterruptedError) as stopped:
         server.wait(prompt_id, on_progress=cancel)
     assert stopped.value.node_id == "train"
     assert not (server.prefix_folder / "cancelled.safetensors").exists()
@@ -118,7 +118,7 @@ def test_a_list_that_cannot_be_read_is_the_nodes_error(
     if linked:
         graph["text"] = node("PrimitiveStringMultiline", value=people)
         graph["people"]["inputs"]["text"] = ["text", 0]
-    with pytest.raises(WorkflowFailed, match=words) as failed:
+    with pytest.raises(WorkflowError, match=words) as failed:
         server.run(graph)
     assert failed.value.node_id == "people"
 
@@ -130,6 +130,6 @@ def test_a_protected_clip_is_the_nodes_error(server: ComfyServer) -> None:
     graph["protect"] = node(
         "AnonymizeFaces", clip=["load", 1], prefix="(no prefix files yet)", strength=1.0, learned_prefix=["first", 0]
     )
-    with pytest.raises(WorkflowFailed, match="carries a prefix already: connect the checkpoint's own CLIP") as failed:
+    with pytest.raises(WorkflowError, match="carries a prefix already: connect the checkpoint's own CLIP") as failed:
         server.run(graph)
     assert failed.value.node_id == "train"

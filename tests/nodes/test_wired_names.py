@@ -11,7 +11,7 @@ from anonymize_faces.prefix import save_prefix
 from anonymize_faces.tests.support.enforced_workflow import CLIP, TEXT, encoding, node
 from anonymize_faces.tests.support.offline_host import OfflineHost
 from anonymize_faces.tests.support.prefixes import demo_prefix
-from anonymize_faces.tools.comfy_server import WorkflowFailed
+from anonymize_faces.tools.comfy_server import WorkflowError
 
 
 def protecting(**inputs: Any) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def test_a_file_whose_name_comes_by_wire_is_read_anew_once_it_changes(offline: O
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert shown() != first
     file.unlink()
-    with pytest.raises(WorkflowFailed, match=r"no prefix file 'wired\.safetensors'"):
+    with pytest.raises(WorkflowError, match=r"no prefix file 'wired\.safetensors'"):
         wired.run(GRAPHS[name])
 
 

@@ -12,7 +12,7 @@ from anonymize_faces.tests.support.tiny_models import ENCODER, UNET, CellVae
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class TinyCheckpoint:
     """What a checkpoint loader of the host returns."""
 
     model: Any
@@ -34,7 +34,7 @@ def randomize(module: torch.nn.Module, seed: int) -> None:
 
 def tiny_checkpoint(
     parameterization: str = "EPS", family: str = "sd1", operations: Any = None, in_encoders: bool = True
-) -> Checkpoint:
+) -> TinyCheckpoint:
     """A denoiser of 32 channels and text encoders of three layers, made of the host's own classes, random weights.
 
     Args:
@@ -60,13 +60,13 @@ def tiny_checkpoint(
         unet |= {"num_classes": "sequential", "adm_in_channels": pooled_and_six_sizes}
         target = supported_models_base.ClipTarget(sdxl_clip.SDXLTokenizer, sdxl_clip.SDXLClipModel)
 
-    class Tiny(host_config):
+    class TinyUNet(host_config):
         unet_extra_config: ClassVar[dict[str, Any]] = {}
 
         def model_type(self, state_dict: dict, prefix: str = "") -> Any:
             return comfy.model_base.ModelType[parameterization]
 
-    config = Tiny({**unet, "dtype": torch.float32})
+    config = TinyUNet({**unet, "dtype": torch.float32})
     config.set_inference_dtype(torch.float32, None)
     config.custom_operations = operations
     base = config.get_model({}, device=torch.device("cpu"))
@@ -83,10 +83,10 @@ def tiny_checkpoint(
     clip = comfy.sd.CLIP(target, model_options={**widths, "dtype": torch.float32})
     if not in_encoders:
         randomize(clip.cond_stage_model, 2)
-    return Checkpoint(model, clip, CellVae())
+    return TinyCheckpoint(model, clip, CellVae())
 
 
-def tiny_lumina() -> Checkpoint:
+def tiny_lumina() -> TinyCheckpoint:
     """Lumina 2: a transformer of four layers and a Gemma of three, made of the host's own classes, random weights."""
     import comfy.model_patcher
     import comfy.supported_models
@@ -103,4 +103,4 @@ def tiny_lumina() -> Checkpoint:
     base = config.get_model({}, device=cpu)
     randomize(base.diffusion_model, 1)
     model = comfy.model_patcher.ModelPatcher(base, load_device=cpu, offload_device=cpu)
-    return Checkpoint(model, make_clip("lumina 2"), CellVae())
+    return TinyCheckpoint(model, make_clip("lumina 2"), CellVae())

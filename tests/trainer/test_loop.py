@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from anonymize_faces.prefix import TrainingError
+from anonymize_faces.tests.support.breaking_off import BrokenOffError
 from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.trainer.data.identities import parse_identities
 from anonymize_faces.trainer.progress import Callbacks, Learned, Progress
@@ -25,10 +26,6 @@ Make = Callable[..., Any]
 SHORT = TrainingSettings(
     shards=1, text_steps=0, steps=3, batch_size=4, portraits_per_identity=1, noisings_per_picture=2
 )
-
-
-class StoppedError(Exception):
-    """What a host raises when the artist cancels."""
 
 
 def learn(denoiser: Any, settings: TrainingSettings = SHORT, **kwargs: Any) -> Learned:
@@ -116,9 +113,9 @@ def test_a_run_can_be_stopped_while_drawing_and_at_any_step(
     def stop(progress: Progress) -> None:
         calls.append(progress)
         if len(calls) > when:
-            raise StoppedError
+            raise BrokenOffError
 
-    with pytest.raises(StoppedError):
+    with pytest.raises(BrokenOffError):
         learn(make_denoiser(checkpoint), report=stop)
     assert len(calls) == when + 1
     assert checkpoint.model.model.current_patcher is None

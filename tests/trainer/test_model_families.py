@@ -193,7 +193,7 @@ def make(name: str) -> tuple[Any, Any]:
     family = FAMILIES[name]
     host_config = getattr(comfy.supported_models, family.config)
 
-    class Tiny(host_config):
+    class TinyFamily(host_config):
         unet_extra_config: ClassVar[dict[str, Any]] = {}
 
         def model_type(self, state_dict: dict, prefix: str = "") -> Any:
@@ -201,7 +201,7 @@ def make(name: str) -> tuple[Any, Any]:
                 return super().model_type(state_dict, prefix)
             return comfy.model_base.ModelType[family.model_type]
 
-    config = Tiny({**family.network, **_newer_sizes(family), "dtype": torch.float32})
+    config = TinyFamily({**family.network, **_newer_sizes(family), "dtype": torch.float32})
     config.set_inference_dtype(torch.float32, None)
     base = config.get_model({}, device=torch.device("cpu"))
     randomize(base.diffusion_model, 1)

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from anonymize_faces.runs.run_folder import RunFolder
+from anonymize_faces.tests.support.breaking_off import BrokenOffError
 from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.trainer.data.drawing import DRAWN_AT_ONCE
 from anonymize_faces.trainer.data.identities import parse_identities
@@ -41,10 +42,6 @@ SETTINGS = TrainingSettings(
 )
 
 
-class StoppedError(Exception):
-    """What a host raises when the artist cancels."""
-
-
 @pytest.fixture
 def denoiser(make_checkpoint: Make, make_denoiser: Make) -> Any:
     return make_denoiser(make_checkpoint())
@@ -66,7 +63,7 @@ MOMENTS: Mapping[str, Callable[[Progress], bool]] = {
 
 
 @dataclass(frozen=True)
-class Whole:
+class WholeRun:
     """A run that nothing broke off, and what would be left of it on the disk had it been killed on the way."""
 
     learned: Learned
@@ -79,7 +76,7 @@ class Whole:
 
 
 @pytest.fixture(scope="module")
-def whole(make_checkpoint: Make, make_denoiser: Make, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+def whole(make_checkpoint: Make, make_denoiser: Make, tmp_path_factory: pytest.TempPathFactory) -> WholeRun:
     runs, copies = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("copies")
 
     def copy(progress: Progress) -> None:
@@ -89,16 +86,16 @@ def whole(make_checkpoint: Make, make_denoiser: Make, tmp_path_factory: pytest.T
 
     learned = learn(make_denoiser(make_checkpoint()), runs, report=copy)
     assert {path.name for path in copies.iterdir()} == MOMENTS.keys()
-    return Whole(learned, runs, copies)
+    return WholeRun(learned, runs, copies)
 
 
-def test_what_is_saved_on_the_way_alters_nothing(denoiser: Any, whole: Whole) -> None:
+def test_what_is_saved_on_the_way_alters_nothing(denoiser: Any, whole: WholeRun) -> None:
     assert same(whole.learned, learn(denoiser, None))
 
 
 @pytest.mark.parametrize("step", [0, 6, 13])
 def test_a_run_that_is_killed_ends_with_the_same_prefix_to_the_last_bit(
-    step: int, denoiser: Any, whole: Whole, tmp_path: Path
+    step: int, denoiser: Any, whole: WholeRun, tmp_path: Path
 ) -> None:
     steps: list[int] = []
     killed = whole.killed(f"step {step}", tmp_path)
@@ -158,9 +155,9 @@ def test_a_run_that_is_killed_in_the_warm_start_goes_on_within_it(denoiser: Any,
 def test_a_warm_start_that_was_cancelled_goes_on_at_that_very_step(denoiser: Any, tmp_path: Path) -> None:
     def cancel(progress: Progress) -> None:
         if progress.text_steps == 5:
-            raise StoppedError
+            raise BrokenOffError
 
-    with pytest.raises(StoppedError):
+    with pytest.raises(BrokenOffError):
         learn(denoiser, tmp_path, WARM, report=cancel)
     made: list[int] = []
     again = learn(denoiser, tmp_path, WARM, report=lambda progress: made.append(progress.text_steps))
@@ -194,14 +191,14 @@ def test_text_is_encoded_before_the_steps_each_prompt_alone_and_once(
     assert all(len(prompts) == 1 for prompts in told) and len(set(told)) == len(told)
 
 
-def test_pictures_that_were_drawn_are_not_drawn_again(denoiser: Any, whole: Whole, tmp_path: Path) -> None:
+def test_pictures_that_were_drawn_are_not_drawn_again(denoiser: Any, whole: WholeRun, tmp_path: Path) -> None:
     seen: list[Progress] = []
     again = learn(denoiser, whole.killed("drawing", tmp_path), report=seen.append)
     assert {progress.pictures for progress in seen if not progress.text_steps} == {11}
     assert same(whole.learned, again)
 
 
-def test_the_teacher_is_not_asked_again_for_what_was_saved(denoiser: Any, whole: Whole, tmp_path: Path) -> None:
+def test_the_teacher_is_not_asked_again_for_what_was_saved(denoiser: Any, whole: WholeRun, tmp_path: Path) -> None:
     killed = whole.killed("step 12", tmp_path)
     encoded: list[tuple[str, ...]] = []
     encode = denoiser.encode
@@ -222,12 +219,12 @@ def test_the_teacher_is_not_asked_again_for_what_was_saved(denoiser: Any, whole:
     assert [made for made, _ in steps if made] == [13, 14] and sum(asked) <= fourteen - twelve
 
 
-def test_a_run_that_was_cancelled_goes_on_at_that_very_step(denoiser: Any, whole: Whole, tmp_path: Path) -> None:
+def test_a_run_that_was_cancelled_goes_on_at_that_very_step(denoiser: Any, whole: WholeRun, tmp_path: Path) -> None:
     def cancel(progress: Progress) -> None:
         if progress.steps == 7:
-            raise StoppedError
+            raise BrokenOffError
 
-    with pytest.raises(StoppedError):
+    with pytest.raises(BrokenOffError):
         learn(denoiser, tmp_path, report=cancel)
     steps: list[int] = []
     again = learn(denoiser, tmp_path, report=lambda progress: steps.append(progress.steps))
@@ -238,7 +235,7 @@ def test_a_run_that_was_cancelled_goes_on_at_that_very_step(denoiser: Any, whole
 
 @pytest.mark.parametrize("call", range(0, 25, 6))
 def test_a_run_that_was_cancelled_in_the_middle_of_a_step_loses_only_that_step(
-    call: int, denoiser: Any, whole: Whole, tmp_path: Path
+    call: int, denoiser: Any, whole: WholeRun, tmp_path: Path
 ) -> None:
     """`check` raises wherever the host's Cancel may reach it: between micro-batches of a batch, of targets, of a
     validation."""
@@ -250,9 +247,9 @@ def test_a_run_that_was_cancelled_in_the_middle_of_a_step_loses_only_that_step(
     def check() -> None:
         calls[0] += made[0] > 0
         if calls[0] > call:
-            raise StoppedError
+            raise BrokenOffError
 
-    with pytest.raises(StoppedError):
+    with pytest.raises(BrokenOffError):
         learn(denoiser, tmp_path, report=count, check=check)
     steps: list[int] = []
     again = learn(denoiser, tmp_path, report=lambda progress: steps.append(progress.steps))
@@ -260,13 +257,13 @@ def test_a_run_that_was_cancelled_in_the_middle_of_a_step_loses_only_that_step(
     assert steps == list(range(made[0] + 1, SETTINGS.steps + 1)) and same(again, whole.learned)
 
 
-def test_a_finished_run_leaves_nothing_behind(whole: Whole) -> None:
+def test_a_finished_run_leaves_nothing_behind(whole: WholeRun) -> None:
     assert list(whole.runs.iterdir()) == []
 
 
 @pytest.mark.parametrize("change", ["settings", "people", "prompts", "model", "lora"])
 def test_what_belongs_to_another_run_is_never_used(
-    change: str, denoiser: Any, whole: Whole, make_checkpoint: Make, make_denoiser: Make, tmp_path: Path
+    change: str, denoiser: Any, whole: WholeRun, make_checkpoint: Make, make_denoiser: Make, tmp_path: Path
 ) -> None:
     killed = whole.killed("step 6", tmp_path)
     people, prompts, settings = PEOPLE, GENERAL, SETTINGS
@@ -290,9 +287,9 @@ def test_what_belongs_to_another_run_is_never_used(
     def watch(progress: Progress) -> None:
         seen.append(progress)
         if progress.steps == 2:
-            raise StoppedError
+            raise BrokenOffError
 
-    with pytest.raises(StoppedError):
+    with pytest.raises(BrokenOffError):
         learn_prefix(denoiser, people, prompts, settings, Callbacks(watch), runs=killed)
     assert [progress.steps for progress in seen if progress.steps] == [1, 2]
     of_people = settings.portraits_per_identity * len(people)
@@ -300,7 +297,7 @@ def test_what_belongs_to_another_run_is_never_used(
 
 
 @pytest.mark.parametrize("name", ["snapshot", "drawn", "pictures", "targets"])
-def test_a_file_that_is_not_whole_is_made_anew(name: str, denoiser: Any, whole: Whole, tmp_path: Path) -> None:
+def test_a_file_that_is_not_whole_is_made_anew(name: str, denoiser: Any, whole: WholeRun, tmp_path: Path) -> None:
     killed = whole.killed("step 9", tmp_path)
     (file,) = killed.glob(f"*/{name}.safetensors")
     file.write_bytes(file.read_bytes()[:-7])
@@ -311,7 +308,9 @@ def test_a_file_that_is_not_whole_is_made_anew(name: str, denoiser: Any, whole: 
         assert same(whole.learned, again)
 
 
-def test_a_folder_that_cannot_be_made_is_told_and_the_run_goes_on(denoiser: Any, whole: Whole, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_told_and_the_run_goes_on(
+    denoiser: Any, whole: WholeRun, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
     learned = learn(denoiser, tmp_path / "file" / "runs")
     assert same(learned, whole.learned)
@@ -319,7 +318,9 @@ def test_a_folder_that_cannot_be_made_is_told_and_the_run_goes_on(denoiser: Any,
 
 
 @pytest.mark.parametrize("most_bytes", [64, 8000, 14_000], ids=["at once", "while drawing", "while learning"])
-def test_a_full_disk_is_told_and_the_run_goes_on(most_bytes: int, denoiser: Any, whole: Whole, tmp_path: Path) -> None:
+def test_a_full_disk_is_told_and_the_run_goes_on(
+    most_bytes: int, denoiser: Any, whole: WholeRun, tmp_path: Path
+) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, hard))
     try:
@@ -338,9 +339,9 @@ def test_two_processes_never_share_a_run(denoiser: Any, tmp_path: Path) -> None:
             keys.extend(path.name for path in tmp_path.iterdir())
             other = RunFolder(tmp_path, keys[0])
             assert other.path is None and "another process does the same run" in other.trouble
-            raise StoppedError
+            raise BrokenOffError
 
-    with pytest.raises(StoppedError):
+    with pytest.raises(BrokenOffError):
         learn(denoiser, tmp_path, report=look)
     assert len(keys) == 1
 

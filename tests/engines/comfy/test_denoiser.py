@@ -266,11 +266,11 @@ def test_a_protected_clip_is_refused(make_checkpoint: Make, make_denoiser: Make)
     checkpoint = make_checkpoint()
     plain = checkpoint.clip.tokenizer
 
-    class Protected:
+    class PlacingTokenizer:
         def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs: Any) -> Any:
             return inject(plain.tokenize_with_weights(text, return_word_ids, **kwargs), {"l": torch.zeros(4, 32)})
 
     clip = checkpoint.clip.clone()
-    clip.tokenizer = Protected()
+    clip.tokenizer = PlacingTokenizer()
     with pytest.raises(TrainingError, match="carries a prefix already"):
         make_denoiser(dataclasses.replace(checkpoint, clip=clip))

@@ -124,11 +124,11 @@ def test_a_stream_under_such_a_parser_is_refused_in_a_sentence():
         inject_text(tokenize, [NAME], {"t5xxl": torch.ones(2, 4)}, {"t5xxl"})
 
 
-class InterruptProcessingException(Exception):
+class InterruptProcessingException(Exception):  # noqa: N818 - the host's name
     """What the host raises where a workflow is cancelled."""
 
 
-class Newer(InterruptProcessingException):
+class NewerInterruptError(InterruptProcessingException):
     """A kind of it."""
 
 
@@ -153,7 +153,13 @@ def test_what_a_tokenizer_raises_while_it_is_looked_at_is_our_error(error):
 
 @pytest.mark.parametrize(
     "error",
-    [InterruptProcessingException(), Newer(), KeyboardInterrupt(), MemoryError(), RuntimeError("CUDA out of memory")],
+    [
+        InterruptProcessingException(),
+        NewerInterruptError(),
+        KeyboardInterrupt(),
+        MemoryError(),
+        RuntimeError("CUDA out of memory"),
+    ],
 )
 def test_cancelling_and_want_of_memory_come_through(error):
     with pytest.raises(type(error)) as raised:

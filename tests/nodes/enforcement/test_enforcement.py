@@ -10,13 +10,13 @@ import requests
 import torch
 
 from anonymize_faces.experts.files import FOLDER, save_experts
-from anonymize_faces.nodes.enforcement.rewriting import FOREIGN, HOST, Kind, Refused, rewrite
+from anonymize_faces.nodes.enforcement.rewriting import FOREIGN, HOST, Kind, PromptRefusedError, rewrite
 from anonymize_faces.prefix import load_prefix, save_prefix
 from anonymize_faces.prefix.enforced_setting import read_enforcement
 from anonymize_faces.tests.support.enforced_workflow import CLIP, TEXT, encoding, node, sampling
 from anonymize_faces.tests.support.experts import demo_experts
 from anonymize_faces.tests.support.prefixes import demo_prefix
-from anonymize_faces.tools.comfy_server import WorkflowFailed
+from anonymize_faces.tools.comfy_server import WorkflowError
 
 TEXTS = (TEXT, "")
 
@@ -306,7 +306,7 @@ def test_what_a_routed_expert_draws_is_protected(enforcing, conditionings):
 def test_what_cannot_be_protected_is_refused_with_the_reason(enforcing, name):
     enforcing.reached()
     graph, reason = REFUSED[name]
-    with pytest.raises(WorkflowFailed, match=reason):
+    with pytest.raises(WorkflowError, match=reason):
         enforcing.server.run(graph)
     assert enforcing.reached() == []
 
@@ -342,7 +342,7 @@ def test_what_sends_prompts_to_a_service_is_refused(enforcing):
     info = enforcing.server.object_info()
     services = [name for name, told in info.items() if told["python_module"].startswith("comfy_api_nodes")]
     assert services
-    with pytest.raises(WorkflowFailed, match="sends the prompt to a service elsewhere"):
+    with pytest.raises(WorkflowError, match="sends the prompt to a service elsewhere"):
         enforcing.server.queue({"service": node(services[0])})
 
 
@@ -358,17 +358,17 @@ KINDS = {
 def test_with_a_wrong_setting_only_what_has_no_text_conditioning_runs():
     pictures = {"1": node("Pictures", size=3), "2": node("Pictures", image=["1", 0])}
     assert rewrite(pictures, KINDS.get, fault="because") == pictures
-    with pytest.raises(Refused, match="because"):
+    with pytest.raises(PromptRefusedError, match="because"):
         rewrite({"1": node("Loads"), "2": node("Encodes", clip=["1", 1], text="x")}, KINDS.get, fault="because")
 
 
 def test_a_node_of_another_extension_may_do_what_it_likes_once_it_is_trusted_or_gets_no_text():
     for inputs in ({"text": "words"}, {"style": "another"}, {"anything": ["words"]}):
-        with pytest.raises(Refused, match="makes IMAGE of text"):
+        with pytest.raises(PromptRefusedError, match="makes IMAGE of text"):
             rewrite({"1": node("Draws", **inputs)}, KINDS.get)
         assert rewrite({"1": node("Draws", **inputs)}, KINDS.get, {"Draws"})["1"]["inputs"] == inputs
     assert rewrite({"1": node("Draws", style="plain", size=3)}, KINDS.get)
-    with pytest.raises(Refused, match="saves or shows"):
+    with pytest.raises(PromptRefusedError, match="saves or shows"):
         rewrite({"1": node("Shows", text="words")}, KINDS.get)
     assert rewrite({"1": node("Shows", text="words")}, KINDS.get, {"Shows"})
 
@@ -386,7 +386,7 @@ def test_embeddings_that_the_operator_lists_are_drawn_by_their_vectors_and_not_b
     enforcing.server.run(graph)
     listed = enforcing.reached()
     enforcing.put_embedding("styles/ink", 0.5)
-    with pytest.raises(WorkflowFailed, match=r"uses an embedding .* ask the server's operator to list it"):
+    with pytest.raises(WorkflowError, match=r"uses an embedding .* ask the server's operator to list it"):
         enforcing.server.run(sampling(yes=encoding(CLIP, "a portrait, (embedding:styles/ink:1.2), of ink")))
     enforcing.put_embedding("people/ada", 0.25)  # The same vectors by another name.
     enforcing.server.run(sampling(yes=encoding(CLIP, "a portrait, (embedding:people/ada:1.2)")))

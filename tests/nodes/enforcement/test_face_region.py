@@ -15,7 +15,7 @@ from anonymize_faces.prefix.bypass import NO_EMBEDDINGS
 from anonymize_faces.prefix.enforced_setting import read_enforcement
 from anonymize_faces.tests.support.enforced_workflow import CLIP, TEXT, Enforcing, encoding, node, sampling
 from anonymize_faces.tests.support.prefixes import demo_prefix, with_random_region
-from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
+from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowError
 
 ENFORCE = {"ANONYMIZE_FACES_ENFORCE": "region.safetensors"}
 
@@ -47,7 +47,7 @@ def latents(server: ComfyServer, asked: dict[str, Any]) -> torch.Tensor:
 
 
 def test_it_is_refused_unless_the_operator_allows_it(enforcing: Enforcing) -> None:
-    with pytest.raises(WorkflowFailed, match=r"leaves all but faces unprotected, .* ask the server's operator"):
+    with pytest.raises(WorkflowError, match=r"leaves all but faces unprotected, .* ask the server's operator"):
         enforcing.server.run(graph())
 
 

@@ -20,7 +20,7 @@ from anonymize_faces.prefix.bypass import ANY_EMBEDDINGS, NO_EMBEDDINGS
 from anonymize_faces.prefix.enforced_setting import read_enforcement
 from anonymize_faces.tests.support.enforced_workflow import sampling
 from anonymize_faces.tests.support.prefixes import demo_prefix
-from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
+from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowError
 
 EXTENSION = Path(anonymize_faces.__file__).resolve().parent
 ENFORCE = {"ANONYMIZE_FACES_ENFORCE": "studio.safetensors"}
@@ -88,14 +88,14 @@ def test_two_copies_are_told_once_and_the_servers_setting_holds(tmp_path):
         assert len([page for page in pages if page.endswith("anonymize_faces.js")]) == 1
         assert requests.get(server.url + "/anonymize_faces/enforcement", timeout=60).json()["enforced"] is True
         server.run(sampling())
-        with pytest.raises(WorkflowFailed, match="draws people without protection"):
+        with pytest.raises(WorkflowError, match="draws people without protection"):
             server.run(sampling(train={"class_type": "TrainAnonymizationPrefix", "inputs": {"clip": ["demo", 1]}}))
 
 
 def test_a_setting_that_only_the_second_copy_has_refuses_every_prompt(tmp_path):
     second = copy_of_the_extension(tmp_path / "custom_nodes" / "zz-copy-of-faces")
     (second / "enforce.ini").write_text("[enforcement]\nprefix = studio.safetensors\n")
-    with server_with(tmp_path) as server, pytest.raises(WorkflowFailed, match="two copies of Anonymize Faces"):
+    with server_with(tmp_path) as server, pytest.raises(WorkflowError, match="two copies of Anonymize Faces"):
         server.run(sampling())
 
 

@@ -11,7 +11,7 @@ import requests
 from anonymize_faces.prefix import save_prefix
 from anonymize_faces.tests.support.enforced_workflow import node, sampling
 from anonymize_faces.tests.support.prefixes import demo_prefix
-from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
+from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowError
 
 NAME = "studios/missing.safetensors"
 REASON = f"This server must anonymize every prompt and cannot: There is no prefix file '{NAME}'"
@@ -50,7 +50,7 @@ def test_whoever_runs_the_server_is_told_the_fault(wrong):
 
 @pytest.mark.parametrize("name", ["studios/missing", NAME, "studios\\Missing"])
 def test_nobody_can_save_a_prefix_of_their_own_under_the_missing_name(wrong, name):
-    with pytest.raises(WorkflowFailed, match="which only its operator can change: choose another name") as refusal:
+    with pytest.raises(WorkflowError, match="which only its operator can change: choose another name") as refusal:
         wrong.run(saving(name))
     assert refusal.value.node_id == "save"
     assert [path.name for path in wrong.prefix_folder.rglob("*.*")] == ["other.safetensors"]

@@ -15,7 +15,7 @@ import websocket
 from PIL import Image
 
 from anonymize_faces.tests.support.training_workflow import training
-from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowInterrupted
+from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowInterruptedError
 
 pytestmark = pytest.mark.usefixtures("tidy")
 TRAINING = "/anonymize_faces/training"
@@ -102,7 +102,7 @@ def test_the_pictures_are_two_rows_of_people(server: ComfyServer) -> None:
 
 def test_a_run_that_is_cancelled_says_so(server: ComfyServer) -> None:
     prompt_id = server.queue(training(name="broken_off", steps=100_000, seed=73, patience=0))
-    with pytest.raises(WorkflowInterrupted):
+    with pytest.raises(WorkflowInterruptedError):
         server.wait(prompt_id, on_progress=lambda progress: server.interrupt())
     assert look(server)["state"] == "cancelled"
 

@@ -18,7 +18,7 @@ from PIL import Image
 from anonymize_faces.prefix import Prefix, load_prefix
 from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.tests.support.training_workflow import PEOPLE, Graph, node, training
-from anonymize_faces.tools.comfy_server import ComfyServer, ServerFailed, ServerProgress, WorkflowInterrupted
+from anonymize_faces.tools.comfy_server import ComfyServer, ServerError, ServerProgress, WorkflowInterruptedError
 
 MANY = 2_000
 """Steps that no test waits for; newer hosts tell of a run at each half percent of it."""
@@ -63,7 +63,7 @@ def test_after_a_kill_the_same_node_goes_on_and_ends_with_the_same_prefix_to_the
         if step_of(progress, 28) >= 24:
             os.kill(server.pid, signal.SIGKILL)
 
-    with pytest.raises(ServerFailed, match="was ended by signal 9") as dead:
+    with pytest.raises(ServerError, match="was ended by signal 9") as dead:
         server.wait(server.queue(learning("killed", 28)), on_progress=kill)
     assert "\n" not in dead.value.sentence
     server.stop()
@@ -92,7 +92,7 @@ def test_cancel_stops_the_run_and_it_can_be_gone_on_with(server: ComfyServer) ->
             if seen[-1] >= last:
                 server.interrupt()
 
-        with pytest.raises(WorkflowInterrupted):
+        with pytest.raises(WorkflowInterruptedError):
             server.wait(server.queue(learning("cancelled", MANY, seed=2)), on_progress=cancel)
         assert len(runs(server)) == 1
         return [step for step in seen if step > 0]

@@ -25,7 +25,7 @@ from anonymize_faces.nodes.enforcement.rewriting import FOREIGN, HOST, SERVICE, 
 from anonymize_faces.prefix import Prefix, PrefixRecord, load_prefix, save_prefix
 from anonymize_faces.prefix.files.prefix_file import prefix_bytes
 from anonymize_faces.prefix.files.storage import MAX_FILE_BYTES
-from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowFailed
+from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowError
 
 OWN = "safetensors"
 JSON = "application/json"
@@ -281,7 +281,7 @@ def test_whatever_one_file_does_the_others_are_listed_and_used(server, client):
         if name == "sound.safetensors":
             server.run({"load": load, "save": save})
             continue
-        with pytest.raises(WorkflowFailed, match="Rename it" if name[:-12] in misnamed else "'") as failure:
+        with pytest.raises(WorkflowError, match="Rename it" if name[:-12] in misnamed else "'") as failure:
             server.run({"load": load, "save": save}, timeout=60)
         assert failure.value.node_id == "load"
     for name in sorted(misnamed):

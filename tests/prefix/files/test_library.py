@@ -30,6 +30,7 @@ from anonymize_faces.prefix import (
 from anonymize_faces.prefix.files import library
 from anonymize_faces.prefix.files.prefix_file import prefix_bytes
 from anonymize_faces.prefix.files.storage import MAX_FILE_BYTES
+from anonymize_faces.tests.support.malice import Malice
 from anonymize_faces.tests.support.prefixes import random_prefix
 
 
@@ -120,11 +121,7 @@ def test_what_is_no_prefix_is_not_taken_in(roots, name, data):
 
 
 def test_code_in_what_is_brought_is_refused_and_not_run(roots, tmp_path):
-    class Malice:
-        def __reduce__(self):
-            return os.system, (f"touch {tmp_path / 'done'}",)
-
-    torch.save({"x": Malice()}, buffer := io.BytesIO())
+    torch.save({"x": Malice(tmp_path / "done")}, buffer := io.BytesIO())
     with pytest.raises(PrefixFileError, match="holds code or objects"):
         library.add(roots, "p.pt", buffer.getvalue())
     assert not (tmp_path / "done").exists() and everything(roots[0]) == {}

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from anonymize_faces.prefix import PrefixFileError, load_prefix
+from anonymize_faces.tests.support.malice import Malice
 
 
 def saved(content) -> bytes:
@@ -51,16 +52,6 @@ def refused(tmp_path):
         return str(error.value)
 
     return refused
-
-
-class Malice:
-    """Runs a command when it is unpickled."""
-
-    def __init__(self, target):
-        self.target = target
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.target}",)
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])

@@ -13,6 +13,7 @@ import torch
 
 from anonymize_faces.prefix import MeasurementError, Prefix, TrainingError
 from anonymize_faces.prefix.face_region import FaceRegion
+from anonymize_faces.tests.support.breaking_off import BrokenOffError
 from anonymize_faces.tests.support.finders import MiddleFinder, NoFinder
 from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.trainer.data.identities import parse_identities
@@ -63,14 +64,11 @@ def test_the_prefix_is_the_same_to_the_last_bit_and_knows_where_faces_are(denois
 
 
 def test_a_run_that_is_cancelled_while_it_looks_for_faces_loses_no_step(denoiser, tmp_path):
-    class CancelledError(Exception):
-        pass
-
     def cancel(progress: Any) -> None:
         if progress.stage.name == "face_region":
-            raise CancelledError
+            raise BrokenOffError
 
-    with pytest.raises(CancelledError):
+    with pytest.raises(BrokenOffError):
         learn(denoiser, MiddleFinder(), tmp_path, report=cancel)
     made: list[int] = []
     learned = learn(denoiser, MiddleFinder(), tmp_path, look=lambda step, vectors: made.append(step))
