@@ -173,7 +173,7 @@ def _asked_by_way_of(blending: UNetBlending, guarded: Any) -> Any:
     """The guarded UNet under a class of its own; all state is one and the same."""
     of: Any = type(guarded)
 
-    class Asked(of):
+    class AskedTwice(of):
         _anonymization_blending = blending
 
         def __call__(
@@ -182,8 +182,8 @@ def _asked_by_way_of(blending: UNetBlending, guarded: Any) -> Any:
             told["encoder_hidden_states"] = encoder_hidden_states
             return blending.answer(super().__call__, sample, timestep, told)
 
-    named_like(Asked, of)
-    asked = object.__new__(Asked)
+    named_like(AskedTwice, of)
+    asked = object.__new__(AskedTwice)
     object.__setattr__(asked, "__dict__", vars(guarded))
     return asked
 
