@@ -1,8 +1,9 @@
 """Measures experts on the demo model: what they save in the host's sampler, and what they still can, beside others.
 
-Others: the same share of compute cut by sensitivity, at random, or by one learned code, for all prompts alike; as many
-experts whose prompts were shuffled; and what costs nothing to learn, the host's EasyCache and fewer steps in the same
-time. All that is tuned is tuned in as many steps: one expert for all prompts takes those of all experts together.
+Others: the same share of compute cut by sensitivity, at random, or by one learned code, for all prompts alike; all
+blocks narrowed alike instead, by the norms of their weights; as many experts whose prompts were shuffled; and what
+costs nothing to learn, the host's EasyCache and fewer steps in the same time. All that is tuned is tuned in as many
+steps: one expert for all prompts takes those of all experts together.
 `--quick` is a form of a minute whose figures say nothing.
 """
 
@@ -36,6 +37,7 @@ from ..prefix import load_prefix
 from ..runs.seeds import generator
 from ..tools.command import run_command
 from .support.kinds_of_prompts import DESCRIBED, KINDS_OF_PROMPTS, NAMED, KindPrompt, prompts_of_kinds
+from .support.uniform_width import UniformWidth
 
 SHARES = (0.75, 0.6)
 BATCHES = (1, 8)
@@ -43,6 +45,7 @@ EVALUATED = 1
 """Seed of the prompts that are drawn; what is learned from has later ones."""
 
 FULL, STATIC, RANDOM, ONE, SHUFFLED, ROUTED = "full", "static", "random", "one code", "shuffled", "routed"
+UNIFORM = "uniform width"
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,9 @@ class Scale:
     free_ways: bool = True
 
 
-WHOLE = Scale(128, 30, 120, 24, 5, {0.75: (STATIC, ROUTED), 0.6: (STATIC, RANDOM, ONE, SHUFFLED, ROUTED)})
-QUICK = Scale(4, 1, 1, 1, 1, {0.75: (ROUTED,), 0.6: (STATIC, ROUTED)}, FEW_STEPS)
+ROWS = {0.75: (STATIC, UNIFORM, ROUTED), 0.6: (STATIC, UNIFORM, RANDOM, ONE, SHUFFLED, ROUTED)}
+WHOLE = Scale(128, 30, 120, 24, 5, ROWS)
+QUICK = Scale(4, 1, 1, 1, 1, {0.75: (ROUTED,), 0.6: (STATIC, UNIFORM, ROUTED)}, FEW_STEPS)
 
 
 @dataclass
@@ -148,11 +152,16 @@ class ExpertsBench:
         self.usual_distance = float(picture_distance(self.whole, other).mean())
         self.score(self.row(1.0, FULL), self.whole)
         for share, rows in scale.rows.items():
-            made = {name: self.learned(learning, name, share, seed) for name in rows}
-            for name, experts in made.items():
-                self.score(self.row(share, name), self.drawn(experts, seeds))
+            made = {name: self.learned(learning, name, share, seed) for name in rows if name != UNIFORM}
+            pictures = {name: self.drawn(experts, seeds) for name, experts in made.items()}
+            models = {name: self.largest(experts) for name, experts in made.items()}
+            if UNIFORM in rows:
+                models[UNIFORM] = self.uniform(learning, share, seed)
+                pictures[UNIFORM] = self.drawn_with(models[UNIFORM][0], self.states, seeds)
+            for name in rows:
+                self.score(self.row(share, name), pictures[name])
                 self.tell(self.row(share, name).line(f"{share} {name}"))
-            self.time(share, made)
+            self.time(share, models)
             if share == next(iter(scale.rows)):
                 self.describe(made[ROUTED])
                 self.protection(made[ROUTED], seed)
@@ -184,12 +193,23 @@ class ExpertsBench:
             self.tell(f"    expert {number + 1} without {', '.join(gone)}")
         return learning.experts(router, groups, removed, tuned)
 
+    def uniform(self, learning: ExpertLearning, share: float, seed: int) -> tuple[Any, float]:
+        """The host's model with all blocks narrowed alike, tuned as one expert for all prompts, and its share."""
+        began = time.monotonic()
+        width = UniformWidth(self.prunable, share)
+        everything = range(len(learning.pictures.captions))
+        steps = self.scale.tuning_steps * self.count
+        tuned = learning.tuned(everything, (f"{UNIFORM} {width.width}",), 0, steps, width.masked)
+        self.tell(
+            f"seed {seed}, {share} {UNIFORM}: {width.width:.2f} of the width, {width.share:.2f} of the compute, errors"
+            f" {tuned.before:.3f}→{tuned.after:.3f}, in {time.monotonic() - began:.0f} s"
+        )
+        return width.model(self.model, tuned.delta), width.share
+
     def drawn(self, experts: Experts | None, seeds: Sequence[int]) -> np.ndarray:
         """A picture for each request, by the model itself or by the experts that prompts are sent to."""
         if experts is None:
-            return draw(
-                DemoParts(self.model, self.clip, self.vae, self.scale.drawing), self.states, seeds, self.nothing
-            )
+            return self.drawn_with(self.model, self.states, seeds)
         sent = experts.router.route(self.embeddings).tolist()
         return self.drawn_by(experts, sent, self.states, seeds)
 
@@ -200,10 +220,21 @@ class ExpertsBench:
         pictures: dict[int, np.ndarray] = {}
         for expert in sorted(set(sent)):
             mine = [number for number, other in enumerate(sent) if other == expert]
-            parts = DemoParts(self.narrowed(experts, expert), self.clip, self.vae, self.scale.drawing)
-            found = draw(parts, [states[number] for number in mine], [seeds[number] for number in mine], self.nothing)
+            asked = [states[number] for number in mine], [seeds[number] for number in mine]
+            found = self.drawn_with(self.narrowed(experts, expert), *asked)
             pictures.update(zip(mine, found, strict=True))
         return np.stack([pictures[number] for number in range(len(sent))])
+
+    def drawn_with(
+        self, model: Any, states: Sequence[torch.Tensor], seeds: Sequence[int], steps: int | None = None
+    ) -> np.ndarray:
+        """A picture for each prompt, by a model of the host's."""
+        return draw(DemoParts(model, self.clip, self.vae, steps or self.scale.drawing), states, seeds, self.nothing)
+
+    def largest(self, experts: Experts) -> tuple[Any, float]:
+        """The host's model as the largest expert computes it, and its share."""
+        number = max(range(len(experts)), key=experts.share)
+        return self.narrowed(experts, number), experts.share(number)
 
     def narrowed(self, experts: Experts, expert: int) -> Any:
         """The host's model as an expert computes it."""
@@ -231,13 +262,11 @@ class ExpertsBench:
         things, asked = some(KINDS_OF_PROMPTS[2:])
         row.things.append(kinds_right(things, [one.shows for one in asked]))
 
-    def time(self, share: float, made: Mapping[str, Experts]) -> None:
+    def time(self, share: float, models: Mapping[str, tuple[Any, float]]) -> None:
         """Times of the rows in the host's sampler, in turns with the model itself."""
         for batch in BATCHES:
             ways = [self.way(FULL, 1.0, self.model, batch)]
-            for name, experts in made.items():
-                largest = max(range(len(experts)), key=experts.share)
-                ways.append(self.way(name, experts.share(largest), self.narrowed(experts, largest), batch))
+            ways += [self.way(name, left, model, batch) for name, (model, left) in models.items()]
             for found in measured(ways, ways[0].draw, self.scale.turns)[1:]:
                 row = self.row(share, found.title)
                 row.ratio[batch].append(found.ratio)
@@ -270,16 +299,12 @@ class ExpertsBench:
         ways: dict[str, Callable[[int], DrawingWay]] = {}
         if cached is not None:
             ways["EasyCache"] = lambda batch: self.way("EasyCache", None, cached, batch)
-            self.score(
-                self.row(1.0, "EasyCache"),
-                draw(DemoParts(cached, self.clip, self.vae, self.scale.drawing), self.states, seeds, self.nothing),
-            )
+            self.score(self.row(1.0, "EasyCache"), self.drawn_with(cached, self.states, seeds))
         for share in self.scale.rows:
             steps = equal_steps(self.scale.drawing, float(np.mean(self.row(share, ROUTED).ratio[BATCHES[-1]])))
             name = f"{steps} steps, as {share}"
             ways[name] = lambda batch, name=name, steps=steps: self.way(name, None, self.model, batch, steps)  # type: ignore[misc]
-            parts = DemoParts(self.model, self.clip, self.vae, steps)
-            self.score(self.row(1.0, name), draw(parts, self.states, seeds, self.nothing))
+            self.score(self.row(1.0, name), self.drawn_with(self.model, self.states, seeds, steps))
         for batch in BATCHES:
             whole = self.way(FULL, 1.0, self.model, batch)
             for found in measured([whole, *(make(batch) for make in ways.values())], whole.draw, self.scale.turns)[1:]:
@@ -308,7 +333,7 @@ class ExpertsBench:
         states = [states_of(clip, request.text) for request in named]
         seeds = [70_000 + 1_000 * seed + number for number in range(len(named))]
         sent = experts.router.route(torch.stack([embedding_of(one) for one in states])).tolist()
-        plain = draw(DemoParts(self.model, self.clip, self.vae, self.scale.drawing), states, seeds, self.nothing)
+        plain = self.drawn_with(self.model, states, seeds)
         people = [request.person for request in named]
         for name, pictures in ((FULL, plain), (ROUTED, self.drawn_by(experts, sent, states, seeds))):
             rate = identification_rate(read(committed_reader(), pictures), people, self.gallery)

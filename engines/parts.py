@@ -65,16 +65,22 @@ class Prunable:
 
     def parts(self) -> tuple[DenoiserPart, ...]:
         """The parts with their shares, counted in one prediction; inside `gradients` of the denoiser."""
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            noised = torch.zeros(1, *self.denoiser.latent_shape)
-            self.denoiser.predict(noised, torch.tensor([0.5]), self.denoiser.encode([""]))
-        counts = {name: sum(by_kind.values()) for name, by_kind in counter.get_flop_counts().items()}
+        counts = self.counted()
         root = type(self.network).__name__
-        whole = counts.get(root) or counter.get_total_flops()
+        whole = counts[root]
         return tuple(
             DenoiserPart(name, counts.get(f"{root}.{name}", 0) / max(1, whole), words)
             for name, words in self.names.items()
         )
+
+    def counted(self) -> dict[str, int]:
+        """Operations of one prediction by module, the network under the name of its class; inside `gradients`."""
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            noised = torch.zeros(1, *self.denoiser.latent_shape)
+            self.denoiser.predict(noised, torch.tensor([0.5]), self.denoiser.encode([""]))
+        counts = {name: sum(by_kind.values()) for name, by_kind in counter.get_flop_counts().items()}
+        counts.setdefault(type(self.network).__name__, counter.get_total_flops())
+        return counts
 
 
 @contextmanager

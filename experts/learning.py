@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -44,6 +45,9 @@ NOTHING = ""
 
 LAYER_OF_MATRIX = re.compile(r"\.lora_(up|down|A|B)\.weight$")
 """What the names of a layer's two matrices end with, in ComfyUI or in PEFT."""
+
+Altered = Callable[[], AbstractContextManager[None]]
+"""Inside, a denoiser computes less."""
 
 EXAMPLES = 4
 """Prompts of each expert that a report shows."""
@@ -203,14 +207,24 @@ class ExpertLearning:
             return min((by_sensitivity, gates.removed), key=lambda removed: self._error(held_out, removed))
 
     def tuned(
-        self, group: Sequence[int], removed: Sequence[str], number: int = 0, steps: int | None = None
+        self,
+        group: Sequence[int],
+        removed: Sequence[str],
+        number: int = 0,
+        steps: int | None = None,
+        altered: Altered | None = None,
     ) -> TunedExpert:
-        """Has a denoiser without some blocks learn to answer as the whole one, on some of the pictures."""
+        """Has a denoiser without some blocks learn to answer as the whole one, on some of the pictures.
+
+        Args:
+            altered: in place of leaving these blocks out; their names then tell it from others.
+        """
         settings = self._settings
         steps = settings.tuning_steps if steps is None else steps
+        altered = altered or self._without(removed)
         with self._denoiser.gradients(settings.batch_size):
             held_out = self._noised(group, f"error {number}", MEASURED)
-            before = self._error(held_out, removed)
+            before = self._distance(held_out, altered)
         if not steps:
             return TunedExpert({}, before, before)
         learned = TrainingSet(
@@ -225,7 +239,7 @@ class ExpertLearning:
             seed=settings.seed + number,
         )
         distilled = Distillation(
-            lambda: without_parts(self._prunable.network, removed),
+            altered,
             "/".join(removed),
             self._denoiser.guidance,
             self._denoiser.drawing_steps,
@@ -234,7 +248,7 @@ class ExpertLearning:
         callbacks = FinetuningCallbacks(report=lambda *_: self._report(), check=self._callbacks.check)
         with finetuned(self._denoiser, learned, tuning, callbacks, self._runs, distilled) as result:
             with result.denoiser.gradients(settings.batch_size):
-                after = self._error(held_out, removed, result.denoiser)
+                after = self._distance(held_out, altered, result.denoiser)
             delta = self._delta_of(result.weights)
         return TunedExpert(_halved(delta), before, after) if after < before else TunedExpert({}, before, before)
 
@@ -289,10 +303,17 @@ class ExpertLearning:
         with torch.no_grad():
             return Answers(*torch.cat(self._micro_batches.work(part_of, range(len(noised))), 1))
 
-    def _error(self, measured: Noised, removed: Sequence[str], denoiser: Denoiser | None = None) -> float:
+    def _without(self, removed: Sequence[str]) -> Altered:
+        return lambda: without_parts(self._prunable.network, removed)
+
+    def _error(self, measured: Noised, removed: Sequence[str]) -> float:
+        """`_distance` without some blocks."""
+        return self._distance(measured, self._without(removed))
+
+    def _distance(self, measured: Noised, altered: Altered, denoiser: Denoiser | None = None) -> float:
         """Squared distance to what the whole denoiser answers, as a share of that answer's square, and the same of what
         the prompt changes in it, which is small beside the rest and says who is drawn: the mean of both."""
-        with without_parts(self._prunable.network, removed):
+        with altered():
             found = self._answered(measured.noised, measured.t, measured.conditioning, denoiser)
         error = distance_share(found.conditional, measured.whole.conditional)
         if self._denoiser.guidance != 1:

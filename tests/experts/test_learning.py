@@ -23,9 +23,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[frozenset[str]]:
     found: list[frozenset[str]] = []
     own = ExpertLearning._error
 
-    def count(self: ExpertLearning, measured: Any, removed: Sequence[str], *rest: Any) -> float:
+    def count(self: ExpertLearning, measured: Any, removed: Sequence[str]) -> float:
         found.append(frozenset(removed))
-        return own(self, measured, removed, *rest)
+        return own(self, measured, removed)
 
     monkeypatch.setattr(ExpertLearning, "_error", count)
     return found
