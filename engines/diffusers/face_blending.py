@@ -24,6 +24,7 @@ from ..clean import clean_factors
 from ..options import RegionSettings
 from ..two_pictures import TwoPictures, region_mask
 from .noise_levels import BetaLevels, levels_of
+from .prompt_arguments import Side
 from .witness import named_like, plain_part
 
 PREDICTED = ("epsilon", "v_prediction")
@@ -34,9 +35,6 @@ NEGATIVE = "negative"
 
 Ask = Callable[..., tuple[Any, ...]]
 """The UNet's call."""
-
-Prompts = tuple[Tensor, Tensor | None]
-"""States `[n, length, d]` of the prompts, and pooled outputs `[n, d]` if the UNet is told any."""
 
 
 class UNetBlending:
@@ -55,7 +53,7 @@ class UNetBlending:
 
     def __init__(self, pipeline: Any, region: FaceRegion, settings: RegionSettings) -> None:
         self.pipeline = pipeline
-        self.plain: Prompts | None = None
+        self.plain: Side | None = None
         self._region, self._settings = region, settings
         self._levels = beta_levels(pipeline)
         self._run = TwoPictures()

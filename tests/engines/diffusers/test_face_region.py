@@ -166,16 +166,6 @@ def test_outside_of_the_mask_is_the_plain_picture(
     assert SCHEDULERS[name] * right <= protected[1] and left > 0.5 * protected[0]
 
 
-def test_without_guidance_outside_of_the_mask_is_exactly_the_plain_picture(
-    demo: Any, whole: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plain = drawn_plain(demo, whole, guidance_scale=1.0)
-    protected = moved(drawn(whole, guidance_scale=1.0), plain)
-    masked(monkeypatch, half())
-    left, right = moved(drawn(change_faces_alone(whole, SOME), guidance_scale=1.0), plain)
-    assert 1000 * right <= protected[1] and left > 0.5 * protected[0]
-
-
 def test_it_seldom_asks_what_a_negative_prompt_says_of_the_plain_picture(
     demo: Any, whole: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
