@@ -4,7 +4,8 @@ Others: the same share of compute cut by sensitivity, at random, or by one learn
 blocks narrowed alike instead, by the norms of their weights; as many experts whose prompts were shuffled; and what
 costs nothing to learn, the host's EasyCache and fewer steps in the same time. All that is tuned is tuned in as many
 steps: one expert for all prompts takes those of all experts together.
-`--quick` is a form of a minute whose figures say nothing.
+`--quick` is a form of a minute whose figures say nothing. `--full-size` measures, in place of all that, what leaving
+blocks out saves in a call of a network as large as SD1.5's, whose weights are random.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from ..experts.value import Experts
 from ..prefix import load_prefix
 from ..runs.seeds import generator
 from ..tools.command import run_command
+from .support.full_size import BATCH, full_size_layout, narrowed_calls
 from .support.kinds_of_prompts import DESCRIBED, KINDS_OF_PROMPTS, NAMED, KindPrompt, prompts_of_kinds
 from .support.uniform_width import UniformWidth
 
@@ -345,6 +347,14 @@ class ExpertsBench:
         print(line, flush=True)
 
 
+def full_size(turns: int) -> None:
+    """Prints what leaving blocks out saves in a call of a network of full size."""
+    enter_host()
+    print(f"Building SD1.5's layout: {BATCH} pictures of 512 x 512 pixels, bfloat16", flush=True)
+    for keep, call in narrowed_calls(full_size_layout(), SHARES, turns).items():
+        print("\n".join(call.lines(keep)), flush=True)
+
+
 def main() -> None:
     """Prints a table, and the figures that are asked for last."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -356,7 +366,12 @@ def main() -> None:
     parser.add_argument("--gate-steps", type=int, help="of the gates of each expert (30, quick 1)")
     parser.add_argument("--share", type=float, choices=SHARES, help="rows of this share of compute alone (all)")
     parser.add_argument("--brief", action="store_true", help="no rows but those of the figures that come last")
+    parser.add_argument("--full-size", action="store_true", help="calls of SD1.5's layout alone: minutes, and 4 GB")
+    parser.add_argument("--turns", type=int, default=5, help="that --full-size times calls in (5)")
     options = parser.parse_args()
+    if options.full_size:
+        full_size(options.turns)
+        return
     scale = QUICK if options.quick else WHOLE
     if options.brief:
         scale = replace(scale, rows={0.75: (ROUTED,), 0.6: (STATIC, ROUTED)}, turns=3, free_ways=False)
