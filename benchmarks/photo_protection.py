@@ -22,7 +22,7 @@ from ..demo.measuring.recognizer import DemoRecognizer
 from ..demo.world.people import STRANGERS_PER_PERSON
 from ..engines.options import Drawing
 from ..finetuning.settings import KINDS, FinetuningSettings
-from ..photos.attack import Attack, Attacked, attack
+from ..photos.attack import Attacked, attack
 from ..photos.protect import ProtectedPhotos, protect
 from ..photos.settings import (
     JPEG,
@@ -33,6 +33,7 @@ from ..photos.settings import (
     PURIFICATIONS,
     RANDOM,
     RESAVING,
+    AttackSettings,
     ProtectionSettings,
 )
 from ..tools.command import run_command
@@ -183,7 +184,7 @@ class Bench:
                 found.seconds.append(protected.seconds)
             else:
                 found.seconds.append(0.0)
-            how = Attack(FinetuningSettings(kind=row.attacker, steps=self._steps), row.purification)
+            how = AttackSettings(FinetuningSettings(kind=row.attacker, steps=self._steps), row.purification)
             found.attacks.append(attack(self._denoiser, self._recognizer, photos, shown.person, how))
         return found
 

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..finetuning.settings import FinetuningSettings
-from ..photos.settings import NO_PURIFICATION, PURIFICATIONS, UNSEEN_PROMPTS
+from ..photos.settings import UNSEEN_PROMPTS, AttackSettings
 from ..prefix.errors import PhotoError, shown
 from ..runs.paths import path_of, require_writable_folder
 from ..runs.settings import add_option, all_described
 from .console import Console
-from .evaluate import DEMO, FACENET, WEIGHTS, recognizer_of
+from .evaluate import add_recognizer, recognizer_of
 from .model import load_denoiser
 from .options import add_drawing, add_model
 
 if TYPE_CHECKING:
-    from ..photos.attack import Attack, Attacked, PhotoSubject
+    from ..photos.attack import Attacked, PhotoSubject
 
 NAME = "attack"
 SUMMARY = "trains on photos as an attacker would, and says whether the person is still drawn"
@@ -45,19 +45,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--original", type=path_of, required=True, metavar="FOLDER", help="the photos as they were")
     parser.add_argument("--strangers", type=path_of, metavar="FOLDER", help="photos of others, to rank among")
     parser.add_argument("--output", type=path_of, default=Path("attack"), metavar="FOLDER", help="(%(default)s)")
-    parser.add_argument(
-        "--purification", choices=PURIFICATIONS, default=NO_PURIFICATION, help="what is tried first (%(default)s)"
-    )
+    add_option(parser, AttackSettings, "purification", default=AttackSettings.purification)
     parser.add_argument("--prompt", action="append", help=f"what is drawn ({UNSEEN_PROMPTS[0]}, …); may be given again")
-    parser.add_argument("--images", type=int, default=4, metavar="N", help="pictures of each prompt (%(default)s)")
+    add_option(parser, AttackSettings, "images_per_prompt", "--images", AttackSettings.images_per_prompt)
     group = parser.add_argument_group("attacker")
     for about in all_described(FinetuningSettings):
         flag = "--attacker" if about.name == "kind" else ""
         add_option(group, FinetuningSettings, about.name, flag, default=about.default)
     add_model(parser)
     add_drawing(parser)
-    parser.add_argument("--recognizer", choices=(FACENET, DEMO), default=FACENET, help="what reads faces (%(default)s)")
-    parser.add_argument("--weights", type=path_of, default=WEIGHTS, metavar="FOLDER", help="its weights (%(default)s)")
+    add_recognizer(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
@@ -70,8 +67,6 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     from ..photos.folders import photos_in, write_pictures
     from ..photos.report import describe_attacks
 
-    if options.images < 1:
-        raise PhotoError("--images is less than 1: draw at least one picture of each prompt.")
     how = _how(options)
     require_writable_folder(options.output, "--output")
     originals, protected = photos_in(options.original), photos_in(options.protected)
@@ -117,13 +112,11 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     return {**figures, "report": f"{told}\n\nWrote what was drawn to {shown(options.output)}."}
 
 
-def _how(options: argparse.Namespace) -> Attack:
-    from ..photos.attack import Attack
-
+def _how(options: argparse.Namespace) -> AttackSettings:
     names = [about.name for about in all_described(FinetuningSettings) if about.name != "kind"]
     finetuning = FinetuningSettings(kind=options.attacker, **{name: getattr(options, name) for name in names})
     prompts = tuple(options.prompt or UNSEEN_PROMPTS)
-    return Attack(finetuning, options.purification, prompts=prompts, pictures=options.images)
+    return AttackSettings(finetuning, options.purification, prompts=prompts, images_per_prompt=options.images)
 
 
 def _figures(attacked: Attacked, subject: PhotoSubject) -> dict[str, float | None]:

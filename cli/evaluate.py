@@ -46,8 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands.add_arguments(parser, OUTPUT)
     add_model(parser)
     add_size(parser)
-    parser.add_argument("--recognizer", choices=(FACENET, DEMO), default=FACENET, help="what reads faces (%(default)s)")
-    parser.add_argument("--weights", type=path_of, default=WEIGHTS, metavar="FOLDER", help="its weights (%(default)s)")
+    add_recognizer(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
@@ -90,6 +89,12 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     return {**json.loads(to_json(evaluation)), "files": list(map(str, (files.json, files.csv, files.html)))} | {
         "report": "\n".join(said).strip()
     }
+
+
+def add_recognizer(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say what reads faces; see `recognizer_of`."""
+    parser.add_argument("--recognizer", choices=(FACENET, DEMO), default=FACENET, help="what reads faces (%(default)s)")
+    parser.add_argument("--weights", type=path_of, default=WEIGHTS, metavar="FOLDER", help="its weights (%(default)s)")
 
 
 def recognizer_of(options: argparse.Namespace, place: Place, report: Report) -> Recognizer:

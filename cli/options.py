@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from ..engines.automatic import UsualDrawing
-from ..engines.options import AS_THE_HOST, PRECISIONS, Computing, Drawing
+from ..engines.automatic import USUAL, UsualDrawing
+from ..engines.options import AS_THE_HOST, Computing, Drawing
 from ..runs.paths import path_of
 from ..runs.settings import add_option, all_described
 from ..trainer.settings import TrainingSettings
@@ -40,11 +40,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         help="for a single file: fetch sizes and tokenizers from the Hugging Face Hub",
     )
     model.add_argument("--device", metavar="NAME", help="cuda, cuda:1, mps, cpu, … (default: the fastest there is)")
-    model.add_argument(
-        "--precision",
-        choices=list(PRECISIONS),
-        help=f"number format of the weights: model is float32 (default: {AS_THE_HOST.precision})",
-    )
+    add_option(model, Computing, "precision", besides="Here 'model' is float32")
     add_option(model, Computing, "checkpointing")
 
 
@@ -59,12 +55,8 @@ def add_size(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 def add_drawing(parser: argparse.ArgumentParser) -> None:
     """Adds the options that say how pictures are drawn."""
     drawing = add_size(parser)
-    drawing.add_argument(
-        "--drawing-steps", type=int, metavar="N", help="sampler steps for each picture (default: the model's usual)"
-    )
-    drawing.add_argument(
-        "--drawing-cfg", type=float, metavar="X", help="guidance for the pictures (default: the model's usual one)"
-    )
+    add_option(drawing, Drawing, "steps", "--drawing-steps", shown=USUAL)
+    add_option(drawing, Drawing, "cfg", "--drawing-cfg", shown=USUAL)
 
 
 def settings_of(options: argparse.Namespace) -> TrainingSettings:

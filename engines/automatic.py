@@ -11,6 +11,8 @@ from .options import Drawing
 AUTOMATIC = 0
 """A width, a height, a number of steps or a guidance of this is chosen by the model's family."""
 
+USUAL = "the model's usual"
+"""What a command line calls that."""
 
 FEW = 10
 """Sampler steps that a picture takes at least, but for models that are made for fewer."""

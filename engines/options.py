@@ -33,7 +33,7 @@ class Drawing:
     steps: int = setting(20, "Sampler steps for each picture.", least=1, offered=(1, 1000))
     cfg: float = setting(
         7.0,
-        "Guidance, as you would set it in KSampler for this model (1 for Flux).",
+        "Guidance, as in KSampler.",
         offered=(0.0, 100.0),
         step=0.1,
     )

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..engines.automatic import USUAL
 from ..engines.denoiser import Denoiser
+from ..engines.options import Drawing
 from ..faces.recognizer import Place, Recognizer, Report
 from ..prefix import SUFFIX, MeasurementError, Prefix, load_prefix, save_prefix
 from ..prefix.errors import shown
@@ -24,10 +26,9 @@ from .quality import load_quality
 from .reporting.files import Files, write_files
 from .reporting.report import describe
 from .results import Evaluation, scored
-from .settings import CLIP_MODEL, QUALITIES, EvaluationSettings
+from .settings import CLIP_MODEL, NO_QUALITY, EvaluationSettings, QualitySettings
 
 DEFAULTS = EvaluationSettings()
-USUAL = "the model's usual"
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,12 @@ def add_arguments(parser: argparse.ArgumentParser, output: Path, steps: int = 0,
         ("batch_size", ""),
     ):
         add_option(parser, EvaluationSettings, name, flag, getattr(DEFAULTS, name))
-    add("--steps", type=int, default=steps, help=f"of the sampler ({steps or USUAL})")
-    add("--guidance", type=float, default=guidance, help=f"of the sampler ({guidance or USUAL})")
+    add_option(parser, Drawing, "steps", default=steps, shown=str(steps or USUAL))
+    add_option(parser, Drawing, "cfg", "--guidance", guidance, str(guidance or USUAL))
     add("--references", type=path_of, help="folder with photos of the people: 'Name.jpg', 'Name 2.jpg', …")
-    add("--quality", choices=QUALITIES, help="measure these too; needs torchmetrics and weights")
+    add_option(parser, QualitySettings, "quality", default=NO_QUALITY)
     add("--real", type=path_of, help="folder with real pictures for FID and KID (else: the plain model's)")
-    add("--clip-model", default=CLIP_MODEL, help="for the CLIP score (%(default)s)")
+    add_option(parser, QualitySettings, "clip_model", default=CLIP_MODEL)
     add("--output", type=path_of, default=output, help="folder for results (%(default)s)")
     add("--write-scores", action="store_true", help="write the figures into the prefix files' records")
 
@@ -142,7 +143,7 @@ def evaluate_asked(
     gallery = quality = None
     if arguments.references is not None:
         gallery = gallery_of_folder(recognizer, what.identities, arguments.references)
-    if arguments.quality is not None:
+    if arguments.quality != NO_QUALITY:
         real = [] if arguments.real is None else [photo for _, photo in photos_below(arguments.real)]
         quality = load_quality(arguments.quality, [weights], place, download, real, arguments.clip_model)
     return evaluate(

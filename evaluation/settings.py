@@ -16,6 +16,8 @@ CLIP, INCEPTION, BOTH = "CLIP score", "FID and KID", "CLIP score, FID and KID"
 QUALITIES = (CLIP, INCEPTION, BOTH)
 """What can be measured beside, see `quality`."""
 
+NO_QUALITY = "(none)"
+
 CLIP_MODEL = "openai/clip-vit-large-patch14"
 """For the CLIP score: what torchmetrics takes by default."""
 
@@ -82,4 +84,23 @@ class EvaluationSettings:
         for prompt in self.prompts:
             if NAME not in prompt:
                 raise MeasurementError(f"The prompt '{prompt}' names nobody: write {NAME} where the name belongs.")
+        require_in_range(self, MeasurementError)
+
+
+@dataclass(frozen=True)
+class QualitySettings:
+    """What is measured of pictures beside people; no figure but these follows from it."""
+
+    quality: str = setting(
+        NO_QUALITY,
+        "CLIP score, and FID and KID against the plain model's pictures, of the general prompts. They need the packages"
+        " torchmetrics and torch-fidelity, and weights.",
+        choices=(NO_QUALITY, *QUALITIES),
+        advanced=True,
+    )
+    clip_model: str = setting(
+        CLIP_MODEL, "For the CLIP score: a name on the Hugging Face hub, or a folder.", advanced=True
+    )
+
+    def __post_init__(self) -> None:
         require_in_range(self, MeasurementError)

@@ -86,7 +86,7 @@ class CompareStrengths(io.ComfyNode):
                     tooltip="Pictures of each prompt: rows of the grid, each from noise of its own.",
                 ),
                 io.String.Input("negative_prompt", default="", tooltip="The negative prompt of all pictures."),
-                *drawing_widgets(("steps", "cfg"), "Sampler steps for each picture.", "Guidance, as in KSampler."),
+                *drawing_widgets(),
                 io.Int.Input(
                     "seed",
                     default=0,

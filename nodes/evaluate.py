@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..engines.automatic import usual_drawing_of
 from ..engines.options import AS_USUAL, Drawing
-from ..evaluation.settings import CAPTIONS, CLIP_MODEL, QUALITIES, EvaluationSettings
+from ..evaluation.settings import CAPTIONS, EvaluationSettings, QualitySettings
 from ..prefix import MeasurementError
 from ..trainer.data.prompts import lines_of
 from .hosted.recognizers import CHOICES, DEMO_READER, hosted_quality, hosted_recognizer
@@ -24,7 +24,6 @@ from .shared.inputs import checked, quoted
 from .shared.interface import (
     IdentitiesSocket,
     PrefixSocket,
-    advanced,
     drawing_widgets,
     seed_widget,
     shown_progress,
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from ..faces.recognizer import Recognizer
     from ..trainer.data.identities import Identity
 
-NO_QUALITY = "(none)"
 DEFAULTS = EvaluationSettings()
 NOBODY_TO_SAVE = "There is no prefix that was evaluated: choose one in Evaluate Anonymization, or connect one."
 
@@ -94,9 +92,9 @@ class EvaluateAnonymization(io.ComfyNode):
         filename_prefix: str,
         sampler_name: str = AS_USUAL.sampler,
         scheduler: str = AS_USUAL.scheduler,
-        strangers: int = 0,
-        quality: str = NO_QUALITY,
-        clip_model: str = CLIP_MODEL,
+        strangers: int = EvaluationSettings.strangers,
+        quality: str = QualitySettings.quality,
+        clip_model: str = QualitySettings.clip_model,
         identities: tuple[Identity, ...] | None = None,
         references: Tensor | None = None,
         **prefixes: Any,
@@ -178,7 +176,7 @@ def _asked_for() -> list[io.Input]:
         ),
         widget(EvaluationSettings, "images_per_name"),
         widget(EvaluationSettings, "images_per_prompt"),
-        *drawing_widgets(("steps", "cfg"), "Sampler steps for each picture.", "Guidance, as in KSampler."),
+        *drawing_widgets(),
         seed_widget(EvaluationSettings),
         *size_widgets("Width of the pictures.", "Height of the pictures."),
         widget(EvaluationSettings, "batch_size"),
@@ -203,24 +201,8 @@ def _more() -> list[io.Input]:
         widget(Drawing, "sampler", "sampler_name", options=comfy.samplers.KSampler.SAMPLERS, optional=True),
         widget(Drawing, "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, optional=True),
         widget(EvaluationSettings, "strangers", optional=True),
-        advanced(
-            io.Combo.Input(
-                "quality",
-                options=[NO_QUALITY, *QUALITIES],
-                default=NO_QUALITY,
-                optional=True,
-                tooltip="CLIP score, and FID and KID against the plain model's pictures, of the general"
-                " prompts. They need the packages torchmetrics and torch-fidelity, and weights.",
-            )
-        ),
-        advanced(
-            io.String.Input(
-                "clip_model",
-                default=CLIP_MODEL,
-                optional=True,
-                tooltip="For the CLIP score: a name on the Hugging Face hub, or a folder.",
-            )
-        ),
+        widget(QualitySettings, "quality", optional=True),
+        widget(QualitySettings, "clip_model", optional=True),
     ]
 
 

@@ -20,7 +20,6 @@ from ..experts.files import FOLDER
 from ..experts.settings import ExpertsSettings
 from ..prefix import SUFFIX, PrefixFileExistsError, PrefixNameError, file_path, path_inside
 from ..prefix.errors import ExpertsError
-from ..runs.settings import LARGEST_SEED
 from .shared.folder import work_folder
 from .shared.inputs import checked
 from .shared.interface import (
@@ -275,11 +274,9 @@ class MeasureExperts(io.ComfyNode):
                 io.Conditioning.Input("positive", tooltip="The positive prompt."),
                 io.Conditioning.Input("negative", tooltip="The negative prompt."),
                 io.Latent.Input("latent_image", tooltip="The size and number of pictures to draw at once."),
-                *drawing_widgets(("steps", "cfg"), "Steps of the sampler.", "Guidance, as in KSampler."),
+                *drawing_widgets(steps="Steps of the sampler."),
                 io.Int.Input("turns", default=3, min=1, max=100, tooltip="How often each is timed; the median counts."),
-                io.Int.Input(
-                    "seed", default=0, min=0, max=LARGEST_SEED, control_after_generate=False, tooltip="Of the noise."
-                ),
+                seed_widget(ExpertsSettings, tooltip="Of the noise."),
             ],
             outputs=[io.String.Output(display_name="report", tooltip="The table.")],
         )

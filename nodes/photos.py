@@ -13,7 +13,7 @@ from torch import Tensor
 from ..engines.automatic import usual_drawing_of
 from ..engines.options import Drawing
 from ..finetuning.settings import FinetuningSettings
-from ..photos.settings import NO_PURIFICATION, PURIFICATIONS, ProtectionSettings
+from ..photos.settings import UNSEEN_PROMPTS, AttackSettings, ProtectionSettings
 from ..prefix.errors import PhotoError
 from .hosted.recognizers import CHOICES, hosted_finder, hosted_recognizer
 from .shared.folder import work_folder
@@ -152,16 +152,9 @@ class MeasurePhotoProtection(io.ComfyNode):
                     " reader those of the demo model alone.",
                 ),
                 widget(FinetuningSettings, "kind", "attacker"),
-                io.Combo.Input(
-                    "purification",
-                    options=list(PURIFICATIONS),
-                    default=NO_PURIFICATION,
-                    tooltip="What the attacker does to the photos first, to take a protection off.",
-                ),
+                widget(AttackSettings, "purification"),
                 widget(FinetuningSettings, "steps"),
-                io.Int.Input(
-                    "images_per_prompt", default=4, min=1, max=64, tooltip="Pictures that are drawn of each prompt."
-                ),
+                widget(AttackSettings, "images_per_prompt"),
                 seed_widget(FinetuningSettings),
                 *map(advanced, size_widgets(*SIZES)),
                 *(widget(FinetuningSettings, name, optional=True) for name in ("learning_rate", "rank")),
@@ -212,8 +205,8 @@ class MeasurePhotoProtection(io.ComfyNode):
         seed: int,
         width: int,
         height: int,
-        learning_rate: float = 0.0,
-        rank: int = 16,
+        learning_rate: float = FinetuningSettings.learning_rate,
+        rank: int = FinetuningSettings.rank,
         prompts: str = "",
         strangers: Tensor | None = None,
     ) -> io.NodeOutput:
@@ -221,10 +214,9 @@ class MeasurePhotoProtection(io.ComfyNode):
         # Loaded here, so that the host's start does not wait for it.
         from ..evaluation.reporting.grid import labelled_grid
         from ..faces.pictures import pictures_of
-        from ..photos.attack import Attack, attack, gallery_of, person_of
+        from ..photos.attack import attack, gallery_of, person_of
         from ..photos.plot import plot_similarities
         from ..photos.report import describe_attacks, verdict
-        from ..photos.settings import UNSEEN_PROMPTS
         from ..trainer.data.prompts import lines_of
 
         before, after = pictures_of(original, "original"), pictures_of(protected, "protected")
@@ -234,7 +226,12 @@ class MeasurePhotoProtection(io.ComfyNode):
                 " in the same order."
             )
         finetuning = FinetuningSettings(kind=attacker, steps=steps, seed=seed, learning_rate=learning_rate, rank=rank)
-        how = Attack(finetuning, purification, prompts=lines_of(prompts) or UNSEEN_PROMPTS, pictures=images_per_prompt)
+        how = AttackSettings(
+            finetuning,
+            purification,
+            prompts=lines_of(prompts) or UNSEEN_PROMPTS,
+            images_per_prompt=images_per_prompt,
+        )
         denoiser = _denoiser(model, clip, vae, width, height)
         show, check = shown_progress(), comfy.model_management.throw_exception_if_processing_interrupted
         with hosted_recognizer(recognizer, show) as hosted:
@@ -264,7 +261,7 @@ class MeasurePhotoProtection(io.ComfyNode):
         rows = {"from originals": plain.similarities, "from protected": changed.similarities}
         plot = plot_similarities(verdict(plain, changed), rows, threshold.value)
         cells = [list(pair) for pair in zip(plain.pictures, changed.pictures, strict=True)]
-        labels = [prompt for prompt in how.prompts for _ in range(how.pictures)]
+        labels = [prompt for prompt in how.prompts for _ in range(how.images_per_prompt)]
         grid = labelled_grid(["learned from originals", "learned from protected"], labels, cells)
         shown = ui.PreviewImage(plot, cls=cls).as_dict() | tell(told).as_dict()
         return io.NodeOutput(told, grid, plot, changed.recognized, ui=shown)

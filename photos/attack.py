@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,33 +15,13 @@ from ..faces.recognizer import Recognizer
 from ..faces.scoring import rank
 from ..finetuning.loop import finetuned
 from ..finetuning.progress import FinetuningCallbacks
-from ..finetuning.settings import FinetuningSettings
 from ..finetuning.training_set import training_set_of
 from ..prefix.errors import PhotoError
 from ..runs.seeds import derived_seed
-from .settings import CAPTION, NO_PURIFICATION, UNSEEN_PROMPTS
+from .settings import AttackSettings
 from .transforms import purified
 
 Report = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Attack:
-    """What an attacker does.
-
-    Attributes:
-        finetuning: how the copy of the model is personalized.
-        purification: what is tried on the photos first.
-        caption: what the attacker calls the photos.
-        prompts: what is drawn afterwards.
-        pictures: drawn of each prompt.
-    """
-
-    finetuning: FinetuningSettings = field(default_factory=FinetuningSettings)
-    purification: str = NO_PURIFICATION
-    caption: str = CAPTION
-    prompts: tuple[str, ...] = UNSEEN_PROMPTS
-    pictures: int = 4
 
 
 @dataclass(frozen=True)
@@ -131,7 +111,7 @@ def attack(
     recognizer: Recognizer,
     photos: Sequence[np.ndarray],
     person: PhotoSubject,
-    how: Attack,
+    how: AttackSettings,
     *,
     report: Report = lambda done, of: None,
     check: Callable[[], None] = lambda: None,
@@ -153,7 +133,7 @@ def attack(
         purified(photo, how.purification, denoiser, derived_seed(settings.seed, "purify", number))
         for number, photo in enumerate(photos)
     ]
-    requests = [(prompt, number) for prompt in how.prompts for number in range(how.pictures)]
+    requests = [(prompt, number) for prompt in how.prompts for number in range(how.images_per_prompt)]
     of = settings.steps + len(requests)
     callbacks = FinetuningCallbacks(report=lambda done, steps, loss: report(done, of), check=check)
     pictures = [torch.from_numpy(photo.copy()).float() / 255 for photo in taken]

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from ..faces.recognizer import Threshold
 from ..runs.amounts import duration
-from .attack import Attack, Attacked, PhotoSubject
+from .attack import Attacked, PhotoSubject
 from .protect import ProtectedPhotos
-from .settings import ProtectionSettings
+from .settings import AttackSettings, ProtectionSettings
 
 LIMITS = (
     "What this is worth: it makes one kind of misuse dearer, somebody who trains a model of this family on your photos."
@@ -69,7 +69,7 @@ def verdict(plain: Attacked, protected: Attacked) -> str:
 
 
 def describe_attacks(
-    plain: Attacked, protected: Attacked, how: Attack, person: PhotoSubject, threshold: Threshold
+    plain: Attacked, protected: Attacked, how: AttackSettings, person: PhotoSubject, threshold: Threshold
 ) -> str:
     """The verdict, a table, and what it rests on."""
     rows = [

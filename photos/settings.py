@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ..finetuning.settings import FinetuningSettings
 from ..prefix.errors import PhotoError
 from ..runs.settings import LARGEST_SEED, require_in_range, setting
 
@@ -76,6 +77,31 @@ class ProtectionSettings:
     )
     seed: int = setting(0, "The same seed and settings give the same files.", offered=(0, LARGEST_SEED))
     snapshot_every: int = setting(20, "Steps after which the work is saved.", least=1)
+
+    def __post_init__(self) -> None:
+        require_in_range(self, PhotoError)
+
+
+@dataclass(frozen=True)
+class AttackSettings:
+    """What an attacker does.
+
+    Attributes:
+        finetuning: how the copy of the model is personalized.
+        caption: what the attacker calls the photos.
+        prompts: what is drawn afterwards.
+
+    Raises:
+        PhotoError: a value is out of range.
+    """
+
+    finetuning: FinetuningSettings = field(default_factory=FinetuningSettings)
+    purification: str = setting(
+        NO_PURIFICATION, "What the attacker does to the photos first, to take a protection off.", choices=PURIFICATIONS
+    )
+    caption: str = CAPTION
+    prompts: tuple[str, ...] = UNSEEN_PROMPTS
+    images_per_prompt: int = setting(4, "Pictures that are drawn of each prompt.", least=1, offered=(1, 64))
 
     def __post_init__(self) -> None:
         require_in_range(self, PhotoError)

@@ -88,17 +88,26 @@ def require_in_range(settings: Any, error: type[AnonymizationError]) -> None:
 
 
 def add_option(
-    group: argparse._ActionsContainer, settings: type, name: str, flag: str = "", default: Any = None
+    group: argparse._ActionsContainer,
+    settings: type,
+    name: str,
+    flag: str = "",
+    default: Any = None,
+    shown: str = "",
+    besides: str = "",
 ) -> None:
     """Adds the command-line option of a setting; of a switch that is on there is one that takes it off, `--no-…`, too.
 
     Args:
         flag: the option's name, where it is not the setting's.
         default: what the option is where it is left out; its help tells the setting's own default in any case.
+        shown: what its help calls the default, where that is not the setting's own.
+        besides: what there is to say of it on a command line alone.
     """
     about = described(settings, name)
     flag = flag or f"--{name.replace('_', '-')}"
-    words = "; ".join(map(_uncapitalized, about.help.rstrip(".").split(". "))).replace("%", "%%")
+    sentences = [*about.help.rstrip(".").split(". "), *([besides] if besides else [])]
+    words = "; ".join(map(_uncapitalized, sentences)).replace("%", "%%")
     kind = type(about.default)
     if kind is bool and about.default:
         group.add_argument(
@@ -108,9 +117,10 @@ def add_option(
     if kind is bool:
         group.add_argument(flag, action="store_true", default=default, help=words)
         return
-    shown = repr(about.default) if kind is str and not about.choices else f"{about.default}"
-    if about.automatic is not None:
-        shown = "the preset's"
+    if not shown:
+        shown = repr(about.default) if kind is str and not about.choices else f"{about.default}"
+        if about.automatic is not None:
+            shown = "the preset's"
     told = {"help": f"{words} (default: {shown})", "default": default}
     if about.choices:
         group.add_argument(flag, choices=about.choices, **told)

@@ -10,6 +10,7 @@ import comfy.utils
 from comfy_api.v0_0_2 import io, ui
 
 from ...engines.automatic import AUTOMATIC
+from ...engines.options import Drawing
 from ...runs.settings import described
 
 PrefixSocket = io.Custom("ANONYMIZATION_PREFIX")
@@ -74,9 +75,9 @@ def widget(settings: type, name: str, id: str = "", **other: Any) -> io.WidgetIn
     return advanced(made) if about.advanced else made
 
 
-def seed_widget(settings: type) -> io.WidgetInput:
-    """The widget of the setting `seed`, which stays as it is from run to run."""
-    return widget(settings, "seed", control_after_generate=False)
+def seed_widget(settings: type, **other: Any) -> io.WidgetInput:
+    """The widget of the setting `seed`, which stays as it is from run to run; `other` as of `widget`."""
+    return widget(settings, "seed", control_after_generate=False, **other)
 
 
 def size_widgets(width: str, height: str) -> tuple[io.WidgetInput, io.WidgetInput]:
@@ -87,14 +88,17 @@ def size_widgets(width: str, height: str) -> tuple[io.WidgetInput, io.WidgetInpu
     )
 
 
-def drawing_widgets(names: tuple[str, str], steps: str, cfg: str) -> tuple[io.WidgetInput, io.WidgetInput]:
-    """The widgets of the sampler's steps and of guidance, with their names and what each is."""
-    of_steps = {"default": AUTOMATIC, "min": AUTOMATIC, "max": 1000}
-    of_cfg = {"default": float(AUTOMATIC), "min": float(AUTOMATIC), "max": 100.0, "step": 0.1}
-    return (
-        io.Int.Input(names[0], tooltip=automatic(steps), **of_steps),
-        io.Float.Input(names[1], tooltip=automatic(cfg), **of_cfg),
-    )
+def drawing_widgets(
+    names: tuple[str, str] = ("steps", "cfg"), steps: str = "", cfg: str = ""
+) -> tuple[io.WidgetInput, io.WidgetInput]:
+    """The widgets of the sampler's steps and of guidance: their names, and what each is, if not as `Drawing` says."""
+
+    def made(name: str, id: str, help: str) -> io.WidgetInput:
+        about = described(Drawing, name)
+        least = type(about.default)(AUTOMATIC)
+        return widget(Drawing, name, id, default=least, min=least, tooltip=automatic(help or about.help))
+
+    return made("steps", names[0], steps), made("cfg", names[1], cfg)
 
 
 def automatic(help: str) -> str:

@@ -10,10 +10,10 @@ import pytest
 from anonymize_faces.demo.measuring.recognizer import DemoRecognizer
 from anonymize_faces.faces.gallery import NOBODY
 from anonymize_faces.finetuning.settings import FinetuningSettings
-from anonymize_faces.photos.attack import Attack, Attacked, PhotoSubject, attack, gallery_of, person_of
+from anonymize_faces.photos.attack import Attacked, PhotoSubject, attack, gallery_of, person_of
 from anonymize_faces.photos.plot import plot_similarities
 from anonymize_faces.photos.report import LIMITS, describe_attacks, verdict
-from anonymize_faces.photos.settings import HALF, JPEG, PURIFICATIONS
+from anonymize_faces.photos.settings import HALF, JPEG, PURIFICATIONS, AttackSettings
 from anonymize_faces.photos.transforms import purified
 from anonymize_faces.prefix.errors import PhotoError
 
@@ -28,7 +28,7 @@ def attacked(share: float, similarity: float = 0.5) -> Attacked:
 def test_an_attack_draws_and_scores(demo_denoiser: Any, stranger: list[np.ndarray]) -> None:
     recognizer = DemoRecognizer()
     person = person_of(recognizer, stranger, gallery_of(recognizer, stranger[:1]))
-    how = Attack(FinetuningSettings(steps=2), JPEG, prompts=("a photo of sks person",), pictures=2)
+    how = AttackSettings(FinetuningSettings(steps=2), JPEG, prompts=("a photo of sks person",), images_per_prompt=2)
     reported: list[tuple[int, int]] = []
     found = attack(
         demo_denoiser, recognizer, stranger, person, how, report=lambda done, of: reported.append((done, of))
@@ -82,7 +82,8 @@ def test_the_verdict_is_one_sentence(before: float, after: float, words: str) ->
 
 def test_a_report_without_strangers_does_not_rank() -> None:
     person = PhotoSubject(NOBODY, 1)
-    told = describe_attacks(attacked(1.0), attacked(0.5), Attack(purification=HALF), person, DemoRecognizer().threshold)
+    how = AttackSettings(purification=HALF)
+    told = describe_attacks(attacked(1.0), attacked(0.5), how, person, DemoRecognizer().threshold)
     assert "ranks first" not in told and HALF in told
 
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import dataclasses
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from anonymize_faces.engines.options import Computing, Drawing
-from anonymize_faces.evaluation.settings import EvaluationSettings
+from anonymize_faces.evaluation.settings import EvaluationSettings, QualitySettings
+from anonymize_faces.photos.settings import AttackSettings
 from anonymize_faces.prefix.errors import AnonymizationError
 from anonymize_faces.runs.settings import METADATA, Described, add_option, all_described
+from anonymize_faces.tools.layout import ROOT
 from anonymize_faces.trainer.presets import PRESETS, values_of
 from anonymize_faces.trainer.settings import TrainingSettings
 
-OF_EVERY_FIELD = (TrainingSettings, Computing, Drawing)
-ALL = [(kind, about) for kind in (*OF_EVERY_FIELD, EvaluationSettings) for about in all_described(kind)]
+OF_EVERY_FIELD = (TrainingSettings, Computing, Drawing, QualitySettings)
+ALL = [(kind, about) for kind in (*OF_EVERY_FIELD, EvaluationSettings, AttackSettings) for about in all_described(kind)]
 
 
 @pytest.mark.parametrize("kind", OF_EVERY_FIELD)
@@ -36,7 +40,7 @@ def test_help_is_sentences_and_the_default_lies_in_the_range_that_widgets_offer(
 
 
 @pytest.mark.parametrize(
-    ("kind", "about"), [entry for entry in ALL if entry[0] in (TrainingSettings, EvaluationSettings)]
+    ("kind", "about"), [entry for entry in ALL if entry[0] in (TrainingSettings, EvaluationSettings, AttackSettings)]
 )
 def test_what_is_out_of_range_is_refused_by_name(kind: type, about: Described) -> None:
     wrong: list[Any] = [] if about.least is None else [about.least if about.above else about.least - 1]
@@ -53,9 +57,13 @@ def test_an_option_says_help_and_default_and_takes_the_type() -> None:
     for about in all_described(TrainingSettings):
         add_option(parser, TrainingSettings, about.name)
     add_option(parser, Computing, "checkpointing")
+    add_option(parser, Computing, "precision", besides="Here it is another one")
+    add_option(parser, Drawing, "cfg", shown="the model's own")
     told = " ".join(parser.format_help().split())
     assert "length of the prefix; each vector takes the place of one token of the prompt (default: 10)" in told
     assert "they are quick (default: the preset's)" in told
+    assert "in float32; here it is another one (default: model)" in told
+    assert "guidance, as in KSampler (default: the model's own)" in told
     options = parser.parse_args(["--learning-rate", "0.5", "--vary-names", "--init", "a man", "--checkpointing", "on"])
     assert (options.learning_rate, options.vary_names, options.init, options.steps) == (0.5, True, "a man", None)
 
@@ -91,3 +99,46 @@ def test_presets_go_from_less_to_more_and_the_middle_one_is_the_default() -> Non
 def test_a_preset_that_there_is_not_is_named_with_those_that_there_are() -> None:
     with pytest.raises(AnonymizationError, match="no preset 'fast': choose one of quick, balanced, thorough"):
         TrainingSettings(preset="fast")
+
+
+def calls(name: str, node: ast.AST | None) -> bool:
+    return isinstance(node, ast.Call) and name == getattr(node.func, "id", getattr(node.func, "attr", ""))
+
+
+def defaults_of(module: ast.Module) -> Iterator[tuple[str, ast.expr]]:
+    """What a module says that inputs and options are, or an `execute` is not given, by name."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.Call) and any(calls(name, node) for name in ("add_argument", "add", "Input")):
+            name = ast.literal_eval(node.args[0]) if node.args and isinstance(node.args[0], ast.Constant) else ""
+            for given in node.keywords:
+                if given.arg == "default":
+                    yield str(name).lstrip("-").replace("-", "_"), given.value
+        if isinstance(node, ast.FunctionDef) and node.name == "execute":
+            parameters = node.args.args[len(node.args.args) - len(node.args.defaults) :]
+            yield from ((one.arg, value) for one, value in zip(parameters, node.args.defaults, strict=True))
+
+
+def test_no_widget_option_or_parameter_repeats_the_number_that_a_described_setting_has() -> None:
+    folders = ("nodes", "cli", "evaluation", "photos", "captions", "trainer", "finetuning", "experts", "engines")
+    modules = {
+        path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
+        for folder in folders
+        for path in sorted((ROOT / folder).rglob("*.py"))
+    }
+    settings: dict[str, set[str]] = {}
+    for module in modules.values():
+        for node in module.body:
+            if isinstance(node, ast.ClassDef):
+                fields = [
+                    part for part in node.body if isinstance(part, ast.AnnAssign) and calls("setting", part.value)
+                ]
+                settings[node.name] = {part.target.id for part in fields if isinstance(part.target, ast.Name)}
+    assert {"rank", "learning_rate"} <= settings["FinetuningSettings"]
+    repeated = []
+    for file, module in modules.items():
+        used = {node.id for node in ast.walk(module) if isinstance(node, ast.Name)} & settings.keys()
+        names = {name for kind in used for name in settings[kind]}
+        for name, value in defaults_of(module):
+            if name in names and isinstance(value, ast.Constant) and type(value.value) in (int, float):
+                repeated.append(f"{file}: {name}")
+    assert repeated == []
