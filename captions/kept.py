@@ -24,7 +24,7 @@ class KeptReadings:
 
     def __init__(self, path: Path, key: str) -> None:
         self._path, self._key = path, key
-        self._entries: dict[str, dict[str, Any]] = {}
+        self._entries: dict[str, Mapping[str, Any]] = {}
         self._file: Any = None
         with contextlib.suppress(OSError, UnicodeDecodeError):
             head, *lines = map(_object, path.read_text(encoding="utf-8").split("\n"))

@@ -157,7 +157,7 @@ def narrowed_pipeline(pipeline: Pipeline, removed: Sequence[str], delta: Mapping
     network.save_pretrained = _save_nothing
     drawing: Any = copy.copy(pipeline)
     drawing.unet = network
-    return drawing  # type: ignore[no-any-return]
+    return drawing
 
 
 def require_whole(pipeline: Any) -> None:

@@ -129,7 +129,7 @@ def _protected_class(plain: Any, prefix: Prefix) -> Any:
 
 def unprotected(pipeline: Any) -> Any:
     """A protected pipeline as it was before."""
-    copied = object.__new__(next(plain for plain in type(pipeline).__mro__ if not hasattr(plain, MARK)))
+    copied: Any = object.__new__(next(plain for plain in type(pipeline).__mro__ if not hasattr(plain, MARK)))
     vars(copied).update({name: plain_part(part) for name, part in vars(pipeline).items()})
     return copied
 
