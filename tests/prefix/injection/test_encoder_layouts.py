@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from anonymize_faces.engines.differentiable import differentiable
 from anonymize_faces.prefix import PrefixMismatchError, eject, frame_of, inject_text, words
 from anonymize_faces.prefix.injection.encoder_layouts import ENCODER_LAYOUTS as ENCODERS
 from anonymize_faces.tests.support.text_encoders import FAMILIES, make_clip
+from anonymize_faces.tools.layout import ROOT
 
 M = 3
 
@@ -207,7 +207,7 @@ def test_between_plain_and_protected_every_word_moves_on_a_straight_line(clip, f
 
 
 def test_the_documentation_lists_every_encoder_that_a_prefix_can_enter():
-    page = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "checkpoints.md").read_text(encoding="utf-8")
     table = page.partition("## What is supported")[2]
     for key in ENCODERS:
         assert f"`{key}`" in table
