@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from .denoiser import Denoiser
 
@@ -75,6 +74,8 @@ class Prunable:
 
     def counted(self) -> dict[str, int]:
         """Operations of one prediction by module, the network under the name of its class; inside `gradients`."""
+        from torch.utils.flop_counter import FlopCounterMode  # Here, so that the host's start does not wait for it.
+
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             noised = torch.zeros(1, *self.denoiser.latent_shape)
             self.denoiser.predict(noised, torch.tensor([0.5]), self.denoiser.encode([""]))
