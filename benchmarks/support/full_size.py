@@ -1,4 +1,4 @@
-"""Measures what leaving blocks out saves in a call of a UNet of full size, whose weights are random: time and memory.
+"""Measures what leaving blocks out saves in a call of a UNet of full size, whose weights are random: time and weights.
 
 Which blocks go says a fixed rule, since nothing can be learned of random weights: the innermost first, as the authors
 of prompt-tailored pruning have it (docs/METHODS.md 8.3).
@@ -6,9 +6,8 @@ of prompt-tailored pruning have it (docs/METHODS.md 8.3).
 
 from __future__ import annotations
 
-import ctypes
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +16,6 @@ from ...engines.options import Drawing
 from ...engines.parts import DenoiserPart, Prunable, without_parts
 from ...experts.codes import kept_share
 from ...prefix.errors import ExpertsError
-from .memory import peak_bytes
 from .paired import Pairs, in_turns
 
 BATCH = 2
@@ -32,27 +30,23 @@ class NarrowedCall:
         share: of the multiplications that is left.
         seconds: of the process's own computing, in turns.
         weights: bytes of the weights that are computed with, of both.
-        peaks: bytes at the peak over the model's own, of both.
     """
 
     removed: tuple[str, ...]
     share: float
     seconds: Pairs
     weights: tuple[int, int]
-    peaks: tuple[int, int]
 
     def lines(self, keep: float) -> list[str]:
         """What to print: for people, then the figures."""
-        (weights, all_weights), (peak, whole_peak) = self.weights, self.peaks
+        weights, all_weights = self.weights
         name = f"full_size_{keep * 100:.0f}"
         return [
             f"\n{keep}: {self.share:.3f} of the multiplications, without {', '.join(self.removed)}",
             self.seconds.summary(f"{BATCH} pictures, computing"),
-            f"weights {weights / 2**20:.0f} of {all_weights / 2**20:.0f} MiB, peak beside them {peak / 2**20:.0f} of"
-            f" {whole_peak / 2**20:.0f} MiB",
+            f"weights {weights / 2**20:.0f} of {all_weights / 2**20:.0f} MiB",
             f"RATIO {name}_time {self.seconds.ratio:.3f}",
             f"RATIO {name}_weights {weights / all_weights:.3f}",
-            f"RATIO {name}_peak {peak / max(1, whole_peak):.3f}",
         ]
 
 
@@ -101,24 +95,12 @@ def narrowed_calls(prunable: Prunable, shares: Sequence[float], turns: int) -> d
                 denoiser.predict(noised, torch.tensor([0.3, 0.7]), said)
                 return time.process_time() - began
 
-        whole_peak = _peak_of(call)
         for keep in shares:
             removed = innermost(parts, keep)
             gone = tuple(f"{name}." for name in removed)
             bytes_of = {name: weight.nbytes for name, weight in network.named_parameters()}
             left = sum(size for name, size in bytes_of.items() if not name.startswith(gone))
-            peak = _peak_of(lambda removed=removed: call(removed))  # type: ignore[misc]
             seconds = in_turns(lambda removed=removed: call(removed), call, turns, turns, 0.0)  # type: ignore[misc]
             weights = left, sum(bytes_of.values())
-            found[keep] = NarrowedCall(removed, kept_share(parts, removed), seconds, weights, (peak, whole_peak))
+            found[keep] = NarrowedCall(removed, kept_share(parts, removed), seconds, weights)
     return found
-
-
-def _peak_of(call: Callable[[], float]) -> int:
-    """Bytes at the peak of a call; what was freed before is given back to the system first, where that can be asked."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-    with peak_bytes() as peak:
-        call()
-    return peak[0]

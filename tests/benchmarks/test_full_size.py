@@ -35,4 +35,4 @@ def test_calls_are_measured_in_turns_and_the_network_stays_whole(
     assert call.share <= 0.7 and len(call.seconds.subject) == 2 and 0 < call.weights[0] < call.weights[1]
     assert not any("forward" in vars(module) for module in what.network.modules())
     figures = re.findall(r"^RATIO (\w+) ([\d.]+)$", "\n".join(call.lines(0.7)), re.M)
-    assert [name for name, _ in figures] == ["full_size_70_time", "full_size_70_weights", "full_size_70_peak"]
+    assert [name for name, _ in figures] == ["full_size_70_time", "full_size_70_weights"]

@@ -84,7 +84,7 @@ def test_the_prefix_carries_how_it_was_learned(make_checkpoint: Make, make_denoi
     prefix = learn(make_denoiser(make_checkpoint())).prefix
     assert (prefix.length, prefix.widths) == (10, {"l": 32})
     record = prefix.record
-    assert (record.identities, record.steps, record.family) == (2, 3, "Tiny")
+    assert (record.identities, record.steps, record.family) == (2, 3, "TinyUNet")
     assert record.settings["batch_size"] == 4
     assert len(record.fingerprint) == 16 and record.date
 

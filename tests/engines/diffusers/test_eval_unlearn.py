@@ -73,6 +73,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "finetuning",
         "photos",
         "evaluation",
+        "experts",
         "faces",
         "prefix",
         "runs",
