@@ -14,12 +14,11 @@ from pathlib import PurePosixPath
 
 from ..prefix.errors import shown
 
-_AFTER_A_NAME = re.compile(
-    r"[\s_.,#\u2013\u2014-]*(?:\d+|\(\d+\)|\[\d+\]|\{\d+\})$"
-    r"|[\s_\u2013\u2014-]+\(?(?:copy|kopie|copie|copia|cópia|kopia)\)?$",
-    re.IGNORECASE,
-)
-"""A number, in brackets or not, the parts of a date, and what systems call a copy."""
+_NUMBER = re.compile(r"[\s_.,#\u2013\u2014-]*(?:\d+|\(\d+\)|\[\d+\]|\{\d+\})$")
+"""A number after a name, in brackets or not, and the parts of a date."""
+
+_COPY = re.compile(r"[\s_\u2013\u2014-]+\(?(?:copy|kopie|copie|copia|cópia|kopia)\)?$", re.IGNORECASE)
+"""What systems call a copy."""
 
 _REPEATS = re.compile(r"^\d+_")
 """How trainers write before a folder's name how often its pictures are learned."""
@@ -133,7 +132,7 @@ def _words_of(text: str) -> str:
 
 
 def _without_what_follows(stem: str) -> str:
-    while (shorter := _AFTER_A_NAME.sub("", stem)) and shorter != stem:
+    while (shorter := _COPY.sub("", _NUMBER.sub("", stem)) or _NUMBER.sub("", stem)) and shorter != stem:
         stem = shorter
     return stem
 
@@ -153,10 +152,10 @@ def _can_be_somebody(text: str) -> bool:
 def _is_first_and_last_name(text: str) -> bool:
     """Whether it is two words or more, of letters alone, that begin with capitals where their script has such."""
     words = [word for word in _BETWEEN_WORDS.split(text) if word]
-    if len(words) < 2 or not all(map(_is_word, words)):
+    if len(words) < 2 or not all(map(_is_letters_alone, words)):
         return False
     return not any(word.islower() and word not in _WITHIN_NAMES for word in words) and not words[-1].islower()
 
 
-def _is_word(text: str) -> bool:
+def _is_letters_alone(text: str) -> bool:
     return all(unicodedata.category(mark)[0] in "LM" or mark in ".'\u2019" for mark in text)

@@ -11,9 +11,10 @@ AFTER_A_NAME = (
     " 2 (1)| - Copy| copy 2| - Copy (3)| (Kopie)| [2]| {2}| 2023-05-05| 2.5|.2|, 2| #2| 02 - 03|\uff12".split("|")
 )
 BY_DEVICES = (
-    "IMG_0001|IMG_E0001|IMG-20240101-WA0001|FB_IMG_1|DSC_0001|_DSC0001|DJI_0001|GOPR0001|GX010001|P1010001|_MG_1234"
-    "|PXL_20240101_120000123.PORTRAIT|MVIMG_2024|received_123|Photo on 1-1-24 at 3.14 PM|Screen Shot 2024-05-05"
-    "|image (3)|WhatsApp Image 2024-01-01 at 12.00.00|Frame 12|ComfyUI_00001_".split("|")
+    *"IMG_0001 IMG_E0001 IMG-20240101-WA0001 FB_IMG_1 DSC_0001 _DSC0001 DJI_0001 GOPR0001 GX010001 P1010001".split(),
+    *"_MG_1234 PXL_20240101_120000123.PORTRAIT MVIMG_2024 received_123 ComfyUI_00001_".split(),
+    *("Photo on 1-1-24 at 3.14 PM", "Screen Shot 2024-05-05", "image (3)"),
+    *("WhatsApp Image 2024-01-01 at 12.00.00", "Frame 12"),
 )
 
 
