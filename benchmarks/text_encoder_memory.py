@@ -69,9 +69,8 @@ def make(name: str) -> tuple[Any, Any, str]:
 
 def gradient(way: str, stage: Any, tokens: Any, vectors: Tensor) -> Tensor:
     """dL/dvectors of the mean square of the conditioning."""
-    from ..engines.checkpointing import checkpointed
     from ..engines.differentiable import differentiable
-    from ..engines.recomputation import recomputed
+    from ..engines.recomputation import checkpointed, recomputed
 
     def encode(vectors: Tensor) -> Tensor:
         return stage.encode_token_weights(tokens(vectors))[0]

@@ -132,7 +132,8 @@ def _words_of(text: str) -> str:
 
 
 def _without_what_follows(stem: str) -> str:
-    while (shorter := _COPY.sub("", _NUMBER.sub("", stem)) or _NUMBER.sub("", stem)) and shorter != stem:
+    """A stem without numbers and marks of copies at its end; of nothing but such, what is left at last."""
+    while shorter := next((one for one in (_NUMBER.sub("", stem), _COPY.sub("", stem)) if one not in ("", stem)), ""):
         stem = shorter
     return stem
 

@@ -1,9 +1,13 @@
-"""Runs a function now and again in the backward pass, so that what it computes in between is not kept.
+"""Runs functions, and blocks of networks, now and again in the backward pass, so that what they compute in between is
+not kept.
 
 `torch.utils.checkpoint` does the same, but not for us: its reentrant form refuses `torch.autograd.grad`, and the other
 one keeps views of tensors which ComfyUI's blocks alter in place, so that gradients come out wrong without an error
 (Flux: by 2e-4 of their size). Here the function runs both times on copies of its inputs, and the second time inside
 `differentiable`.
+
+While `checkpointed` is open, each block of the network has a `forward` of its own, an attribute of the instance that
+hides the class's; afterwards it is gone, and nothing tells that it was ever there.
 """
 
 from __future__ import annotations
@@ -17,6 +21,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from .differentiable import differentiable
+
+CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 
 _learned: list[tuple[Tensor, ...]] = []
 """What is learned just now beside inputs, of each `weights_learned` that is open."""
@@ -162,3 +168,46 @@ class _Recomputed(torch.autograd.Function):
             [output for output, _ in pairs], wanted, [gradient for _, gradient in pairs], allow_unused=True
         )
         return (None, *found)
+
+
+@contextmanager
+def checkpointed(network: nn.Module) -> Iterator[None]:
+    """Inside, the blocks of the network keep their inputs alone, and are computed anew in the backward pass."""
+    patched = list(blocks_of(network))
+    before = {block: vars(block).get("forward") for block in patched}
+    for block in patched:
+        block.forward = _twice(block, block.forward)
+    try:
+        yield
+    finally:
+        for block, forward in before.items():
+            if forward is None:
+                del block.forward
+            else:
+                block.forward = forward
+
+
+def blocks_of(network: nn.Module, inside: bool = False) -> Iterator[nn.Module]:
+    """The outermost modules in lists and sequences, however deep in the network, that are made of several modules."""
+    for child in network.children():
+        if isinstance(child, CONTAINERS):
+            yield from blocks_of(child, inside=True)
+        elif inside and _is_block(child):
+            yield child
+        elif not inside:
+            yield from blocks_of(child)
+
+
+def _is_block(module: nn.Module) -> bool:
+    """Whether it is made of several modules; a T5's block keeps both of its layers in one list."""
+    children = list(module.children())
+    while len(children) == 1 and isinstance(children[0], CONTAINERS):
+        children = list(children[0].children())
+    return len(children) > 1
+
+
+def _twice(block: nn.Module, forward: Any) -> Any:
+    def checkpointing_forward(*args: Any, **kwargs: Any) -> Any:
+        return recomputed(block, forward, *args, **kwargs)
+
+    return checkpointing_forward

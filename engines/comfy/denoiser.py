@@ -33,7 +33,6 @@ from ...prefix.meta_network import is_conditional
 from ...runs.digest import digest_of, original_weights
 from ...runs.seeds import noise_of
 from ...runs.tensor_cache import TensorCache
-from ..checkpointing import checkpointed
 from ..denoiser import Layer, TextStates, Tuned, Vectors
 from ..differentiable import differentiable
 from ..gradient_flow import gradient_through, require_gradient
@@ -49,7 +48,7 @@ from ..options import (
     Computing,
     Drawing,
 )
-from ..recomputation import recomputed, weights_learned
+from ..recomputation import checkpointed, recomputed, weights_learned
 from ..text_states import text_states
 from .conditional_vectors import states_read, vectors_made
 from .differentiable_kernels import differentiable_kernels

@@ -21,18 +21,16 @@ from ...prefix.layers import layers_by_training
 from ...runs.digest import digest_of
 from ...runs.seeds import noise_of
 from ...runs.weights import device_of
-from ..checkpointing import checkpointed
 from ..comfy.learned_layers import candidates, recorded
 from ..denoiser import Layer, TextStates, Tuned, Vectors
 from ..gradient_flow import gradient_through, require_gradient
 from ..kept_memory import Counting, weighs_much
 from ..micro_batches import says_out_of_memory
 from ..options import AS_THE_HOST, AS_USUAL, PRECISIONS, TOKENIZED_KEPT, VOCABULARY_SAMPLE, Computing, Drawing
-from ..recomputation import recomputed, weights_learned
+from ..recomputation import checkpointed, recomputed, weights_learned
 from ..text_states import text_states
 from . import Encoded, PromptEncoder, is_protected
-from .encoder_parts import Part
-from .host_names import host_names
+from .encoder_parts import Part, host_names
 from .model_calls import ASK, GUIDANCE, packed, unpacked
 from .noise_levels import levels_of
 from .tuning import learnable_copy

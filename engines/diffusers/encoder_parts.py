@@ -1,4 +1,4 @@
-"""Places prefix vectors in one text encoder of a pipeline, with its tokenizer."""
+"""Places prefix vectors in one text encoder of a pipeline, with its tokenizer, and names weights as ComfyUI does."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ...prefix import ClipChunks, encoder_layout
 from ...prefix.errors import PrefixMismatchError
 from ...prefix.injection.inject import inject_text
 from ...prefix.injection.placing import STAND_IN, put_in
@@ -24,12 +25,15 @@ from ...prefix.meta_network import (
     network_of,
     positions_read,
 )
-from ...runs.weights import device_of
+from ...runs.weights import device_of, weights_of
 from ..options import READ_AT_ONCE
 from .pipeline_families import STREAM
 
 NONE: Parameters = MappingProxyType({})
 """The parameters of no prefix."""
+
+T5_TABLE_AGAIN = "encoder.embed_tokens.weight"
+"""A second name of T5's table of words."""
 
 
 class TextOutput(NamedTuple):
@@ -222,3 +226,21 @@ def _let_through(plain: TextOutput, protected: TextOutput, places: Tensor, gates
 def _marks(*tokens: int) -> list[Entry]:
     """Entries that are no words."""
     return [(token, 1.0, 0) for token in tokens]
+
+
+def host_names(encoders: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights of text encoders under the names that they have in ComfyUI, which fingerprints are of.
+
+    Args:
+        encoders: of transformers, by their keys in a prefix.
+    """
+    found = {}
+    for key, model in encoders.items():
+        row = encoder_layout(key)
+        for name, weight in weights_of(model).items():
+            if isinstance(row, ClipChunks):
+                # Newer versions of transformers leave this word out.
+                name = f"text_model.{name.removeprefix('text_model.')}"
+            if name != T5_TABLE_AGAIN:
+                found[f"{row.attribute}.transformer.{name}"] = weight
+    return found

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from anonymize_faces.engines.checkpointing import blocks_of, checkpointed
+from anonymize_faces.engines.recomputation import blocks_of, checkpointed
 from anonymize_faces.prefix import TrainingError
 
 Make = Callable[..., Any]

@@ -227,6 +227,15 @@ def test_new_words_take_as_many_steps_on_a_small_model_as_on_any(make_checkpoint
     assert dataclasses.replace(settings, new_words="sks", steps=7).resolved(denoiser).steps == 7
 
 
+def test_errors_are_those_of_pictures_where_words_are_new_and_there_alone(
+    make_checkpoint: Make, make_denoiser: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anonymize_faces.finetuning.loop.picture_weights", lambda denoiser, t: torch.zeros(len(t)))
+    settings = {"kind": LORA, "text_encoder": True, "steps": 2}
+    assert set(tune(make_denoiser(make_checkpoint()), **settings, new_words="sks")[2].history) == {0.0}
+    assert min(tune(make_denoiser(make_checkpoint()), **settings)[2].history) > 0
+
+
 def test_it_ends_when_it_is_asked_to_with_what_it_has_learned(make_checkpoint: Make, make_denoiser: Make) -> None:
     *_, tuned = tune(make_denoiser(make_checkpoint()), callbacks=FinetuningCallbacks(stop=lambda: True))
     assert len(tuned.history) == 1 and tuned.stopped == "You stopped it at step 1."

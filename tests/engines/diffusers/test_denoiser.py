@@ -10,7 +10,7 @@ import torch
 
 from anonymize_faces.engines.diffusers import protect_pipeline
 from anonymize_faces.engines.diffusers.denoiser import DiffusersDenoiser
-from anonymize_faces.engines.diffusers.host_names import host_names
+from anonymize_faces.engines.diffusers.encoder_parts import host_names
 from anonymize_faces.engines.options import Computing, Drawing
 from anonymize_faces.prefix import Prefix, PrefixMismatchError, PrefixRecord, TrainingError, checkpoint_note
 from anonymize_faces.prefix.value import prefix_of
