@@ -15,6 +15,9 @@ HEAVY_BYTES = 2**29
 """Of text encoders in float32. The host computes in it, whatever the weights are in, and each Linear keeps its copy for
 the backward pass: 0.5 GiB for CLIP-L, 2.7 GiB for the two of SDXL, 17 GiB for T5-XXL."""
 
+ROOM = 0.85
+"""Share of a device's free memory that activations may take: its allocator leaves gaps."""
+
 
 def weighs_much(encoders: nn.Module) -> bool:
     """Whether text encoders are too large to keep a copy of their weights for each backward pass."""

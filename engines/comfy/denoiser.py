@@ -36,7 +36,7 @@ from ...runs.tensor_cache import TensorCache
 from ..denoiser import Layer, TextStates, Tuned, Vectors
 from ..differentiable import differentiable
 from ..gradient_flow import gradient_through, require_gradient
-from ..kept_memory import Counting, weighs_much
+from ..kept_memory import ROOM, Counting, weighs_much
 from ..micro_batches import says_out_of_memory
 from ..options import (
     AS_THE_HOST,
@@ -69,9 +69,6 @@ BACKWARD_MEMORY = 4
 """Memory of a forward pass that is kept for the backward one, as a multiple of what the host reckons for inference.
 
 Models are loaded with so much left free; how much it really is, is counted once they are (`kept_memory`)."""
-
-ROOM = 0.85
-"""Share of a device's free memory that activations may take: its allocator leaves gaps."""
 
 FIRST_READINGS = 2**28
 """Bytes of what text encoders say of prompts before vectors are made for them, kept in memory."""
@@ -438,11 +435,10 @@ class ComfyDenoiser:
 
     def use_less_memory(self) -> bool:
         """See `Denoiser`. From then on the denoiser's blocks are computed twice."""
-        self._saves_memory = True
         if self._checkpoints is None or self._computing.checkpointing == "off" or self._is_checkpointed:
             return False
         self._checkpoints.enter_context(checkpointed(self._model.model.diffusion_model))
-        self._is_checkpointed = True
+        self._saves_memory = self._is_checkpointed = True
         self._checkpoints.callback(setattr, self, "_is_checkpointed", False)
         return True
 

@@ -24,7 +24,7 @@ from ...runs.weights import device_of
 from ..comfy.learned_layers import candidates, recorded
 from ..denoiser import Layer, TextStates, Tuned, Vectors
 from ..gradient_flow import gradient_through, require_gradient
-from ..kept_memory import Counting, weighs_much
+from ..kept_memory import ROOM, Counting, weighs_much
 from ..micro_batches import says_out_of_memory
 from ..options import AS_THE_HOST, AS_USUAL, PRECISIONS, TOKENIZED_KEPT, VOCABULARY_SAMPLE, Computing, Drawing
 from ..recomputation import checkpointed, recomputed, weights_learned
@@ -74,6 +74,8 @@ class DiffusersDenoiser:
         self._encoders = torch.nn.ModuleList(part.model for part in self._encoder.parts.values())
         self._encodes_twice = weighs_much(self._encoders)
         self._saves_memory = computing.checkpointing == "on"
+        self._is_checkpointed = False
+        self._kept_by_picture: int | None = None
         self._checkpoints: ExitStack | None = None
         self.streams_weights = False
         self.evaluations_a_picture = drawing.evaluations
@@ -128,13 +130,14 @@ class DiffusersDenoiser:
             torch.enable_grad(),
             _frozen([self._network, *encoders, *([self._vae] if pictures else [])]),
             weights_learned(self._weights),
-            self._checkpointed(),
             ExitStack() as self._checkpoints,
         ):
-            if self._encodes_twice:
-                for encoder in encoders:
-                    self._checkpoints.enter_context(checkpointed(encoder))
             try:
+                if self._encodes_twice:
+                    for encoder in encoders:
+                        self._checkpoints.enter_context(checkpointed(encoder))
+                if self._saves_memory or (self._computing.checkpointing == "auto" and not self._has_room(batch_size)):
+                    self.use_less_memory()
                 yield
             finally:
                 self._checkpoints = None
@@ -250,6 +253,7 @@ class DiffusersDenoiser:
             other._encoders = torch.nn.ModuleList(part.model for part in other._encoder.parts.values())
             other._tokens = functools.lru_cache(TOKENIZED_KEPT)(other._encoder.tokens)
         other._weights = tuple(weights.values())
+        other._kept_by_picture = None
         return Tuned(other, weights, lambda: None)
 
     def predict(self, noised: Tensor, t: Tensor, conditioning: Sequence[Encoded]) -> Tensor:
@@ -314,10 +318,11 @@ class DiffusersDenoiser:
 
     def use_less_memory(self) -> bool:
         """See `Denoiser`. From then on the denoiser's blocks are computed twice."""
-        if self._checkpoints is None or self._computing.checkpointing != "auto" or self._saves_memory:
+        if self._checkpoints is None or self._computing.checkpointing == "off" or self._is_checkpointed:
             return False
-        self._saves_memory = True
+        self._saves_memory = self._is_checkpointed = True
         self._checkpoints.enter_context(checkpointed(self._network))
+        self._checkpoints.callback(setattr, self, "_is_checkpointed", False)
         return True
 
     def stream_weights(self) -> bool:
@@ -367,11 +372,19 @@ class DiffusersDenoiser:
             latents = self._pipeline(**arguments).images
         return unpacked(latents, height, width) if flux else latents
 
-    def _checkpointed(self) -> AbstractContextManager[None]:
-        """Checkpoints the denoiser's blocks if asked to; "auto" does on a graphics card, where memory is short."""
-        if self._computing.checkpointing == "auto" and self.device.type != "cpu":
-            self._saves_memory = True
-        return checkpointed(self._network) if self._saves_memory else nullcontext()
+    def _has_room(self, batch_size: int) -> bool:
+        """Whether the device has room for what the backward pass of a batch needs kept; CPUs are taken to have."""
+        free = _free_memory(self.device)
+        if free is None:
+            return True
+        try:
+            if self._kept_by_picture is None:
+                self._kept_by_picture = self.count_kept()
+        except Exception as error:
+            if not self.out_of_memory(error):
+                raise
+            return False
+        return self._kept_by_picture * batch_size <= ROOM * free
 
     def _number_format(self) -> AbstractContextManager[Any]:
         dtype = PRECISIONS[self._computing.precision]
@@ -387,6 +400,14 @@ def _layers_to_learn(encoder: PromptEncoder) -> dict[Layer, int | None]:
         if skip is None or 0 <= skip < min(part.model.config.num_hidden_layers for part in encoder.parts.values()):
             found.setdefault(tuple(encoder.layers(skip).values()), (layer, skip))
     return dict(found.values())
+
+
+def _free_memory(device: torch.device) -> int | None:
+    """Bytes of a graphics card that are free for torch; 0 where torch does not say, None on a CPU."""
+    if device.type != "cuda":
+        return None if device.type == "cpu" else 0
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def _words(part: Part, text: str) -> list[int]:

@@ -156,3 +156,21 @@ def test_where_memory_runs_out_blocks_are_computed_twice_before_batches_are_halv
     with denoiser.gradients(1):
         MicroBatches(denoiser, 4).work(work, range(4))
     assert tried == [(4, False), (4, True), (2, True), (2, True)]
+
+
+@pytest.mark.parametrize("choice", ["auto", "off"])
+def test_memory_that_lacks_for_drawing_says_nothing_of_learning(make_checkpoint: Make, choice: str) -> None:
+    """More pictures are drawn at once than are learned from: their number is halved, blocks are not computed twice."""
+    from anonymize_faces.engines.micro_batches import MicroBatches
+
+    denoiser = denoiser_for(make_checkpoint(), checkpointing=choice)
+
+    def draw(items: Any) -> None:
+        if len(items) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    drawing = MicroBatches(denoiser, 4)
+    drawing.work(draw, range(4))
+    with denoiser.gradients(1):
+        assert drawing.size == 2 and not denoiser.saves_memory
+        assert denoiser.use_less_memory() is denoiser.saves_memory is (choice == "auto")

@@ -12,6 +12,7 @@ from anonymize_faces.engines.diffusers import protect_pipeline
 from anonymize_faces.engines.diffusers.denoiser import DiffusersDenoiser
 from anonymize_faces.engines.diffusers.encoder_parts import host_names
 from anonymize_faces.engines.options import Computing, Drawing
+from anonymize_faces.engines.recomputation import blocks_of
 from anonymize_faces.prefix import Prefix, PrefixMismatchError, PrefixRecord, TrainingError, checkpoint_note
 from anonymize_faces.prefix.value import prefix_of
 from anonymize_faces.tests.support.learning_checks import learning, require_to_learn
@@ -169,6 +170,23 @@ def test_checkpointing_changes_nothing_but_memory() -> None:
             denoiser.predict(noise(1, 4, 8, 8), TIMES[1:2], conditioning).square().sum().backward()
         gradients.append(vectors["l"].grad)
     torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize(
+    ("free", "choice", "twice"),
+    [(2**40, "auto", False), (2**10, "auto", True), (2**10, "off", False), (2**40, "on", True), (None, "auto", False)],
+)
+def test_blocks_are_computed_twice_only_where_a_card_has_no_room(
+    free: int | None, choice: str, twice: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anonymize_faces.engines.diffusers.denoiser._free_memory", lambda device: free)
+    denoiser = DiffusersDenoiser(tiny_pipeline("sd1"), (64, 64), DRAWING, Computing(checkpointing=choice))
+    for _ in range(2):
+        with denoiser.gradients(8):
+            blocks = list(blocks_of(denoiser._network))
+            assert ["forward" in vars(block) for block in blocks] == [twice] * len(blocks) != []
+            assert denoiser.use_less_memory() is (choice == "auto" and not twice)
+            twice = twice or choice == "auto"  # Memory that lacked once is saved from then on.
 
 
 def test_afterwards_the_pipeline_is_as_before() -> None:
