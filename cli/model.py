@@ -35,7 +35,7 @@ def load_denoiser(
 
     from ..engines.diffusers.denoiser import DiffusersDenoiser
     from ..engines.diffusers.loading import load_pipeline
-    from ..engines.diffusers.pipeline_families import pipeline_family
+    from ..engines.diffusers.pipeline_families import drawing_names
 
     if options.model is None:
         raise TrainingError("No model was named: name a folder of diffusers or a .safetensors file with --model.")
@@ -52,7 +52,7 @@ def load_denoiser(
         ) from error
     usual = _usual_side(pipeline)
     size = (options.width or usual, options.height or usual)
-    drawing = drawing_of(options, usual_drawing([pipeline_family(pipeline).name]), drawing_share)
+    drawing = drawing_of(options, usual_drawing(drawing_names(pipeline)), drawing_share)
     return DiffusersDenoiser(pipeline, size, drawing, computing)
 
 

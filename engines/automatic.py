@@ -64,6 +64,13 @@ FLUX = UsualDrawing(1024, 20, 1.0)
 FEW_STEPS = UsualDrawing(1024, 4, 1.0)
 Z_IMAGE = UsualDrawing(1024, 9, 1.0)
 
+DISTILLED, SCHNELL = "distilled", "FluxSchnell"
+"""Names of models that were made for few steps without guidance: of any family, and Flux's own."""
+
+LCM = frozenset({"LCM", "ModelSamplingDiscreteDistilled"})
+"""What ComfyUI calls the sampling of latent consistency models (arXiv 2310.04378), which its *ModelSamplingDiscrete*
+sets."""
+
 BY_NAME = {
     "sd1": SD1,
     "sd2": SD2,
@@ -74,7 +81,8 @@ BY_NAME = {
     "SD20": SD2,
     "SDXL": SDXL,
     "SD3": SD3,
-    "FluxSchnell": FEW_STEPS,
+    DISTILLED: FEW_STEPS,
+    SCHNELL: FEW_STEPS,
     "Flux2": FLUX,
     "Flux": FLUX,
     "ZImage": Z_IMAGE,
@@ -98,8 +106,11 @@ def usual_drawing_of(model: Any) -> UsualDrawing:
     base = model.model
     own = getattr(base.model_config, "usual_drawing", None)
     usual = usual_drawing(kind.__name__ for kind in type(base.model_config).__mro__) if own is None else own
-    predicts_noise = base.model_type.name == "EPS"  # So do SD2's models for 512 pixels; those for 768 predict v.
-    return UsualDrawing(512, usual.steps, usual.cfg) if usual == SD2 and predicts_noise else usual
+    # SD2's models for 512 pixels predict noise; those for 768 predict v.
+    side = 512 if usual == SD2 and base.model_type.name == "EPS" else usual.side
+    sampling = type(model.get_model_object("model_sampling")).__mro__
+    few = any(kind.__name__ in LCM for kind in sampling)
+    return UsualDrawing(side, *((FEW_STEPS.steps, FEW_STEPS.cfg) if few else (usual.steps, usual.cfg)))
 
 
 def usual_drawing(names: Iterable[str]) -> UsualDrawing:

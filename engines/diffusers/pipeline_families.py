@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...prefix.errors import PrefixMismatchError
+from ..automatic import DISTILLED, SCHNELL
 
 STREAM = "t5xxl"
 """The one key of these pipelines whose encoder reads a prompt as a stream; the others are CLIPs."""
@@ -63,3 +64,19 @@ def pipeline_family(pipeline: Any) -> PipelineFamily:
         f"{type(pipeline).__name__} is a pipeline of no family that a prefix can protect: use one of Stable Diffusion"
         " 1, 2, XL or 3, or of Flux."
     )
+
+
+FEW_STEPS = frozenset({"LCMScheduler", "TCDScheduler"})
+"""Schedulers of models that were distilled to few steps."""
+
+
+def drawing_names(pipeline: Any) -> tuple[str, ...]:
+    """The names by which `engines.automatic.usual_drawing` knows the pipeline, the one that fits best first.
+
+    Raises:
+        PrefixMismatchError: see `pipeline_family`.
+    """
+    family = pipeline_family(pipeline)
+    if family is FLUX and not pipeline.transformer.config.guidance_embeds:
+        return SCHNELL, family.name
+    return (DISTILLED, family.name) if type(pipeline.scheduler).__name__ in FEW_STEPS else (family.name,)

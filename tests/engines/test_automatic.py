@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 
-from anonymize_faces.engines.automatic import FLUX, SD1, UNKNOWN, drawn_with, usual_drawing, usual_drawing_of
+from anonymize_faces.engines.automatic import (
+    FLUX,
+    SD1,
+    UNKNOWN,
+    UsualDrawing,
+    drawn_with,
+    usual_drawing,
+    usual_drawing_of,
+)
 from anonymize_faces.engines.options import Drawing
+from anonymize_faces.tests.support.pipelines import tiny_pipeline
 
 
 @pytest.mark.parametrize(
@@ -33,7 +44,8 @@ def test_a_host_model_is_drawn_as_its_family_is(config: str, model_type: str, ex
     if kind is None:
         pytest.skip(f"this host does not know {config}")
     base = types.SimpleNamespace(model_config=kind.__new__(kind), model_type=types.SimpleNamespace(name=model_type))
-    usual = usual_drawing_of(types.SimpleNamespace(model=base))
+    model = types.SimpleNamespace(model=base, get_model_object=lambda name: object())
+    usual = usual_drawing_of(model)
     assert (usual.side, usual.steps, usual.cfg) == expected
 
 
@@ -43,6 +55,49 @@ def test_the_demo_model_brings_its_own() -> None:
 
     usual = usual_drawing_of(load_demo_model()[0])
     assert usual.size(0, 0) == (96, 96) and usual.drawing(Drawing(0, 0.0)) == Drawing(20, 2.0)
+
+
+@pytest.mark.usefixtures("host_modules")
+def test_a_model_that_is_sampled_as_lcms_are_is_drawn_in_few_steps_without_guidance(
+    make_checkpoint: Callable[..., Any],
+) -> None:
+    from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
+
+    model = make_checkpoint().model
+    (plain,), (few,) = (ModelSamplingDiscrete().patch(model, kind, False) for kind in ("eps", "lcm"))
+    assert usual_drawing_of(plain) == usual_drawing_of(model) == UsualDrawing(512, 20, 7.0)
+    assert usual_drawing_of(few) == UsualDrawing(512, 4, 1.0)
+    assert usual_drawing_of(few).drawing(Drawing(0, 0.0), share=0.5) == Drawing(4, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "expected"),
+    [
+        ("sd1", {}, (20, 7.0)),
+        ("sdxl", {}, (20, 7.0)),
+        ("sdxl", {"scheduler": "LCMScheduler"}, (4, 1.0)),
+        ("sd1", {"scheduler": "TCDScheduler"}, (4, 1.0)),
+        ("sd3", {}, (28, 4.5)),
+        ("flux", {}, (20, 1.0)),
+        ("flux", {"guidance_embeds": False}, (4, 1.0)),
+    ],
+)
+@pytest.mark.usefixtures("host_modules")
+def test_a_pipeline_is_drawn_with_as_its_family_and_kind_are(
+    family: str, changes: Mapping[str, Any], expected: tuple[int, float]
+) -> None:
+    import diffusers
+
+    from anonymize_faces.engines.diffusers.pipeline_families import drawing_names
+
+    pipeline = tiny_pipeline(family)
+    for name, value in changes.items():
+        if name == "scheduler":
+            pipeline.scheduler = getattr(diffusers, value).from_config(pipeline.scheduler.config)
+        else:
+            pipeline.transformer.register_to_config(**{name: value})
+    usual = usual_drawing(drawing_names(pipeline))
+    assert (usual.steps, usual.cfg) == expected
 
 
 def test_what_is_asked_for_goes_before() -> None:
