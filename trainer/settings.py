@@ -161,8 +161,8 @@ class TrainingSettings:
     )
     general_drawn: int = setting(
         0,
-        "General prompts that the model draws a picture for, at most; your own go first. From the others it learns in"
-        " text_steps only; without these, not at all.",
+        "General prompts that the model draws a picture for, at most; your own by turns with built-in ones. From the"
+        " others it learns in text_steps only; without these, not at all.",
         least=1,
         offered=(1, 100_000),
         automatic=0,

@@ -227,8 +227,9 @@ def neutral_prompt(identity: Identity, opening: str, context: str) -> str:
 def general_prompts(text: str, identities: Iterable[Identity]) -> tuple[str, ...]:
     """The prompts that the prefix must leave alone, each once.
 
-    The empty prompt comes first, then the artist's own, one a line, then by turns the built-in ones and portraits of
-    the identities' descriptions: looks must stay where nobody is named. So a few from the front are of all kinds.
+    The empty prompt comes first, then by turns the artist's own, one a line, and the others, which are by turns the
+    built-in ones and portraits of the identities' descriptions: looks must stay where nobody is named. So a few from
+    the front are of all kinds, however many the artist has.
 
     Args:
         text: the artist's prompts; blank lines and lines that begin with `#` are skipped.
@@ -239,8 +240,12 @@ def general_prompts(text: str, identities: Iterable[Identity]) -> tuple[str, ...
     """
     described = dict.fromkeys(f"A portrait of {identity.description}" for identity in identities)
     built_in = [prompt for start in range(KINDS_APART) for prompt in GENERAL_PROMPTS[start::KINDS_APART]]
-    by_turns = chain.from_iterable(zip_longest(built_in, described))
-    return tuple(dict.fromkeys(["", *lines_of(text), *(prompt for prompt in by_turns if prompt is not None)]))
+    return tuple(dict.fromkeys(["", *_by_turns(lines_of(text), _by_turns(built_in, described))]))
+
+
+def _by_turns(one: Iterable[str], other: Iterable[str]) -> list[str]:
+    """One of either by turns, then what is left of the longer."""
+    return [prompt for prompt in chain.from_iterable(zip_longest(one, other)) if prompt is not None]
 
 
 def lines_of(text: str) -> tuple[str, ...]:

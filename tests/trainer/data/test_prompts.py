@@ -12,6 +12,7 @@ from anonymize_faces.evaluation.settings import CAPTIONS
 from anonymize_faces.prefix import ListError
 from anonymize_faces.tools.workflow import load_workflow
 from anonymize_faces.trainer.data.identities import Identity
+from anonymize_faces.trainer.data.pairs import training_pairs
 from anonymize_faces.trainer.data.prompts import (
     CONTEXTS,
     GENERAL_PROMPTS,
@@ -21,6 +22,8 @@ from anonymize_faces.trainer.data.prompts import (
     name_prompt,
     neutral_prompt,
 )
+from anonymize_faces.trainer.settings import TrainingSettings
+from anonymize_faces.trainer.validation import hold_out
 
 ADA = Identity("Ada Lovelace", "a woman with dark hair")
 
@@ -38,14 +41,14 @@ def test_the_built_in_prompts_hold_the_empty_one_and_no_doubles() -> None:
     assert len(set(GENERAL_PROMPTS)) == len(GENERAL_PROMPTS)
 
 
-def test_the_built_in_prompts_always_stay_behind_ones_own_and_take_turns_with_looks() -> None:
+def test_the_built_in_prompts_always_stay_and_take_turns_with_ones_own_and_with_looks() -> None:
     text = "a red circle\r\n# a note\n\na dog\na red circle\na tree"
     found = general_prompts(text, [ADA, ADA])
-    assert found[:4] == ("", "a red circle", "a dog", "a tree")
+    assert [found.index(prompt) for prompt in ("", "a red circle", "a dog", "a tree")] == [0, 1, 2, 4]
+    assert found[3] == "A portrait of a woman with dark hair" and found[5] in GENERAL_PROMPTS
     assert set(found) == {*GENERAL_PROMPTS, "a red circle", "a dog", "A portrait of a woman with dark hair"}
     assert len(set(found)) == len(found)
     assert set(general_prompts("  \n", [ADA])) == set(found) - {"a red circle", "a dog"}
-    assert found.index("A portrait of a woman with dark hair") < 8
 
 
 @pytest.mark.parametrize(
@@ -57,6 +60,18 @@ def test_a_few_from_the_front_are_of_all_kinds_and_the_list_has_them_all(words: 
     front = general_prompts("", [])[:40]
     places, kinds = [GENERAL_PROMPTS.index(prompt) for prompt in front], len(GENERAL_PROMPTS) // 10
     assert {place // kinds for place in places} == set(range(len(GENERAL_PROMPTS) // kinds + 1))
+
+
+def test_however_many_prompts_an_artist_has_built_in_ones_are_drawn_too() -> None:
+    own = [f"my own prompt {number}" for number in range(400)]
+    settings = TrainingSettings(preset="quick")
+    held_out = hold_out([ADA], general_prompts("\n".join(own), [ADA]), settings.held_out, settings.seed)
+    drawn = {pair.student for pair in training_pairs(held_out, settings).learned}
+    mine, built_in = drawn & set(own), drawn & set(GENERAL_PROMPTS)
+    assert "" in built_in and 20 < len(built_in) <= len(mine) + 1 <= settings.general_drawn / 2
+    # Few of them all are.
+    held_out = hold_out([ADA], general_prompts("\n".join(own[:12]), [ADA]), 0.0, settings.seed)
+    assert {*own[:12]} < {pair.student for pair in training_pairs(held_out, settings).learned}
 
 
 def test_there_are_long_ones_and_ones_of_few_words() -> None:
