@@ -157,6 +157,7 @@ class TrainAnonymizationPrefix(io.ComfyNode):
             )
             held_out = training.held_out.people
             before_after = BeforeAfter(denoiser, held_out or identities, chosen.seed, check)
+            before_after.try_decoding()
 
             def report(progress: Progress) -> None:
                 if progress.steps:

@@ -90,7 +90,8 @@ class Plan:
         seconds: of drawing before anything is learned, of the warm start, of reading those prompts, of learning with
             all that is drawn while it goes on, and of where faces are, without finding them; at most: batches make a
             graphics card faster.
-        kept_bytes: that a step's backward pass needs kept if nothing is computed twice.
+        kept_bytes: that a step's backward pass needs kept, as the dry step left it: with blocks computed twice if it
+            went over to that.
         disk_bytes: that unfinished work takes until the run ends.
     """
 

@@ -80,6 +80,7 @@ class Learned:
         best: the one that the prefix was chosen by.
         figures: those of the prefix's record: about people and prompts that chose nothing, if enough are held out.
         examined: how many people the figures are about whom the prefix did not learn from; 0 if they are about others.
+        chose: whether these people chose the best one as well, because too few are held out for both.
         drawing_seconds, learning_seconds: what it took; the former in this process, the latter in all.
         stopped: why it ended before its last step, a sentence; empty if it did not.
         notes: what else happened, sentences.
@@ -95,6 +96,7 @@ class Learned:
     learning_seconds: float
     stopped: str = ""
     notes: tuple[str, ...] = ()
+    chose: bool = False
 
 
 @dataclass(frozen=True)

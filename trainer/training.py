@@ -109,6 +109,7 @@ class PrefixTraining:
 
         Raises:
             TrainingError: no memory for a single picture, or losses that are never finite.
+            MeasurementError: what is to find faces cannot be had.
         """
         started = time.monotonic()
         pairs = training_pairs(self.held_out, self._settings)
@@ -142,6 +143,7 @@ class PrefixTraining:
             best=best,
             figures=figures,
             examined=len(self.held_out.reporting.people or self.held_out.choosing.people),
+            chose=bool(self.held_out.choosing.people) and not self.held_out.reporting.people,
             drawing_seconds=drawing.seconds,
             learning_seconds=state.seconds,
             stopped=stopped,
@@ -158,6 +160,7 @@ class PrefixTraining:
 
         Raises:
             TrainingError: there is not enough memory for a single picture.
+            MeasurementError: what is to find faces cannot be had.
         """
         pairs = training_pairs(self.held_out, self._settings)
         longest = max((pair.student for pair in pairs.learned), key=len)
@@ -166,9 +169,10 @@ class PrefixTraining:
             vectors = start_vectors(self._denoiser, self._settings)
             measured = dry_step(self._denoiser, longest, vectors, micro_batches)
             kept_bytes = self._denoiser.count_kept()
-        finds_faces = self._settings.face_region and self._finding is not None
-        if finds_faces:
-            decoding, head_step = dry_head(self._denoiser, micro_batches)
+        finding = self._finding if self._settings.face_region else None
+        if finding is not None:
+            with finding():  # So that what is missing for it is told now, not after hours.
+                decoding, head_step = dry_head(self._denoiser, micro_batches)
             measured = dataclasses.replace(measured, decoding=decoding, head_step=head_step)
         return plan_of(
             self._denoiser,
@@ -180,7 +184,7 @@ class PrefixTraining:
             self._settings,
             measured,
             kept_bytes,
-            finds_faces,
+            finding is not None,
         )
 
     @functools.cached_property

@@ -133,3 +133,15 @@ def test_a_protected_clip_is_the_nodes_error(server: ComfyServer) -> None:
     with pytest.raises(WorkflowError, match="carries a prefix already: connect the checkpoint's own CLIP") as failed:
         server.run(graph)
     assert failed.value.node_id == "train"
+
+
+def test_a_vae_of_another_kind_of_model_is_the_nodes_error_before_anything_is_drawn(server: ComfyServer) -> None:
+    if "pixel_space" not in str(server.object_info()["VAELoader"]["input"]):
+        pytest.skip("This host has no VAE of its own.")
+    graph = training(seed=11)
+    graph["vae"] = node("VAELoader", vae_name="pixel_space")  # The host's own, of pixels for latents.
+    graph["train"]["inputs"]["vae"] = ["vae", 0]
+    seen: list[float] = []
+    with pytest.raises(WorkflowError, match="connect the checkpoint's own VAE") as failed:
+        server.wait(server.queue(graph), on_progress=lambda progress: seen.append(progress.value))
+    assert failed.value.node_id == "train" and seen == []

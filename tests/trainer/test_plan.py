@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from anonymize_faces.prefix.errors import TrainingError
+from anonymize_faces.prefix.errors import MeasurementError, TrainingError
 from anonymize_faces.runs.amounts import duration, gigabytes
 from anonymize_faces.tests.support.finders import MiddleFinder
 from anonymize_faces.tests.support.learning_checks import learning
@@ -91,6 +91,21 @@ def test_a_picture_that_memory_lacks_for_is_told_before_anything_is_drawn(
     monkeypatch.setattr(denoiser, "predict", fails)
     with pytest.raises(TrainingError, match="not enough memory for a single picture"):
         PrefixTraining(denoiser, PEOPLE, GENERAL, learning(), runs=tmp_path).learn()
+    assert not any(tmp_path.iterdir())
+
+
+def test_what_is_missing_to_find_faces_with_is_told_before_anything_is_drawn(
+    denoiser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def missing() -> Iterator[Any]:
+        raise MeasurementError("facenet-pytorch is not installed: install it.")
+        yield
+
+    monkeypatch.setattr(denoiser, "sample", lambda *_: pytest.fail("something was drawn"))
+    settings = dataclasses.replace(learning(), face_region=True)
+    with pytest.raises(MeasurementError, match="install it"):
+        PrefixTraining(denoiser, PEOPLE, GENERAL, settings, runs=tmp_path, finding=missing).learn()
     assert not any(tmp_path.iterdir())
 
 

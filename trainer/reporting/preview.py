@@ -9,11 +9,15 @@ import torch
 from torch import Tensor
 
 from ...engines.denoiser import Denoiser, Vectors
+from ...prefix.errors import TrainingError, first_line
 from ...runs.seeds import derived_seed
 from ..data.identities import Identity
 from ..data.prompts import OPENINGS, name_prompt
 
 COLUMNS = 4
+
+CORNER, COLOURS = 8, 3
+"""Cells of a latent, on a side; numbers of a pixel."""
 
 
 class BeforeAfter:
@@ -42,6 +46,25 @@ class BeforeAfter:
         if self._plain is None:
             self._plain = self._row(None)
         return torch.cat([self._plain, self._row(vectors)]).unsqueeze(0)
+
+    def try_decoding(self) -> None:
+        """Makes a picture of a blank corner, to find out before a run whether pictures can be shown in it.
+
+        Raises:
+            TrainingError: they cannot.
+        """
+        *channels, height, width = self._denoiser.latent_shape
+        try:
+            made = self._denoiser.decode(torch.zeros(1, *channels, min(CORNER, height), min(CORNER, width)))
+            fault = "" if made.shape[-1] == COLOURS else f"it says {made.shape[-1]} numbers of each pixel"
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            if self._denoiser.out_of_memory(error):
+                raise
+            fault = first_line(error)
+        if fault:
+            raise TrainingError(
+                f"This VAE makes no pictures of what the model draws ({fault}): connect the checkpoint's own VAE."
+            )
 
     def _row(self, vectors: Vectors | None) -> Tensor:
         pictures = self._denoiser.decode(self._denoiser.sample(self._prompts, self._seeds, vectors))

@@ -40,6 +40,8 @@ def _identities(learned: Learned) -> str:
         if learned.examined
         else "the people it learned from, in other noise (with fewer than 8 people none is held out)"
     )
+    if learned.chose:
+        asked += ", who chose the best prefix as well: too few are held out for both"
     if gone <= 0:
         return f"None of the identity signal is gone, examined on {asked}: take more steps, or another learning rate."
     advice = " Take more steps to remove more." if learned.figures.identities > MUCH else ""

@@ -9,6 +9,8 @@ import torch
 
 from anonymize_faces.engines.options import Drawing
 from anonymize_faces.prefix import TrainingError
+from anonymize_faces.trainer.data.identities import Identity
+from anonymize_faces.trainer.reporting.preview import BeforeAfter
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +72,19 @@ def test_a_vae_in_half_precision_is_copied_and_stays_as_it_is(demo: tuple[Any, A
     assert copied.vae_dtype == torch.float32 and copied.first_stage_model is not vae.first_stage_model
     assert copied.encode(torch.rand(1, 64, 64, 3).requires_grad_()).requires_grad
     assert half.vae_dtype == torch.float16
+
+
+def test_a_vae_of_another_kind_of_model_is_told_before_anything_is_drawn(demo: tuple[Any, Any]) -> None:
+    import comfy.sd
+    from comfy.taesd.taesd import TAESD
+
+    from anonymize_faces.engines.comfy.denoiser import ComfyDenoiser
+
+    denoiser, vae = demo
+    weights = TAESD(latent_channels=16).state_dict()
+    other = ComfyDenoiser(denoiser._model, denoiser._clip, comfy.sd.VAE(sd=weights), (64, 64), Drawing(2, 2.0))
+    own = ComfyDenoiser(denoiser._model, denoiser._clip, vae, (64, 64), Drawing(2, 2.0))
+    with torch.inference_mode():
+        BeforeAfter(own, [Identity("Ada")], 0, lambda: None).try_decoding()
+        with pytest.raises(TrainingError, match=r"16 channels.*connect the checkpoint's own VAE"):
+            BeforeAfter(other, [Identity("Ada")], 0, lambda: None).try_decoding()
