@@ -199,8 +199,9 @@ def blocks_of(network: nn.Module, inside: bool = False) -> Iterator[nn.Module]:
 
 
 def _is_block(module: nn.Module) -> bool:
-    """Whether it is made of several modules; a T5's block keeps both of its layers in one list."""
-    children = list(module.children())
+    """Whether it is made of several modules; a T5's block keeps both of its layers in one list, a compiled one is alone
+    in what `torch.compile` made of it."""
+    children = list(getattr(module, "_orig_mod", module).children())
     while len(children) == 1 and isinstance(children[0], CONTAINERS):
         children = list(children[0].children())
     return len(children) > 1

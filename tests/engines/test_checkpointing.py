@@ -95,6 +95,39 @@ def test_what_a_block_does_to_its_input_in_place_is_not_done_twice() -> None:
     torch.testing.assert_close(plain, twice)
 
 
+def test_blocks_that_were_compiled_one_by_one_are_computed_twice_as_well() -> None:
+    """As nodes of other extensions put them into a model; host's own are not compiled while it learns."""
+
+    def backend(module: Any, inputs: Any) -> Any:
+        return module.forward
+
+    network = torch.nn.Module()
+    layers = [torch.nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True) for _ in range(2)]
+    network.blocks = torch.nn.ModuleList(torch.compile(layer, backend=backend) for layer in layers)
+    network.requires_grad_(False)
+    inputs = torch.randn(1, 3, 8, generator=torch.Generator().manual_seed(0))
+
+    def gradient_and_kept() -> tuple[Tensor, int]:
+        kept = [0]
+
+        def pack(tensor: Tensor) -> Tensor:
+            kept[0] += tensor.nbytes
+            return tensor
+
+        states = given = inputs.clone().requires_grad_()
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved):
+            for block in network.blocks:
+                states = block(states)
+        return torch.autograd.grad(states.square().sum(), given)[0], kept[0]
+
+    assert list(blocks_of(network)) == list(network.blocks)
+    plain, all_of_it = gradient_and_kept()
+    with checkpointed(network):
+        twice, less = gradient_and_kept()
+    torch.testing.assert_close(twice, plain)
+    assert less < 0.5 * all_of_it
+
+
 def test_auto_checkpoints_only_where_there_is_no_room(make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     import comfy.model_management
 
