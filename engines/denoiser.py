@@ -216,6 +216,10 @@ class Denoiser(Protocol):
         """Computes in a way that needs less memory from now on; False if there is none. Inside `gradients`."""
 
     @property
+    def saves_memory(self) -> bool:
+        """Whether it computes so, or is to inside `gradients`."""
+
+    @property
     def streams_weights(self) -> bool:
         """Whether `stream_weights` has moved any."""
 

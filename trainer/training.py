@@ -27,6 +27,11 @@ from .stages.face_region import Finding, dry_head
 from .start import start_vectors
 from .validation import hold_out
 
+COMPUTED_TWICE = (
+    "Blocks of the model were computed twice, which needs much less memory. The prefix is the same, learning took about"
+    " a third longer."
+)
+
 STREAMED = (
     "Memory was short for a single picture: weights came to the device as they were needed. The prefix is the same,"
     " learning was much slower."
@@ -150,6 +155,7 @@ class PrefixTraining:
             notes=(
                 *run.notes,
                 *state.sentences,
+                *([COMPUTED_TWICE] if self._denoiser.saves_memory else []),
                 *([STREAMED] if self._denoiser.streams_weights else []),
                 *([folder.trouble] if folder.trouble else []),
             ),

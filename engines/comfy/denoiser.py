@@ -444,7 +444,7 @@ class ComfyDenoiser:
 
     @property
     def saves_memory(self) -> bool:
-        """Whether the denoiser's blocks are computed twice."""
+        """See `Denoiser`."""
         return self._saves_memory
 
     def stream_weights(self) -> bool:

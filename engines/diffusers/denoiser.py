@@ -325,6 +325,11 @@ class DiffusersDenoiser:
         self._checkpoints.callback(setattr, self, "_is_checkpointed", False)
         return True
 
+    @property
+    def saves_memory(self) -> bool:
+        """See `Denoiser`."""
+        return self._saves_memory
+
     def stream_weights(self) -> bool:
         """See `Denoiser`. Where weights are is for the pipeline's owner to say, as with `enable_model_cpu_offload`."""
         return False
