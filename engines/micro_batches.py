@@ -10,14 +10,21 @@ import torch
 from ..prefix.errors import TrainingError
 from .denoiser import Denoiser
 
-_WORDS = ("can't allocate memory", "not enough memory")
+_WORDS = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "alloc_failed",
+    "not enough gpu video memory",
+)
+"""Of torch on CPUs, of CUDA and of Apple's cards where the error is of no class of its own, of cuBLAS, of DirectML."""
 
 
 def says_out_of_memory(error: Exception) -> bool:
     """Whether an error of torch or of Python says that memory has run out, on whatever device."""
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _WORDS)
 
 
 Item = TypeVar("Item")

@@ -338,6 +338,8 @@ class DiffusersDenoiser:
         """See `Denoiser`."""
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+        elif torch.backends.mps.is_available():
+            torch.mps.empty_cache()
 
     @property
     def device(self) -> torch.device:

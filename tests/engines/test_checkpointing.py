@@ -207,3 +207,23 @@ def test_memory_that_lacks_for_drawing_says_nothing_of_learning(make_checkpoint:
     with denoiser.gradients(1):
         assert drawing.size == 2 and not denoiser.saves_memory
         assert denoiser.use_less_memory() is denoiser.saves_memory is (choice == "auto")
+
+
+@pytest.mark.parametrize(
+    ("error", "lacking"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("Allocation on device 0"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 17.90 GB, max allowed: 18.13 GB)."), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:117] data. DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("Could not allocate tensor. There is not enough GPU video memory available!"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_a_lack_of_memory_is_known_on_every_device(error: Exception, lacking: bool, make_checkpoint: Make) -> None:
+    from anonymize_faces.engines.micro_batches import says_out_of_memory
+
+    assert says_out_of_memory(error) is denoiser_for(make_checkpoint()).out_of_memory(error) is lacking
