@@ -75,17 +75,23 @@ def _printable(text: str, stream: TextIO) -> str:
     return text.encode(encoding, "replace").decode(encoding)
 
 
+def kind_of(text: str) -> str:
+    """What is being done, of what is told of it: figures change with every step, and stand behind a comma."""
+    return text.partition(",")[0]
+
+
 class _Lines:
     """A line when the work changes, and now and then."""
 
     def __init__(self) -> None:
-        self._text = ""
+        self._kind = ""
         self._shown = 0.0
 
     def __call__(self, text: str, done: int, of: int) -> None:
-        if text != self._text or time.monotonic() - self._shown > SECONDS_BETWEEN_LINES or done == of:
+        kind = kind_of(text)
+        if kind != self._kind or time.monotonic() - self._shown > SECONDS_BETWEEN_LINES or done == of:
             print(f"{text}: {done} of {of}", file=sys.stderr, flush=True)
-            self._text, self._shown = text, time.monotonic()
+            self._kind, self._shown = kind, time.monotonic()
 
 
 class _Bar:
@@ -96,7 +102,7 @@ class _Bar:
         self._tasks: dict[str, Any] = {}
 
     def __call__(self, text: str, done: int, of: int) -> None:
-        kind = text.partition(",")[0]
+        kind = kind_of(text)
         if kind not in self._tasks:
             self._tasks[kind] = self._progress.add_task(text, total=of)
         self._progress.update(self._tasks[kind], description=text, completed=done, total=of)

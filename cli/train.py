@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..prefix import SUFFIX, PrefixFileExistsError, PrefixRecord, PrefixValueError, save_prefix
 from ..prefix.errors import TrainingError, shown
+from ..runs.amounts import duration
 from ..runs.paths import path_of, require_writable_file, require_writable_folder
 from .console import Console, ProgressReport
 from .model import finding_on, load_denoiser
@@ -17,7 +18,9 @@ from .settings_file import with_file
 from .show import facts
 
 if TYPE_CHECKING:
+    from ..trainer.plan import Plan
     from ..trainer.progress import Learned, Progress
+    from ..trainer.reporting.telemetry import Telemetry
 
 NAME = "train"
 SUMMARY = "learns a prefix on a model"
@@ -106,6 +109,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     from ..trainer.parallel.accelerate_team import team_of_this_process
     from ..trainer.progress import Callbacks
     from ..trainer.reporting.report import describe
+    from ..trainer.reporting.telemetry import Run, Telemetry
     from ..trainer.training import PrefixTraining, learn_prefix
 
     identities = parse_identities(text_of_file(options.identities))
@@ -127,16 +131,20 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             finding=finding_on(denoiser.device),
         ).plan()
         return {"plan": plan.table, "report": plan.words}
+    telemetry = Telemetry()
+    telemetry.begin(Run())
+
+    def tell(plan: Plan) -> None:
+        console.say(plan.words)
+        telemetry.plan(plan)
+
     with console.progress_report() as progress_report:
         learned = learn_prefix(
             denoiser,
             identities,
             prompts,
             settings,
-            Callbacks(
-                report=lambda progress: show(progress_report, progress),
-                plan=lambda plan: console.say(plan.words),
-            ),
+            Callbacks(report=lambda progress: show(progress_report, progress, telemetry), plan=tell),
             runs=_runs(options),
             pictures=options.pictures,
             team=team,
@@ -159,12 +167,15 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     }
 
 
-def show(progress_report: ProgressReport, progress: Progress) -> None:
-    """How far a run is."""
-    stage, losses = progress.stage, progress.losses
+def show(progress_report: ProgressReport, progress: Progress, telemetry: Telemetry) -> None:
+    """How far a run is, and how long all of what is left of it takes."""
+    telemetry.note(progress)
+    stage, losses, left = progress.stage, progress.losses, telemetry.seconds_left
     text = STAGES[stage.name]
     if losses is not None:
         text += f", losses {losses.identities:.4f} and {losses.general:.4f}"
+    if left is not None:
+        text += f", {duration(left)} left"
     progress_report(text, stage.done, stage.of)
 
 

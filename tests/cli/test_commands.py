@@ -87,6 +87,18 @@ def test_it_learns_a_prefix_and_says_so_to_scripts(model: Path, work: Path, caps
     assert list((work / ".anonymize-faces-runs").iterdir()) == []
 
 
+def test_how_far_it_is_is_told_now_and_then_with_the_time_that_all_of_the_run_has_left(
+    model: Path, work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(train(model, work, "--steps", "5")) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert any("people, " in line and "evaluations of the model" in line for line in told)
+    learning = [line for line in told if line.startswith("learning, losses ")]
+    # Neither a line for each step: when it begins, and at its end.
+    assert [line.split(": ")[-1] for line in learning] == ["1 of 5", "5 of 5"]
+    assert all(line.split(": ")[0].endswith("less than a minute left") for line in learning)
+
+
 def test_the_plan_is_told_and_nothing_is_drawn(
     model: Path, work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -219,6 +219,12 @@ class Telemetry:
         with self._lock:
             return self._picture
 
+    @property
+    def seconds_left(self) -> float | None:
+        """Of the whole run; None while nothing tells."""
+        with self._lock:
+            return self._seconds_left()
+
     def snapshot(self) -> dict[str, Any]:
         """All of it as JSON values; `run` is null if there was none since the server started."""
         with self._lock:
