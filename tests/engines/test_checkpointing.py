@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -103,7 +104,8 @@ def test_blocks_that_were_compiled_one_by_one_are_computed_twice_as_well() -> No
 
     network = torch.nn.Module()
     layers = [torch.nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True) for _ in range(2)]
-    network.blocks = torch.nn.ModuleList(torch.compile(layer, backend=backend) for layer in layers)
+    compiled = partial(torch.compile, backend=backend)
+    network.blocks = torch.nn.ModuleList(map(compiled, layers))
     network.requires_grad_(False)
     inputs = torch.randn(1, 3, 8, generator=torch.Generator().manual_seed(0))
 
