@@ -63,7 +63,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         AnonymizationError: anything in the way, as `photos_in`, `protect` and `load_pipeline` say.
     """
     from ..photos.faces import told_of_faces
-    from ..photos.folders import photos_in, reread, write_photos
+    from ..photos.folders import photos_in, reread, unread_in, write_photos
     from ..photos.levels import largest_change, psnr
     from ..photos.protect import ProtectionCallbacks, protect
     from ..photos.report import describe_protection
@@ -105,6 +105,11 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     notes = (
         [f"Transparent in places, which stays as it is: {', '.join(map(shown, transparent))}."] if transparent else []
     )
+    if unread := unread_in(options.photos):
+        notes.append(
+            f"Not read, and so not protected: {', '.join(map(shown, unread))}. Save them as JPEG or PNG, and protect"
+            " them as well."
+        )
     report = "\n".join(
         [describe_protection(protected, settings, of_faces), *notes, f"Wrote {len(files)} files to {options.output}."]
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import comfy.cli_args
 import comfy.model_management
 import torch
 from comfy_api.v0_0_2 import io, ui
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
 MAGNIFIED = 16
 """How many times the difference is shown."""
+
+METADATA = (
+    "Save Image writes this workflow into the PNG, with the names of your files and the seed: start ComfyUI with"
+    " --disable-metadata before you publish what it saves."
+)
 
 SIZES = ("Width that the model sees photos at.", "Height that the model sees photos at.")
 
@@ -118,7 +124,8 @@ class ProtectPhotos(io.ComfyNode):
         after = torch.stack([torch.from_numpy(photo.copy()).float() / 255 for photo in protected.photos])
         plain = torch.from_numpy(before.copy()).float() / 255
         difference = (0.5 + MAGNIFIED * (after - plain)).clamp(0, 1)
-        report = describe_protection(protected, chosen, of_faces)
+        notes = of_faces if comfy.cli_args.args.disable_metadata else (*of_faces, METADATA)
+        report = describe_protection(protected, chosen, notes)
         if photos.shape[-1] == 4:  # What is transparent stays so.
             after = torch.cat([after, photos[..., 3:].float().cpu()], dim=-1)
             report = f"The photos are transparent in places: that stays as it is.\n{report}"

@@ -107,6 +107,9 @@ def test_the_saved_file_is_within_the_budget_and_the_node_says_what_it_is_worth(
     assert len(files) == 2 and all(0 < change <= 8 for change in changes)
     (told,) = entry["outputs"]["protect"]["text"]
     assert "2 photos changed by at most 8 of 255 levels" in told and "IP-Adapter" in told and "PNG" in told
+    # As the host does, which names the files in what it saves.
+    saved = Image.open(io.BytesIO(server.image(entry["outputs"]["save"]["images"][0])))
+    assert photos[0] in saved.info["prompt"] and "start ComfyUI with --disable-metadata" in told
     assert pictures(server, entry, "difference")[0].shape == original(server, photos[0]).shape
     assert "face" not in told.split("Save as PNG")[0]
 
