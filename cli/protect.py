@@ -34,7 +34,7 @@ what it does not do: nothing against IP-Adapter, InstantID, PuLID and models tha
 model families; re-saving, resizing, screenshots and upscalers weaken it; whoever has unprotected photos of the same
 person does not need these; a published photo cannot be strengthened later. Try it with 'python -m trainer attack'."""
 
-KEPT = "What was done is kept: the same command goes on."
+KEPT = "Unless said otherwise above, what was done is kept: the same command goes on."
 """What a person is told who breaks it off."""
 
 RUNS = ".anonymize-faces-runs"
@@ -86,7 +86,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             [photo.pixels for photo in photos],
             settings,
             target=None if options.pull_towards is None else _photo(options.pull_towards),
-            callbacks=ProtectionCallbacks(lambda done, of: progress_report("protecting", done, of)),
+            callbacks=ProtectionCallbacks(lambda done, of: progress_report("protecting", done, of), tell=console.say),
             runs=options.output / RUNS,
         )
     files = []
