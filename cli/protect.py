@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..photos.settings import ProtectionSettings
 from ..prefix.errors import PhotoError, shown
 from ..runs.paths import path_of, require_writable_folder
+from ..runs.run_folder import remove_if_empty
 from ..runs.settings import add_option, all_described
 from .console import Console
 from .model import finding_on, load_denoiser
@@ -100,7 +101,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
                 "psnr": round(ratio, 2) if math.isfinite(ratio) else None,
             }
         )
-    _remove_if_empty(options.output / RUNS)
+    remove_if_empty(options.output / RUNS)
     transparent = [photo.name for photo in photos if photo.alpha is not None]
     notes = (
         [f"Transparent in places, which stays as it is: {', '.join(map(shown, transparent))}."] if transparent else []
@@ -128,8 +129,3 @@ def _require_free(folder: Path, names: list[str], overwrite: bool) -> None:
         raise PhotoError(
             f"There is a file '{shown(there[0])}.png' in --output already: name another folder, or give --overwrite."
         )
-
-
-def _remove_if_empty(folder: Path) -> None:
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()

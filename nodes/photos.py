@@ -221,7 +221,7 @@ class MeasurePhotoProtection(io.ComfyNode):
         # Loaded here, so that the host's start does not wait for it.
         from ..evaluation.reporting.grid import labelled_grid
         from ..faces.pictures import pictures_of
-        from ..photos.attack import attack, gallery_of, person_of
+        from ..photos.attack import TITLES, attack_both, gallery_of, person_of
         from ..photos.plot import plot_similarities
         from ..photos.report import describe_attacks, verdict
         from ..trainer.data.prompts import lines_of
@@ -244,26 +244,18 @@ class MeasurePhotoProtection(io.ComfyNode):
         with hosted_recognizer(recognizer, show) as hosted:
             others = None if strangers is None else gallery_of(hosted, list(pictures_of(strangers, "strangers")))
             person = person_of(hosted, list(before), others)
-            found = []
-            for number, photos in enumerate((before, after)):
-
-                def report(done: int, of: int, number: int = number) -> None:
-                    show(number * of + done, 2 * of)
-
-                found.append(
-                    attack(
-                        denoiser,
-                        hosted,
-                        list(photos),
-                        person,
-                        how,
-                        report=report,
-                        check=check,
-                        runs=work_folder("attacks"),
-                    )
-                )
+            plain, changed = attack_both(
+                denoiser,
+                hosted,
+                list(before),
+                list(after),
+                person,
+                how,
+                report=lambda title, done, of: show(TITLES.index(title) * of + done, len(TITLES) * of),
+                check=check,
+                runs=work_folder("attacks"),
+            )
             threshold = hosted.threshold
-        plain, changed = found
         told = describe_attacks(plain, changed, how, person, threshold)
         rows = {"from originals": plain.similarities, "from protected": changed.similarities}
         plot = plot_similarities(verdict(plain, changed), rows, threshold.value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ from ..engines.micro_batches import MicroBatches
 from ..finetuning.training_set import fitted_to, resized
 from ..prefix.errors import PhotoError
 from ..runs.run_folder import RunFolder, run_key, saved_if_broken_off
-from .levels import changed, file_of, largest_change, levels_of, psnr, random_signs, random_start
+from .levels import changed, file_of, largest_change, levels_of, picture_digest, psnr, random_signs, random_start
 from .objectives import OBJECTIVES, Objective
 from .settings import BOTH, ENCODER, PAPER, RANDOM, RESAVING, ProtectionSettings
 from .transforms import altered
@@ -126,7 +125,9 @@ def protect(
             recipe=RECIPE,
             model=denoiser.digest,
             settings=settings,
-            photos=[_digest(photo) for photo in [*photos, *(masks or ()), *([] if target is None else [target])]],
+            photos=[
+                picture_digest(photo) for photo in [*photos, *(masks or ()), *([] if target is None else [target])]
+            ],
         )
         with RunFolder(runs, key) as folder:
             ascent = _Ascent(denoiser, levels, allowed, other, settings, callbacks, folder)
@@ -374,10 +375,6 @@ def _all_allowed(masks: Sequence[np.ndarray], photos: Sequence[Tensor]) -> list[
 
 def _masked(change: Tensor, allowed: Sequence[Tensor] | None, number: int) -> Tensor:
     return change if allowed is None else change * allowed[number]
-
-
-def _digest(picture: np.ndarray) -> str:
-    return hashlib.sha256(repr(picture.shape).encode() + np.ascontiguousarray(picture).tobytes()).hexdigest()[:32]
 
 
 def _protected(

@@ -68,6 +68,7 @@ def test_photos_are_protected_under_their_names_and_attacked(
     found = said(capsys)
     assert -1 <= found["originals"]["similarity"] <= 1 and found["protected"]["first"] is None
     assert len(list((tmp_path / "attacked" / "protected").glob("*.png"))) == 3
+    assert sorted(path.name for path in (tmp_path / "attacked").iterdir()) == ["originals", "protected"]
 
 
 @pytest.mark.parametrize(
