@@ -63,6 +63,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     Raises:
         AnonymizationError: anything in the way, as `photos_in`, `attack` and `load_pipeline` say.
     """
+    from ..finetuning.progress import FinetuningCallbacks
     from ..photos.attack import TITLES, attack_both, gallery_of, person_of
     from ..photos.folders import photos_in, write_pictures
     from ..photos.report import describe_attacks
@@ -96,6 +97,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             person,
             how,
             report=lambda title, done, of: progress_report(f"attacking the {title}", done, of),
+            learning=FinetuningCallbacks(plan=lambda plan: console.say(plan.words)),
             runs=options.output / RUNS,
         )
     remove_if_empty(options.output / RUNS)

@@ -153,7 +153,7 @@ class FineTuneOnCaptions(io.ComfyNode):
                 learned = mixed(learned, general)
             with finetuned(denoiser, learned, chosen, followed.callbacks, work_folder("fine-tuning")) as tuned:
                 lora = lora_of(tuned.weights, clip)
-            followed.end(tuned)
+            followed.end(len(tuned.history), tuned.stopped, tuned.notes)
         taught, encoder = comfy.sd.load_lora_for_models(model, clip, lora, 1.0, 1.0)
         notes = (*([tuned.stopped] if tuned.stopped else []), *tuned.notes)
         report = _report(len(pictures), general_pictures, tuned.history, notes)

@@ -17,6 +17,7 @@ from ..finetuning.settings import FinetuningSettings
 from ..photos.settings import UNSEEN_PROMPTS, AttackSettings, ProtectionSettings
 from ..prefix.errors import PhotoError
 from .hosted.recognizers import CHOICES, hosted_finder, hosted_recognizer
+from .server.current_run import followed_finetuning
 from .shared.folder import work_folder
 from .shared.inputs import checked
 from .shared.interface import advanced, seed_widget, shown_progress, size_widgets, tell, widget
@@ -181,6 +182,7 @@ class MeasurePhotoProtection(io.ComfyNode):
                     " ranks first among all.",
                 ),
             ],
+            hidden=[io.Hidden.extra_pnginfo],
             outputs=[
                 io.String.Output(display_name="report", tooltip="The verdict in plain words, and the figures."),
                 io.Image.Output(
@@ -241,7 +243,11 @@ class MeasurePhotoProtection(io.ComfyNode):
         )
         denoiser = _denoiser(model, clip, vae, width, height)
         show, check = shown_progress(), comfy.model_management.throw_exception_if_processing_interrupted
-        with hosted_recognizer(recognizer, show) as hosted:
+        workflow = (cls.hidden.extra_pnginfo or {}).get("workflow")
+        with (
+            followed_finetuning(workflow, lambda done, of: None, check, can_stop=False) as followed,
+            hosted_recognizer(recognizer, show) as hosted,
+        ):
             others = None if strangers is None else gallery_of(hosted, list(pictures_of(strangers, "strangers")))
             person = person_of(hosted, list(before), others)
             plain, changed = attack_both(
@@ -253,8 +259,10 @@ class MeasurePhotoProtection(io.ComfyNode):
                 how,
                 report=lambda title, done, of: show(TITLES.index(title) * of + done, len(TITLES) * of),
                 check=check,
+                learning=followed.callbacks,
                 runs=work_folder("attacks"),
             )
+            followed.end(len(TITLES) * finetuning.resolved(denoiser).steps)
             threshold = hosted.threshold
         told = describe_attacks(plain, changed, how, person, threshold)
         rows = {"from originals": plain.similarities, "from protected": changed.similarities}

@@ -14,7 +14,7 @@ from ..faces.gallery import STRANGER, Gallery, join
 from ..faces.recognizer import Recognizer
 from ..faces.scoring import rank
 from ..finetuning.loop import finetuned
-from ..finetuning.progress import FinetuningCallbacks
+from ..finetuning.progress import NO_CALLBACKS, FinetuningCallbacks
 from ..finetuning.training_set import training_set_of
 from ..prefix.errors import PhotoError
 from ..runs.run_folder import RunFolder, run_key
@@ -124,6 +124,7 @@ def attack_both(
     *,
     report: Callable[[str, int, int], None] = lambda title, done, of: None,
     check: Callable[[], None] = lambda: None,
+    learning: FinetuningCallbacks = NO_CALLBACKS,
     runs: Path | None = None,
 ) -> tuple[Attacked, Attacked]:
     """Attacks photos as they were and as they are protected, uint8 `[height, width, 3]` each.
@@ -132,6 +133,7 @@ def attack_both(
 
     Args:
         report: called with one of `TITLES`, what is done and what there is to do there.
+        learning: of these, `plan` is called with what each attack takes, `report` with the steps of both together.
         runs: the folder of unfinished runs; None to keep nothing.
 
     Raises:
@@ -142,14 +144,20 @@ def attack_both(
     digests = {title: [picture_digest(photo) for photo in photos] for title, photos in sets.items()}
     found = []
     with RunFolder(runs, run_key(recipe=RECIPE, model=denoiser.digest, settings=how, **digests)) as folder:
-        for title, photos in sets.items():
+        for number, (title, photos) in enumerate(sets.items()):
 
             def told(done: int, of: int, title: str = title) -> None:
                 report(title, done, of)
 
+            def learned(done: int, of: int, loss: float, number: int = number) -> None:
+                learning.report(number * of + done, len(sets) * of, loss)
+
             saved = folder.load(title)
             if saved is None:
-                attacked = attack(denoiser, recognizer, photos, person, how, report=told, check=check, runs=runs)
+                own = FinetuningCallbacks(report=learned, plan=learning.plan)
+                attacked = attack(
+                    denoiser, recognizer, photos, person, how, report=told, check=check, learning=own, runs=runs
+                )
                 kept = {"pictures": torch.from_numpy(attacked.pictures)}
                 folder.save(title, kept, {"notes": list(attacked.notes)})
             else:
@@ -169,12 +177,14 @@ def attack(
     *,
     report: Report = lambda done, of: None,
     check: Callable[[], None] = lambda: None,
+    learning: FinetuningCallbacks = NO_CALLBACKS,
     runs: Path | None = None,
 ) -> Attacked:
     """Personalizes on photos uint8 `[height, width, 3]`, draws, and scores.
 
     Args:
         report: called with what is done and what there is to do: steps, then pictures.
+        learning: its `plan` and `report` are called as well.
         runs: the folder of unfinished runs.
 
     Raises:
@@ -186,7 +196,12 @@ def attack(
     taken = _purified(denoiser, photos, how)
     requests = [(prompt, number) for prompt in how.prompts for number in range(how.images_per_prompt)]
     of = settings.steps + len(requests)
-    callbacks = FinetuningCallbacks(report=lambda done, steps, loss: report(done, of), check=check)
+
+    def step(done: int, steps: int, loss: float) -> None:
+        learning.report(done, steps, loss)
+        report(done, of)
+
+    callbacks = FinetuningCallbacks(report=step, check=check, plan=learning.plan)
     pictures = [torch.from_numpy(photo.copy()).float() / 255 for photo in taken]
     training_set = training_set_of(denoiser, pictures, [how.caption] * len(taken), check)
     with finetuned(denoiser, training_set, settings, callbacks, runs) as tuned:

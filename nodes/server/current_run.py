@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ...trainer.reporting.telemetry import FINE_TUNING, PREFIX, Run, Telemetry
 
 if TYPE_CHECKING:
-    from ...finetuning.loop import Finetuned
     from ...finetuning.progress import FinetuningCallbacks
 
 TELEMETRY = Telemetry()
@@ -91,13 +90,16 @@ class FollowedFinetuning:
         callbacks: what `finetuned` is to call.
     """
 
-    def __init__(self, telemetry: Telemetry, report: Callable[[int, int], None], check: Callable[[], None]) -> None:
+    def __init__(
+        self, telemetry: Telemetry, report: Callable[[int, int], None], check: Callable[[], None], can_stop: bool
+    ) -> None:
         from comfy_execution.utils import get_executing_context
 
         from ...finetuning.progress import FinetuningCallbacks
 
         context = get_executing_context()
         self._prompt_id = context.prompt_id if context else None
+        self._can_stop = can_stop
         self._telemetry = telemetry
         self._report = report
         self._history: list[tuple[float]] = []
@@ -110,18 +112,24 @@ class FollowedFinetuning:
 
         self._telemetry.note_stage(Stage("drawing", done, of))
 
-    def end(self, tuned: Finetuned) -> None:
-        """It has learned what it learns."""
+    def end(self, done: int, stopped: str = "", notes: Sequence[str] = ()) -> None:
+        """It has learned what it learns.
+
+        Args:
+            done: steps that were made, in earlier processes too.
+            stopped: why it ended before its last step, a sentence.
+            notes: what else happened, sentences.
+        """
         from ...trainer.progress import Stage
 
-        done = len(tuned.history)
-        self._telemetry.note_stage(Stage("learning", done, max(done, self._of)), self._history, tuned.notes)
-        self._telemetry.end("stopped" if tuned.stopped else "finished", tuned.stopped)
+        self._telemetry.note_stage(Stage("learning", done, max(done, self._of)), self._history, notes)
+        self._telemetry.end("stopped" if stopped else "finished", stopped)
 
     def _step(self, done: int, of: int, loss: float) -> None:
         from ...trainer.progress import Stage
 
-        RUNNING.begin(self._prompt_id)
+        if self._can_stop:
+            RUNNING.begin(self._prompt_id)
         self._of = of
         # Of steps that were made before it was broken off, nothing is known here.
         self._history += [(math.nan,)] * (done - 1 - len(self._history)) + [(loss,)]
@@ -131,17 +139,18 @@ class FollowedFinetuning:
 
 @contextmanager
 def followed_finetuning(
-    workflow: Any, report: Callable[[int, int], None], check: Callable[[], None]
+    workflow: Any, report: Callable[[int, int], None], check: Callable[[], None], can_stop: bool = True
 ) -> Iterator[FollowedFinetuning]:
-    """Tells of the fine-tuning that happens in here, as `followed` does of a run; a page can stop it.
+    """Tells of the fine-tuning that happens in here, as `followed` does of a run.
 
     Args:
         workflow: see `followed`.
         report: called after every step with the steps made and how many there are.
         check: called more often than that; what it raises breaks it off.
+        can_stop: whether a page can stop it, with what has been learned.
     """
     with followed(workflow, FINE_TUNING) as telemetry:
         try:
-            yield FollowedFinetuning(telemetry, report, check)
+            yield FollowedFinetuning(telemetry, report, check, can_stop)
         finally:
             RUNNING.end()

@@ -13,6 +13,7 @@ from anonymize_faces.tests.browser.workbench import PATIENCE, Workbench, load
 from anonymize_faces.tools.layout import ROOT
 
 EXAMPLE = ROOT / "example_workflows" / "11 Describe faces, then train a LoRA.json"
+MEASURING = ROOT / "example_workflows" / "9 Measure how photos are protected.json"
 PANEL = ".anonymize-faces-training"
 
 
@@ -86,3 +87,26 @@ def test_fine_tuning_is_cancelled_from_the_node(either_workbench: Workbench, req
     assert either_workbench.overlaps() == []
     either_workbench.page.locator(PANEL).get_by_role("button", name="Cancel").click()
     wait_for(either_workbench, ".state", "Cancelled")
+
+
+def test_an_attack_on_photos_is_watched_and_cancelled_from_the_node(workbench: Workbench) -> None:
+    workflow = load(MEASURING)
+    quick = {
+        "EmptyLatentImage": {2: 2},
+        "KSampler": {2: 4},
+        "ProtectPhotos": {2: 1},
+        "MeasurePhotoProtection": {3: 500},
+    }
+    for node in workflow["nodes"]:
+        for place, value in quick.get(node["type"], {}).items():
+            node["widgets_values"][place] = value
+    workbench.open(workflow)
+    workbench.look_at("MeasurePhotoProtection")
+    workbench.queue()
+    wait_for(workbench, ".state", r"Step \d+ of 1000")
+    wait_for(workbench, ".message", r"500 steps on [\d,]+ numbers")
+    assert workbench.page.locator(PANEL).get_by_role("button").all_inner_texts() == ["Cancel"]
+    assert workbench.overlaps() == []
+    workbench.picture("attack")
+    workbench.page.locator(PANEL).get_by_role("button", name="Cancel").click()
+    wait_for(workbench, ".state", "Cancelled")

@@ -65,7 +65,9 @@ def test_photos_are_protected_under_their_names_and_attacked(
     size = ["--width", "64", "--height", "64", "--drawing-steps", "1", "--device", "cpu"]
     how = ["--recognizer", "demo reader", "--steps", "2", "--images", "1", "--purification", "JPEG 75", "--json"]
     assert main(["attack", *where, *size, *how]) == 0
-    found = said(capsys)
+    told = capsys.readouterr()
+    found = json.loads(told.out)
+    assert told.err.count("of memory beside the model") == 2
     assert -1 <= found["originals"]["similarity"] <= 1 and found["protected"]["first"] is None
     assert len(list((tmp_path / "attacked" / "protected").glob("*.png"))) == 3
     assert sorted(path.name for path in (tmp_path / "attacked").iterdir()) == ["originals", "protected"]

@@ -26,9 +26,10 @@ export function addTrainingPanel(node) {
 /**
  * Puts the panel on a node that fine-tunes and was just made.
  * @param {LGraphNode} node
+ * @param {boolean} canStop whether what was learned so far can be kept
  */
-export function addFinetuningPanel(node) {
-  addPanel(node, new TrainingPanel(null), TrainingPanel.finetuningHeight);
+export function addFinetuningPanel(node, canStop) {
+  addPanel(node, new TrainingPanel(null, canStop), TrainingPanel.finetuningHeight);
 }
 
 /**

@@ -74,15 +74,16 @@ export class TrainingPanel {
   /**
    * @param {(() => Promise<void>) | null} use protects the workflow with what the run has saved; throws why it cannot.
    *   None of a node that fine-tunes: what it learns is not examined on the way, and is no prefix.
+   * @param {boolean} [canStop] whether what was learned so far can be kept
    */
-  constructor(use) {
+  constructor(use, canStop = true) {
     this.use = use;
     this.#chart = makeChart(use ? SCORES : LOSSES);
     this.#body = element(
       "div",
       { class: "body" },
       this.#verdict,
-      element("div", { class: "buttons" }, this.#stop, this.#cancel, ...(use ? [this.#use] : [])),
+      element("div", { class: "buttons" }, ...(canStop ? [this.#stop] : []), this.#cancel, ...(use ? [this.#use] : [])),
       element("div", { class: "row" }, this.#state, this.#left),
       this.#progress,
       ...(use ? [element("div", { class: "row" }, this.#signal, this.#moved)] : []),
