@@ -10,6 +10,7 @@ from ..finetuning.settings import FinetuningSettings
 from ..photos.settings import UNSEEN_PROMPTS, AttackSettings
 from ..prefix.errors import PhotoError, shown
 from ..runs.paths import path_of, require_writable_folder
+from ..runs.run_folder import remove_if_empty
 from ..runs.settings import add_option, all_described
 from .console import Console
 from .evaluate import add_recognizer, recognizer_of
@@ -31,12 +32,11 @@ Both folders hold the same photos under the same names. Draw with other prompts 
 every kind of attacker, and every purification: what fails against one of them is no protection. Broken off, the same
 command goes on where it was."""
 
-KEPT = "What was learned is kept: the same command goes on."
+KEPT = "What was learned is kept, if it is less than 2 GB: the same command goes on."
 """What a person is told who breaks it off."""
 
 RUNS = ".anonymize-faces-runs"
-TITLES = ("originals", "protected")
-"""The photos that are attacked, in that order, and the folders of what is drawn."""
+"""Folder of unfinished runs, in the output."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +63,8 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     Raises:
         AnonymizationError: anything in the way, as `photos_in`, `attack` and `load_pipeline` say.
     """
-    from ..photos.attack import attack, gallery_of, person_of
+    from ..finetuning.progress import FinetuningCallbacks
+    from ..photos.attack import TITLES, attack_both, gallery_of, person_of
     from ..photos.folders import photos_in, write_pictures
     from ..photos.report import describe_attacks
 
@@ -88,23 +89,18 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         if options.strangers is not None:
             others = gallery_of(recognizer, [photo.pixels for photo in photos_in(options.strangers)])
         person = person_of(recognizer, [photo.pixels for photo in originals], others)
-        found = []
-        for title, photos in zip(TITLES, (originals, protected), strict=True):
-
-            def report(done: int, of: int, title: str = title) -> None:
-                progress_report(f"attacking the {title}", done, of)
-
-            found.append(
-                attack(
-                    denoiser,
-                    recognizer,
-                    [photo.pixels for photo in photos],
-                    person,
-                    how,
-                    report=report,
-                    runs=options.output / RUNS,
-                )
-            )
+        found = attack_both(
+            denoiser,
+            recognizer,
+            [photo.pixels for photo in originals],
+            [photo.pixels for photo in protected],
+            person,
+            how,
+            report=lambda title, done, of: progress_report(f"attacking the {title}", done, of),
+            learning=FinetuningCallbacks(plan=lambda plan: console.say(plan.words)),
+            runs=options.output / RUNS,
+        )
+    remove_if_empty(options.output / RUNS)
     for title, attacked in zip(TITLES, found, strict=True):
         write_pictures(attacked.pictures, options.output / title)
     told = describe_attacks(*found, how, person, recognizer.threshold)

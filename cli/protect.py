@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..photos.settings import ProtectionSettings
 from ..prefix.errors import PhotoError, shown
 from ..runs.paths import path_of, require_writable_folder
+from ..runs.run_folder import remove_if_empty
 from ..runs.settings import add_option, all_described
 from .console import Console
 from .model import finding_on, load_denoiser
@@ -34,7 +35,7 @@ what it does not do: nothing against IP-Adapter, InstantID, PuLID and models tha
 model families; re-saving, resizing, screenshots and upscalers weaken it; whoever has unprotected photos of the same
 person does not need these; a published photo cannot be strengthened later. Try it with 'python -m trainer attack'."""
 
-KEPT = "What was done is kept: the same command goes on."
+KEPT = "Unless said otherwise above, what was done is kept: the same command goes on."
 """What a person is told who breaks it off."""
 
 RUNS = ".anonymize-faces-runs"
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         AnonymizationError: anything in the way, as `photos_in`, `protect` and `load_pipeline` say.
     """
     from ..photos.faces import told_of_faces
-    from ..photos.folders import photos_in, reread, write_photos
+    from ..photos.folders import photos_in, reread, unread_in, write_photos
     from ..photos.levels import largest_change, psnr
     from ..photos.protect import ProtectionCallbacks, protect
     from ..photos.report import describe_protection
@@ -86,7 +87,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             [photo.pixels for photo in photos],
             settings,
             target=None if options.pull_towards is None else _photo(options.pull_towards),
-            callbacks=ProtectionCallbacks(lambda done, of: progress_report("protecting", done, of)),
+            callbacks=ProtectionCallbacks(lambda done, of: progress_report("protecting", done, of), tell=console.say),
             runs=options.output / RUNS,
         )
     files = []
@@ -100,11 +101,16 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
                 "psnr": round(ratio, 2) if math.isfinite(ratio) else None,
             }
         )
-    _remove_if_empty(options.output / RUNS)
+    remove_if_empty(options.output / RUNS)
     transparent = [photo.name for photo in photos if photo.alpha is not None]
     notes = (
         [f"Transparent in places, which stays as it is: {', '.join(map(shown, transparent))}."] if transparent else []
     )
+    if unread := unread_in(options.photos):
+        notes.append(
+            f"Not read, and so not protected: {', '.join(map(shown, unread))}. Save them as JPEG or PNG, and protect"
+            " them as well."
+        )
     report = "\n".join(
         [describe_protection(protected, settings, of_faces), *notes, f"Wrote {len(files)} files to {options.output}."]
     )
@@ -123,8 +129,3 @@ def _require_free(folder: Path, names: list[str], overwrite: bool) -> None:
         raise PhotoError(
             f"There is a file '{shown(there[0])}.png' in --output already: name another folder, or give --overwrite."
         )
-
-
-def _remove_if_empty(folder: Path) -> None:
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()

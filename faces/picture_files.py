@@ -56,7 +56,8 @@ def upright_picture(path: Path, refusal: type[AnonymizationError] = MeasurementE
     name = shown(path.name)
     try:
         with _strict(), Image.open(path) as image:
-            if getattr(image, "n_frames", 1) > 1:
+            # Phones write small copies and maps of brightness behind a photo of theirs (MPO): the photo comes first.
+            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
                 raise refusal(
                     f"'{name}' is animated or has several pages: save the picture you mean as a file of its own."
                 )

@@ -105,7 +105,8 @@ def finetuned(
     on with.
 
     Args:
-        runs: the folder of unfinished runs, where one that was broken off is gone on with; None to keep nothing.
+        runs: the folder of unfinished runs, where one that was broken off, also inside, is gone on with; None to keep
+            nothing.
         distillation: has the denoiser, altered, learn its own answers while it draws; weights are learned, not an
             embedding, and of the training set its captions, and where the first drawings begin. What is yielded draws
             as the denoiser does without the alteration.
@@ -133,9 +134,9 @@ def finetuned(
                     teacher = _Teacher(denoiser, tuned, distillation, training_set, chosen)
             run = _Run(learner, training_set, chosen, callbacks, folder, vectors, tuned, teacher)
             result = run.learn()
-            folder.remove()
-        learner.digest = denoiser.digest if tuned is None else digest_of(denoiser.digest, dict(tuned.weights))
-        yield result
+            learner.digest = denoiser.digest if tuned is None else digest_of(denoiser.digest, dict(tuned.weights))
+            yield result
+            folder.remove()  # Not before: whoever is broken off while drawing need not learn anew.
     finally:
         if tuned is not None:
             tuned.close()
@@ -253,6 +254,8 @@ class _Run:
                         self._save(state)
                     self._callbacks.report(state.step, settings.steps, state.history[-1])
                     stopped = f"You stopped it at step {state.step}." if self._callbacks.stop() else ""
+            if not stopped and state.step % settings.snapshot_every:
+                self._save(state)
         vectors = None if self._vectors is None else {key: rows.detach() for key, rows in self._vectors.items()}
         learned = {} if self._vectors is not None else self._weights
         weights = {name: weight.detach() for name, weight in learned.items()}

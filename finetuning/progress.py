@@ -27,6 +27,17 @@ class FinetuningPlan:
     seconds: float
 
     @property
+    def table(self) -> dict[str, float]:
+        """The plan as JSON values."""
+        return {
+            "steps": self.steps,
+            "parameters": self.parameters,
+            "seconds": round(self.seconds, 1),
+            "kept_bytes": self.kept_bytes,
+            "state_bytes": self.state_bytes,
+        }
+
+    @property
     def words(self) -> str:
         """The plan in a line, for people."""
         return (

@@ -15,6 +15,7 @@ from ..engines.denoiser import LORA
 from ..engines.options import Drawing
 from ..finetuning.settings import FinetuningSettings
 from ..prefix.errors import TrainingError
+from .server.current_run import followed_finetuning
 from .shared.folder import work_folder
 from .shared.inputs import checked
 from .shared.interface import advanced, seed_widget, shown_progress, size_widgets, tell, widget
@@ -89,6 +90,7 @@ class FineTuneOnCaptions(io.ComfyNode):
                 ),
                 widget(FinetuningSettings, "new_words", optional=True),
             ],
+            hidden=[io.Hidden.extra_pnginfo],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The model with what it learned."),
                 io.Clip.Output(display_name="clip", tooltip="Its text encoder with what it learned."),
@@ -122,7 +124,6 @@ class FineTuneOnCaptions(io.ComfyNode):
         from ..faces.pictures import pictures_of
         from ..finetuning.general import mixed
         from ..finetuning.loop import finetuned
-        from ..finetuning.progress import FinetuningCallbacks
         from ..finetuning.training_set import training_set_of
 
         pictures = [
@@ -139,18 +140,23 @@ class FineTuneOnCaptions(io.ComfyNode):
         show, check = shown_progress(), comfy.model_management.throw_exception_if_processing_interrupted
         steps = chosen.resolved(denoiser).steps
         of = general_pictures + steps
-        learned = training_set_of(denoiser, pictures, captions, check)
-        if general_pictures:
-            general = _general(denoiser, general_prompts, general_pictures, chosen.seed, lambda done: show(done, of))
-            learned = mixed(learned, general)
-        callbacks = FinetuningCallbacks(
-            report=lambda done, whole, loss: show(general_pictures + done, of),
-            check=check,
-        )
-        with finetuned(denoiser, learned, chosen, callbacks, work_folder("fine-tuning")) as tuned:
-            lora = lora_of(tuned.weights, clip)
+        workflow = (cls.hidden.extra_pnginfo or {}).get("workflow")
+        with followed_finetuning(workflow, lambda done, whole: show(general_pictures + done, of), check) as followed:
+
+            def drawn(done: int) -> None:
+                followed.drawing(done, general_pictures)
+                show(done, of)
+
+            learned = training_set_of(denoiser, pictures, captions, check)
+            if general_pictures:
+                general = _general(denoiser, general_prompts, general_pictures, chosen.seed, drawn)
+                learned = mixed(learned, general)
+            with finetuned(denoiser, learned, chosen, followed.callbacks, work_folder("fine-tuning")) as tuned:
+                lora = lora_of(tuned.weights, clip)
+            followed.end(len(tuned.history), tuned.stopped, tuned.notes)
         taught, encoder = comfy.sd.load_lora_for_models(model, clip, lora, 1.0, 1.0)
-        report = _report(len(pictures), general_pictures, tuned.history, tuned.notes)
+        notes = (*([tuned.stopped] if tuned.stopped else []), *tuned.notes)
+        report = _report(len(pictures), general_pictures, tuned.history, notes)
         return io.NodeOutput(taught, encoder, lora, report, ui=tell(report))
 
 

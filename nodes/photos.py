@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import comfy.cli_args
 import comfy.model_management
 import torch
 from comfy_api.v0_0_2 import io, ui
@@ -16,6 +17,7 @@ from ..finetuning.settings import FinetuningSettings
 from ..photos.settings import UNSEEN_PROMPTS, AttackSettings, ProtectionSettings
 from ..prefix.errors import PhotoError
 from .hosted.recognizers import CHOICES, hosted_finder, hosted_recognizer
+from .server.current_run import followed_finetuning
 from .shared.folder import work_folder
 from .shared.inputs import checked
 from .shared.interface import advanced, seed_widget, shown_progress, size_widgets, tell, widget
@@ -27,6 +29,11 @@ if TYPE_CHECKING:
 
 MAGNIFIED = 16
 """How many times the difference is shown."""
+
+METADATA = (
+    "Save Image writes this workflow into the PNG, with the names of your files and the seed: start ComfyUI with"
+    " --disable-metadata before you publish what it saves."
+)
 
 SIZES = ("Width that the model sees photos at.", "Height that the model sees photos at.")
 
@@ -118,7 +125,8 @@ class ProtectPhotos(io.ComfyNode):
         after = torch.stack([torch.from_numpy(photo.copy()).float() / 255 for photo in protected.photos])
         plain = torch.from_numpy(before.copy()).float() / 255
         difference = (0.5 + MAGNIFIED * (after - plain)).clamp(0, 1)
-        report = describe_protection(protected, chosen, of_faces)
+        notes = of_faces if comfy.cli_args.args.disable_metadata else (*of_faces, METADATA)
+        report = describe_protection(protected, chosen, notes)
         if photos.shape[-1] == 4:  # What is transparent stays so.
             after = torch.cat([after, photos[..., 3:].float().cpu()], dim=-1)
             report = f"The photos are transparent in places: that stays as it is.\n{report}"
@@ -174,6 +182,7 @@ class MeasurePhotoProtection(io.ComfyNode):
                     " ranks first among all.",
                 ),
             ],
+            hidden=[io.Hidden.extra_pnginfo],
             outputs=[
                 io.String.Output(display_name="report", tooltip="The verdict in plain words, and the figures."),
                 io.Image.Output(
@@ -214,7 +223,7 @@ class MeasurePhotoProtection(io.ComfyNode):
         # Loaded here, so that the host's start does not wait for it.
         from ..evaluation.reporting.grid import labelled_grid
         from ..faces.pictures import pictures_of
-        from ..photos.attack import attack, gallery_of, person_of
+        from ..photos.attack import TITLES, attack_both, gallery_of, person_of
         from ..photos.plot import plot_similarities
         from ..photos.report import describe_attacks, verdict
         from ..trainer.data.prompts import lines_of
@@ -234,29 +243,27 @@ class MeasurePhotoProtection(io.ComfyNode):
         )
         denoiser = _denoiser(model, clip, vae, width, height)
         show, check = shown_progress(), comfy.model_management.throw_exception_if_processing_interrupted
-        with hosted_recognizer(recognizer, show) as hosted:
+        workflow = (cls.hidden.extra_pnginfo or {}).get("workflow")
+        with (
+            followed_finetuning(workflow, lambda done, of: None, check, can_stop=False) as followed,
+            hosted_recognizer(recognizer, show) as hosted,
+        ):
             others = None if strangers is None else gallery_of(hosted, list(pictures_of(strangers, "strangers")))
             person = person_of(hosted, list(before), others)
-            found = []
-            for number, photos in enumerate((before, after)):
-
-                def report(done: int, of: int, number: int = number) -> None:
-                    show(number * of + done, 2 * of)
-
-                found.append(
-                    attack(
-                        denoiser,
-                        hosted,
-                        list(photos),
-                        person,
-                        how,
-                        report=report,
-                        check=check,
-                        runs=work_folder("attacks"),
-                    )
-                )
+            plain, changed = attack_both(
+                denoiser,
+                hosted,
+                list(before),
+                list(after),
+                person,
+                how,
+                report=lambda title, done, of: show(TITLES.index(title) * of + done, len(TITLES) * of),
+                check=check,
+                learning=followed.callbacks,
+                runs=work_folder("attacks"),
+            )
+            followed.end(len(TITLES) * finetuning.resolved(denoiser).steps)
             threshold = hosted.threshold
-        plain, changed = found
         told = describe_attacks(plain, changed, how, person, threshold)
         rows = {"from originals": plain.similarities, "from protected": changed.similarities}
         plot = plot_similarities(verdict(plain, changed), rows, threshold.value)

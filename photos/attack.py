@@ -14,14 +14,22 @@ from ..faces.gallery import STRANGER, Gallery, join
 from ..faces.recognizer import Recognizer
 from ..faces.scoring import rank
 from ..finetuning.loop import finetuned
-from ..finetuning.progress import FinetuningCallbacks
+from ..finetuning.progress import NO_CALLBACKS, FinetuningCallbacks
 from ..finetuning.training_set import training_set_of
 from ..prefix.errors import PhotoError
+from ..runs.run_folder import RunFolder, run_key
 from ..runs.seeds import derived_seed
+from .levels import picture_digest
 from .settings import AttackSettings
 from .transforms import purified
 
 Report = Callable[[int, int], None]
+
+TITLES = ("originals", "protected")
+"""The photos that are attacked one after the other, in this order."""
+
+RECIPE = 1
+"""Raised when the same arguments no longer give the same pictures, so that none of an older version are taken."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,60 @@ def gallery_of(recognizer: Recognizer, photos: Sequence[np.ndarray]) -> Gallery:
     return Gallery(np.stack(found), np.full(len(found), STRANGER), "photos of strangers")
 
 
+def attack_both(
+    denoiser: Denoiser,
+    recognizer: Recognizer,
+    originals: Sequence[np.ndarray],
+    protected: Sequence[np.ndarray],
+    person: PhotoSubject,
+    how: AttackSettings,
+    *,
+    report: Callable[[str, int, int], None] = lambda title, done, of: None,
+    check: Callable[[], None] = lambda: None,
+    learning: FinetuningCallbacks = NO_CALLBACKS,
+    runs: Path | None = None,
+) -> tuple[Attacked, Attacked]:
+    """Attacks photos as they were and as they are protected, uint8 `[height, width, 3]` each.
+
+    Broken off, it goes on where it was: what was drawn after the first attack is kept until the second is done.
+
+    Args:
+        report: called with one of `TITLES`, what is done and what there is to do there.
+        learning: of these, `plan` is called with what each attack takes, `report` with the steps of both together.
+        runs: the folder of unfinished runs; None to keep nothing.
+
+    Raises:
+        PhotoError: there are no photos.
+        TrainingError: see `finetuned`.
+    """
+    sets = dict(zip(TITLES, (originals, protected), strict=True))
+    digests = {title: [picture_digest(photo) for photo in photos] for title, photos in sets.items()}
+    found = []
+    with RunFolder(runs, run_key(recipe=RECIPE, model=denoiser.digest, settings=how, **digests)) as folder:
+        for number, (title, photos) in enumerate(sets.items()):
+
+            def told(done: int, of: int, title: str = title) -> None:
+                report(title, done, of)
+
+            def learned(done: int, of: int, loss: float, number: int = number) -> None:
+                learning.report(number * of + done, len(sets) * of, loss)
+
+            saved = folder.load(title)
+            if saved is None:
+                own = FinetuningCallbacks(report=learned, plan=learning.plan)
+                attacked = attack(
+                    denoiser, recognizer, photos, person, how, report=told, check=check, learning=own, runs=runs
+                )
+                kept = {"pictures": torch.from_numpy(attacked.pictures)}
+                folder.save(title, kept, {"notes": list(attacked.notes)})
+            else:
+                made, notes = saved[0]["pictures"].numpy(), tuple(saved[1]["notes"])
+                attacked = _scored(recognizer, made, _purified(denoiser, photos, how), person, notes)
+            found.append(attacked)
+        folder.remove()
+    return found[0], found[1]
+
+
 def attack(
     denoiser: Denoiser,
     recognizer: Recognizer,
@@ -115,12 +177,14 @@ def attack(
     *,
     report: Report = lambda done, of: None,
     check: Callable[[], None] = lambda: None,
+    learning: FinetuningCallbacks = NO_CALLBACKS,
     runs: Path | None = None,
 ) -> Attacked:
     """Personalizes on photos uint8 `[height, width, 3]`, draws, and scores.
 
     Args:
         report: called with what is done and what there is to do: steps, then pictures.
+        learning: its `plan` and `report` are called as well.
         runs: the folder of unfinished runs.
 
     Raises:
@@ -129,13 +193,15 @@ def attack(
     if not photos:
         raise PhotoError("There are no photos to attack: connect or name some.")
     settings = how.finetuning.resolved(denoiser)
-    taken = [
-        purified(photo, how.purification, denoiser, derived_seed(settings.seed, "purify", number))
-        for number, photo in enumerate(photos)
-    ]
+    taken = _purified(denoiser, photos, how)
     requests = [(prompt, number) for prompt in how.prompts for number in range(how.images_per_prompt)]
     of = settings.steps + len(requests)
-    callbacks = FinetuningCallbacks(report=lambda done, steps, loss: report(done, of), check=check)
+
+    def step(done: int, steps: int, loss: float) -> None:
+        learning.report(done, steps, loss)
+        report(done, of)
+
+    callbacks = FinetuningCallbacks(report=step, check=check, plan=learning.plan)
     pictures = [torch.from_numpy(photo.copy()).float() / 255 for photo in taken]
     training_set = training_set_of(denoiser, pictures, [how.caption] * len(taken), check)
     with finetuned(denoiser, training_set, settings, callbacks, runs) as tuned:
@@ -144,6 +210,23 @@ def attack(
         notes = (*tuned.notes, *([tuned.stopped] if tuned.stopped else []))
     report(of, of)
     made = (drawn.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    return _scored(recognizer, made, taken, person, notes)
+
+
+def _purified(denoiser: Denoiser, photos: Sequence[np.ndarray], how: AttackSettings) -> list[np.ndarray]:
+    """Photos as the attacker learns from them."""
+    seeds = [derived_seed(how.finetuning.seed, "purify", number) for number in range(len(photos))]
+    return [purified(photo, how.purification, denoiser, seed) for photo, seed in zip(photos, seeds, strict=True)]
+
+
+def _scored(
+    recognizer: Recognizer,
+    made: np.ndarray,
+    taken: Sequence[np.ndarray],
+    person: PhotoSubject,
+    notes: tuple[str, ...],
+) -> Attacked:
+    """How alike pictures and photos are to the person."""
     faces, own, first = scores_of(recognizer, list(made), person)
     _, photos_own, _ = scores_of(recognizer, taken, person)
     counted = np.nan_to_num(own, nan=0.0)

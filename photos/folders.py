@@ -13,6 +13,12 @@ from ..faces.picture_files import SUFFIXES, pictures_below, upright_picture
 from ..prefix.errors import PhotoError, shown
 from ..prefix.files.storage import put_whole
 
+UNREAD_SUFFIXES = (".arw", ".avif", ".cr2", ".cr3", ".dng", ".heic", ".heif", ".jp2", ".jxl", ".nef", ".raf")
+"""How the names of files end that hold photographs which are not read, in small letters."""
+
+BITS_PER_SAMPLE = 258
+"""TIFF's tag for the bits of each colour."""
+
 
 @dataclass(frozen=True)
 class Photo:
@@ -22,11 +28,13 @@ class Photo:
         name: of the file, below the folder, without suffix.
         pixels: uint8 `[height, width, 3]`, turned as its EXIF data say.
         alpha: uint8 `[height, width]`; None where it is not transparent anywhere.
+        profile: what its colours mean (ICC), without which it would look other than it did; None for the usual sRGB.
     """
 
     name: str
     pixels: np.ndarray
     alpha: np.ndarray | None = None
+    profile: bytes | None = None
 
 
 def photos_in(folder: Path) -> list[Photo]:
@@ -41,10 +49,18 @@ def photos_in(folder: Path) -> list[Photo]:
     if not paths:
         raise PhotoError(f"There are no photos in '{shown(folder)}': put some there ({', '.join(SUFFIXES)}).")
     names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
-    twice = next((name for name in names if names.count(name) > 1), None)
+    alike = [name.casefold() for name in names]  # Many systems tell no large letters from small ones.
+    twice = next((name for name, own in zip(names, alike, strict=True) if alike.count(own) > 1), None)
     if twice is not None:
         raise PhotoError(f"Several photos are called '{shown(twice)}': rename one, as all are written as PNG.")
     return [_read(path, name) for path, name in zip(paths, names, strict=True)]
+
+
+def unread_in(folder: Path) -> list[str]:
+    """The names of photographs in a folder and its sub folders that `photos_in` passes over, as it cannot read them."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in UNREAD_SUFFIXES and path.is_file())
+    names = (path.relative_to(folder) for path in found)
+    return sorted(name.as_posix() for name in names if not any(part[0] == "." for part in name.parts))
 
 
 def photo_of(path: Path) -> Photo:
@@ -68,7 +84,9 @@ def write_pictures(pictures: np.ndarray, folder: Path) -> None:
 
 
 def write_photos(photos: Sequence[Photo], changed: Sequence[np.ndarray], folder: Path) -> Iterator[tuple[Path, bytes]]:
-    """Writes changed photos under their names as PNG without EXIF data; each file and what it holds.
+    """Writes changed photos under their names as PNG without EXIF data, with their profiles of colour.
+
+    Yields each file and what it holds.
 
     Raises:
         OSError: a file cannot be written.
@@ -78,7 +96,7 @@ def write_photos(photos: Sequence[Photo], changed: Sequence[np.ndarray], folder:
     for photo, pixels in zip(photos, changed, strict=True):
         whole = pixels if photo.alpha is None else np.dstack([pixels, photo.alpha])
         data = io.BytesIO()
-        Image.fromarray(whole).save(data, "PNG")
+        Image.fromarray(whole).save(data, "PNG", icc_profile=photo.profile)
         path = folder / f"{photo.name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         put_whole(data.getvalue(), path, overwrite=True)
@@ -94,7 +112,7 @@ def reread(data: bytes) -> np.ndarray:
 
 def _read(path: Path, name: str) -> Photo:
     with upright_picture(path, PhotoError) as image:
-        if image.mode.startswith(("I", "F")) or _is_deep_png(path):
+        if image.mode.startswith(("I", "F")) or _is_deep(path):
             raise PhotoError(
                 f"'{shown(path.name)}' has more than 8 bits a colour, in which it would not be published: save it"
                 " with 8 bits first."
@@ -103,11 +121,19 @@ def _read(path: Path, name: str) -> Photo:
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             seen = np.asarray(image.convert("RGBA"))[..., 3]
             alpha = None if seen.min() == 255 else seen.copy()
-        return Photo(name, np.asarray(image.convert("RGB")).copy(), alpha)
+        # Profiles of grey and of printing inks say nothing of red, green and blue.
+        profile = image.info.get("icc_profile") if image.mode in ("RGB", "RGBA", "P", "PA") else None
+        return Photo(name, np.asarray(image.convert("RGB")).copy(), alpha, profile or None)
 
 
-def _is_deep_png(path: Path) -> bool:
-    """Whether it is a PNG of 16 bits, which would be read as one of 8 without a word."""
+def _is_deep(path: Path) -> bool:
+    """Whether it is a PNG or a TIFF of 16 bits a colour, which would be read as one of 8 without a word."""
+    from PIL import Image
+
     with path.open("rb") as file:
         head = file.read(25)
-    return head.startswith(b"\x89PNG") and len(head) == 25 and head[24] == 16
+    if head.startswith(b"\x89PNG"):
+        return len(head) == 25 and head[24] == 16
+    with Image.open(path) as image:
+        bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (8,)) if image.format == "TIFF" else (8,)
+    return max(bits) > 8

@@ -11,12 +11,24 @@ from torch import Tensor
 from ..engines.denoiser import Denoiser
 from ..runs.seeds import generator
 from .denoising import CountedDenoiser, gradient_of
-from .prompt_distribution import PromptDistribution, spread_of
-from .settings import BOTH, ENCODER, ONE_PROMPT, PAPER, PROMPTS, ProtectionSettings
+from .prompt_distribution import PromptDistribution, variance_of
+from .settings import BOTH, ENCODER, ONE_PROMPT, PAPER, PROMPT_MIX, PROMPTS, ProtectionSettings
 
 PAPER_STEPS, PAPER_RATE = 20, 1000.0
 PAPER_ELEMENTS = 77 * 768 * 4 * 64 * 64
 """Of the prompt's states times the latents of SD1 at 512 pixels, for which the released rate was chosen."""
+
+ADDITIONS = (
+    "",
+    ", black and white",
+    " in the snow",
+    " reading a book",
+    " wearing a hat",
+    ", an oil painting",
+    " in a kitchen",
+    " on a mountain at night",
+)
+"""What a mix of prompts says after the prompt: none of it is what an attacker of ours draws."""
 
 
 class Objective(Protocol):
@@ -26,8 +38,8 @@ class Objective(Protocol):
     def counted(self) -> CountedDenoiser | None:
         """What it asks of the denoiser; None if it asks nothing."""
 
-    def prepare(self, latents: Tensor, step: int) -> None:
-        """Called before each step with some photos' latents `[n, …]`."""
+    def prepare(self, latents: Tensor, numbers: Sequence[int], step: int) -> None:
+        """Called before each step with some photos' latents `[n, …]`, and their numbers."""
 
     def gradient(self, latents: Tensor, targets: Tensor | None, numbers: Sequence[int], step: int) -> Tensor:
         """What is to be made smaller, by its gradient with respect to latents `[B, …]`; its scale does not matter.
@@ -49,7 +61,7 @@ class TowardsTarget:
 
     counted: CountedDenoiser | None = None
 
-    def prepare(self, latents: Tensor, step: int) -> None:
+    def prepare(self, latents: Tensor, numbers: Sequence[int], step: int) -> None:
         """Nothing is needed."""
 
     def gradient(self, latents: Tensor, targets: Tensor | None, numbers: Sequence[int], step: int) -> Tensor:
@@ -81,7 +93,7 @@ class HardToLearn:
         (states,) = denoiser.states(self._conditioning)
         self.distribution = PromptDistribution(states.detach().clone(), states.detach().clone())
 
-    def prepare(self, latents: Tensor, step: int) -> None:
+    def prepare(self, latents: Tensor, numbers: Sequence[int], step: int) -> None:
         """Lets the mean follow the photos."""
         if self._spread:
             random = generator(self._seed, "prompt descent", step)
@@ -128,20 +140,35 @@ class SeenAsTarget(HardToLearn):
         return _of_unit_length(latents - targets) + _of_unit_length(gradient_of(losses, given))
 
 
+class MixedPrompts(HardToLearn):
+    """The denoising loss is to be large for one of several prompts, another in each step: the plainest way to be ready
+    for any."""
+
+    def __init__(self, denoiser: Denoiser, settings: ProtectionSettings) -> None:
+        super().__init__(denoiser, settings, spread=False)
+        with torch.no_grad():
+            self._mixed = denoiser.encode([settings.prompt + addition for addition in ADDITIONS])
+
+    def _drawn(self, count: int, step: int) -> list[object]:
+        """See `HardToLearn`."""
+        which = int(torch.randint(len(self._mixed), (1,), generator=generator(self._seed, "prompt mix", step)))
+        return [self._mixed[which]] * count
+
+
 class AsReleased(HardToLearn):
     """PAP as its authors' second script computes it, but for what makes its numbers infinite.
 
-    In each step the mean is found anew, by 20 plain steps of gradient on the same noise; the standard deviation is the
-    *square* of what the paper calls the variance. Here it is at most the spread of the prompt's own states.
+    In each step the mean is found anew, by 20 plain steps of gradient on the noise of that step; the standard deviation
+    is the *square* of what the paper calls the variance. Here it is at most the spread of the prompt's own states.
     """
 
     def __init__(self, denoiser: Denoiser, settings: ProtectionSettings) -> None:
         super().__init__(denoiser, settings, spread=True)
 
-    def prepare(self, latents: Tensor, step: int) -> None:
+    def prepare(self, latents: Tensor, numbers: Sequence[int], step: int) -> None:
         """Finds mean and spread."""
         found = self.distribution
-        noise, t = _draws_of(latents, self._seed, range(len(latents)), step)
+        noise, t = _draws_of(latents, self._seed, numbers, step)
         elements = found.start.numel() * latents[0].numel()
         mean, losses = found.start, []
         for _ in range(PAPER_STEPS):
@@ -153,8 +180,8 @@ class AsReleased(HardToLearn):
         with torch.no_grad():
             told = self.counted.denoiser.with_states(self._told(len(latents)), [mean] * len(latents))
             last = float(self.counted.losses(latents, noise, t, told).mean())
-        root = spread_of(found.start, mean, losses[0] - last)
-        found.mean, found.spread = mean, min(root**4, float(found.start.std()))
+        found.mean = mean
+        found.spread = min(variance_of(found.start, mean, losses[0] - last) ** 2, float(found.start.std()))
 
 
 Make = Callable[[Denoiser, ProtectionSettings], Objective]
@@ -165,6 +192,7 @@ OBJECTIVES: Mapping[str, Make] = {
     BOTH: lambda denoiser, settings: SeenAsTarget(denoiser, settings, spread=True),
     PAPER: AsReleased,
     ONE_PROMPT: lambda denoiser, settings: HardToLearn(denoiser, settings, spread=False),
+    PROMPT_MIX: MixedPrompts,
 }
 """By method; the one that looks at nothing has none."""
 

@@ -83,8 +83,12 @@ class PromptDistribution:
 
 
 def spread_of(start: Tensor, mean: Tensor, fall: float) -> float:
-    """σ = √(‖start − mean‖² / (2 d |fall|)), at most the spread of `start`; 0 where the loss hardly fell."""
+    """σ, the root of `variance_of`, at most the spread of `start`."""
+    return min(variance_of(start, mean, fall) ** 0.5, float(start.std()))
+
+
+def variance_of(start: Tensor, mean: Tensor, fall: float) -> float:
+    """σ² = ‖start − mean‖² / (2 d |fall|); 0 where the loss hardly fell."""
     if abs(fall) < LEAST_FALL:
         return 0.0
-    way = float((start - mean).square().mean())
-    return min((0.5 * way / abs(fall)) ** 0.5, float(start.std()))
+    return 0.5 * float((start - mean).square().mean()) / abs(fall)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -19,13 +19,13 @@ from ..engines.micro_batches import MicroBatches
 from ..finetuning.training_set import fitted_to, resized
 from ..prefix.errors import PhotoError
 from ..runs.run_folder import RunFolder, run_key, saved_if_broken_off
-from .levels import changed, file_of, largest_change, levels_of, psnr, random_signs, random_start
+from .levels import changed, file_of, largest_change, levels_of, picture_digest, psnr, random_signs, random_start
 from .objectives import OBJECTIVES, Objective
 from .settings import BOTH, ENCODER, PAPER, RANDOM, RESAVING, ProtectionSettings
 from .transforms import altered
 from .views import LARGE, PhotoView, view_at
 
-RECIPE = 1
+RECIPE = 2
 """Raised when the same arguments no longer give the same photos, so that no run of an older version is gone on with."""
 
 SMALLEST = 32
@@ -33,6 +33,9 @@ SMALLEST = 32
 
 FIRST_MOVE, LAST_MOVE = 8.0, 40.0
 """What share of the budget a step moves each colour by, at first and in the end: one in so many."""
+
+RELEASED_MOVE = 0.5
+"""Levels that a step of the released code moves each colour by, 1/255 of the range from -1 to 1."""
 
 SEEN_TOGETHER = 4
 """Photos that the search for prompts looks at in a step."""
@@ -72,10 +75,12 @@ class ProtectionCallbacks:
     Attributes:
         report: called after every step with the steps made, and how many there are.
         check: called more often than that.
+        tell: called before the first step with what there is to say of the photos, a sentence each time.
     """
 
     report: Callable[[int, int], None] = lambda done, of: None
     check: Callable[[], None] = lambda: None
+    tell: Callable[[str], None] = lambda sentence: None
 
 
 NO_CALLBACKS = ProtectionCallbacks()
@@ -103,12 +108,14 @@ def protect(
         PhotoError: no photos, or one that is too small, or a mask that leaves nothing.
         TrainingError: not enough memory for a single photo, or a model through which no gradient comes.
     """
-    _require(photos, masks)
+    _require(photos)
     began = time.monotonic()
     with torch.inference_mode(False), torch.no_grad():
         levels = [levels_of(photo) for photo in photos]
-        allowed = None if masks is None else [_allowed(mask, photo) for mask, photo in zip(masks, levels, strict=True)]
-        notes = _notes(photos, denoiser, settings)
+        allowed = None if masks is None else _all_allowed(masks, levels)
+        notes = _notes(photos, denoiser, settings, runs is not None)
+        for note in notes:
+            callbacks.tell(note)
         if settings.method == RANDOM:
             changes = [random_signs(photo, settings.budget, settings.seed, i) for i, photo in enumerate(levels)]
             changes = [_masked(change, allowed, i) for i, change in enumerate(changes)]
@@ -118,15 +125,16 @@ def protect(
             recipe=RECIPE,
             model=denoiser.digest,
             settings=settings,
-            photos=[_digest(photo) for photo in [*photos, *(masks or ()), *([] if target is None else [target])]],
+            photos=[
+                picture_digest(photo) for photo in [*photos, *(masks or ()), *([] if target is None else [target])]
+            ],
         )
         with RunFolder(runs, key) as folder:
             ascent = _Ascent(denoiser, levels, allowed, other, settings, callbacks, folder)
             changes, passes = ascent.run()
             moved = ascent.moved(changes) if other is not None else ()
             folder.remove()
-            if folder.trouble:
-                notes = (*notes, folder.trouble)
+            notes = (*notes, *ascent.notes, *([folder.trouble] if folder.trouble else []))
     return _protected(photos, levels, changes, moved, passes, began, notes)
 
 
@@ -163,10 +171,7 @@ class _Ascent:
     def run(self) -> tuple[list[Tensor], int]:
         """The changes, and how often the denoiser was asked."""
         settings = self._settings
-        changes = [
-            _masked(random_start(photo, settings.budget, settings.seed, number), self._allowed, number)
-            for number, photo in enumerate(self._photos)
-        ]
+        changes = [self._start(number) for number in range(len(self._photos))]
         with self._denoiser.gradients(self._micro_batches.size, pictures=True):
             objective = OBJECTIVES[settings.method](self._denoiser, settings)
             step = self._resume(changes, objective)
@@ -182,6 +187,20 @@ class _Ascent:
                         save()
                     self._callbacks.report(step, settings.steps)
         return changes, 0 if objective.counted is None else objective.counted.passes
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What happened on the way, sentences."""
+        if not self._micro_batches.halved:
+            return ()
+        return (f"Memory ran out: from there on each step took the photos in parts of {self._micro_batches.size}.",)
+
+    def _start(self, number: int) -> Tensor:
+        """The change that a photo's first step finds."""
+        photo, settings = self._photos[number], self._settings
+        if settings.method == PAPER:
+            return torch.zeros_like(photo)
+        return _masked(random_start(photo, settings.budget, settings.seed, number), self._allowed, number)
 
     def moved(self, changes: Sequence[Tensor]) -> tuple[float, ...]:
         """See `ProtectedPhotos.moved`."""
@@ -212,13 +231,13 @@ class _Ascent:
         # Nothing but what the views show is computed: elsewhere the gradient is none, and photos may be large.
         given = [view.part(change) for view, change in zip(views, changes, strict=True)]
         if objective.counted is not None:
-            looked_at = [(step * SEEN_TOGETHER + i) % len(given) for i in range(min(SEEN_TOGETHER, len(given)))]
+            together = min(SEEN_TOGETHER, len(given))
+            looked_at = sorted((step * SEEN_TOGETHER + place) % len(given) for place in range(together))
             parts = self._micro_batches.work(
-                lambda some: self._denoiser.encode_pictures(torch.stack([shown(number) for number in some])),
-                sorted(set(looked_at)),
+                lambda some: self._denoiser.encode_pictures(torch.stack([shown(number) for number in some])), looked_at
             )
             with torch.enable_grad():
-                objective.prepare(torch.cat(parts), step)
+                objective.prepare(torch.cat(parts), looked_at, step)
 
         def part_of(numbers: Sequence[int]) -> list[Tensor]:
             with torch.enable_grad():
@@ -247,7 +266,7 @@ class _Ascent:
         """Levels that a step moves a colour by."""
         settings = self._settings
         if settings.method == PAPER:
-            return 1.0
+            return RELEASED_MOVE
         share = step / max(1, settings.steps - 1)
         return settings.budget / (FIRST_MOVE * (LAST_MOVE / FIRST_MOVE) ** share)
 
@@ -266,7 +285,7 @@ class _Ascent:
         return torch.stack(found)
 
     def _save(self, changes: Sequence[Tensor], objective: Objective, step: int) -> None:
-        if sum(change.nbytes for change in changes) > MOST_SAVED:
+        if not _is_saved(self._photos):
             return
         tensors = {f"change.{number}": change.contiguous() for number, change in enumerate(changes)}
         tensors |= {f"method.{name}": value.cpu().contiguous() for name, value in objective.state().items()}
@@ -288,7 +307,7 @@ class _Ascent:
         return int(table["step"])
 
 
-def _require(photos: Sequence[np.ndarray], masks: Sequence[np.ndarray] | None) -> None:
+def _require(photos: Sequence[np.ndarray]) -> None:
     if not photos:
         raise PhotoError("There are no photos to protect: connect or name some.")
     for number, photo in enumerate(photos, 1):
@@ -297,22 +316,35 @@ def _require(photos: Sequence[np.ndarray], masks: Sequence[np.ndarray] | None) -
                 f"Photo {number} is {photo.shape[1]} by {photo.shape[0]} pixels: too small to show a face. Take one of"
                 f" {SMALLEST} pixels or more."
             )
-    for number, mask in enumerate(masks or (), 1):
-        if not (mask > 0.5).any():
-            raise PhotoError(f"The mask of photo {number} is empty: paint over what may change, or take the mask off.")
 
 
-def _notes(photos: Sequence[np.ndarray], denoiser: Denoiser, settings: ProtectionSettings) -> tuple[str, ...]:
-    """What is to be said before anything is done."""
+def _notes(
+    photos: Sequence[np.ndarray], denoiser: Denoiser, settings: ProtectionSettings, is_kept: bool
+) -> tuple[str, ...]:
+    """What is to be said before anything is done.
+
+    Args:
+        is_kept: whether there is a folder of unfinished runs.
+    """
+    notes = []
     width, height = denoiser.picture_size
     scale = max(min(photo.shape[1] / width, photo.shape[0] / height) for photo in photos)
-    if scale <= LARGE:
-        return ()
-    remedy = "" if settings.withstand == RESAVING else f", or set withstand to '{RESAVING}'"
-    return (
-        f"The largest photo is {scale:.1f} times as wide as what the model draws ({width} × {height}): protect photos"
-        f" at the size at which you publish them{remedy}.",
-    )
+    if scale > LARGE:
+        remedy = "" if settings.withstand == RESAVING else f", or set withstand to '{RESAVING}'"
+        notes.append(
+            f"The largest photo is {scale:.1f} times as wide as what the model draws ({width} × {height}): protect"
+            f" photos at the size at which you publish them{remedy}."
+        )
+    if is_kept and settings.method != RANDOM and not _is_saved(photos):
+        notes.append(
+            "So many large photos are not saved on the way: broken off, it would start anew. Protect fewer at once."
+        )
+    return tuple(notes)
+
+
+def _is_saved(photos: Sequence[np.ndarray] | Sequence[Tensor]) -> bool:
+    """Whether changes of photos are few enough to be saved on the way."""
+    return 4 * sum(math.prod(photo.shape) for photo in photos) <= MOST_SAVED
 
 
 def _target(
@@ -326,18 +358,23 @@ def _target(
     return (drawn.float().cpu().clamp(0, 1) * 255).round()
 
 
-def _allowed(mask: np.ndarray, photo: Tensor) -> Tensor:
-    """Where a photo may change, `[height, width, 1]` of zeros and ones."""
-    whole = torch.from_numpy(np.ascontiguousarray(mask)).float()[..., None]
-    return (resized(whole, (photo.shape[1], photo.shape[0])) > 0.5).float()
+def _all_allowed(masks: Sequence[np.ndarray], photos: Sequence[Tensor]) -> list[Tensor]:
+    """Where photos may change, `[height, width, 1]` of zeros and ones each.
+
+    Raises:
+        PhotoError: nowhere in one of them, as in a mask of a few pixels that is brought to the size of a small photo.
+    """
+    allowed = []
+    for number, (mask, photo) in enumerate(zip(masks, photos, strict=True), 1):
+        whole = torch.from_numpy(np.ascontiguousarray(mask)).float()[..., None]
+        allowed.append((resized(whole, (photo.shape[1], photo.shape[0])) > 0.5).float())
+        if not allowed[-1].any():
+            raise PhotoError(f"The mask of photo {number} is empty: paint over what may change, or take the mask off.")
+    return allowed
 
 
 def _masked(change: Tensor, allowed: Sequence[Tensor] | None, number: int) -> Tensor:
     return change if allowed is None else change * allowed[number]
-
-
-def _digest(picture: np.ndarray) -> str:
-    return hashlib.sha256(repr(picture.shape).encode() + np.ascontiguousarray(picture).tobytes()).hexdigest()[:32]
 
 
 def _protected(

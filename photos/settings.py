@@ -8,15 +8,16 @@ from ..finetuning.settings import FinetuningSettings
 from ..prefix.errors import PhotoError
 from ..runs.settings import LARGEST_SEED, require_in_range, setting
 
-ENCODER, PROMPTS, BOTH, PAPER, ONE_PROMPT, RANDOM = (
+ENCODER, PROMPTS, BOTH, PAPER, ONE_PROMPT, PROMPT_MIX, RANDOM = (
     "encoder",
     "prompts",
     "encoder + prompts",
     "paper",
     "one prompt",
+    "prompt mix",
     "random",
 )
-METHODS = (ENCODER, BOTH, PROMPTS, PAPER, ONE_PROMPT, RANDOM)
+METHODS = (ENCODER, BOTH, PROMPTS, PAPER, ONE_PROMPT, PROMPT_MIX, RANDOM)
 
 NOTHING, RESAVING = "nothing", "re-saving and resizing"
 WITHSTAND = (NOTHING, RESAVING)
@@ -56,7 +57,8 @@ class ProtectionSettings:
     method: str = setting(
         ENCODER,
         "What the change works against. 'encoder' makes the VAE see something else, 'prompts' makes the photo hard to"
-        " learn whatever it is called (PAP), 'paper' is PAP as released, 'one prompt' and 'random' are for comparison.",
+        " learn whatever it is called (PAP), 'paper' is PAP as released, 'one prompt', 'prompt mix' and 'random' are"
+        " for comparison.",
         choices=METHODS,
     )
     steps: int = setting(100, "More steps protect a little better.", least=1, offered=(1, 2000))

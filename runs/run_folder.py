@@ -156,6 +156,12 @@ def saved_if_broken_off(save: Callable[[], None]) -> Iterator[None]:
         raise
 
 
+def remove_if_empty(root: Path) -> None:
+    """Removes a folder of unfinished runs in which there are none."""
+    if root.is_dir() and not any(root.iterdir()):
+        root.rmdir()
+
+
 def _locked(folder: Path) -> IO[bytes]:
     """An open file that is locked until it is closed or the process ends; OSError if another process has it."""
     file = (folder / "lock").open("ab")

@@ -10,7 +10,7 @@ import { app } from "./shared/host.js";
 import { settings } from "./shared/settings.js";
 import { orderTemplates } from "./shared/templates.js";
 import { loadText, t } from "./shared/text.js";
-import { addTrainingPanel } from "./training/node.js";
+import { addFinetuningPanel, addTrainingPanel } from "./training/node.js";
 import { training } from "./training/store.js";
 import { PROTECTOR } from "./workflow/clip_source.js";
 import { protectWorkflow, unprotectWorkflow } from "./workflow/protect.js";
@@ -68,6 +68,8 @@ app.registerExtension({
   nodeCreated(node) {
     if (OURS.has(node.comfyClass ?? "")) foldAdvanced(node);
     if (node.comfyClass === "TrainAnonymizationPrefix") addTrainingPanel(node);
+    if (node.comfyClass === "FineTuneOnCaptions") addFinetuningPanel(node, true);
+    if (node.comfyClass === "MeasurePhotoProtection") addFinetuningPanel(node, false);
     if (node.comfyClass === "IdentityList") addPeopleLists(node);
     if (node.comfyClass === PROTECTOR) addPrefixInfo(node);
     if (["CompareStrengths", "FaceMask"].includes(node.comfyClass ?? "")) addSlider(node);

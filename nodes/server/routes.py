@@ -139,9 +139,7 @@ async def _stop(request: web.Request) -> web.Response:
     if not (prompt_id is None or isinstance(prompt_id, str)):
         raise BadRequestError(400, 'Send {} or {"prompt_id": "…"}.')
     if not RUNNING.ask_to_stop(prompt_id):
-        raise BadRequestError(
-            409, "No prefix is being learned that could be kept: to break off the drawing, use Cancel."
-        )
+        raise BadRequestError(409, "Nothing is being learned that could be kept: to break off the drawing, use Cancel.")
     return json_answer({"stopping": True})
 
 

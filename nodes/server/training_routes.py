@@ -11,6 +11,7 @@ second, for `feed.LEASE_SECONDS` from the last request to watch. The first route
     {"server": "…", "version": 17,                               of this process, and growing with all that happens
      "run": null or {
         "prompt_id": "…", "node_id": "3", "workflow_id": "…",    whose it is; null where it is not known
+        "kind": "prefix" or "fine-tuning",                       what it learns
         "state": "preparing", "drawing", "text_warm_up" (the text encoder teaches), "encoding_prompts", "learning",
                  "face_region" (where faces are), "finished", "stopped", "cancelled" or "failed",
         "message": "…",                                          why it ended, a sentence; may be empty
@@ -18,8 +19,10 @@ second, for `feed.LEASE_SECONDS` from the last request to watch. The first route
         "done": 12, "of": 150,                                   pictures, steps or prompts, as the state tells
         "seconds_left": 31.5 or null,                            of the whole run, once there is a plan
         "plan": null or {"people": 48, "pictures": 222, "prompts": 900, "evaluations": 12000, "seconds": 800.0,
-                 "kept_bytes": 5368709120, "disk_bytes": 3145728},  what the run takes, see trainer/plan.py
-        "curve": {"steps": […], "identities": […], "general": […]},  mean losses up to these steps; null where none
+                 "kept_bytes": 5368709120, "disk_bytes": 3145728},  what the run takes, see trainer/plan.py; of
+                                                                 fine-tuning what finetuning/progress.py has
+        "curve": {"steps": […], "identities": […], "general": […]},  mean losses up to these steps, null where none; of
+                                                                 fine-tuning "steps" and "loss"
         "scores": [[60, 0.12, 0.03], …],                         step and figures of each validation
         "score": null or {"step": 60, "identity_signal_left": 0.12, "general_prompts_moved": 0.03},
         "picture": null or {"number": 2, "people": ["…"], "held_out": true}}}

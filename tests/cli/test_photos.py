@@ -49,6 +49,7 @@ def test_photos_are_protected_under_their_names_and_attacked(
     model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "protected"
+    (photos / "three.HEIC").touch()
     assert main(protect(model, photos, output, "--json", "--budget", "6", "--method", "encoder + prompts")) == 0
     found = said(capsys)
     assert [Path(entry["file"]).name for entry in found["files"]] == ["one.png", "two.png"]
@@ -56,6 +57,7 @@ def test_photos_are_protected_under_their_names_and_attacked(
     assert (
         "IP-Adapter" in found["report"] and "No face was found in photos 1 and 2: " in found["report"]
     )  # They are drawn.
+    assert "Not read, and so not protected: three.HEIC." in found["report"]
     assert Image.open(output / "two.png").size == (90, 70)
     assert sorted(path.name for path in output.iterdir()) == ["one.png", "two.png"]
 
@@ -63,9 +65,12 @@ def test_photos_are_protected_under_their_names_and_attacked(
     size = ["--width", "64", "--height", "64", "--drawing-steps", "1", "--device", "cpu"]
     how = ["--recognizer", "demo reader", "--steps", "2", "--images", "1", "--purification", "JPEG 75", "--json"]
     assert main(["attack", *where, *size, *how]) == 0
-    found = said(capsys)
+    told = capsys.readouterr()
+    found = json.loads(told.out)
+    assert told.err.count("of memory beside the model") == 2
     assert -1 <= found["originals"]["similarity"] <= 1 and found["protected"]["first"] is None
     assert len(list((tmp_path / "attacked" / "protected").glob("*.png"))) == 3
+    assert sorted(path.name for path in (tmp_path / "attacked").iterdir()) == ["originals", "protected"]
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,14 @@ def test_white_shows_through_where_it_is_transparent(tmp_path):
     assert read[0, 0].tolist() == [255, 255, 255] and np.array_equal(read[1:], COLOURED[1:])
 
 
+def test_a_phones_photo_with_more_pictures_behind_it_is_the_photo(tmp_path):
+    first, behind = Image.fromarray(COLOURED), Image.fromarray(255 - COLOURED).resize((3, 2))
+    first.save(tmp_path / "photo.jpg", "MPO", save_all=True, append_images=[behind], quality=100, subsampling=0)
+    with Image.open(tmp_path / "photo.jpg") as image:
+        assert image.n_frames == 2
+    assert np.abs(read_picture(tmp_path / "photo.jpg").astype(int) - COLOURED).max() <= 3
+
+
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_sixteen_bits_become_eight(tmp_path, suffix):
     Image.fromarray(ROWS.astype(np.uint16) * 257).save(tmp_path / f"deep.{suffix}")

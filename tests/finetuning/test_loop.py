@@ -161,6 +161,30 @@ def test_a_run_that_is_broken_off_goes_on_where_it_was(
     )
     assert made == [5, 6] and "went on from step 4" in tuned.notes[0]
     assert all(torch.equal(resumed[name], weight) for name, weight in whole.items())
+    assert not list(tmp_path.iterdir()), "it is done"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_learned_is_kept_until_what_was_wanted_of_it_is_done(
+    kind: str, make_checkpoint: Make, make_denoiser: Make, tmp_path: Path
+) -> None:
+    """Pictures are drawn with it: whoever is broken off then need not learn anew."""
+    denoiser = make_denoiser(make_checkpoint())
+    settings = FinetuningSettings(**QUICK, kind=kind)
+    learned: dict[str, torch.Tensor] = {}
+
+    def break_off_inside() -> None:
+        with torch.inference_mode(), finetuned(denoiser, training_set(denoiser), settings, runs=tmp_path) as tuned:
+            learned.update(weights_of(tuned))
+            raise BrokenOffError
+
+    with pytest.raises(BrokenOffError):
+        break_off_inside()
+    made: list[int] = []
+    callbacks = FinetuningCallbacks(report=lambda done, of, loss: made.append(done))
+    again, *_ = tune(denoiser, tmp_path, callbacks, kind=kind)
+    assert not made and all(torch.equal(again[name], weight) for name, weight in learned.items())
+    assert not list(tmp_path.iterdir())
     assert list(tmp_path.iterdir()) == []
     other: list[int] = []
     tune(denoiser, tmp_path, FinetuningCallbacks(report=lambda done, of, loss: other.append(done)), kind=kind, seed=1)

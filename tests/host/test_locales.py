@@ -18,7 +18,7 @@ LANGUAGES = ("de", "en", "es", "fr", "ja", "ko", "ru", "zh")
 FILES = ("commands", "main", "nodeDefs")
 PLACE = re.compile(r"\{\w+\}")
 KEY = re.compile(
-    r'"((?:advanced|compare|people|training|prefix|protect|library|report|server|settings|verdict)\.[A-Za-z.]+)"'
+    r'"((?:advanced|compare|finetuning|people|training|prefix|protect|library|report|server|settings|verdict)\.[A-Za-z.]+)"'
 )
 
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import requests
 from PIL import Image
 from safetensors.torch import load_file
 
 from anonymize_faces.demo.world.people import cast
 from anonymize_faces.demo.world.renderer import draw_all, picture_of
 from anonymize_faces.tests.support.training_workflow import node
-from anonymize_faces.tools.comfy_server import ComfyServer, WorkflowError
+from anonymize_faces.tools.comfy_server import ComfyServer, ServerProgress, WorkflowError, WorkflowInterruptedError
 from anonymize_faces.tools.layout import ROOT
 from anonymize_faces.tools.workflow import load_workflow, workflow_to_prompt
 
@@ -94,6 +95,60 @@ def test_a_model_learns_from_descriptions_and_the_saved_file_draws_alike(
         ),
     } | drawing("again", ["lora", 0], ["lora", 1])  # fmt: skip
     assert np.abs(drawn(server, server.run(again), "again") - tuned).max() <= 2
+
+
+def followed(server: ComfyServer) -> dict[str, Any]:
+    """What the server tells pages of the last run."""
+    return requests.get(f"{server.url}/anonymize_faces/training", timeout=60).json()["run"]
+
+
+def test_a_run_is_followed_and_stopped_with_what_it_has_learned(server: ComfyServer, described: dict[str, Any]) -> None:
+    seen: list[dict[str, Any]] = []
+    answers: list[requests.Response] = []
+
+    def look(progress: ServerProgress) -> None:
+        if progress.node_id != "tune":
+            return
+        seen.append(followed(server))
+        if seen[-1]["state"] == "learning" and seen[-1]["done"] >= 3 and not answers:
+            answers.append(requests.post(f"{server.url}/anonymize_faces/stop", json={}, timeout=60))
+
+    graph = tuning(described, steps=600, seed=5)
+    graph["save"] = node("SaveLoRA", lora=["tune", 2], prefix="loras/stopped")
+    prompt_id = server.queue(graph, {"extra_pnginfo": {"workflow": {"id": "of-the-browser"}}})
+    entry = server.wait(prompt_id, on_progress=look)
+    assert [answer.status_code for answer in answers] == [200]
+    whose = {(run["prompt_id"], run["node_id"], run["workflow_id"], run["kind"]) for run in seen if run["done"]}
+    assert whose == {(prompt_id, "tune", "of-the-browser", "fine-tuning")}
+    states = list(dict.fromkeys(run["state"] for run in seen if run["prompt_id"] == prompt_id))
+    assert states[-2:] == ["drawing", "learning"]
+    run = followed(server)
+    assert run["state"] == "stopped" and 3 <= run["done"] < run["of"] == 600
+    assert (
+        run["message"] == f"You stopped it at step {run['done']}."
+        and run["message"] in (entry["outputs"]["tune"]["text"][0])
+    )
+    assert run["plan"]["parameters"] > 1000 and run["plan"]["steps"] == 600
+    assert run["curve"]["steps"][-1] == run["done"] and all(loss > 0 for loss in run["curve"]["loss"])
+    assert list(server.workspace.rglob("stopped*.safetensors"))
+
+
+def test_a_run_that_is_cancelled_says_so_and_goes_on_where_it_was(
+    server: ComfyServer, described: dict[str, Any]
+) -> None:
+    def cancel(progress: ServerProgress) -> None:
+        if progress.node_id == "tune" and followed(server)["state"] == "learning" and followed(server)["done"] >= 2:
+            server.interrupt()
+
+    graph = tuning(described, steps=8, seed=6)
+    with pytest.raises(WorkflowInterruptedError):
+        server.wait(server.queue(graph), on_progress=cancel)
+    broken_off = followed(server)
+    assert broken_off["state"] == "cancelled" and broken_off["done"] < 8
+    (told,) = server.run(graph)["outputs"]["tune"]["text"]
+    run = followed(server)
+    assert f"went on from step {broken_off['done']}." in told and run["notes"] == told.splitlines()[-1:]
+    assert run["state"] == "finished" and run["curve"]["loss"][: broken_off["done"]] == [None] * broken_off["done"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import requests
 from PIL import Image
 
 from anonymize_faces.demo.world.people import cast
@@ -107,6 +108,9 @@ def test_the_saved_file_is_within_the_budget_and_the_node_says_what_it_is_worth(
     assert len(files) == 2 and all(0 < change <= 8 for change in changes)
     (told,) = entry["outputs"]["protect"]["text"]
     assert "2 photos changed by at most 8 of 255 levels" in told and "IP-Adapter" in told and "PNG" in told
+    # As the host does, which names the files in what it saves.
+    saved = Image.open(io.BytesIO(server.image(entry["outputs"]["save"]["images"][0])))
+    assert photos[0] in saved.info["prompt"] and "start ComfyUI with --disable-metadata" in told
     assert pictures(server, entry, "difference")[0].shape == original(server, photos[0]).shape
     assert "face" not in told.split("Save as PNG")[0]
 
@@ -153,6 +157,9 @@ def test_an_attack_is_measured_and_leaves_the_model_as_it_was(server: ComfyServe
     (told,) = entry["outputs"]["measure"]["text"]
     assert "VAE round trip" in told and "recognized" in told and "cannot be strengthened later" in told
     assert 0 <= float(entry["outputs"]["recognized"]["text"][0]) <= 1
+    run = requests.get(f"{server.url}/anonymize_faces/training", timeout=60).json()["run"]
+    assert (run["node_id"], run["kind"], run["state"], run["done"]) == ("measure", "fine-tuning", "finished", 4)
+    assert run["curve"]["steps"] == [1, 2, 3, 4] and run["plan"]["steps"] == 2
     assert pictures(server, entry, "pictures")[0].shape[1] > 300
     drawing["draw"]["inputs"]["denoise"] = 0.99999  # Else the host would not draw anew.
     assert np.array_equal(before[0], pictures(server, server.run(drawing), "picture")[0])

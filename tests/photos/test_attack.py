@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,13 @@ import pytest
 from anonymize_faces.demo.measuring.recognizer import DemoRecognizer
 from anonymize_faces.faces.gallery import NOBODY
 from anonymize_faces.finetuning.settings import FinetuningSettings
-from anonymize_faces.photos.attack import Attacked, PhotoSubject, attack, gallery_of, person_of
+from anonymize_faces.photos.attack import TITLES, Attacked, PhotoSubject, attack, attack_both, gallery_of, person_of
 from anonymize_faces.photos.plot import plot_similarities
 from anonymize_faces.photos.report import LIMITS, describe_attacks, verdict
 from anonymize_faces.photos.settings import HALF, JPEG, PURIFICATIONS, AttackSettings
 from anonymize_faces.photos.transforms import purified
 from anonymize_faces.prefix.errors import PhotoError
+from anonymize_faces.tests.support.breaking_off import BrokenOffError
 
 EMPTY = np.full((64, 64, 3), 90, np.uint8)
 
@@ -37,6 +39,41 @@ def test_an_attack_draws_and_scores(demo_denoiser: Any, stranger: list[np.ndarra
     assert found.photos_similarity > 0.9 and reported[-1] == (4, 4)
     told = describe_attacks(found, found, how, person, recognizer.threshold)
     assert "JPEG 75" in told and "ranks first" in told and told.endswith(LIMITS)
+
+
+def test_a_pair_of_attacks_that_is_broken_off_goes_on_where_it_was(
+    demo_denoiser: Any, stranger: list[np.ndarray], tmp_path: Path
+) -> None:
+    """Be it while the second one learns, or while it draws: nothing is learned twice."""
+    recognizer = DemoRecognizer()
+    person = person_of(recognizer, stranger)
+    how = AttackSettings(FinetuningSettings(steps=3), JPEG, prompts=("a face of sks person",), images_per_prompt=1)
+    reported: list[tuple[str, int]] = []
+
+    def both(break_off_at: tuple[str, int] | None, runs: Path | None = tmp_path) -> list[Attacked]:
+        reported.clear()
+
+        def report(title: str, done: int, of: int) -> None:
+            reported.append((title, done))
+            if (title, done) == break_off_at:
+                raise BrokenOffError
+
+        return list(
+            attack_both(demo_denoiser, recognizer, stranger[:2], stranger[2:], person, how, report=report, runs=runs)
+        )
+
+    whole = both(None, None)
+    assert reported == [(title, done) for title in TITLES for done in (1, 2, 3, 4)]
+    with pytest.raises(BrokenOffError):
+        both((TITLES[1], 2))
+    with pytest.raises(BrokenOffError):
+        both((TITLES[1], 3))
+    assert reported == [(TITLES[1], 3)]
+    again = both(None)
+    assert reported == [(TITLES[1], 4)] and not list(tmp_path.iterdir())
+    for one, other in zip(whole, again, strict=True):
+        assert np.array_equal(one.pictures, other.pictures) and one.similarities == other.similarities
+        assert one.photos_similarity == other.photos_similarity
 
 
 @pytest.mark.parametrize("how", PURIFICATIONS)

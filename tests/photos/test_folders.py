@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
-from anonymize_faces.photos.folders import photo_of, photos_in, reread, write_photos
+from anonymize_faces.photos.folders import photo_of, photos_in, reread, unread_in, write_photos
 from anonymize_faces.photos.transforms import altered, jpeg
 from anonymize_faces.prefix.errors import PhotoError
 
@@ -46,9 +48,50 @@ def test_what_is_transparent_stays_so(tmp_path: Path, picture: Image.Image) -> N
     assert np.array_equal(np.asarray(Image.open(path))[..., 3], alpha)
 
 
+def test_what_colours_mean_is_kept(tmp_path: Path, picture: Image.Image) -> None:
+    """Without its profile a photo of a phone, in Display P3, looks pale; one of inks or of grey is of no use to RGB."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for name, mode in (("a", "RGB"), ("b", "CMYK"), ("c", "L")):
+        picture.convert(mode).save(tmp_path / f"{name}.jpg", icc_profile=profile)
+    picture.save(tmp_path / "d.png")
+    photos = photos_in(tmp_path)
+    written = [data for _, data in write_photos(photos, [photo.pixels for photo in photos], tmp_path / "out")]
+    assert [Image.open(io.BytesIO(data)).info.get("icc_profile") for data in written] == [profile, None, None, None]
+
+
+def test_photographs_that_are_passed_over_are_named(tmp_path: Path, picture: Image.Image) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("sub/IMG_1.HEIC", "b.dng", ".hidden.heic", "c.txt"):
+        (tmp_path / name).touch()
+    picture.save(tmp_path / "a.png")
+    assert unread_in(tmp_path) == ["b.dng", "sub/IMG_1.HEIC"] and len(photos_in(tmp_path)) == 1
+
+
+def deep_tiff(pixels: np.ndarray) -> bytes:
+    """A TIFF of 16 bits a colour, of uint16 `[height, width, 3]`: Pillow reads such files, and writes none."""
+    data = pixels.astype("<u2").tobytes()
+    height, width = pixels.shape[:2]
+    bits = 8 + 2 + 9 * 12 + 4  # Where the three numbers of bits lie, and behind them the colours.
+    tags = {256: (3, width), 257: (3, height), 259: (3, 1), 262: (3, 2), 277: (3, 3), 278: (3, height)}
+    tags |= {258: (3, bits), 273: (4, bits + 6), 279: (4, len(data))}
+    entries = [
+        struct.pack("<HHII", tag, kind, 3 if tag == 258 else 1, value) for tag, (kind, value) in sorted(tags.items())
+    ]
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(entries) + bytes(4)
+    return head + struct.pack("<3H", 16, 16, 16) + data
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
+        (
+            lambda path, picture: (path / "a.tif").write_bytes(deep_tiff(np.full((40, 60, 3), 40000, np.uint16))),
+            "more than 8 bits",
+        ),
+        (
+            lambda path, picture: [picture.save(path / name) for name in ("IMG.png", "img.jpg")],
+            "Several photos are called",
+        ),
         (
             lambda path, picture: picture.save(path / "a.webp", save_all=True, append_images=[picture.rotate(90)]),
             "animated",

@@ -58,6 +58,45 @@ def test_it_costs_a_fraction_of_the_released_codes_passes(demo_denoiser: Any, st
     assert passes[PAPER] == 22 and passes[BOTH] < 11
 
 
+def test_the_released_method_begins_at_the_photo_and_goes_half_a_level_a_step(
+    demo_denoiser: Any, stranger: list[np.ndarray]
+) -> None:
+    """1/255 of the range from -1 to 1, as its authors count, and no random start."""
+    settings = ProtectionSettings(method=PAPER, steps=4, budget=32)
+    assert 0 < protect(demo_denoiser, stranger[:1], settings).changes[0] <= 2
+
+
+def test_a_batch_that_memory_lacks_for_is_taken_in_parts_and_told(
+    demo_denoiser: Any, stranger: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ProtectionSettings(method=ENCODER, steps=2)
+    whole = protect(demo_denoiser, stranger, settings)
+    real = type(demo_denoiser).encode_pictures
+
+    def encode(self: Any, pictures: torch.Tensor) -> torch.Tensor:
+        if len(pictures) > 2:
+            raise MemoryError
+        return real(self, pictures)
+
+    monkeypatch.setattr(type(demo_denoiser), "encode_pictures", encode)
+    parts = protect(demo_denoiser, stranger, settings)
+    assert "in parts of 2" in parts.notes[-1] and not whole.notes
+    assert np.mean([(one != other).mean() for one, other in zip(parts.photos, whole.photos, strict=True)]) < 0.01
+
+
+def test_what_is_not_saved_on_the_way_is_told_before_it_begins(
+    demo_denoiser: Any, stranger: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anonymize_faces.photos.protect.MOST_SAVED", 4 * stranger[0].size)
+    told: list[str] = []
+    callbacks = ProtectionCallbacks(report=lambda done, of: told.append(f"step {done}"), tell=told.append)
+    settings = ProtectionSettings(method=ENCODER, steps=1)
+    protect(demo_denoiser, stranger[:2], settings, callbacks=callbacks, runs=tmp_path)
+    assert "are not saved on the way" in told[0] and told[1:] == ["step 1"]
+    assert not protect(demo_denoiser, stranger[:1], settings, runs=tmp_path).notes
+    assert not protect(demo_denoiser, stranger[:2], settings).notes, "nothing was to be saved"
+
+
 def test_photos_of_other_sizes_and_proportions_are_protected_all_over(
     demo_denoiser: Any, stranger: list[np.ndarray]
 ) -> None:
@@ -133,6 +172,10 @@ def test_photos_that_show_nobody_are_refused(demo_denoiser: Any, stranger: list[
         protect(demo_denoiser, [stranger[0][:20]], ProtectionSettings())
     with pytest.raises(PhotoError, match="mask of photo 1 is empty"):
         protect(demo_denoiser, stranger[:1], ProtectionSettings(), masks=[np.zeros((64, 64), np.float32)])
+    speck = np.zeros((960, 960), np.float32)  # Of which nothing is left at the photo's size.
+    speck[3, 3] = 1
+    with pytest.raises(PhotoError, match="mask of photo 2 is empty"):
+        protect(demo_denoiser, stranger[:2], ProtectionSettings(), masks=[np.ones((64, 64), np.float32), speck])
     with pytest.raises(PhotoError, match="budget"):
         ProtectionSettings(budget=64)
 

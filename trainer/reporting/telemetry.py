@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ...finetuning.progress import FinetuningPlan
     from ..plan import Plan
     from ..progress import Progress, Stage
-    from ..state import Losses, Score
+    from ..state import Score
 
 MOST_POINTS = 160
 """Points of a loss curve, at most."""
@@ -34,6 +35,12 @@ encoder reads (for a gate already before the warm start, if there are both), ste
 
 """How a run may have ended: with all its steps, kept early, broken off, with an error."""
 
+PREFIX, FINE_TUNING = "prefix", "fine-tuning"
+"""What a run learns: a prefix, which is examined on the way, or weights."""
+
+LOSSES = {PREFIX: ("identities", "general"), FINE_TUNING: ("loss",)}
+"""What the losses of a step are of, by what a run learns."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -43,11 +50,13 @@ class Run:
         prompt_id: of the host's queue.
         node_id: the node that learns.
         workflow_id: of the workflow that the browser sent along; None if another client queued it.
+        kind: `PREFIX` or `FINE_TUNING`.
     """
 
     prompt_id: str | None = None
     node_id: str | None = None
     workflow_id: str | None = None
+    kind: str = PREFIX
 
 
 @dataclass(frozen=True)
@@ -69,15 +78,19 @@ class SampledCurve:
     """The losses of a run of any length in `MOST_POINTS` points: means over spans of steps that double when it is full.
 
     Steps whose loss is not a number are left out of the means; a span of nothing else has None.
+
+    Args:
+        of: what the losses of a step are of.
     """
 
-    def __init__(self, most: int = MOST_POINTS) -> None:
+    def __init__(self, most: int = MOST_POINTS, of: Sequence[str] = LOSSES[PREFIX]) -> None:
+        self._of = tuple(of)
         self._most = most
         self._span = 1
         self._bins: list[list[float]] = []
         self._seen = 0
 
-    def extend(self, history: Sequence[Losses]) -> None:
+    def extend(self, history: Sequence[Sequence[float]]) -> None:
         """Takes up the steps of a run's history that it has not seen."""
         for losses in history[self._seen :]:
             index = self._seen // self._span
@@ -85,7 +98,7 @@ class SampledCurve:
                 self._double()
                 index = self._seen // self._span
             if index == len(self._bins):
-                self._bins.append([0.0, 0, 0.0, 0])
+                self._bins.append([0.0, 0] * len(self._of))
             for kind, loss in enumerate(losses):
                 if math.isfinite(loss):
                     self._bins[index][2 * kind] += loss
@@ -100,8 +113,10 @@ class SampledCurve:
     def table(self) -> dict[str, list[Any]]:
         """The last step of each span, and the means."""
         lasts = [min((index + 1) * self._span, self._seen) for index in range(len(self._bins))]
-        columns = [[_mean(*span[2 * kind : 2 * kind + 2]) for span in self._bins] for kind in range(2)]
-        return {"steps": lasts, "identities": columns[0], "general": columns[1]}
+        means = {
+            name: [_mean(*span[2 * kind : 2 * kind + 2]) for span in self._bins] for kind, name in enumerate(self._of)
+        }
+        return {"steps": lasts, **means}
 
 
 class TimeLeft:
@@ -159,7 +174,7 @@ class Telemetry:
         self._picture: PreviewPicture | None = None
         self._curve = SampledCurve()
         self._left = TimeLeft(clock)
-        self._plan: Plan | None = None
+        self._plan: Plan | FinetuningPlan | None = None
         self._drew = 1.0
 
     def begin(self, run: Run) -> None:
@@ -168,31 +183,44 @@ class Telemetry:
             self._run = run
             self._state, self._message, self._done, self._of = "preparing", "", 0, 0
             self._notes = ()
-            self._score, self._scores, self._picture, self._curve = None, (), None, SampledCurve()
+            self._score, self._scores, self._picture = None, (), None
+            self._curve = SampledCurve(of=LOSSES[run.kind])
             self._left = TimeLeft(self._clock)
             self._plan, self._drew = None, 1.0
             self.version += 1
 
-    def plan(self, plan: Plan) -> None:
+    def plan(self, plan: Plan | FinetuningPlan) -> None:
         """The run is going to take so much."""
         with self._lock:
             self._plan = plan
             self.version += 1
 
     def note(self, progress: Progress) -> None:
-        """The run is so far."""
-        stage = progress.stage
+        """A run that learns a prefix is so far."""
         with self._lock:
-            if stage.name != self._state:
-                self._state, self._left = stage.name, TimeLeft(self._clock)
-            self._done, self._of = stage.done, stage.of
-            self._left.mark(stage.done)
-            self._drew = self._drawing_time(stage) or self._drew
-            self._notes = tuple(progress.notes)
-            self._curve.extend(progress.history)
+            self._note(progress.stage, progress.history, progress.notes)
             if progress.score is not None:
                 self._score, self._scores = progress.score, tuple(progress.scores)[-MOST_POINTS:]
-            self.version += 1
+
+    def note_stage(self, stage: Stage, history: Sequence[Sequence[float]] = (), notes: Sequence[str] = ()) -> None:
+        """A run that is not examined, such as fine-tuning, is so far.
+
+        Args:
+            history: the losses of all steps so far, as `LOSSES` has them; it goes on growing.
+            notes: what there is to say of the run by now, sentences.
+        """
+        with self._lock:
+            self._note(stage, history, notes)
+
+    def _note(self, stage: Stage, history: Sequence[Sequence[float]], notes: Sequence[str]) -> None:
+        if stage.name != self._state:
+            self._state, self._left = stage.name, TimeLeft(self._clock)
+        self._done, self._of = stage.done, stage.of
+        self._left.mark(stage.done)
+        self._drew = self._drawing_time(stage) or self._drew
+        self._notes = tuple(notes)
+        self._curve.extend(history)
+        self.version += 1
 
     def score(self, score: Score) -> None:
         """The run's prefix scored so much, on people and prompts that chose nothing: no point of the curve."""
@@ -237,6 +265,7 @@ class Telemetry:
             "prompt_id": run.prompt_id,
             "node_id": run.node_id,
             "workflow_id": run.workflow_id,
+            "kind": run.kind,
             "state": self._state,
             "message": self._message,
             "notes": list(self._notes),
@@ -257,7 +286,7 @@ class Telemetry:
         left = self._left.seconds(self._of)
         if self._plan is None:
             return left
-        drawing, warming, reading, learning, region = self._plan.seconds
+        drawing, warming, reading, learning, region = self._planned_seconds
         planned = (drawing * self._drew, warming, reading, learning * self._drew, region * self._drew)
         begun = RUNNING.index(self._state)  # Of the stages, one less is behind.
         if left is None:
@@ -268,10 +297,17 @@ class Telemetry:
 
     def _drawing_time(self, stage: Stage) -> float | None:
         """How long drawing takes against what was planned for it, which was measured on one picture alone."""
-        if stage.name != "drawing" or self._plan is None or not self._plan.seconds[0]:
+        planned = self._planned_seconds[0]
+        if stage.name != "drawing" or not planned:
             return None
         seconds = self._left.seconds_each()
-        return None if seconds is None else seconds * stage.of / self._plan.seconds[0]
+        return None if seconds is None else seconds * stage.of / planned
+
+    @property
+    def _planned_seconds(self) -> tuple[float, float, float, float, float]:
+        """Of each stage that a run may have. Fine-tuning draws before it plans."""
+        seconds = 0.0 if self._plan is None else self._plan.seconds
+        return seconds if isinstance(seconds, tuple) else (0.0, 0.0, 0.0, seconds, 0.0)
 
 
 def _mean(total: float, count: float) -> float | None:

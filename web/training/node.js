@@ -1,4 +1,4 @@
-// Puts the panel on the node that learns, and tells it of that node's runs.
+// Puts the panel on nodes that learn, and tells it of that node's runs.
 
 import { library } from "../prefixes/library.js";
 import { outputOf } from "../results/report.js";
@@ -15,12 +15,29 @@ import { goesOn, training } from "./store.js";
 const WIDTH = 420;
 
 /**
- * Puts the panel on a node that was just made.
+ * Puts the panel on a node that learns a prefix and was just made.
  * @param {LGraphNode} node
  */
 export function addTrainingPanel(node) {
   const panel = new TrainingPanel(async () => useInWorkflow(await savedBy(node)));
-  const height = () => TrainingPanel.height(node.size[0]);
+  addPanel(node, panel, () => TrainingPanel.height(node.size[0]));
+}
+
+/**
+ * Puts the panel on a node that fine-tunes and was just made.
+ * @param {LGraphNode} node
+ * @param {boolean} canStop whether what was learned so far can be kept
+ */
+export function addFinetuningPanel(node, canStop) {
+  addPanel(node, new TrainingPanel(null, canStop), TrainingPanel.finetuningHeight);
+}
+
+/**
+ * @param {LGraphNode} node
+ * @param {TrainingPanel} panel
+ * @param {() => number} height that it takes
+ */
+function addPanel(node, panel, height) {
   /** @type {Run | null} */
   let last = null;
   node.size[0] = Math.max(node.size[0], WIDTH);

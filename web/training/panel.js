@@ -1,10 +1,10 @@
-// Shows a run: how well it protects, two ways to end it, how far it is, people without and with the prefix, and a chart.
+// Shows a run: two ways to end it, how far it is and a chart; of a prefix how well it protects, and people, too.
 
 import { element, island } from "../shared/dom.js";
 import { api } from "../shared/host.js";
 import { ask } from "../shared/server.js";
 import { duration, percent, t } from "../shared/text.js";
-import { CHART_HEIGHT, CHART_STYLES, drawChart, makeChart } from "./chart.js";
+import { CHART_HEIGHT, CHART_STYLES, LOSSES, SCORES, drawChart, drawLosses, lossesOf, makeChart, shortNumber } from "./chart.js";
 import { goesOn } from "./store.js";
 import { verdict } from "./verdict.js";
 
@@ -12,6 +12,8 @@ import { verdict } from "./verdict.js";
 
 /** Pixels of all but the pictures and the chart. */
 const WORDS_HEIGHT = 176;
+/** Pixels of the line of figures, and of the space around the pictures, which fine-tuning lacks. */
+const FIGURES_HEIGHT = 29;
 /** Pixels of the room for pictures, at least and at most. */
 const PICTURES = [150, 420];
 /** Pixels beside the pictures: the names of the rows, and the panel's edges. */
@@ -47,12 +49,12 @@ figure .rows { grid-area: 2 / 1; display: flex; flex-flow: row-reverse; justify-
 ${CHART_STYLES}
 `;
 
-/** What the Train node shows of a run, in the same room whatever there is to show. Knows nothing of the node. */
+/** What a node that learns shows of a run, in the same room whatever there is to show. Knows nothing of the node. */
 export class TrainingPanel {
   /** @type {Run | null} */
   #run = null;
   #stopping = false;
-  #chart = makeChart();
+  #chart;
   #verdict = element("div", { class: "verdict", role: "status" });
   #state = element("span", { class: "state", role: "status" });
   #progress = element("progress", {});
@@ -67,22 +69,28 @@ export class TrainingPanel {
   #stop = element("button", { type: "button", onclick: () => this.#stopAndKeep() });
   #cancel = element("button", { type: "button", onclick: () => this.#breakOff() });
   #use = element("button", { type: "button", onclick: () => this.#useSaved() });
-  #body = element(
-    "div",
-    { class: "body" },
-    this.#verdict,
-    element("div", { class: "buttons" }, this.#stop, this.#cancel, this.#use),
-    element("div", { class: "row" }, this.#state, this.#left),
-    this.#progress,
-    element("div", { class: "row" }, this.#signal, this.#moved),
-    this.#message,
-    element("div", { class: "pictures" }, this.#figure),
-    this.#chart,
-  );
+  #body;
 
-  /** @param {() => Promise<void>} use protects the workflow with what the run has saved; throws why it cannot */
-  constructor(use) {
+  /**
+   * @param {(() => Promise<void>) | null} use protects the workflow with what the run has saved; throws why it cannot.
+   *   None of a node that fine-tunes: what it learns is not examined on the way, and is no prefix.
+   * @param {boolean} [canStop] whether what was learned so far can be kept
+   */
+  constructor(use, canStop = true) {
     this.use = use;
+    this.#chart = makeChart(use ? SCORES : LOSSES);
+    this.#body = element(
+      "div",
+      { class: "body" },
+      this.#verdict,
+      element("div", { class: "buttons" }, ...(canStop ? [this.#stop] : []), this.#cancel, ...(use ? [this.#use] : [])),
+      element("div", { class: "row" }, this.#state, this.#left),
+      this.#progress,
+      ...(use ? [element("div", { class: "row" }, this.#signal, this.#moved)] : []),
+      this.#message,
+      ...(use ? [element("div", { class: "pictures" }, this.#figure)] : []),
+      this.#chart,
+    );
     const { outer, inner } = island("training", STYLES);
     this.element = outer;
     inner.append(this.#body);
@@ -90,6 +98,11 @@ export class TrainingPanel {
     outer.addEventListener("pointerdown", (event) => event.stopPropagation());
     outer.addEventListener("keydown", (event) => event.stopPropagation());
     this.show(null);
+  }
+
+  /** Pixels it takes on a node that fine-tunes, whatever it shows. */
+  static finetuningHeight() {
+    return WORDS_HEIGHT - FIGURES_HEIGHT + CHART_HEIGHT;
   }
 
   /**
@@ -107,7 +120,8 @@ export class TrainingPanel {
     this.#run = run;
     const on = goesOn(run);
     this.#body.className = `body ${run?.state ?? "idle"}`;
-    this.#fillVerdict(run, on);
+    if (this.use) this.#fillVerdict(run, on);
+    else this.#fillLoss(run);
     setText(this.#state, run ? t(`training.state.${run.state}`, { done: run.done, of: run.of }) : "");
     setText(this.#left, run?.seconds_left == null ? "" : t("training.left", { time: duration(run.seconds_left) }));
     // A run that ends early because nothing becomes better has nothing left to do.
@@ -118,14 +132,14 @@ export class TrainingPanel {
     const notes = [on ? planned(run?.plan) : "", ...(run?.notes ?? [])].filter(Boolean);
     setText(this.#message, run?.message || notes.join("\n"));
     this.#fillPicture(run?.picture ?? null);
-    drawChart(this.#chart, run);
+    (this.use ? drawChart : drawLosses)(this.#chart, run);
     setText(this.#stop, t(this.#stopping ? "training.stopping" : "training.stop"));
-    this.#stop.title = t("training.stopTip");
+    this.#stop.title = t(this.use ? "training.stopTip" : "finetuning.stopTip");
     this.#stop.disabled = run?.state !== "learning" || this.#stopping;
     setText(this.#cancel, t("training.cancel"));
     this.#cancel.title = t("training.cancelTip");
     this.#cancel.disabled = !on;
-    const kept = run !== null && ["finished", "stopped"].includes(run.state);
+    const kept = this.use !== null && run !== null && ["finished", "stopped"].includes(run.state);
     setText(this.#use, t("library.use"));
     this.#use.title = t("library.useTip");
     this.#use.hidden = !kept;
@@ -142,6 +156,16 @@ export class TrainingPanel {
     this.#verdict.className = `verdict ${said?.grade ?? "none"}`;
     // The words have one line, which some languages fill.
     this.#verdict.title = [this.#verdict.textContent, run?.score ? t("training.examined", { step: run.score.step }) : ""].filter(Boolean).join("\n");
+  }
+
+  /** @param {Run | null} run */
+  #fillLoss(run) {
+    const losses = lossesOf(run).map(([, loss]) => shortNumber(loss));
+    const [first, last] = [losses[0], losses.at(-1)];
+    const said = first && last ? t("finetuning.loss", { first, last }) : run ? "" : t("training.idle");
+    setText(this.#verdict, said);
+    this.#verdict.className = `verdict ${losses.length ? "loss" : "none"}`;
+    this.#verdict.title = losses.length ? t("finetuning.lossTip") : "";
   }
 
   /** @param {Run["score"]} score */
@@ -193,7 +217,7 @@ export class TrainingPanel {
 
   async #useSaved() {
     try {
-      await this.use();
+      await this.use?.();
     } catch (error) {
       setText(this.#message, /** @type {Error} */ (error).message);
     }
@@ -222,12 +246,17 @@ function setText(place, text) {
 
 /**
  * What the run takes, in a line.
- * @param {import("./store.js").Plan | null | undefined} plan
+ * @param {import("./store.js").Run["plan"] | undefined} plan
  */
 function planned(plan) {
   if (!plan) return "";
-  const { people, pictures, evaluations } = plan;
   const number = (/** @type {number} */ value) => value.toLocaleString();
-  const memory = (Math.ceil((10 * plan.kept_bytes) / 2 ** 30) / 10).toFixed(1);
+  const gigabytes = (/** @type {number} */ bytes) => (Math.ceil((10 * bytes) / 2 ** 30) / 10).toFixed(1);
+  if ("parameters" in plan) {
+    const memory = gigabytes(plan.kept_bytes + plan.state_bytes);
+    return t("finetuning.plan", { steps: number(plan.steps), parameters: number(plan.parameters), memory });
+  }
+  const { people, pictures, evaluations } = plan;
+  const memory = gigabytes(plan.kept_bytes);
   return t("training.plan", { people, pictures: number(pictures), evaluations: number(evaluations), memory });
 }

@@ -10,18 +10,25 @@ import { ask } from "../shared/server.js";
  */
 
 /**
+ * What fine-tuning takes, as finetuning/progress.py has it.
+ * @typedef {{ steps: number, parameters: number, seconds: number, kept_bytes: number, state_bytes: number }} FinetuningPlan
+ */
+
+/**
  * A run as nodes/server/training_routes.py describes it.
  * @typedef {object} Run
  * @property {string | null} prompt_id
  * @property {string | null} node_id
  * @property {string | null} workflow_id
+ * @property {"prefix" | "fine-tuning"} [kind]
  * @property {"preparing" | "drawing" | "text_warm_up" | "encoding_prompts" | "learning" | "face_region" | "finished" | "stopped" | "cancelled" | "failed"} state
  * @property {string} message
  * @property {string[]} [notes]
  * @property {number} done
  * @property {number} of
  * @property {number | null} seconds_left
- * @property {Plan | null} plan
+ * @property {Plan | FinetuningPlan | null} plan
+ * @property {{ steps: number[], loss?: (number | null)[] }} [curve]
  * @property {[step: number, recognizability: number, effects: number][]} scores
  * @property {{ step: number, identity_signal_left: number, general_prompts_moved: number } | null} score
  * @property {{ number: number, people: string[], held_out: boolean } | null} picture

@@ -9,9 +9,11 @@ import time
 
 import pytest
 
+from anonymize_faces.finetuning.progress import FinetuningPlan
 from anonymize_faces.trainer.plan import Evaluations, Plan
-from anonymize_faces.trainer.progress import Progress
+from anonymize_faces.trainer.progress import Progress, Stage
 from anonymize_faces.trainer.reporting.telemetry import (
+    FINE_TUNING,
     MOST_POINTS,
     RATE_SECONDS,
     PreviewPicture,
@@ -79,6 +81,27 @@ def test_the_time_left_is_that_of_the_whole_run_once_there_is_a_plan(telemetry, 
     assert left() == pytest.approx(10)
     telemetry.begin(Run())
     assert left() is None and telemetry.snapshot()["run"]["plan"] is None
+
+
+def test_fine_tuning_tells_its_one_loss_and_how_long_it_takes(telemetry, clock):
+    telemetry.begin(Run("p", "3", "w", FINE_TUNING))
+    telemetry.note_stage(Stage("drawing", 1, 4))
+    assert telemetry.snapshot()["run"]["seconds_left"] is None
+    telemetry.plan(FinetuningPlan(10, 5000, 7, 8, 30.0))
+    telemetry.note_stage(Stage("drawing", 3, 4))
+    clock.now += 1
+    assert telemetry.snapshot()["run"]["seconds_left"] == pytest.approx(30, abs=1)
+    history = [(math.nan,), (0.5,), (0.25,)]
+    telemetry.note_stage(Stage("learning", 2, 10), history[:2])
+    clock.now += 2
+    telemetry.note_stage(Stage("learning", 3, 10), history, ["It went on."])
+    run = telemetry.snapshot()["run"]
+    assert (run["kind"], run["state"], run["done"], run["of"]) == (FINE_TUNING, "learning", 3, 10)
+    assert run["curve"] == {"steps": [1, 2, 3], "loss": [None, 0.5, 0.25]} and run["notes"] == ["It went on."]
+    assert run["seconds_left"] == pytest.approx(14)
+    assert run["plan"] == {"steps": 10, "parameters": 5000, "seconds": 30.0, "kept_bytes": 7, "state_bytes": 8}
+    telemetry.begin(Run())
+    assert telemetry.snapshot()["run"]["kind"] == "prefix"
 
 
 def test_before_any_run_there_is_none():
