@@ -20,13 +20,17 @@ from ..prefix.face_region import FaceRegion, blended
 from ..prefix.value import Prefix
 from .options import RegionSettings
 
-REFRESHED = 3
-"""Steps after which what a negative prompt says of the plain picture is asked anew; meanwhile it is what it says of
-the protected one, and how far it was off last."""
+ASKED_AT = frozenset(2**power for power in range(20))
+"""Steps, from 1, at which a negative prompt is asked about the plain picture."""
 
 SEEN = 0.5
 """Level of noise from which on down what was masked once stays masked: a face that is overlooked at the end alone would
 else be drawn as without protection."""
+
+
+LIKENESS, AT_LIKENESS = 0.25, 1 / 12
+"""Level of noise from which on down a face gets its likeness, and the least margin that is masked around it there, as a
+share of the picture's shorter side."""
 
 
 def region_for(prefix: Prefix, channels: int, instead: str) -> FaceRegion:
@@ -60,7 +64,13 @@ def region_mask(
         levels: of noise, `[n]`.
     """
     logits = region.logits(plain, protected, levels)
-    return region.mask(logits, levels.to(logits), settings.certainty, settings.margin, settings.softness)
+    levels = levels.to(logits)
+    mask = region.mask(logits, levels, settings.certainty, settings.margin, settings.softness)
+    late = levels <= LIKENESS
+    if settings.margin < AT_LIKENESS and bool(late.any()):
+        wide = region.mask(logits, levels, settings.certainty, AT_LIKENESS, settings.softness)
+        mask = torch.where(late.view(-1, *[1] * (mask.ndim - 1)), wide, mask)
+    return mask
 
 
 @dataclass
@@ -105,8 +115,12 @@ class TwoPictures:
         return one
 
     def knows(self, prompts: Iterable[Hashable]) -> bool:
-        """Whether what these say of the plain picture need not be asked at this step; see `of_plain`."""
-        return bool((self.steps - 1) % REFRESHED) and all(prompt in self.off for prompt in prompts)
+        """Whether what these say of the plain picture need not be asked at this step; see `of_plain`.
+
+        It is asked at steps 1, 2, 4, 8 and so on, as it changes less and less from step to step; meanwhile it is what
+        it says of the protected one, and how far it was off last.
+        """
+        return self.steps not in ASKED_AT and all(prompt in self.off for prompt in prompts)
 
     def of_plain(self, prompt: Hashable, protected: Tensor, told: Tensor | None = None) -> Tensor:
         """What a prompt that has no plain counterpart, as a negative one, says of the plain picture.
