@@ -29,8 +29,8 @@ class ExpertsSettings:
     )
     whole_share: float = setting(
         0.33,
-        "Share of an expert's compute that the last, least noisy steps take, which all blocks draw: faces get their"
-        " likeness there. 0: blocks are left out in all steps.",
+        "Share of an expert's compute for the last steps of a drawing, which the whole model makes: faces get their"
+        " likeness there. 0: blocks are left out of all steps.",
         least=0.0,
         most=0.9,
         offered=(0.0, 0.9),

@@ -76,9 +76,9 @@ class LearnExperts(io.ComfyNode):
                 widget(ExpertsSettings, "batch_size"),
                 seed_widget(ExpertsSettings),
                 *map(advanced, size_widgets("Width that is learned at.", "Height that is learned at.")),
-                widget(ExpertsSettings, "whole_share", optional=True),
                 widget(ExpertsSettings, "rank", optional=True),
                 widget(ExpertsSettings, "learning_rate", optional=True),
+                widget(ExpertsSettings, "whole_share", optional=True),
             ],
             outputs=[
                 ExpertsSocket.Output(display_name="experts", tooltip="For Route Prompt and Save Experts."),
