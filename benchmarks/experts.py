@@ -78,6 +78,9 @@ class Scale:
 
 
 ROWS = {0.75: (STATIC, UNIFORM, ROUTED), 0.6: (STATIC, UNIFORM, RANDOM, ONE, SHUFFLED, ROUTED)}
+LAST_ROWS = {0.75: (ROUTED,), 0.6: (STATIC, ROUTED)}
+"""Those of the figures that come last."""
+
 WHOLE = Scale(128, 30, 120, 24, 5, ROWS)
 QUICK = Scale(4, 1, 1, 1, 1, {0.75: (ROUTED,), 0.6: (STATIC, UNIFORM, ROUTED)}, FEW_STEPS)
 
@@ -373,6 +376,9 @@ def main() -> None:
     parser.add_argument("--gate-steps", type=int, help="of the gates of each expert (30, quick 1)")
     parser.add_argument("--share", type=float, choices=SHARES, help="rows of this share of compute alone (all)")
     parser.add_argument("--whole-share", type=float, help="of their compute, which the last steps take with all blocks")
+    parser.add_argument(
+        "--rows", nargs="+", choices=ROWS[SHARES[1]], help="--brief with these rows as well", default=()
+    )
     parser.add_argument("--brief", action="store_true", help="no rows but those of the figures that come last")
     parser.add_argument("--full-size", action="store_true", help="calls of SD1.5's layout alone: minutes, and 4 GB")
     parser.add_argument("--turns", type=int, default=5, help="that --full-size times calls in (5)")
@@ -381,8 +387,10 @@ def main() -> None:
         full_size(options.turns)
         return
     scale = QUICK if options.quick else WHOLE
-    if options.brief:
-        scale = replace(scale, rows={0.75: (ROUTED,), 0.6: (STATIC, ROUTED)}, turns=3, free_ways=False)
+    if options.brief or options.rows:
+        told = {share: {*LAST_ROWS[share], *options.rows} for share in SHARES}
+        rows = {share: tuple(row for row in ROWS[share] if row in told[share]) for share in SHARES}
+        scale = replace(scale, rows=rows, turns=3, free_ways=False)
     if options.share is not None:
         scale = replace(scale, rows={options.share: scale.rows[options.share]})
     if options.gate_steps is not None:
