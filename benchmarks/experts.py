@@ -63,6 +63,7 @@ class Scale:
         rows: at each share.
         drawing: steps that a picture is drawn in.
         free_ways: whether there are rows of what costs nothing to learn.
+        whole_share: see `ExpertsSettings`; None: its default.
     """
 
     pictures: int
@@ -73,9 +74,13 @@ class Scale:
     rows: Mapping[float, Sequence[str]]
     drawing: int = STEPS
     free_ways: bool = True
+    whole_share: float | None = None
 
 
 ROWS = {0.75: (STATIC, UNIFORM, ROUTED), 0.6: (STATIC, UNIFORM, RANDOM, ONE, SHUFFLED, ROUTED)}
+LAST_ROWS = {0.75: (ROUTED,), 0.6: (STATIC, ROUTED)}
+"""Those of the figures that come last."""
+
 WHOLE = Scale(128, 30, 120, 24, 5, ROWS)
 QUICK = Scale(4, 1, 1, 1, 1, {0.75: (ROUTED,), 0.6: (STATIC, UNIFORM, ROUTED)}, FEW_STEPS)
 
@@ -144,6 +149,8 @@ class ExpertsBench:
         settings = ExpertsSettings(
             experts=self.count, steps=scale.steps, pictures=scale.pictures, tuning_steps=scale.tuning_steps, seed=seed
         )
+        if scale.whole_share is not None:
+            settings = replace(settings, whole_share=scale.whole_share)
         prompts = [one.text for one in prompts_of_kinds(2 + seed, -(-scale.pictures // len(KINDS_OF_PROMPTS)))]
         began = time.monotonic()
         learning = ExpertLearning(self.prunable, prompts[: scale.pictures], settings, lora_of)
@@ -154,11 +161,12 @@ class ExpertsBench:
         self.usual_distance = float(picture_distance(self.whole, other).mean())
         self.score(self.row(1.0, FULL), self.whole)
         for share, rows in scale.rows.items():
-            made = {name: self.learned(learning, name, share, seed) for name in rows if name != UNIFORM}
+            sharing = learning.keeping(share)
+            made = {name: self.learned(sharing, name, share, seed) for name in rows if name != UNIFORM}
             pictures = {name: self.drawn(experts, seeds) for name, experts in made.items()}
             models = {name: self.largest(experts) for name, experts in made.items()}
             if UNIFORM in rows:
-                models[UNIFORM] = self.uniform(learning, share, seed)
+                models[UNIFORM] = self.uniform(sharing, share, seed)
                 pictures[UNIFORM] = self.drawn_with(models[UNIFORM][0], self.states, seeds)
             for name in rows:
                 self.score(self.row(share, name), pictures[name])
@@ -184,10 +192,10 @@ class ExpertsBench:
             router, groups = learning.routed(1)
             steps *= self.count
         if name == RANDOM:
-            removed = [at_random(learning.parts, share, generator(seed, "random blocks"))]
+            removed = [at_random(learning.parts, learning.settings.keep_above, generator(seed, "random blocks"))]
         else:
             gates = 0 if name == STATIC else None
-            removed = [learning.chosen(group, number, share, gates) for number, group in enumerate(groups)]
+            removed = [learning.chosen(group, number, gates) for number, group in enumerate(groups)]
         tuned = [learning.tuned(group, removed[number], number, steps) for number, group in enumerate(groups)]
         errors = " ".join(f"{one.before:.3f}→{one.after:.3f}" for one in tuned)
         self.tell(f"seed {seed}, {share} {name}: errors {errors}, in {time.monotonic() - began:.0f} s")
@@ -198,15 +206,17 @@ class ExpertsBench:
     def uniform(self, learning: ExpertLearning, share: float, seed: int) -> tuple[Any, float]:
         """The host's model with all blocks narrowed alike, tuned as one expert for all prompts, and its share."""
         began = time.monotonic()
-        width = UniformWidth(self.prunable, share)
+        until = learning.settings.whole_until
+        width = UniformWidth(self.prunable, learning.settings.keep_above)
         everything = range(len(learning.pictures.captions))
         steps = self.scale.tuning_steps * self.count
         tuned = learning.tuned(everything, (f"{UNIFORM} {width.width}",), 0, steps, width.masked)
+        left = until + (1 - until) * width.share
         self.tell(
-            f"seed {seed}, {share} {UNIFORM}: {width.width:.2f} of the width, {width.share:.2f} of the compute, errors"
+            f"seed {seed}, {share} {UNIFORM}: {width.width:.2f} of the width, {left:.2f} of the compute, errors"
             f" {tuned.before:.3f}→{tuned.after:.3f}, in {time.monotonic() - began:.0f} s"
         )
-        return width.model(self.model, tuned.delta), width.share
+        return width.model(self.model, tuned.delta, until), left
 
     def drawn(self, experts: Experts | None, seeds: Sequence[int]) -> np.ndarray:
         """A picture for each request, by the model itself or by the experts that prompts are sent to."""
@@ -242,7 +252,7 @@ class ExpertsBench:
         """The host's model as an expert computes it."""
         from ..engines.comfy.expert_parts import expert_model
 
-        return expert_model(self.model, experts.removed(expert), experts.deltas[expert])
+        return expert_model(self.model, experts.removed(expert), experts.deltas[expert], experts.record.whole_until)
 
     def row(self, share: float, name: str) -> Figures:
         """The row's figures."""
@@ -365,6 +375,10 @@ def main() -> None:
     parser.add_argument("--tuning-steps", type=int, help="of each expert (120, quick 1)")
     parser.add_argument("--gate-steps", type=int, help="of the gates of each expert (30, quick 1)")
     parser.add_argument("--share", type=float, choices=SHARES, help="rows of this share of compute alone (all)")
+    parser.add_argument("--whole-share", type=float, help="of their compute, which the last steps take with all blocks")
+    parser.add_argument(
+        "--rows", nargs="+", choices=ROWS[SHARES[1]], help="--brief with these rows as well", default=()
+    )
     parser.add_argument("--brief", action="store_true", help="no rows but those of the figures that come last")
     parser.add_argument("--full-size", action="store_true", help="calls of SD1.5's layout alone: minutes, and 4 GB")
     parser.add_argument("--turns", type=int, default=5, help="that --full-size times calls in (5)")
@@ -373,13 +387,15 @@ def main() -> None:
         full_size(options.turns)
         return
     scale = QUICK if options.quick else WHOLE
-    if options.brief:
-        scale = replace(scale, rows={0.75: (ROUTED,), 0.6: (STATIC, ROUTED)}, turns=3, free_ways=False)
+    if options.brief or options.rows:
+        told = {share: {*LAST_ROWS[share], *options.rows} for share in SHARES}
+        rows = {share: tuple(row for row in ROWS[share] if row in told[share]) for share in SHARES}
+        scale = replace(scale, rows=rows, turns=3, free_ways=False)
     if options.share is not None:
         scale = replace(scale, rows={options.share: scale.rows[options.share]})
     if options.gate_steps is not None:
         scale = replace(scale, steps=options.gate_steps)
-    scale = replace(scale, tuning_steps=options.tuning_steps or scale.tuning_steps)
+    scale = replace(scale, tuning_steps=options.tuning_steps or scale.tuning_steps, whole_share=options.whole_share)
     bench = ExpertsBench(scale, 2 if options.quick else options.experts, options.prefix)
     for seed in range(1 if options.quick else options.seeds):
         bench.run(seed)

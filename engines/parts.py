@@ -2,17 +2,20 @@
 
 A part is a module that returns something of the shape of its first argument: a block with a residual around it. While
 the context managers here are open, it answers with that argument, and nothing of it is computed. Nothing stays behind:
-between two calls the network is whole. `leave_out` alone is for good.
+between two calls the network is whole. `leave_out` alone is for good, or for what is noisy.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .denoiser import Denoiser
@@ -95,14 +98,71 @@ def without_parts(network: nn.Module, names: Sequence[str]) -> Iterator[None]:
         yield
 
 
-def leave_out(network: nn.Module, names: Sequence[str]) -> None:
+EVERYWHERE = -math.inf
+"""The timestep above which parts are left out, where they always are."""
+
+
+def is_above(timestep: float, of_network: Tensor | float) -> bool:
+    """Whether all that a network is told of time is above a timestep: what is to be left out there."""
+    if timestep == EVERYWHERE:
+        return True
+    return bool((torch.as_tensor(of_network) > timestep).all())
+
+
+def leave_out(
+    network: nn.Module,
+    names: Sequence[str],
+    above: float = EVERYWHERE,
+    otherwise: Mapping[str, nn.Parameter] = MappingProxyType({}),
+) -> None:
     """Has these modules hand on their first argument from now on, also in copies of the network.
+
+    Args:
+        above: where the network is told of later timesteps alone, as its second argument; it is whole at others.
+        otherwise: weights that linear layers and convolutions, by name, have at others.
 
     Raises:
         AttributeError: the network has no such module.
     """
-    for module in [network.get_submodule(name) for name in names]:
-        module.forward = handed_on
+    modules = [network.get_submodule(name) for name in names]
+    if above == EVERYWHERE:
+        for module in modules:
+            module.forward = handed_on
+        return
+    noise = _Noise(network, above)
+    network.forward = noise
+    for module in modules:
+        module.forward = _LeftOutOfNoise(module, noise)
+    for name, weight in otherwise.items():
+        layer = network.get_submodule(name)
+        layer.weight_otherwise = weight
+        layer.forward = _OtherWeightThanOfNoise(layer, noise)
+
+
+class _Noise:
+    """A network's `forward`, which notes whether what it is given is noisy. Copied and pickled with the network."""
+
+    def __init__(self, network: nn.Module, above: float) -> None:
+        self._network = network
+        self._above = above
+        self.is_enough = False
+
+    def __call__(self, noised: Any, timestep: Any, *args: Any, **kwargs: Any) -> Any:
+        self.is_enough = is_above(self._above, timestep)
+        return type(self._network).forward(self._network, noised, timestep, *args, **kwargs)
+
+
+class _LeftOutOfNoise:
+    """A part's `forward`, which hands on what is noisy. Copied and pickled with the part."""
+
+    def __init__(self, module: nn.Module, noise: _Noise) -> None:
+        self._module = module
+        self._noise = noise
+
+    def __call__(self, given: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._noise.is_enough:
+            return handed_on(given, *args, **kwargs)
+        return type(self._module).forward(self._module, given, *args, **kwargs)
 
 
 @contextmanager
@@ -139,6 +199,22 @@ def watched_parts(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str
     finally:
         for handle in handles:
             handle.remove()
+
+
+class _OtherWeightThanOfNoise:
+    """A layer's `forward`, which takes another weight where there is little noise. Copied and pickled with it."""
+
+    def __init__(self, layer: Any, noise: _Noise) -> None:
+        self._layer = layer
+        self._noise = noise
+
+    def __call__(self, given: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        layer = self._layer
+        weight = layer.weight if self._noise.is_enough else layer.weight_otherwise
+        if isinstance(layer, nn.Conv2d):
+            convolved: Tensor = layer._conv_forward(given, weight, layer.bias)
+            return convolved
+        return F.linear(given, weight, layer.bias)
 
 
 Answer = Callable[..., Any]

@@ -49,7 +49,7 @@ def least_sensitive(
         if not rest:
             raise ExpertsError(
                 f"Without all the blocks that can go this model still makes {kept_share(parts, removed):.0%} of its"
-                " multiplications: keep more."
+                " multiplications: keep more, or let less of it go to the last steps (whole share)."
             )
         errors = {part: error([*removed, part.name]) for part in rest}
         best = min(rest, key=lambda part: max(errors[part] - now, 1e-9) / min(part.share, missing))

@@ -6,6 +6,7 @@ expert is to answer (docs/METHODS.md 8).
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -110,6 +111,7 @@ class ExpertLearning:
 
     Attributes:
         parts: what can be removed.
+        settings: how it learns.
         pictures: that the denoiser drew.
         embeddings: `[n, d]` of their prompts.
 
@@ -136,14 +138,14 @@ class ExpertLearning:
         callbacks = callbacks or ExpertsCallbacks()
         self._prunable = prunable
         self._denoiser = prunable.denoiser
-        self._settings = settings
+        self.settings = settings
         self._delta_of = delta_of
         self._callbacks = callbacks
         self._runs = runs
         self._of = max(settings.pictures, len(chosen)) + settings.experts * (settings.steps + settings.tuning_steps)
         self._done = 0
         # By group and by the blocks that are gone: whoever wants several shares asks for most of them again.
-        self._sensitivities: dict[tuple[int, ...], dict[frozenset[str], float]] = {}
+        self._sensitivities: dict[tuple[float, ...], dict[frozenset[str], float]] = {}
         count = max(settings.pictures, settings.experts)
         self.pictures = general_set(self._denoiser, chosen, count, settings.seed, self._drawn, callbacks.check)
         self._micro_batches = MicroBatches(self._denoiser, settings.batch_size, callbacks.check)
@@ -159,7 +161,7 @@ class ExpertLearning:
 
     def learn(self) -> Experts:
         """All of it."""
-        settings = self._settings
+        settings = self.settings
         router, groups = self.routed(settings.experts)
         removed = [self.chosen(group, number) for number, group in enumerate(groups)]
         tuned = [self.tuned(group, removed[number], number) for number, group in enumerate(groups)]
@@ -167,27 +169,30 @@ class ExpertLearning:
 
     def routed(self, experts: int) -> tuple[Router, list[list[int]]]:
         """A router, and the pictures, by number, that it sends to each expert; an expert that gets none is left out."""
-        router = fitted_router(self.embeddings, experts, self._settings.seed)
+        router = fitted_router(self.embeddings, experts, self.settings.seed)
         sent = router.route(self.embeddings).tolist()
         used = sorted(set(sent))
         router = dataclasses.replace(router, centroids=router.centroids[used])
         return router, [[number for number, expert in enumerate(sent) if expert == one] for one in used]
 
-    def chosen(
-        self, group: Sequence[int], number: int = 0, keep: float | None = None, steps: int | None = None
-    ) -> tuple[str, ...]:
+    def keeping(self, keep: float) -> ExpertLearning:
+        """The same, of the same pictures, for another share of compute."""
+        other = copy.copy(self)
+        other.settings = dataclasses.replace(self.settings, keep=keep)
+        return other
+
+    def chosen(self, group: Sequence[int], number: int = 0, steps: int | None = None) -> tuple[str, ...]:
         """Blocks that an expert for some of the pictures does without.
 
         Args:
             number: of the expert.
-            keep, steps: in place of those of the settings.
+            steps: in place of those of the settings.
         """
-        settings = self._settings
-        keep = settings.keep if keep is None else keep
+        settings, keep = self.settings, self.settings.keep_above
         steps = settings.steps if steps is None else steps
         with self._denoiser.gradients(settings.batch_size):
             measured = self._noised(group, f"sensitivity {number}", _measured(group))
-            known = self._sensitivities.setdefault((number, *group), {})
+            known = self._sensitivities.setdefault((settings.whole_until, number, *group), {})
 
             def error(removed: Sequence[str]) -> float:
                 gone = frozenset(removed)
@@ -219,7 +224,7 @@ class ExpertLearning:
         Args:
             altered: in place of leaving these blocks out; their names then tell it from others.
         """
-        settings = self._settings
+        settings = self.settings
         steps = settings.tuning_steps if steps is None else steps
         altered = altered or self._without(removed)
         with self._denoiser.gradients(settings.batch_size):
@@ -244,6 +249,7 @@ class ExpertLearning:
             self._denoiser.guidance,
             self._denoiser.drawing_steps,
             watched=lambda: watched_parts(self._prunable.network, [part.name for part in self.parts]),
+            until=settings.whole_until,
         )
         callbacks = FinetuningCallbacks(report=lambda *_: self._report(), check=self._callbacks.check)
         with finetuned(self._denoiser, learned, tuning, callbacks, self._runs, distilled) as result:
@@ -265,10 +271,11 @@ class ExpertLearning:
             self._prunable.fingerprint,
             tuple(part.name for part in self.parts),
             tuple(part.share for part in self.parts),
-            dataclasses.asdict(self._settings),
+            dataclasses.asdict(self.settings),
             date.today().isoformat(),
             tuple(len(group) for group in groups),
             tuple((one.before, one.after) for one in tuned),
+            self.settings.whole_until,
         )
         kept = torch.tensor([[part.name not in gone for part in self.parts] for gone in map(set, removed)])
         examples = [
@@ -277,11 +284,13 @@ class ExpertLearning:
         return Experts(record, router, kept, tuple(one.delta for one in tuned), tuple(examples))
 
     def _noised(self, group: Sequence[int], purpose: str, count: int, step: int = 0) -> Noised:
-        """Some of a group's pictures with noise at times that are spread evenly; inside `gradients`."""
-        random = generator(self._settings.seed, f"experts {purpose}", step)
+        """Some of a group's pictures with noise at times that are spread evenly where blocks are left out; inside
+        `gradients`."""
+        random = generator(self.settings.seed, f"experts {purpose}", step)
         order = torch.randperm(len(group), generator=random).tolist()
         which = [group[order[place % len(order)]] for place in range(count)]
-        t = ((torch.arange(count) + torch.rand(count, generator=random)) / count).clamp(1e-3, 1 - 1e-3)
+        t = (torch.arange(count) + torch.rand(count, generator=random)) / count
+        t = torch.lerp(torch.tensor(self.settings.whole_until), torch.tensor(1.0), t).clamp(1e-3, 1 - 1e-3)
         noise = torch.randn(count, *self._denoiser.latent_shape, generator=random)
         latents = self.pictures.latents[which]
         noised = self._denoiser.add_noise(latents, noise, t)

@@ -65,7 +65,7 @@ def expert_pipeline(pipeline: Pipeline, experts: Experts, prompt: str | Sequence
     if not 0 <= expert <= len(experts):
         raise ExpertsError(f"There is no expert {expert}: there are {len(experts)}; 0 has the prompt choose.")
     number = expert - 1 if expert else _chosen(pipeline, experts, prompt)
-    return narrowed_pipeline(pipeline, experts.removed(number), experts.deltas[number])
+    return narrowed_pipeline(pipeline, experts.removed(number), experts.deltas[number], experts.record.whole_until)
 
 
 def _chosen(pipeline: Any, experts: Experts, prompt: str | Sequence[str]) -> int:

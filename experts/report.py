@@ -27,6 +27,8 @@ def described(experts: Experts) -> str:
         )
         if number < len(experts.examples):
             lines.append("    " + " | ".join(prompt[:60] for prompt in experts.examples[number]))
+    if record.whole_until:
+        lines.append(f"The last {record.whole_until:.0%} of a drawing's steps, the least noisy, are the whole model's.")
     least = min(record.counts) / max(1, sum(record.counts))
     if len(experts) > 1 and least < 0.1:
         lines.append(f"One of them is for {least:.0%} of the prompts only: ask for fewer experts.")

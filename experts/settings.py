@@ -27,6 +27,16 @@ class ExpertsSettings:
         offered=(0.1, 1.0),
         step=0.01,
     )
+    whole_share: float = setting(
+        0.33,
+        "Share of an expert's compute for the last steps of a drawing, which the whole model makes: faces get their"
+        " likeness there. 0: blocks are left out of all steps.",
+        least=0.0,
+        most=0.9,
+        offered=(0.0, 0.9),
+        step=0.01,
+        advanced=True,
+    )
     steps: int = setting(
         30,
         "Steps in which each expert learns which blocks to keep, after their sensitivity was measured. 0: what was"
@@ -60,3 +70,14 @@ class ExpertsSettings:
 
     def __post_init__(self) -> None:
         require_in_range(self, ExpertsError)
+
+    @property
+    def whole_until(self) -> float:
+        """Time t in 0 (clean) to 1 (noise) up to which all blocks compute. A drawing's steps are spread evenly over
+        time, so it is their share of the steps as well."""
+        return self.keep * self.whole_share
+
+    @property
+    def keep_above(self) -> float:
+        """Share of the compute that is kept at later times, so that `keep` is kept on average."""
+        return (self.keep - self.whole_until) / (1 - self.whole_until)

@@ -15,7 +15,10 @@ from ..engines.parts import DIFFUSERS, engine_of
 from ..prefix.errors import ExpertsError
 from .router import Router
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+
+BEFORE_NOISE = 1
+"""Version of files whose experts leave blocks out at all levels of noise."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class ExpertsRecord:
         counts: prompts learned from, by expert.
         errors: squared distance to the whole model's predictions, as a share of their own square, and the same of what
             prompts change in them, the mean of both, by expert: with its blocks gone, and after it learned.
+        whole_until: time t up to which all blocks compute, 0 (never) to 1.
         format_version: of the file.
     """
 
@@ -43,6 +47,7 @@ class ExpertsRecord:
     created: str
     counts: tuple[int, ...]
     errors: tuple[tuple[float, float], ...]
+    whole_until: float = 0.0
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> str:
@@ -58,10 +63,14 @@ class ExpertsRecord:
         """
         try:
             table = json.loads(text)
-            if table["format_version"] != FORMAT_VERSION:
+            version = table["format_version"]
+            if version not in (BEFORE_NOISE, FORMAT_VERSION):
                 raise ExpertsError(
-                    f"It is of version {table['format_version']!r:.20}, and this one reads version {FORMAT_VERSION}."
+                    f"It is of version {version!r:.20}, and this one reads versions up to {FORMAT_VERSION}."
                 )
+            whole_until = 0.0 if version == BEFORE_NOISE else float(table["whole_until"])
+            if not 0 <= whole_until < 1:
+                raise ExpertsError("Its record makes no sense.")
             return ExpertsRecord(
                 str(table["family"])[:100],
                 str(table["fingerprint"])[:100],
@@ -71,6 +80,7 @@ class ExpertsRecord:
                 str(table["created"])[:40],
                 tuple(int(count) for count in table["counts"]),
                 tuple((float(before), float(after)) for before, after in table["errors"]),
+                whole_until,
             )
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ExpertsError("Its record makes no sense.") from error
@@ -122,9 +132,10 @@ class Experts:
         return tuple(name for name, kept in zip(self.record.parts, self.kept[expert].tolist(), strict=True) if not kept)
 
     def share(self, expert: int) -> float:
-        """Of the denoiser's multiplications that an expert makes."""
+        """Of the denoiser's multiplications that an expert makes, over a drawing whose steps are spread evenly over
+        time."""
         gone = [share for share, kept in zip(self.record.shares, self.kept[expert].tolist(), strict=True) if not kept]
-        return 1.0 - sum(gone)
+        return 1.0 - (1.0 - self.record.whole_until) * sum(gone)
 
     def chosen(self, embeddings: Tensor) -> int:
         """The expert for prompts `[n, d]` that are drawn together: of those that they ask for, the largest.

@@ -20,6 +20,7 @@ class Distillation:
     Attributes:
         altered: opened around predictions of the denoiser that learns; the teacher predicts outside of it, without
             what is learned.
+        until: time t at which drawings end: below it the denoiser itself goes on.
         key: tells this alteration from others.
         guidance: that pictures are drawn with.
         steps: that they are drawn in.
@@ -32,11 +33,12 @@ class Distillation:
     guidance: float = 1.0
     steps: int = 20
     watched: Callable[[], AbstractContextManager[Mapping[str, Tensor]]] = lambda: nullcontext({})
+    until: float = 0.0
 
     @property
     def digest(self) -> tuple[Any, ...]:
         """Of all that what is learned follows from."""
-        return self.key, self.guidance, self.steps
+        return self.key, self.guidance, self.steps, self.until
 
     @property
     def guided_weight(self) -> float:

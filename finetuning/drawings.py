@@ -56,12 +56,15 @@ class Drawings:
         captions: that are drawn.
         steps: that a drawing usually has.
         at_once: drawings that a step of learning goes on with.
+        until: time t at which they end.
 
     Raises:
         TrainingError: there are no captions.
     """
 
-    def __init__(self, denoiser: Denoiser, captions: Sequence[str], steps: int, at_once: int, seed: int) -> None:
+    def __init__(
+        self, denoiser: Denoiser, captions: Sequence[str], steps: int, at_once: int, seed: int, until: float = 0.0
+    ) -> None:
         if not captions:
             raise TrainingError("There is no prompt to learn from: give at least one.")
         self._denoiser = denoiser
@@ -69,6 +72,7 @@ class Drawings:
         self._steps = steps
         self._at_once = at_once
         self._seed = seed
+        self._until = until
         self._count = SLOTS * at_once
         self._numbers = torch.zeros(self._count, dtype=torch.long)
         self._places = torch.zeros(self._count, dtype=torch.long)
@@ -167,7 +171,8 @@ class Drawings:
         """Of the states that the denoiser is asked in, from noise on."""
         fewest = max(1, round(FEWEST * self._steps))
         steps = fewest + int(self._random(number, "steps") * (self._steps - fewest + 1))
-        return (1 - torch.arange(steps) / steps).clamp(EDGE, 1 - EDGE)
+        times = (1 - torch.arange(steps) / steps).clamp(EDGE, 1 - EDGE)
+        return times[times > min(self._until, 1 - 2 * EDGE)]
 
     def _random(self, number: int, purpose: str) -> float:
         return float(torch.rand((), generator=generator(self._seed, f"drawings {purpose}", number)))

@@ -165,7 +165,12 @@ class _Teacher:
         self.guidance = distillation.guidance
         self.guided_weight = distillation.guided_weight
         self.drawings = Drawings(
-            denoiser, training_set.captions, distillation.steps, settings.batch_size, settings.seed
+            denoiser,
+            training_set.captions,
+            distillation.steps,
+            settings.batch_size,
+            settings.seed,
+            distillation.until,
         )
         self.drawings.begin_apart(training_set.latents, training_set.captions)
 

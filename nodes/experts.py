@@ -78,6 +78,7 @@ class LearnExperts(io.ComfyNode):
                 *map(advanced, size_widgets("Width that is learned at.", "Height that is learned at.")),
                 widget(ExpertsSettings, "rank", optional=True),
                 widget(ExpertsSettings, "learning_rate", optional=True),
+                widget(ExpertsSettings, "whole_share", optional=True),
             ],
             outputs=[
                 ExpertsSocket.Output(display_name="experts", tooltip="For Route Prompt and Save Experts."),
@@ -362,7 +363,7 @@ def _expert_for(experts: Experts, model: Any, positive: Any, asked: int) -> int:
 def _as_expert(experts: Experts, model: Any, number: int) -> Any:
     from ..engines.comfy.expert_parts import expert_model
 
-    return expert_model(model, experts.removed(number), experts.deltas[number])
+    return expert_model(model, experts.removed(number), experts.deltas[number], experts.record.whole_until)
 
 
 def _folders() -> list[Path]:

@@ -9,7 +9,7 @@ layers are cut, which saves time; both give the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -116,17 +116,14 @@ class UniformWidth:
                     units.attention.heads = len(kept)
             yield
 
-    def model(self, model: Any, delta: Mapping[str, Tensor]) -> Any:
-        """A clone of the host's MODEL that computes so, with a LoRA; the MODEL itself stays as it was."""
+    def model(self, model: Any, delta: Mapping[str, Tensor], whole_until: float = 0.0) -> Any:
+        """A clone of the host's MODEL that computes so later than a time, with a LoRA; the MODEL itself stays."""
         import comfy.patcher_extension
 
-        from ...engines.comfy.expert_parts import expert_model
+        from ...engines.comfy.expert_parts import expert_model, for_noise, timestep_at
 
-        def run(execute: Any, *args: Any, **kwargs: Any) -> Any:
-            with self.cut():
-                return execute(*args, **kwargs)
-
-        narrowed = expert_model(model, (), delta)
+        run = for_noise(timestep_at(model, whole_until), lambda network: self.cut(), lambda network: nullcontext())
+        narrowed = expert_model(model, (), delta, whole_until)
         narrowed.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, KEY, run)
         return narrowed
 

@@ -16,7 +16,7 @@ from ...prefix.errors import ExpertsError
 from ...runs.weights import is_plain, weights_of
 from ..denoiser import LORA, Tuned
 from ..options import AS_THE_HOST, AS_USUAL, Computing, Drawing
-from ..parts import Prunable, leave_out
+from ..parts import EVERYWHERE, Prunable, leave_out
 from .denoiser import DiffusersDenoiser
 from .tuning import add_lora, lora_paused, sharing_copy, with_lora, without_lora
 from .witness import plain_part
@@ -25,6 +25,9 @@ Pipeline = TypeVar("Pipeline")
 
 UNET = "unet"
 """The pipeline's attribute that blocks are taken out of, and what names of its layers begin with in files of LoRA."""
+
+STEPS_LEARNED = 1000
+"""Of the schedule of betas that UNets learn with, where a scheduler does not tell."""
 
 LEFT_OUT = "_anonymize_faces_left_out"
 """Attribute of a UNet that computes without some blocks: their names."""
@@ -124,7 +127,9 @@ def denoiser_fingerprint(pipeline: Any) -> str:
     return fingerprint({name.replace(".base_layer.", "."): w for name, w in weights.items() if ADAPTER not in name})
 
 
-def narrowed_pipeline(pipeline: Pipeline, removed: Sequence[str], delta: Mapping[str, Tensor]) -> Pipeline:
+def narrowed_pipeline(
+    pipeline: Pipeline, removed: Sequence[str], delta: Mapping[str, Tensor], whole_until: float = 0.0
+) -> Pipeline:
     """A pipeline that draws without some blocks and with a LoRA, protected if the one that came in is.
 
     It has all weights in common with that one but those which the LoRA changes.
@@ -132,6 +137,7 @@ def narrowed_pipeline(pipeline: Pipeline, removed: Sequence[str], delta: Mapping
     Args:
         removed: names of blocks, some of `removable`.
         delta: LoRA as `engines.diffusers.tuning.lora_of` has it; may be empty.
+        whole_until: time t up to which the pipeline computes as it came in, as `Denoiser` counts times.
 
     Raises:
         ExpertsError: the pipeline computes without some blocks already, has not those, or its UNet is elsewhere.
@@ -147,18 +153,26 @@ def narrowed_pipeline(pipeline: Pipeline, removed: Sequence[str], delta: Mapping
         )
     network = sharing_copy(plain)
     try:
-        add_lora(network, {name.removeprefix(f"{UNET}."): weight for name, weight in delta.items()})
+        before = add_lora(network, {name.removeprefix(f"{UNET}."): weight for name, weight in delta.items()})
     except ValueError as error:
         raise ExpertsError(
             f"What the expert learned does not fit this pipeline ({error}): load the one that it was learned on."
         ) from error
-    leave_out(network, removed)
+    leave_out(network, removed, timestep_at(pipeline, whole_until), before)
     setattr(network, LEFT_OUT, tuple(removed))
     network.save_pretrained = _save_nothing
     drawing: Any = copy.copy(pipeline)
     drawing.unet = network
     found: Pipeline = drawing
     return found
+
+
+def timestep_at(pipeline: Any, t: float) -> float:
+    """What the UNet of a pipeline is told at a time t, as `Denoiser` counts times; at 0 `EVERYWHERE`."""
+    if t <= 0:
+        return EVERYWHERE
+    steps = getattr(pipeline.scheduler.config, "num_train_timesteps", STEPS_LEARNED)
+    return float(round(t * (steps - 1)))
 
 
 def require_whole(pipeline: Any) -> None:

@@ -25,6 +25,9 @@ ADAPTED_TEXT = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2", "q", "k"
 MATRICES = (".lora_A.weight", ".lora_B.weight")
 """What names of a layer's two matrices end with in files, the one that comes first in front."""
 
+BASE = "base_layer"
+"""Attribute of PEFT's layers: the layer that it adapts."""
+
 NAME_OF_ADAPTER = re.compile(r"(?<=\.lora_[AB])\.\w+\.weight$")
 """What PEFT puts between, where a network is adapted."""
 
@@ -120,8 +123,10 @@ def lora_of(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {NAME_OF_ADAPTER.sub(".weight", name): weight.detach().cpu().clone() for name, weight in weights.items()}
 
 
-def add_lora(network: nn.Module, delta: Mapping[str, Tensor]) -> None:
+def add_lora(network: nn.Module, delta: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
     """Adds LoRA to weights of a network that are its own from then on; those that it shared stay as they are.
+
+    Returns those of before, by the name of their layer.
 
     Args:
         delta: as `lora_of` has it, without the name of the part of the pipeline.
@@ -132,22 +137,27 @@ def add_lora(network: nn.Module, delta: Mapping[str, Tensor]) -> None:
     layers = {name.removesuffix(ending) for name in delta for ending in MATRICES if name.endswith(ending)}
     if len(delta) != 2 * len(layers):
         raise ValueError("matrices come in pairs")
+    before = {}
     with torch.inference_mode(False), torch.no_grad():
         for layer in sorted(layers):
             try:
                 down, up = (delta[layer + ending].float().flatten(1) for ending in MATRICES)
                 module = network.get_submodule(layer)
-                module = getattr(module, "base_layer", module)  # Where a LoRA of the user's own is loaded.
+                name = layer
+                if hasattr(module, BASE):  # Where a LoRA of the user's own is loaded.
+                    module, name = module.base_layer, f"{layer}.{BASE}"
                 weight = module.weight
                 added = (up @ down).view(weight.shape).to(weight.device)
             except (KeyError, AttributeError, RuntimeError) as error:
                 raise ValueError(f"'{layer}' does not fit") from error
+            before[name] = weight
             module.weight = nn.Parameter((weight.float() + added).to(weight.dtype), requires_grad=False)
+    return before
 
 
 def _adapted(network: nn.Module) -> dict[str, Any]:
     """PEFT's layers with LoRA, by name."""
-    return {name: module for name, module in network.named_modules() if hasattr(module, "base_layer")}
+    return {name: module for name, module in network.named_modules() if hasattr(module, BASE)}
 
 
 def _require_learnable(network: nn.Module) -> None:

@@ -7,6 +7,7 @@ import pickle
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -25,7 +26,7 @@ def some_experts() -> Experts:
     random = torch.Generator().manual_seed(0)
     record = ExpertsRecord(
         "SD15", "0123456789abcdef", ("one", "two", "three"), (0.1, 0.2, 0.3), {"experts": 2}, "2026-01-01", (3, 4),
-        ((0.2, 0.1), (0.3, 0.1)),
+        ((0.2, 0.1), (0.3, 0.1)), 0.25,
     )  # fmt: skip
     router = Router(
         *(torch.randn(shape, generator=random) for shape in ((6,), (6, 4))),
@@ -44,9 +45,25 @@ def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
     assert torch.equal(read.router.centroids, experts.router.centroids)
     assert read.deltas[0].keys() == experts.deltas[0].keys() and read.deltas[1] == {}
     assert expert_bytes(read, 0) == 12 and read.removed(1) == ("one", "three")
-    assert read.share(0) == pytest.approx(0.8)
+    assert read.share(0) == pytest.approx(0.25 + 0.75 * 0.8), "all blocks compute in a quarter of the steps"
     with pytest.raises(PrefixFileExistsError):
         save_experts(experts, path)
+
+
+def test_experts_of_files_of_before_leave_blocks_out_at_all_levels_of_noise(tmp_path: Path) -> None:
+    record = json.loads(some_experts().record.to_json()) | {"format_version": 1}
+    del record["whole_until"]
+    read = ExpertsRecord.from_json(json.dumps(record))
+    assert read.whole_until == 0 and replace(some_experts(), record=read).share(0) == pytest.approx(0.8)
+    again = load_experts(save_experts(replace(some_experts(), record=read), tmp_path / "again.safetensors"))
+    assert again.record == read
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.0, "nan", None])
+def test_a_time_that_makes_no_sense_is_refused(value: Any) -> None:
+    record = json.loads(some_experts().record.to_json()) | {"whole_until": value}
+    with pytest.raises(ExpertsError, match="makes no sense"):
+        ExpertsRecord.from_json(json.dumps(record))
 
 
 def test_of_several_prompts_the_largest_expert_is_chosen() -> None:
@@ -86,7 +103,7 @@ def test_what_is_no_file_of_experts_is_a_sentence(tmp_path: Path) -> None:
         "a pickle": pickle.dumps({"a": 1}),
         "cut": good[:-3],
         "empty": b"",
-        "of another version": good.replace(b'\\"format_version\\": 1', b'\\"format_version\\": 2'),
+        "of another version": good.replace(b'\\"format_version\\": 2', b'\\"format_version\\": 3'),
         "changed": good.replace(b"2026-01-01", b"2026-01-02"),
         "with other weights": good[:-1] + bytes([good[-1] ^ 1]),
     }

@@ -25,7 +25,16 @@ from anonymize_faces.tests.support.pipelines import DRAWN, prefix_for, tiny_pipe
 
 PROMPTS = ("a red circle", "a blue boat", "a portrait of a person with red hair", "a person with glasses")
 SIZE, DRAWING = (64, 64), Drawing(2, 2.0)
-QUICK = {"experts": 2, "keep": 0.8, "pictures": 4, "steps": 1, "tuning_steps": 0, "batch_size": 2, "rank": 2}
+QUICK = {
+    "experts": 2,
+    "keep": 0.8,
+    "pictures": 4,
+    "steps": 1,
+    "tuning_steps": 0,
+    "batch_size": 2,
+    "rank": 2,
+    "whole_share": 0.0,
+}
 
 
 def learned(pipeline: Any, **settings: Any) -> Experts:
@@ -84,6 +93,13 @@ def test_prompts_are_sent_to_the_expert_that_learned_them() -> None:
             prompt = learning.pictures.captions[picture]
             wanted = drawn(expert_pipeline(pipeline, made, prompt, number + 1), prompt)
             assert torch.equal(drawn(expert_pipeline(pipeline, made, prompt), prompt), wanted)
+
+
+def test_where_there_is_little_noise_the_whole_pipeline_draws(experts: Experts) -> None:
+    pipeline = tiny_pipeline("sd1")
+    partly = replace(experts, record=replace(experts.record, whole_until=0.999))
+    assert torch.equal(drawn(expert_pipeline(pipeline, partly, PROMPTS[0]), PROMPTS[0]), drawn(pipeline, PROMPTS[0]))
+    assert learned(pipeline, whole_share=0.5, keep=0.8).record.whole_until == pytest.approx(0.4)
 
 
 def test_a_protected_pipeline_is_sent_by_what_its_encoder_says_with_the_prefix(experts: Experts) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from anonymize_faces.engines.denoiser import LORA
 from anonymize_faces.finetuning.distillation import Distillation, answers_of
-from anonymize_faces.finetuning.drawings import EDGE, Drawings, moved_by
+from anonymize_faces.finetuning.drawings import EDGE, Drawings, DrawnStates, moved_by
 from anonymize_faces.finetuning.loop import finetuned
 from anonymize_faces.finetuning.progress import FinetuningCallbacks
 from anonymize_faces.finetuning.settings import FinetuningSettings
@@ -113,6 +113,32 @@ def test_distillation_goes_on_where_it_was_broken_off(
     again, _ = learned(tmp_path, 0)
     assert all(torch.allclose(whole[name], again[name], atol=1e-6) for name in whole)
     assert any(weight.any() for name, weight in whole.items() if "down" in name)
+
+
+def test_drawings_end_at_a_time(monkeypatch: pytest.MonkeyPatch, make_checkpoint: Make, make_denoiser: Make) -> None:
+    denoiser = make_denoiser(make_checkpoint("V_PREDICTION"))
+    training_set = TrainingSet(torch.randn(3, *denoiser.latent_shape), CAPTIONS)
+    settings = FinetuningSettings(kind=LORA, steps=8, batch_size=4, learning_rate=1e-9, rank=2)
+    network = denoiser._model.model.diffusion_model
+    went_on: list[DrawnStates] = []
+    own = Drawings.go_on
+
+    def go_on(self: Drawings, states: DrawnStates, answers: torch.Tensor) -> None:
+        went_on.append(states)
+        own(self, states, answers)
+
+    monkeypatch.setattr(Drawings, "go_on", go_on)
+    lowest = []
+    for until in (0.0, 0.5, 1.0):
+        went_on.clear()
+        distilled = Distillation(lambda: Weakened(network), "weakened", 2.0, 4, until=until)
+        with finetuned(denoiser, training_set, settings, distillation=distilled) as tuned:
+            assert min(tuned.history) > 0
+        times = torch.cat([states.t for states in went_on])
+        later = torch.cat([states.later for states in went_on])
+        assert bool(((later == 0) | (later > until)).all()) and bool((later == 0).any())
+        lowest.append(float(times.min()))
+    assert lowest[0] < 0.5 < lowest[1] < lowest[2]
 
 
 class Weakened(nullcontext[None]):

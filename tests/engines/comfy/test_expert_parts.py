@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from anonymize_faces.engines.parts import gated_parts, without_parts
+from anonymize_faces.engines.parts import EVERYWHERE, gated_parts, without_parts
 from anonymize_faces.prefix.errors import ExpertsError
 
 Make = Callable[..., Any]
@@ -43,6 +43,61 @@ def test_an_expert_draws_otherwise_and_the_model_to_the_last_bit_as_before(make_
     assert torch.equal(drawn(checkpoint.model), before) and torch.equal(drawn(expert), changed)
     assert tools.denoiser_fingerprint(expert) == fingerprint
     assert torch.equal(drawn(tools.expert_model(checkpoint.model, [], {})), before)
+
+
+def test_an_expert_is_whole_where_there_is_little_noise(make_checkpoint: Make, tools: Any) -> None:
+    checkpoint = make_checkpoint()
+    names = list(tools.removable(checkpoint.model.model.diffusion_model))[:2]
+    told = []
+
+    def note(network: torch.nn.Module, given: Any) -> None:
+        told.append(float(given[1][0]))
+
+    before = drawn(checkpoint.model)
+    handle = checkpoint.model.model.diffusion_model.register_forward_pre_hook(note)
+    everywhere, nowhere = drawn(tools.expert_model(checkpoint.model, names, {})), max(told)
+    handle.remove()
+    edge = tools.timestep_at(checkpoint.model, 0.6)
+    assert min(told) < edge < nowhere, "the two steps of the drawing lie on both sides"
+    partly = drawn(tools.expert_model(checkpoint.model, names, {}, 0.6))
+    assert not torch.allclose(partly, before) and not torch.allclose(partly, everywhere)
+    assert torch.equal(drawn(tools.expert_model(checkpoint.model, names, {}, 1.0)), before)
+    assert tools.timestep_at(checkpoint.model, 0.0) == EVERYWHERE
+
+
+def test_where_an_expert_is_whole_its_lora_is_taken_away_and_others_stay(make_checkpoint: Make, tools: Any) -> None:
+    import comfy.sd
+
+    checkpoint = make_checkpoint()
+    network = checkpoint.model.model.diffusion_model
+    names = list(tools.removable(network))[:2]
+    linear = next(name for name, module in network.named_modules() if name.endswith("attn1.to_q"))
+    convolution = next(name for name, module in network.named_modules() if name.endswith("in_layers.2"))
+
+    def lora(seed: int) -> dict[str, torch.Tensor]:
+        random, found = torch.Generator().manual_seed(seed), {}
+        for name in (linear, convolution):
+            shape = network.get_submodule(name).weight.flatten(1).shape
+            found[f"diffusion_model.{name}.lora_up.weight"] = torch.randn(shape[0], 2, generator=random)
+            found[f"diffusion_model.{name}.lora_down.weight"] = torch.randn(2, shape[1], generator=random)
+        return found
+
+    def with_users(model: Any) -> Any:
+        return comfy.sd.load_lora_for_models(model, None, lora(6), 0.5, 0.0)[0]
+
+    before, layer = drawn(checkpoint.model), network.get_submodule(linear)
+    expert = tools.expert_model(checkpoint.model, names, lora(5), 1.0)
+    assert torch.allclose(drawn(expert), before, atol=1e-4)
+    assert not layer.weight_function
+    assert torch.allclose(drawn(with_users(expert)), drawn(with_users(checkpoint.model)), atol=1e-4)
+    partly, everywhere = (drawn(tools.expert_model(checkpoint.model, names, lora(5), until)) for until in (0.6, 0.0))
+    assert not torch.allclose(partly, before, atol=1e-3) and not torch.allclose(partly, everywhere, atol=1e-3)
+    assert torch.equal(drawn(checkpoint.model), before)
+    layer.__class__ = torch.nn.Linear
+    vars(layer).pop("weight_function", None)
+    with pytest.raises(ExpertsError, match="of a kind that experts cannot change"):
+        tools.expert_model(checkpoint.model, names, lora(5), 0.5)
+    tools.expert_model(checkpoint.model, names, lora(5))
 
 
 def test_no_part_computes_while_it_is_left_out_and_each_does_afterwards(make_checkpoint: Make, tools: Any) -> None:

@@ -25,8 +25,9 @@ SIZE, DRAWING = (64, 64), Drawing(2, 2.0)
 UNETS = ("sd1", "sd2", "sdxl")
 
 
-def drawn(pipeline: Any, prompt: str = SHORT) -> torch.Tensor:
-    return pipeline(prompt, generator=torch.Generator().manual_seed(1), **DRAWN).images
+def drawn(pipeline: Any, prompt: str = SHORT, steps: int = DRAWN["num_inference_steps"]) -> torch.Tensor:
+    drawing = DRAWN | {"num_inference_steps": steps}
+    return pipeline(prompt, generator=torch.Generator().manual_seed(1), **drawing).images
 
 
 def delta_for(network: torch.nn.Module, *layers: str) -> dict[str, torch.Tensor]:
@@ -69,6 +70,32 @@ def test_it_draws_as_the_pipeline_does_while_the_blocks_are_left_out_also_as_a_c
     assert torch.equal(drawn(expert), wanted)
     expert.unet = pickle.loads(pickle.dumps(expert.unet))
     assert torch.equal(drawn(expert), wanted)
+
+
+def test_it_is_whole_where_there_is_little_noise_also_as_a_copy() -> None:
+    pipeline = tiny_pipeline("sd1")
+    names = list(tools.removable(pipeline.unet))[1:4]
+    before, everywhere = drawn(pipeline, steps=3), drawn(tools.narrowed_pipeline(pipeline, names, {}), steps=3)
+    told = []
+    handle = pipeline.unet.register_forward_pre_hook(lambda network, given: told.append(float(given[1])))
+    drawn(pipeline, steps=3)
+    handle.remove()
+    assert min(told) < tools.timestep_at(pipeline, 0.6) < max(told), "the drawing's steps lie on both sides"
+    linear = next(name for name, module in pipeline.unet.named_modules() if name.endswith("to_q"))
+    delta = delta_for(pipeline.unet, "conv_in", linear)
+    expert = tools.narrowed_pipeline(pipeline, names, delta, 0.6)
+    wanted = drawn(expert, steps=3)
+    assert not torch.allclose(wanted, before) and not torch.allclose(wanted, everywhere)
+    assert torch.equal(drawn(pipeline, steps=3), before)
+    assert torch.equal(drawn(tools.narrowed_pipeline(pipeline, names, delta, 1.0), steps=3), before)
+    for copied in (copy.deepcopy(expert.unet), pickle.loads(pickle.dumps(expert.unet))):
+        expert.unet = copied
+        assert torch.equal(drawn(expert, steps=3), wanted)
+        ran = []
+        handle = copied.get_submodule(names[0]).register_forward_pre_hook(lambda *_, ran=ran: ran.append(1))
+        drawn(expert, steps=3)
+        handle.remove()
+        assert ran, "the copy's own blocks"
 
 
 @pytest.mark.parametrize("first", ["protected", "narrowed"])
