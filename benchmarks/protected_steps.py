@@ -49,7 +49,7 @@ GROUP = 32
 PLAIN, PROTECTED = "plain", "protected"
 
 
-class Way(NamedTuple):
+class StepsWay(NamedTuple):
     """How a row draws: by `first` for a share of the schedule, by `then` after it."""
 
     first: str
@@ -97,7 +97,7 @@ class StepsBench:
         self.gallery = make_gallery(committed_reader())
 
     @torch.inference_mode()
-    def draw(self, requests: Iterable[Request], way: Way, guidance: float) -> np.ndarray:
+    def draw(self, requests: Iterable[Request], way: StepsWay, guidance: float) -> np.ndarray:
         """One picture for each request: uint8 [n, 96, 96, 3]."""
         asked = list(requests)
         told = {by: [states_of(clip, one.prompt) for one in asked] for by, clip in self.clips.items()}
@@ -124,7 +124,7 @@ class StepsBench:
         drawn: np.ndarray = (self.vae.decode(samples).clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
         return drawn
 
-    def measured(self, way: Way, guidance: float) -> StepsFigures:
+    def measured(self, way: StepsWay, guidance: float) -> StepsFigures:
         """A row's figures."""
         reader, found, looks = committed_reader(), [], []
         for people in self.people.values():
@@ -132,13 +132,13 @@ class StepsBench:
             found.append(identification_rate(reading, people, self.gallery))
             looks.append(looks_kept(reading, [cast()[index].looks for index in people]))
         named = read(reader, self.draw(self.named.values(), way, guidance))
-        all_plain = Way(PLAIN, PLAIN, 1.0)
+        all_plain = StepsWay(PLAIN, PLAIN, 1.0)
         plain, other = (self.draw(some, all_plain, guidance) for some in (self.things, self.other_noise))
         moved = preservation(plain, self.draw(self.things, way, guidance), other)
         return StepsFigures(*found, float(np.mean(looks)), kinds_right(named, list(self.named)), moved)
 
 
-def _in_turn(states: dict[str, torch.Tensor], way: Way) -> list[list[Any]]:
+def _in_turn(states: dict[str, torch.Tensor], way: StepsWay) -> list[list[Any]]:
     """Conditioning of the host's: one after the other."""
     if way.first == way.then:
         return [[states[way.first], {}]]
@@ -148,14 +148,14 @@ def _in_turn(states: dict[str, torch.Tensor], way: Way) -> list[list[Any]]:
     ]
 
 
-def ways(quick: bool) -> Sequence[Way]:
+def ways(quick: bool) -> Sequence[StepsWay]:
     """The rows."""
     starts, ends = (STARTS[2:3], ()) if quick else (STARTS, ENDS)
     return (
-        Way(PLAIN, PLAIN, 1.0),
-        Way(PROTECTED, PROTECTED, 1.0),
-        *(Way(PLAIN, PROTECTED, share) for share in starts),
-        *(Way(PROTECTED, PLAIN, share) for share in ends),
+        StepsWay(PLAIN, PLAIN, 1.0),
+        StepsWay(PROTECTED, PROTECTED, 1.0),
+        *(StepsWay(PLAIN, PROTECTED, share) for share in starts),
+        *(StepsWay(PROTECTED, PLAIN, share) for share in ends),
     )
 
 
