@@ -29,7 +29,6 @@ WINDOW = 10
 """Steps over which losses are compared: fewer than in earnest."""
 SETTINGS = TrainingSettings(
     conditional=False,
-    harden=0.0,  # See test_hardening; where memory runs out a hardened run is in parts as well.
     text_steps=0,
     general_weight=1.0,
     overshoot=0.0,
@@ -76,8 +75,6 @@ def test_when_memory_runs_out_the_batch_is_taken_in_parts_and_the_prefix_is_the_
     import comfy.model_management
 
     settings = dataclasses.replace(SETTINGS, conditional=conditional)
-    if conditional:
-        settings = dataclasses.replace(settings, harden=TrainingSettings().harden)
     expected = learn(denoiser, settings)
     taken: list[int] = []
 
