@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -135,9 +137,10 @@ def test_all_tests_are_run_side_by_side_and_one_that_fails_fails_all(
     assert "FAILED" in told and told.count("1 failed") == 1
 
 
-def test_each_test_is_in_one_run_and_the_measured_rooms_are_those_whose_lines_are_counted() -> None:
-    (measured,) = (run.command for run in tests.RUNS if run.measured)
-    assert measured[measured.index("--source") + 1].split(",") == list(tests.ROOMS)
+def test_each_test_is_in_one_run_and_the_measured_rooms_are_those_of_coverage() -> None:
+    settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    source = re.search(r"^source = (\[.*\])$", settings, re.MULTILINE)
+    assert source is not None and set(json.loads(source[1])) == set(tests.ROOMS)
     hosts, rooms, apart, benchmarks, types = (run.arguments for run in tests.RUNS)
     assert types == () and tests.RUNS[-1].command[1:] == ["-m", "mypy"]
     folders = [f"tests/{room}" for room in tests.ROOMS]
