@@ -147,12 +147,7 @@ class ExpertsBench:
 
         scale = self.scale
         settings = ExpertsSettings(
-            experts=self.count,
-            steps=scale.steps,
-            pictures=scale.pictures,
-            tuning_steps=scale.tuning_steps,
-            batch_size=min(ExpertsSettings.batch_size, scale.pictures),
-            seed=seed,
+            experts=self.count, steps=scale.steps, pictures=scale.pictures, tuning_steps=scale.tuning_steps, seed=seed
         )
         if scale.whole_share is not None:
             settings = replace(settings, whole_share=scale.whole_share)
