@@ -171,7 +171,7 @@ def main() -> None:
     status(f"{chosen.name}, model {arguments.model}")
     quick = arguments.quick
     bench = StepsBench(arguments.model, load_prefix(chosen), FEW_STEPS if quick else STEPS, 16 if quick else 1)
-    for guidance in (GUIDANCE, 2.5 * GUIDANCE):
+    for guidance in (GUIDANCE,) if quick else (GUIDANCE, 2.5 * GUIDANCE):
         print(f"\n{f'guidance {guidance:g}':<32}" + "".join(f"{name:>14}" for name in StepsFigures._fields))
         for way in ways(quick):
             figures = bench.measured(way, guidance)

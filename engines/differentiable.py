@@ -96,12 +96,12 @@ class OutWritten(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        kwargs = dict(kwargs or {})
+        if not kwargs:  # Most operations by far, in the innermost loops.
+            return func(*args)
         out = kwargs.get("out")
         if not isinstance(out, Tensor) or not torch.is_grad_enabled():
             return func(*args, **kwargs)
-        del kwargs["out"]
-        return out.copy_(func(*args, **kwargs))
+        return out.copy_(func(*args, **{name: value for name, value in kwargs.items() if name != "out"}))
 
 
 def storages_of(tensor: Tensor) -> Iterator[torch.UntypedStorage]:

@@ -19,9 +19,7 @@ def test_the_short_form_prints_every_row(
     save_prefix(demo_prefix(), file)
     said = printed_by("protected_steps", "--quick", "--prefix", str(file), capsys=capsys)
     rows = re.findall(r"^(all plain|all protected|25% plain, then protected)((?: +[\d.]+){5})$", said, re.M)
-    assert [title for title, _ in rows] == 2 * ["all plain", "all protected", "25% plain, then protected"]
+    assert [title for title, _ in rows] == ["all plain", "all protected", "25% plain, then protected"]
     moved = [float(figures.split()[-1]) for _, figures in rows]
-    assert moved[0] == moved[3] == 0
-    assert 0 < moved[2] < moved[1] and 0 < moved[5] < moved[4], (
-        "what is drawn plain first stays nearer to plain pictures"
-    )
+    assert moved[0] == 0
+    assert 0 < moved[2] < moved[1], "what is drawn plain first stays nearer to plain pictures"

@@ -32,7 +32,7 @@ QUICK = {
     "CompareStrengths": {"steps": 1},
     "EvaluateAnonymization": {"steps": 1, "images_per_name": 1, "images_per_prompt": 1},
     "FineTuneOnCaptions": {"steps": 2, "general_pictures": 2},
-    "LearnExperts": {"pictures": 4, "steps": 1, "tuning_steps": 1, "batch_size": 8},
+    "LearnExperts": {"pictures": 4, "steps": 1, "tuning_steps": 1, "batch_size": 4},
     "MeasureExperts": {"steps": 2, "turns": 1},
     "ProtectPhotos": {"steps": 2},
     "MeasurePhotoProtection": {"steps": 2, "images_per_prompt": 1},

@@ -95,6 +95,9 @@ def test_the_shipped_training_workflow_runs_and_saves_a_prefix(server: ComfyServ
         "general_drawn": 8,
         "drawing_steps": 2,
         "noisings_per_picture": 1,
+        "batch_size": 4,
+        "width": 64,
+        "height": 64,
     }
     (people,) = (node["inputs"] for node in graph.values() if node["class_type"] == "IdentityList")
     people["text"] = "\n".join(people["text"].splitlines()[:12])

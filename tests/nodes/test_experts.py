@@ -95,7 +95,7 @@ def test_experts_are_learned_saved_loaded_and_draw_alike(server: ComfyServer) ->
 def test_cancel_stops_learning_leaves_the_model_alone_and_the_next_run_ends_as_an_unbroken_one(
     server: ComfyServer,
 ) -> None:
-    settings = QUICK | {"experts": 1, "pictures": 4, "tuning_steps": 16, "seed": 12}
+    settings = QUICK | {"experts": 1, "pictures": 4, "tuning_steps": 8, "seed": 12}
     first = settings["pictures"] + settings["steps"] + 2  # While it tunes.
 
     def learning(name: str, prompts: str = QUICK["prompts"]) -> dict[str, Any]:
@@ -229,7 +229,7 @@ def test_the_example_runs(server: ComfyServer) -> None:
     known = server.object_info()
     graph = workflow_to_prompt(load_workflow(ROOT / "example_workflows" / "13 Learn experts.json"), known)
     for one in graph.values():
-        quick = {"pictures": 8, "steps": 1, "tuning_steps": 1, "turns": 1}
+        quick = {"pictures": 4, "steps": 1, "tuning_steps": 1, "batch_size": 4, "turns": 1}
         one["inputs"] |= {name: value for name, value in quick.items() if name in one["inputs"]}
         if one["class_type"] == "KSampler":
             one["inputs"]["steps"] = 4

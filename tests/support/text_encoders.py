@@ -364,6 +364,16 @@ def _tokenizer(name: str, where: str, vocabulary: Callable[[], dict[str, Any]]) 
     return _find(name, where)(embedding_directory=None, tokenizer_data=vocabulary())
 
 
+def read_once(tokenizer: type[Any]) -> Callable[..., Any]:
+    """What makes the host's own CLIP tokenizer in its place, of files that are read once, without own embeddings."""
+    return lambda **settings: _copied(_read(tokenizer))
+
+
+@functools.cache
+def _read(tokenizer: type[Any]) -> Any:
+    return tokenizer(embedding_directory=None, tokenizer_data={})
+
+
 def _copied(tokenizer: Any) -> Any:
     """One whose attributes, and those of the tokenizers within it, may be set."""
     copied = copy.copy(tokenizer)

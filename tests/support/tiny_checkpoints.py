@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from anonymize_faces.tests.support.text_encoders import make_clip
+from anonymize_faces.tests.support.text_encoders import make_clip, read_once
 from anonymize_faces.tests.support.tiny_models import ENCODER, UNET, CellVae
 
 
@@ -52,13 +52,13 @@ def tiny_checkpoint(
     if family == "sd1":
         host_config = comfy.supported_models.SD15
         unet = {**UNET, "context_dim": 32, "use_linear_in_transformer": False, "adm_in_channels": None}
-        target = supported_models_base.ClipTarget(sd1_clip.SD1Tokenizer, sd1_clip.SD1ClipModel)
+        target = supported_models_base.ClipTarget(read_once(sd1_clip.SD1Tokenizer), sd1_clip.SD1ClipModel)
     else:
         host_config = comfy.supported_models.SDXL
         pooled_and_six_sizes = 48 + 6 * 256
         unet = {**UNET, "context_dim": 32 + 48, "use_linear_in_transformer": True}
         unet |= {"num_classes": "sequential", "adm_in_channels": pooled_and_six_sizes}
-        target = supported_models_base.ClipTarget(sdxl_clip.SDXLTokenizer, sdxl_clip.SDXLClipModel)
+        target = supported_models_base.ClipTarget(read_once(sdxl_clip.SDXLTokenizer), sdxl_clip.SDXLClipModel)
 
     class TinyUNet(host_config):
         unet_extra_config: ClassVar[dict[str, Any]] = {}

@@ -89,7 +89,7 @@ def test_a_run_ends_early_and_says_why_and_its_best_prefix_is_kept(
 ) -> None:
     denoiser = make_denoiser(make_checkpoint())
     settings = dataclasses.replace(
-        learning(), steps=200, patience=2, held_out=0.0, portraits_per_identity=1, noisings_per_picture=1
+        learning(), harden=0.0, steps=200, patience=2, held_out=0.0, portraits_per_identity=1, noisings_per_picture=1
     )
     worse = iter(range(1, 100))
     monkeypatch.setattr(

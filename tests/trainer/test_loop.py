@@ -34,7 +34,12 @@ def learn(denoiser: Any, settings: TrainingSettings = SHORT, **kwargs: Any) -> L
 
 def test_the_losses_fall_in_every_parameterization(checkpoint: Any, make_denoiser: Make) -> None:
     settings = TrainingSettings(
-        text_steps=0, steps=40, learning_rate=0.02, portraits_per_identity=1, noisings_per_picture=2
+        text_steps=0,
+        steps=28,
+        learning_rate=0.02,
+        portraits_per_identity=1,
+        noisings_per_picture=2,
+        harden=0.0,
     )
     with torch.inference_mode():
         history = learn(make_denoiser(checkpoint), settings).history
@@ -46,7 +51,7 @@ def test_a_family_with_two_encoders_and_pooled_output_learns_vectors_for_both(
     make_checkpoint: Make, make_denoiser: Make
 ) -> None:
     settings = TrainingSettings(
-        text_steps=0, steps=20, portraits_per_identity=1, noisings_per_picture=2, patience=0, held_out=0
+        text_steps=0, steps=10, batch_size=4, portraits_per_identity=1, noisings_per_picture=2, patience=0, held_out=0
     )
     with torch.inference_mode():
         denoiser = make_denoiser(make_checkpoint(family="sdxl"))

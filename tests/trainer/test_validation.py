@@ -15,6 +15,7 @@ from anonymize_faces.engines.micro_batches import MicroBatches
 from anonymize_faces.engines.options import Drawing
 from anonymize_faces.trainer.data.identities import Identity
 from anonymize_faces.trainer.data.list_text import sameness
+from anonymize_faces.trainer.data.pairs import GATE_PROMPTS
 from anonymize_faces.trainer.data.pictures import Pair, Pictures
 from anonymize_faces.trainer.data.prompts import NEGATIVES
 from anonymize_faces.trainer.data.targets import TargetPool, negatives_of
@@ -38,14 +39,16 @@ Make = Callable[..., Any]
 PEOPLE = tuple(Identity(f"Person {number}", f"a man with {number} hats") for number in range(16))
 GENERAL = ("", *(f"{number} red circles" for number in range(12)))
 SETTINGS = TrainingSettings(
-    text_steps=0, steps=20, batch_size=8, vectors=3, portraits_per_identity=1, noisings_per_picture=1, patience=0
+    text_steps=0,
+    steps=20,
+    batch_size=8,
+    vectors=3,
+    portraits_per_identity=1,
+    noisings_per_picture=1,
+    patience=0,
+    harden=0.0,
 )
 PAIRS = (Pair("Ada Lovelace", "a woman", True), Pair("a dog", "a dog", False))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_gate_prompts() -> None:
-    """As many as ever: a gate that few prompts were enough for lets people by whom nobody learned from."""
 
 
 @pytest.fixture
@@ -234,7 +237,9 @@ def test_negative_prompts_are_lessons_as_often_as_guidance_asks_for_them(share: 
 def test_learning_lowers_the_score_of_people_it_never_learns_from(
     denoiser: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("anonymize_faces.trainer.loop.steps_between", lambda questions, batch_size: 2)
+    # As many as ever: a gate that few prompts were enough for lets people by whom nobody learned from.
+    monkeypatch.setattr("anonymize_faces.trainer.data.pairs.GATE_PROMPTS", GATE_PROMPTS)
+    monkeypatch.setattr("anonymize_faces.trainer.loop.steps_between", lambda questions, batch_size: 8)
     settings = dataclasses.replace(SETTINGS, steps=40, learning_rate=2e-3, vectors=6)
     learned = learn(denoiser, settings=settings)
     assert len(learned.scores) >= 2 and learned.best.total < 0.9 * learned.scores[0].total

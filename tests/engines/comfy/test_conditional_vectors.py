@@ -19,6 +19,12 @@ TEXT = "a portrait of Ada Lovelace"
 OTHER = "a lighthouse by the sea"
 
 
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request, host_modules):
+    """The name of each family and its text encoder, made once: protecting it leaves it as it was."""
+    return request.param, make_clip(request.param)
+
+
 def conditioning(clip, text=TEXT):
     """All that the host's encoder returns."""
     with torch.no_grad():
@@ -72,9 +78,8 @@ def test_a_reading_for_the_networks_ends_where_all_is_read(host_modules, make_pr
     assert len(calls) - in_whole == in_whole - 1, "the last encoder reads once"
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_each_prompt_is_read_with_the_vectors_that_are_made_for_it(host_modules, make_prefix, name):
-    clip = make_clip(name)
+def test_each_prompt_is_read_with_the_vectors_that_are_made_for_it(family, make_prefix):
+    name, clip = family
     fixed = make_prefix(m=3, **FAMILIES[name].widths)
     prefix = conditional(clip, fixed)
     protected = protect(clip, prefix, 1.0)
@@ -86,9 +91,8 @@ def test_each_prompt_is_read_with_the_vectors_that_are_made_for_it(host_modules,
         assert not alike(conditioning(protect(clip, fixed, 1.0), text), expected, 1e-6)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_a_closed_gate_leaves_what_the_prompt_says_as_it_is(host_modules, make_prefix, name):
-    clip = make_clip(name)
+def test_a_closed_gate_leaves_what_the_prompt_says_as_it_is(family, make_prefix):
+    name, clip = family
     prefix = conditional(clip, make_prefix(m=3, **FAMILIES[name].widths))
     for text in (TEXT, OTHER):
         plain, closed = conditioning(clip, text), conditioning(protect(clip, with_gates(prefix, 0.0), 1.0), text)
@@ -96,10 +100,9 @@ def test_a_closed_gate_leaves_what_the_prompt_says_as_it_is(host_modules, make_p
             assert one.shape == other.shape and torch.allclose(one.float(), other.float(), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_half_open_words_go_half_the_way_from_what_they_say_without_vectors(host_modules, make_prefix, name):
+def test_half_open_words_go_half_the_way_from_what_they_say_without_vectors(family, make_prefix):
     """Whatever stands at a position with vectors stands somewhere without them, be it padding or repeated."""
-    clip = make_clip(name)
+    name, clip = family
     prefix = conditional(clip, make_prefix(m=3, **FAMILIES[name].widths))
     plain, half, whole = (
         conditioning(clip),

@@ -35,7 +35,7 @@ SOUND = prefix_bytes(PREFIX)
 READS = ("prefixes", "prefixes/details", "prefixes/export")
 CHANGES = ("prefixes/rename", "prefixes/delete", "stop")
 SECRET = "secret.safetensors"
-REQUESTS = 400
+REQUESTS = 300
 
 
 class Client:
