@@ -34,7 +34,7 @@ class ExpertsRecord:
         created: ISO date.
         counts: prompts learned from, by expert.
         errors: squared distance to the whole model's predictions, as a share of their own square, and the same of what
-            prompts change in them, the mean of both, where blocks are left out, by expert: before it learned, and after.
+            prompts change in them, the mean of both, where blocks are left out, by expert: before it learned, after.
         whole_until: time t up to which all blocks compute, 0 (never) to 1.
         format_version: of the file.
     """
