@@ -50,7 +50,7 @@ def test_fine_tuning_is_watched_outlives_a_reload_and_is_stopped_with_what_it_ha
     page = workbench.page
     workbench.open(tuning(31))
     workbench.look_at("FineTuneOnCaptions")
-    wait_for(workbench, ".verdict", "watch it learn")
+    # Not what it says of itself: the example may have run in this server before.
     assert page.locator(PANEL).get_by_role("button").all_inner_texts() == ["Stop and keep", "Cancel"]
     assert page.locator(PANEL).get_by_role("button", name="Stop and keep").is_disabled()
     workbench.queue()
