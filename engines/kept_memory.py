@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from contextlib import ExitStack
 
 import torch
@@ -17,6 +17,25 @@ the backward pass: 0.5 GiB for CLIP-L, 2.7 GiB for the two of SDXL, 17 GiB for T
 
 ROOM = 0.85
 """Share of a device's free memory that activations may take: its allocator leaves gaps."""
+
+
+def has_room(
+    count: Callable[[], int], pictures: int, free: Callable[[], int], out_of_memory: Callable[[Exception], bool]
+) -> bool:
+    """Whether a device has room for what the backward pass of so many pictures needs kept.
+
+    Args:
+        count: bytes that one picture needs; may run out of memory, as there is none then.
+        free: bytes that are free once that was counted.
+        out_of_memory: whether an error says that memory has run out; others come through.
+    """
+    try:
+        each = count()
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        return False
+    return each * pictures <= ROOM * free()
 
 
 def weighs_much(encoders: nn.Module) -> bool:

@@ -27,7 +27,6 @@ SEEN = 0.5
 """Level of noise from which on down what was masked once stays masked: a face that is overlooked at the end alone would
 else be drawn as without protection."""
 
-
 LIKENESS, AT_LIKENESS = 0.25, 1 / 12
 """Level of noise from which on down a face gets its likeness, and the least margin that is masked around it there, as a
 share of the picture's shorter side."""

@@ -36,7 +36,7 @@ from ...runs.tensor_cache import TensorCache
 from ..denoiser import Layer, TextStates, Tuned, Vectors
 from ..differentiable import differentiable
 from ..gradient_flow import gradient_through, require_gradient
-from ..kept_memory import ROOM, Counting, weighs_much
+from ..kept_memory import Counting, has_room, weighs_much
 from ..micro_batches import says_out_of_memory
 from ..options import (
     AS_THE_HOST,
@@ -474,15 +474,16 @@ class ComfyDenoiser:
         """
         if self._is_paged():
             return False
-        try:
-            if self._kept_by_picture is None:
-                self._kept_by_picture = self.count_kept()
-        except Exception as error:
-            if not self.out_of_memory(error):
-                raise
-            return False
-        free = comfy.model_management.get_free_memory(self._model.load_device)
-        return self._kept_by_picture * batch_size <= ROOM * free
+        device = self._model.load_device
+        return has_room(
+            self._kept, batch_size, lambda: comfy.model_management.get_free_memory(device), self.out_of_memory
+        )
+
+    def _kept(self) -> int:
+        """`count_kept`, counted once."""
+        if self._kept_by_picture is None:
+            self._kept_by_picture = self.count_kept()
+        return self._kept_by_picture
 
     def count_kept(self) -> int:
         """See `Denoiser`."""

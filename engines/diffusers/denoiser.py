@@ -24,7 +24,7 @@ from ...runs.weights import device_of
 from ..comfy.learned_layers import candidates, recorded
 from ..denoiser import Layer, TextStates, Tuned, Vectors
 from ..gradient_flow import gradient_through, require_gradient
-from ..kept_memory import ROOM, Counting, weighs_much
+from ..kept_memory import Counting, has_room, weighs_much
 from ..micro_batches import says_out_of_memory
 from ..options import AS_THE_HOST, AS_USUAL, PRECISIONS, TOKENIZED_KEPT, VOCABULARY_SAMPLE, Computing, Drawing
 from ..recomputation import checkpointed, recomputed, weights_learned
@@ -384,14 +384,13 @@ class DiffusersDenoiser:
         free = _free_memory(self.device)
         if free is None:
             return True
-        try:
-            if self._kept_by_picture is None:
-                self._kept_by_picture = self.count_kept()
-        except Exception as error:
-            if not self.out_of_memory(error):
-                raise
-            return False
-        return self._kept_by_picture * batch_size <= ROOM * free
+        return has_room(self._kept, batch_size, lambda: free, self.out_of_memory)
+
+    def _kept(self) -> int:
+        """`count_kept`, counted once."""
+        if self._kept_by_picture is None:
+            self._kept_by_picture = self.count_kept()
+        return self._kept_by_picture
 
     def _number_format(self) -> AbstractContextManager[Any]:
         dtype = PRECISIONS[self._computing.precision]
