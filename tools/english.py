@@ -21,6 +21,9 @@ LARGEST_TOLD = 1e9
 """A range that goes further, such as a seed's, says nothing."""
 ROW = re.compile(r"^\| `(?P<name>\w+)` \| (?:.*?\*Default:[^*]*\*)?(?P<rest>.*) \|$", re.MULTILINE)
 
+AUTOMATIC = re.compile(r"(?P<value>-?\d+): what (?:the preset says|[\w ]+ is used to)\.$")
+"""How a tooltip ends that says which value is chosen for the artist."""
+
 
 def node_words(object_info: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What our nodes say, in the form of nodeDefs.json, out of what the server knows of all nodes."""
@@ -71,7 +74,7 @@ def _decimal(number: float) -> str:
 
 def _words(info: Mapping[str, Any]) -> dict[str, Any]:
     inputs = {
-        name: {"name": name, "tooltip": info["input"][kind][name][1].get("tooltip", "")}
+        name: _told(name, info["input"][kind][name][1].get("tooltip", ""))
         for kind in ("required", "optional")
         for name in info["input_order"].get(kind, [])
     }
@@ -82,6 +85,12 @@ def _words(info: Mapping[str, Any]) -> dict[str, Any]:
     }
     words = {"display_name": info["display_name"], "description": info["description"]}
     return words | ({"inputs": inputs} if inputs else {}) | ({"outputs": outputs} if outputs else {})
+
+
+def _told(name: str, tooltip: str) -> dict[str, str]:
+    """An input's words; its name says which value leaves the choice to us, as a number alone does not."""
+    chosen = AUTOMATIC.search(tooltip)
+    return {"name": f"{name} ({chosen['value']}: automatic)" if chosen else name, "tooltip": tooltip}
 
 
 def main() -> None:
