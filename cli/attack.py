@@ -10,7 +10,7 @@ from ..finetuning.settings import FinetuningSettings
 from ..photos.settings import UNSEEN_PROMPTS, AttackSettings
 from ..prefix.errors import PhotoError, shown
 from ..runs.paths import path_of, require_writable_folder
-from ..runs.run_folder import remove_if_empty
+from ..runs.run_folder import kept_until_written, remove_if_empty
 from ..runs.settings import add_option, all_described
 from .console import Console
 from .evaluate import add_recognizer, recognizer_of
@@ -81,7 +81,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     def place(network: Any) -> None:
         network.to(options.device or denoiser.device)
 
-    with console.progress_report() as progress_report:
+    with kept_until_written(), console.progress_report() as progress_report:
         recognizer = recognizer_of(
             options, place, lambda received, of: progress_report("downloading weights", received, of)
         )
@@ -100,9 +100,9 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             learning=FinetuningCallbacks(plan=lambda plan: console.say(plan.words)),
             runs=options.output / RUNS,
         )
+        for title, attacked in zip(TITLES, found, strict=True):
+            write_pictures(attacked.pictures, options.output / title)
     remove_if_empty(options.output / RUNS)
-    for title, attacked in zip(TITLES, found, strict=True):
-        write_pictures(attacked.pictures, options.output / title)
     told = describe_attacks(*found, how, person, recognizer.threshold)
     figures = {title: _figures(attacked, person) for title, attacked in zip(TITLES, found, strict=True)}
     return {**figures, "report": f"{told}\n\nWrote what was drawn to {shown(options.output)}."}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..prefix import SUFFIX, PrefixRecord, load_prefix, save_prefix
 from ..prefix.errors import TrainingError, shown
 from ..runs.paths import path_of, require_writable_folder
+from ..runs.run_folder import kept_until_written
 from ..runs.settings import add_option
 from ..trainer.settings import TrainingSettings
 from .console import Console
@@ -83,7 +84,11 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     given = "" if options.general_prompts is None else text_of_file(options.general_prompts)
     settings = _settings(options, prefix.record)
     denoiser = load_denoiser(options, console, None, settings.drawing_share)
-    with console.progress_report() as report, _finding(options, denoiser.device)() as finder:
+    with (
+        kept_until_written(),
+        console.progress_report() as report,
+        _finding(options, denoiser.device)() as finder,
+    ):
         made = with_face_region(
             denoiser,
             prefix,
@@ -94,7 +99,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             report=lambda stage, done, of: report(STAGES[stage], done, of),
             runs=runs,
         )
-    save_prefix(made, options.output, options.overwrite)
+        save_prefix(made, options.output, options.overwrite)
     overlap = made.record.scores[OVERLAP]
     return {
         **facts(made),

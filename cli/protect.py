@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..photos.settings import ProtectionSettings
 from ..prefix.errors import PhotoError, shown
 from ..runs.paths import path_of, require_writable_folder
-from ..runs.run_folder import remove_if_empty
+from ..runs.run_folder import kept_until_written, remove_if_empty
 from ..runs.settings import add_option, all_described
 from .console import Console
 from .model import finding_on, load_denoiser
@@ -18,6 +18,8 @@ from .options import add_drawing, add_model
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from ..photos.folders import Photo
 
 NAME = "protect"
 SUMMARY = "changes photos a little, so that models trained on them learn something else"
@@ -64,8 +66,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         AnonymizationError: anything in the way, as `photos_in`, `protect` and `load_pipeline` say.
     """
     from ..photos.faces import told_of_faces
-    from ..photos.folders import photos_in, reread, unread_in, write_photos
-    from ..photos.levels import largest_change, psnr
+    from ..photos.folders import photos_in, unread_in, write_photos
     from ..photos.protect import ProtectionCallbacks, protect
     from ..photos.report import describe_protection
 
@@ -81,7 +82,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     _require_free(options.output, [photo.name for photo in photos], options.overwrite)
     denoiser = load_denoiser(options, console)
     of_faces = told_of_faces(finding_on(denoiser.device), [photo.pixels for photo in photos])
-    with console.progress_report() as progress_report:
+    with kept_until_written(), console.progress_report() as progress_report:
         protected = protect(
             denoiser,
             [photo.pixels for photo in photos],
@@ -90,17 +91,8 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             callbacks=ProtectionCallbacks(lambda done, of: progress_report("protecting", done, of), tell=console.say),
             runs=options.output / RUNS,
         )
-    files = []
-    for photo, (path, data) in zip(photos, write_photos(photos, protected.photos, options.output), strict=True):
-        written = reread(data)
-        ratio = psnr(photo.pixels, written)
-        files.append(
-            {
-                "file": shown(path),
-                "largest_change": largest_change(photo.pixels, written),
-                "psnr": round(ratio, 2) if math.isfinite(ratio) else None,
-            }
-        )
+        written = write_photos(photos, protected.photos, options.output)
+        files = [_told(photo, path, data) for photo, (path, data) in zip(photos, written, strict=True)]
     remove_if_empty(options.output / RUNS)
     transparent = [photo.name for photo in photos if photo.alpha is not None]
     notes = (
@@ -115,6 +107,20 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         [describe_protection(protected, settings, of_faces), *notes, f"Wrote {len(files)} files to {options.output}."]
     )
     return {"files": files, "passes": protected.passes, "seconds": round(protected.seconds, 2), "report": report}
+
+
+def _told(photo: Photo, path: Path, data: bytes) -> dict[str, Any]:
+    """What is said of a file, which is read again for that."""
+    from ..photos.folders import reread
+    from ..photos.levels import largest_change, psnr
+
+    written = reread(data)
+    ratio = psnr(photo.pixels, written)
+    return {
+        "file": shown(path),
+        "largest_change": largest_change(photo.pixels, written),
+        "psnr": round(ratio, 2) if math.isfinite(ratio) else None,
+    }
 
 
 def _photo(path: Path) -> np.ndarray:

@@ -11,6 +11,7 @@ from ..prefix import SUFFIX, PrefixFileExistsError, PrefixRecord, PrefixValueErr
 from ..prefix.errors import TrainingError, shown
 from ..runs.amounts import duration
 from ..runs.paths import path_of, require_writable_file, require_writable_folder
+from ..runs.run_folder import kept_until_written
 from .console import Console, ProgressReport
 from .model import finding_on, load_denoiser
 from .options import add_drawing, add_model, add_settings, settings_of
@@ -138,7 +139,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         console.say(plan.words)
         telemetry.plan(plan)
 
-    with console.progress_report() as progress_report:
+    with kept_until_written(), console.progress_report() as progress_report:
         learned = learn_prefix(
             denoiser,
             identities,
@@ -150,12 +151,12 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             team=team,
             finding=finding_on(denoiser.device),
         )
-    prefix = dataclasses.replace(learned.prefix, record=dataclasses.replace(learned.prefix.record, **_words(options)))
-    path = options.output
-    if team.rank == 0:
-        save_prefix(prefix, path, bool(options.overwrite))
-        if options.plot is not None:
-            _plot(learned, options.plot)
+        record = dataclasses.replace(learned.prefix.record, **_words(options))
+        prefix, path = dataclasses.replace(learned.prefix, record=record), options.output
+        if team.rank == 0:
+            save_prefix(prefix, path, bool(options.overwrite))
+    if team.rank == 0 and options.plot is not None:
+        _plot(learned, options.plot)
     return {
         **facts(prefix),
         "file": shown(path),

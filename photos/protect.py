@@ -183,7 +183,7 @@ class _Ascent:
                 while step < settings.steps:
                     self._make(changes, objective, step)
                     step += 1
-                    if step % settings.snapshot_every == 0:
+                    if step % settings.snapshot_every == 0 or step == settings.steps:
                         save()
                     self._callbacks.report(step, settings.steps)
         return changes, 0 if objective.counted is None else objective.counted.passes

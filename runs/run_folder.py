@@ -15,6 +15,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, Any
 
@@ -116,11 +117,15 @@ class RunFolder:
         except (OSError, SafetensorError, ValueError, KeyError, TypeError):
             return None
 
-    def remove(self) -> None:
-        """Forgets the run: it is done."""
-        path = self.path
+    def remove(self, *, is_done: bool = True) -> None:
+        """Forgets the run: it is done, or there is nothing to go on with. See `kept_until_written`."""
+        path, done = self.path, _DONE.get()
         self.close()
-        if path is not None and self._owner:
+        if path is None or not self._owner:
+            return
+        if is_done and done is not None:
+            done.append(path)
+        else:
             shutil.rmtree(path, ignore_errors=True)
 
     def close(self) -> None:
@@ -144,6 +149,28 @@ class RunFolder:
                 f"Nothing more could be saved during the run ({reason}): it went on in memory, and would start anew"
                 f" after a crash. Make room on the disk, or make '{where}' a folder that can be written to."
             )
+
+
+_DONE: ContextVar[list[Path] | None] = ContextVar("done", default=None)
+"""Folders of runs that are done, while `kept_until_written` is open."""
+
+
+@contextmanager
+def kept_until_written() -> Iterator[None]:
+    """Inside, runs that are done keep their folders, which go when it is left without an error.
+
+    So what could not be written, as the disk was full, need not be made anew.
+    """
+    done: list[Path] = []
+    token = _DONE.set(done)
+    try:
+        yield
+    finally:
+        _DONE.reset(token)
+    for path in done:
+        with contextlib.suppress(OSError):
+            _locked(path).close()
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager

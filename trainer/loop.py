@@ -231,7 +231,7 @@ class Learning:
             )
         best = state.best_score
         if state.best is None or best is None or (state.step and state.skipped == state.step):
-            self._folder.remove()
+            self._folder.remove(is_done=False)
             raise TrainingError(
                 "The loss is not a finite number at any step: lower the learning rate, or run the model"
                 " in a wider number format (start ComfyUI with --force-fp32)."

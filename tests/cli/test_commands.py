@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from anonymize_faces.cli import main
+from anonymize_faces.cli import train as train_command
 from anonymize_faces.demo.diffusers_folder import demo_pipeline
-from anonymize_faces.prefix import Prefix, PrefixRecord, load_prefix, save_prefix
+from anonymize_faces.prefix import Prefix, PrefixFileError, PrefixRecord, load_prefix, save_prefix
 from anonymize_faces.tests.support.pipelines import tiny_pipeline
 from anonymize_faces.tools.layout import ROOT
 from anonymize_faces.trainer import loop
@@ -64,6 +65,23 @@ def train(model: Path, work: Path, *more: str) -> list[str]:
 def said(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     """The one JSON object on stdout."""
     return json.loads(capsys.readouterr().out)
+
+
+def test_a_prefix_that_could_not_be_written_need_not_be_learned_anew(
+    model: Path, work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> None:
+        raise PrefixFileError("The disk is full: make room.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(train_command, "save_prefix", full)
+        assert main(train(model, work)) == 1
+    assert "The disk is full" in capsys.readouterr().err
+    made: list[int] = []
+    monkeypatch.setattr(loop, "make_step", lambda *_: made.append(1))
+    assert main(train(model, work)) == 0
+    assert not made and load_prefix(work / "o.safetensors").record.steps == 4
+    assert not list((work / train_command.RUNS).iterdir())
 
 
 def run_apart(*arguments: str, cwd: Path = ROOT, code: str = "") -> subprocess.CompletedProcess[str]:

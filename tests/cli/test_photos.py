@@ -13,6 +13,8 @@ from PIL import Image
 from anonymize_faces.cli import main
 from anonymize_faces.demo.world.people import cast
 from anonymize_faces.demo.world.renderer import draw, picture_of
+from anonymize_faces.photos import folders
+from anonymize_faces.photos import protect as protecting
 from anonymize_faces.tests.support.pipelines import tiny_pipeline
 
 
@@ -71,6 +73,28 @@ def test_photos_are_protected_under_their_names_and_attacked(
     assert -1 <= found["originals"]["similarity"] <= 1 and found["protected"]["first"] is None
     assert len(list((tmp_path / "attacked" / "protected").glob("*.png"))) == 3
     assert sorted(path.name for path in (tmp_path / "attacked").iterdir()) == ["originals", "protected"]
+
+
+def test_photos_that_could_not_be_written_need_not_be_protected_anew(
+    model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, wrote, steps = tmp_path / "protected", folders.put_whole, []
+    make = protecting._Ascent._make
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    def made(self: Any, changes: Any, objective: Any, step: int) -> None:
+        steps.append(step)
+        make(self, changes, objective, step)
+
+    monkeypatch.setattr(protecting._Ascent, "_make", made)
+    monkeypatch.setattr(folders, "put_whole", full)
+    assert main(protect(model, photos, output)) == 1
+    assert "No space left" in capsys.readouterr().err and steps == [0, 1]
+    monkeypatch.setattr(folders, "put_whole", wrote)
+    assert main(protect(model, photos, output)) == 0
+    assert steps == [0, 1] and sorted(path.name for path in output.iterdir()) == ["one.png", "two.png"]
 
 
 @pytest.mark.parametrize(
