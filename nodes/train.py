@@ -125,6 +125,7 @@ class TrainAnonymizationPrefix(io.ComfyNode):
         """Draws, learns, and shows what came of it."""
         # The trainer is loaded here, so that the host's start does not wait for it.
         from ..engines.comfy.denoiser import ComfyDenoiser
+        from ..runs.run_folder import kept_once_done
         from ..trainer.data.prompts import general_prompts as prompts_to_keep
         from ..trainer.progress import Callbacks
         from ..trainer.reporting.plot import plot_losses
@@ -171,7 +172,8 @@ class TrainAnonymizationPrefix(io.ComfyNode):
                 telemetry.picture(PreviewPicture(_jpeg(pictures[0], WIDEST), before_after.people, bool(held_out)))
 
             try:
-                learned = training.learn(Callbacks(report, check, RUNNING.asked, show, telemetry.plan))
+                with kept_once_done():
+                    learned = training.learn(Callbacks(report, check, RUNNING.asked, show, telemetry.plan))
                 asked_to_stop = RUNNING.asked()
             finally:
                 RUNNING.end()

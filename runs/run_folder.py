@@ -1,7 +1,8 @@
 """Keeps a run's folder: its snapshot, its pictures and its targets.
 
 A run's folder is named by a digest of everything that the result follows from, so that a changed model, prompt or
-setting never meets what was computed for another. It exists while the run is unfinished. A lock, which the system drops
+setting never meets what was computed for another. It exists while the run is unfinished, and longer where whoever runs it
+says so. A lock, which the system drops
 with the process, keeps two processes out of one folder. Whatever goes wrong with the disk, the run itself goes on.
 """
 
@@ -119,14 +120,17 @@ class RunFolder:
 
     def remove(self, *, is_done: bool = True) -> None:
         """Forgets the run: it is done, or there is nothing to go on with. See `kept_until_written`."""
-        path, done = self.path, _DONE.get()
+        path, done, stores = self.path, _DONE.get(), list(self._tensor_stores)
         self.close()
         if path is None or not self._owner:
             return
-        if is_done and done is not None:
-            done.append(path)
-        else:
+        if not is_done or done is None:
             shutil.rmtree(path, ignore_errors=True)
+        elif done.forgotten:
+            done.folders.append(path)
+        else:
+            for store in stores:
+                store.remove_if_computed()
 
     def close(self) -> None:
         """Lets go of all files, which stay."""
@@ -151,8 +155,20 @@ class RunFolder:
             )
 
 
-_DONE: ContextVar[list[Path] | None] = ContextVar("done", default=None)
-"""Folders of runs that are done, while `kept_until_written` is open."""
+@dataclasses.dataclass
+class _Done:
+    """Runs that are done while `kept_until_written` or `kept_once_done` is open.
+
+    Attributes:
+        forgotten: whether their folders go at its end.
+        folders: those.
+    """
+
+    forgotten: bool
+    folders: list[Path] = dataclasses.field(default_factory=list)
+
+
+_DONE: ContextVar[_Done | None] = ContextVar("done", default=None)
 
 
 @contextmanager
@@ -161,16 +177,29 @@ def kept_until_written() -> Iterator[None]:
 
     So what could not be written, as the disk was full, need not be made anew.
     """
-    done: list[Path] = []
+    done = _Done(forgotten=True)
     token = _DONE.set(done)
     try:
         yield
     finally:
         _DONE.reset(token)
-    for path in done:
+    for path in done.folders:
         with contextlib.suppress(OSError):
             _locked(path).close()
             shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def kept_once_done() -> Iterator[None]:
+    """Inside, runs that are done keep what cannot be computed again, as long as they are among the youngest.
+
+    So the same run is done at once where its host crashed before what was made was saved.
+    """
+    token = _DONE.set(_Done(forgotten=False))
+    try:
+        yield
+    finally:
+        _DONE.reset(token)
 
 
 @contextmanager

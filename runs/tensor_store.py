@@ -138,6 +138,12 @@ class TensorStore:
                     part.close()
         self._map = self._file = None
 
+    def remove_if_computed(self) -> None:
+        """Removes a closed file of rows that can be had again."""
+        if self._path is not None and not self._precious:
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
+
     def _open(self, path: Path) -> None:
         header = self._header()
         self._start = len(header)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from anonymize_faces.runs.run_folder import RunFolder
+from anonymize_faces.runs.run_folder import RunFolder, kept_once_done
 from anonymize_faces.tests.support.breaking_off import BrokenOffError
 from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.trainer.data.drawing import DRAWN_AT_ONCE
@@ -259,6 +259,20 @@ def test_a_run_that_was_cancelled_in_the_middle_of_a_step_loses_only_that_step(
 
 def test_a_finished_run_leaves_nothing_behind(whole: WholeRun) -> None:
     assert list(whole.runs.iterdir()) == []
+
+
+def test_a_finished_run_that_a_host_may_yet_lose_is_done_at_once(
+    denoiser: Any, whole: WholeRun, tmp_path: Path
+) -> None:
+    steps: list[int] = []
+    with kept_once_done():
+        assert same(whole.learned, learn(denoiser, tmp_path))
+        (left,) = tmp_path.iterdir()
+        assert {"snapshot.safetensors", "pictures.safetensors"} <= {path.name for path in left.iterdir()}
+        assert not (left / "targets.safetensors").exists()
+        denoiser.sample = None
+        again = learn(denoiser, tmp_path, report=lambda progress: steps.append(progress.steps))
+    assert same(whole.learned, again) and not any(steps[:-1])
 
 
 @pytest.mark.parametrize("change", ["settings", "people", "prompts", "model", "lora"])
