@@ -1,9 +1,9 @@
 """Keeps a run's folder: its snapshot, its pictures and its targets.
 
 A run's folder is named by a digest of everything that the result follows from, so that a changed model, prompt or
-setting never meets what was computed for another. It exists while the run is unfinished, and longer where whoever runs it
-says so. A lock, which the system drops
-with the process, keeps two processes out of one folder. Whatever goes wrong with the disk, the run itself goes on.
+setting never meets what was computed for another. It exists while the run is unfinished, and longer where
+whoever runs it says so. A lock, which the system drops with the process, keeps two processes out of one folder.
+Whatever goes wrong with the disk, the run itself goes on.
 """
 
 from __future__ import annotations
