@@ -123,7 +123,7 @@ class FaceBlending:
         run = self._run
         if run is None or x.ndim not in (4, 5) or x.shape[1] != self.region.channels:
             return executor(x, sigmas, model_options, seed)
-        unmasked = self._has_not_begun(executor.class_obj.inner_model, sigmas)
+        unmasked = self.settings.start > 0 and self._has_not_begun(executor.class_obj.inner_model, sigmas)
         if self._is_whole and not unmasked:
             return executor(x, sigmas, model_options, seed)
         together = run.advance(x, sigmas)
@@ -204,7 +204,7 @@ class FaceBlending:
 
     def _has_not_begun(self, model: Any, sigmas: Tensor) -> bool:
         """Whether the step that begins at these sigmas ends before protection is to begin."""
-        if self.settings.start <= 0 or self._schedule is None:
+        if self._schedule is None:
             return False
         later = self._schedule[self._schedule < (1 - _TINY) * float(sigmas.min())]
         start = model.model_sampling.percent_to_sigma(self.settings.start)
