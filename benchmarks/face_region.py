@@ -14,7 +14,6 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,7 +31,7 @@ from ..demo.measuring.reader import load_reader, read
 from ..demo.strength import newest_prefix
 from ..demo.world.people import cast, identities
 from ..demo.world.renderer import SIZE
-from ..engines.options import USUAL_REGION, Drawing
+from ..engines.options import USUAL_REGION, Drawing, RegionSettings
 from ..faces.palette import BLUE
 from ..prefix import Prefix
 from ..prefix.face_region import FaceRegion
@@ -91,7 +90,7 @@ def _overlap(masks: torch.Tensor, truth: torch.Tensor) -> float:
 class RegionDemo:
     """A demo model, plain, with a prefix, and with its faces alone changed."""
 
-    def __init__(self, kind: str, prefix: Prefix, certainty: float | None, start: float, quick: bool) -> None:
+    def __init__(self, kind: str, prefix: Prefix, certainty: float | None, quick: bool) -> None:
         from ..engines.comfy.denoiser import ComfyDenoiser
         from ..engines.comfy.face_blending import FaceBlending
         from ..engines.comfy.face_region import change_faces_alone
@@ -111,9 +110,7 @@ class RegionDemo:
             status(f"learned where faces are in {time.monotonic() - began:.0f} s, drawing included")
         self.prefix = prefix
         self.protected = protect(self.clip, prefix, 1.0)
-        chosen = replace(USUAL_REGION, start=start)
-        if certainty is not None:
-            chosen = replace(chosen, certainty=certainty)
+        chosen = USUAL_REGION if certainty is None else RegionSettings(certainty=certainty)
         self.steps = FEW_STEPS if quick else STEPS
         self.region = change_faces_alone(self.model, prefix, chosen)
         self.watched = self.region.clone()
@@ -279,7 +276,6 @@ def main() -> None:
     parser.add_argument("--model", choices=KINDS, default=CLASSIC, help="which demo model (%(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="of noises (%(default)s)")
     parser.add_argument("--certainty", type=float, help="instead of the usual one")
-    parser.add_argument("--start", type=float, default=USUAL_REGION.start, help="when protection starts (%(default)s)")
     parser.add_argument(
         "--plot", type=Path, default=PLOT, help="where the overlap by level of noise goes (%(default)s)"
     )
@@ -290,7 +286,7 @@ def main() -> None:
     chosen = arguments.prefix or newest_prefix()
     enter_host()
     status(f"{chosen.name}, model {arguments.model}")
-    demo = RegionDemo(arguments.model, load_prefix(chosen), arguments.certainty, arguments.start, arguments.quick)
+    demo = RegionDemo(arguments.model, load_prefix(chosen), arguments.certainty, arguments.quick)
     region = FaceRegion(demo.prefix.face_region)
     print(
         f"head: {sum(part.numel() for part in demo.prefix.face_region.values()):,} numbers, {region.channels} channels"

@@ -111,28 +111,17 @@ class RegionSettings:
         step=0.01,
     )
 
-    start: float = setting(
-        0.0,
-        "From which share of the drawing on faces are changed, as in ControlNet. Until then your own words draw, which"
-        " keeps more of the looks and takes less time. Too late lets people through: measure it before you rely on it.",
-        least=0,
-        most=0.5,
-        step=0.01,
-        advanced=True,
-    )
-
     def __post_init__(self) -> None:
         require_in_range(self, AnonymizationError)
 
     @property
     def is_full(self) -> bool:
-        """Whether the whole picture is covered, once anything is."""
+        """Whether the whole picture is covered."""
         return self.certainty >= FULL
 
     def no_less_than(self, least: RegionSettings) -> RegionSettings:
-        """These settings, each changed to that of others where it would protect less."""
-        raised = {name: max(value, getattr(least, name)) for name, value in vars(self).items()}
-        return RegionSettings(**raised | {"start": min(self.start, least.start)})
+        """These settings, each raised to that of others where it would cover less."""
+        return RegionSettings(**{name: max(value, getattr(least, name)) for name, value in vars(self).items()})
 
 
 AS_USUAL = Drawing()

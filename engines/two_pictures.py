@@ -23,9 +23,6 @@ from .options import RegionSettings
 ASKED_AT = frozenset(2**power for power in range(20))
 """Steps, from 1, at which a negative prompt is asked about the plain picture."""
 
-START_WITHIN = 0.01
-"""How much later than asked, as a share of sigma or time, protection may start: schedules meet shares but nearly."""
-
 SEEN = 0.5
 """Level of noise from which on down what was masked once stays masked: a face that is overlooked at the end alone would
 else be drawn as without protection."""

@@ -57,7 +57,6 @@ class AnonymizeFaceRegion(ChoosesPrefix, io.ComfyNode):
                     tooltip="A prefix from Train Anonymization Prefix or Load Anonymization Prefix. If connected, it is"
                     " used instead of the file.",
                 ),
-                widget(RegionSettings, "start", optional=True),
             ],
             outputs=[
                 io.Model.Output(display_name="MODEL", tooltip="The model that changes faces alone, for every sampler."),
@@ -83,10 +82,9 @@ class AnonymizeFaceRegion(ChoosesPrefix, io.ComfyNode):
         margin: float = USUAL_REGION.margin,
         softness: float = USUAL_REGION.softness,
         learned_prefix: Prefix | None = None,
-        start: float = USUAL_REGION.start,
     ) -> io.NodeOutput:
         """Encodes the prompt twice, and wraps the model."""
-        settings = RegionSettings(certainty, margin, softness, start)
+        settings = RegionSettings(certainty, margin, softness)
         enforcement, embeddings = Guarding.enforcement, ANY_EMBEDDINGS
         if enforcement is not None:
             chosen, settings = _enforced(settings)
@@ -104,8 +102,6 @@ class AnonymizeFaceRegion(ChoosesPrefix, io.ComfyNode):
             if settings.is_full
             else f"Faces alone are changed, so that {settings.certainty:.0%} of them are covered as a whole."
         ]
-        if settings.start > 0:
-            said.append(f"The first {settings.start:.0%} of the drawing follow your own words, unprotected.")
         notes = (checkpoint_note(chosen.record, encoder_fingerprint(clip)), read_beside(clip))
         said += [note for note in notes if note]
         return io.NodeOutput(changed, with_plain(told, told_plain), protected, ui=tell("\n".join(said)))

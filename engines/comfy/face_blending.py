@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ...prefix.face_region import FaceRegion, noise_level
 from ..options import RegionSettings
-from ..two_pictures import START_WITHIN, TwoPictures, region_mask
+from ..two_pictures import TwoPictures, region_mask
 
 KEY = "anonymize_faces_region"
 """Of the wrappers on the MODEL."""
@@ -29,7 +29,6 @@ PLAIN = "anonymize_faces_plain"
 """Under which protected conditioning carries what differs in the plain one."""
 
 _KEPT = 16
-_TINY = 1e-6
 
 Watch = Callable[[Tensor, Tensor], None]
 
@@ -42,7 +41,6 @@ class _Step:
     """What is asked at one step, first of the protected picture, then of the plain one.
 
     Attributes:
-        unmasked: whether protection has not begun, so that the plain prompt alone is asked.
         together: whether the two are still one, so that all is asked at once.
         protected: answers of each call about the former.
         plain: of each call that asked about both, the answers of the latter's own groups.
@@ -51,7 +49,6 @@ class _Step:
         calls: about the latter; None before there are any.
     """
 
-    unmasked: bool
     together: bool
     protected: list[list[Tensor]] = field(default_factory=list)
     plain: list[list[Tensor]] = field(default_factory=list)
@@ -71,7 +68,6 @@ class FaceBlending:
         self.region, self.settings = region, settings
         self._watch = watch
         self._run: TwoPictures | None = None
-        self._schedule: Tensor | None = None
         self._step: _Step | None = None
         self._twins: dict[Any, dict[str, Any]] = {}
 
@@ -109,29 +105,22 @@ class FaceBlending:
         **others: Any,
     ) -> Any:
         """A sampler's run, which begins with two pictures in one."""
-        before = self._run, self._schedule
-        self._run, self._schedule = TwoPictures(denoise_mask), sigmas
+        before, self._run = self._run, TwoPictures(denoise_mask)
         try:
             return executor(model, sigmas, extra_args, callback, noise, latent_image, denoise_mask, *more, **others)
         finally:
-            self._run, self._schedule = before
+            self._run = before
 
     def predict(
         self, executor: Any, x: Tensor, sigmas: Tensor, model_options: Mapping[str, Any] = {}, seed: Any = None
     ) -> Any:
         """What the guider takes x for: the plain picture where nothing is masked, the protected one where it is."""
         run = self._run
-        if run is None or x.ndim not in (4, 5) or x.shape[1] != self.region.channels:
+        if run is None or self._is_whole or x.ndim not in (4, 5) or x.shape[1] != self.region.channels:
             return executor(x, sigmas, model_options, seed)
-        unmasked = self.settings.start > 0 and self._has_not_begun(executor.class_obj.inner_model, sigmas)
-        if self._is_whole and not unmasked:
-            return executor(x, sigmas, model_options, seed)
-        together = run.advance(x, sigmas)
-        before, self._step = self._step, _Step(unmasked and together, together)
+        before, self._step = self._step, _Step(run.advance(x, sigmas))
         try:
             protected = executor(x, sigmas, model_options, seed)
-            if self._step.unmasked:
-                return self._unmasked(run, protected)
             self._step.calls = 0
             if not self._step.protected:  # Nothing carries a plain prompt.
                 return protected
@@ -150,12 +139,6 @@ class FaceBlending:
         carrying = [place for place, group in enumerate(conds) if any(PLAIN in entry for entry in group or ())]
         if step is None or not carrying:
             return executor(model, conds, x, sigmas, model_options)
-        if step.unmasked:
-            step.levels = _levels(model, sigmas, x)
-            told = list(conds)
-            for place in carrying:
-                (told[place],) = self._twins_of(model, [conds[place]], x)
-            return executor(model, told, x, sigmas, model_options)
         if step.calls is None:
             both = [*conds, *self._twins_of(model, [conds[place] for place in carrying], x)] if step.together else conds
             answers = list(executor(model, both, x, sigmas, model_options))
@@ -201,21 +184,6 @@ class FaceBlending:
         for place in others:
             answers[place] = run.of_plain((call, place), protected[place], None if known else answers[place])
         return answers
-
-    def _has_not_begun(self, model: Any, sigmas: Tensor) -> bool:
-        """Whether the step that begins at these sigmas ends before protection is to begin."""
-        if self._schedule is None:
-            return False
-        later = self._schedule[self._schedule < (1 - _TINY) * float(sigmas.min())]
-        start = model.model_sampling.percent_to_sigma(self.settings.start)
-        return bool(len(later)) and float(later.max()) >= (1 - START_WITHIN) * start
-
-    def _unmasked(self, run: TwoPictures, plain: Tensor) -> Tensor:
-        """The plain picture, which is the one that is drawn so far."""
-        nothing = torch.zeros_like(plain[:, 0])
-        if self._watch is not None and self._step is not None:
-            self._watch(nothing, self._step.levels)
-        return run.blended(plain, plain, nothing)
 
     @property
     def _is_whole(self) -> bool:

@@ -22,7 +22,7 @@ from ...prefix.errors import AnonymizationError, PrefixMismatchError
 from ...prefix.face_region import FaceRegion, noise_level
 from ..clean import clean_factors
 from ..options import RegionSettings
-from ..two_pictures import START_WITHIN, TwoPictures, region_mask
+from ..two_pictures import TwoPictures, region_mask
 from .noise_levels import BetaLevels, levels_of
 from .prompt_arguments import Side
 from .witness import named_like, plain_part
@@ -84,18 +84,13 @@ class UNetBlending:
             sample: the pictures as it sees them; twice, those of the negative prompts first, where there is guidance.
             told: what else it is told, by name.
         """
-        guided = bool(self.pipeline.do_classifier_free_guidance)
+        answers = ask(sample, timestep, **told)
+        predicted, guided = answers[0], bool(self.pipeline.do_classifier_free_guidance)
         count = len(sample) // (2 if guided else 1)
         if self.plain is None or len(self.plain[0]) != count:
             raise AnonymizationError(
                 "The pipeline draws other prompts than it has encoded, so nothing was drawn: give the prompt as text."
             )
-        if self._has_not_begun(timestep):
-            return plain_part(self.pipeline.unet)(sample, timestep, **_told_plain(told, self.plain))
-        if self._settings.is_full:
-            return ask(sample, timestep, **told)
-        answers = ask(sample, timestep, **told)
-        predicted = answers[0]
         seen = sample[-count:]
         sigmas = self._sigmas(timestep, count).to(sample.device)
         column = sigmas.view(-1, 1, 1, 1)
@@ -144,17 +139,6 @@ class UNetBlending:
         # The guidance of the pipeline makes of two answers that are one and the same that very answer.
         return torch.cat([answer] * (2 if guided else 1)), *answers[1:]
 
-    def _has_not_begun(self, timestep: Any) -> bool:
-        """Whether the step that begins at this time ends before protection is to begin, and nothing was masked yet."""
-        if self._settings.start <= 0 or self._run.apart is not None:
-            return False
-        times = self.pipeline.scheduler.timesteps
-        later = times[times < float(timestep)]
-        return (
-            bool(len(later))
-            and float(later.max()) >= (1 - START_WITHIN) * (1 - self._settings.start) * self._levels.last
-        )
-
     def _sigmas(self, timestep: Any, count: int) -> Tensor:
         """The level of noise that the UNet is asked about, `[n]`, which the scheduler knows best."""
         scheduler = self.pipeline.scheduler
@@ -200,18 +184,6 @@ def _asked_by_way_of(blending: UNetBlending, guarded: Any) -> Any:
     asked = object.__new__(BlendedUNet)
     object.__setattr__(asked, "__dict__", vars(guarded))
     return asked
-
-
-def _told_plain(told: Mapping[str, Any], plain: Side) -> dict[str, Any]:
-    """What the UNet is told, with the plain prompts in place of the protected ones."""
-    states, pooled = plain
-    first = told["encoder_hidden_states"][: -len(states)]
-    made = {**told, "encoder_hidden_states": torch.cat([first, states])}
-    if pooled is not None:
-        added = made["added_cond_kwargs"]
-        texts = torch.cat([added["text_embeds"][: -len(pooled)], pooled])
-        made["added_cond_kwargs"] = {**added, "text_embeds": texts}
-    return made
 
 
 def _rows(told: Mapping[str, Any], rows: slice) -> dict[str, Any]:

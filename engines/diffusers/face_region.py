@@ -84,7 +84,7 @@ def _class_of(protected: Any, region: FaceRegion, settings: RegionSettings) -> A
     class FacesAlone(protected):
         @functools.wraps(protected.__call__)
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
-            if settings.is_full and settings.start <= 0:
+            if settings.is_full:
                 return super().__call__(*args, **kwargs)
             _require_supported(taken.bind(self, *args, **kwargs).arguments)
             drawing = UNetBlending(self, region, settings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import pytest
@@ -10,7 +9,6 @@ import torch
 from torch import Tensor
 
 from anonymize_faces.demo.loader import load_demo_model
-from anonymize_faces.engines.options import RegionSettings
 from anonymize_faces.engines.two_pictures import ASKED_AT
 from anonymize_faces.prefix.face_region import FaceRegion
 from anonymize_faces.tests.support.prefixes import demo_prefix, with_random_region
@@ -33,13 +31,6 @@ def region(demo: tuple[Any, Any]) -> Any:
     return change_faces_alone(demo[0], with_random_region(demo_prefix()))
 
 
-def region_from(demo: tuple[Any, Any], start: float, certainty: float = 0.95) -> Any:
-    from anonymize_faces.engines.comfy.face_region import change_faces_alone
-
-    settings = RegionSettings(certainty=certainty, start=start)
-    return change_faces_alone(demo[0], with_random_region(demo_prefix()), settings)
-
-
 @torch.inference_mode()
 def drawn(demo: Any, model: Any, way: str, cfg: float = 3.0, sampler: str = "euler", **more: Any) -> Tensor:
     """Latents `[1, 12, 8, 8]` of one noise, "plain", "whole" or "beside"."""
@@ -55,8 +46,7 @@ def drawn(demo: Any, model: Any, way: str, cfg: float = 3.0, sampler: str = "eul
 
     plain = told(clip, "a portrait of Ada Lovelace")
     whole = told(protected, "a portrait of Ada Lovelace")
-    ways = {"plain": plain, "whole": whole, "beside": with_plain(whole, plain)}
-    positive = more.pop("positive", ways[way])
+    positive = {"plain": plain, "whole": whole, "beside": with_plain(whole, plain)}[way]
     noise = torch.randn(1, 12, 8, 8, generator=torch.Generator().manual_seed(7))
     begun = torch.zeros_like(noise) if "begun" not in more else more.pop("begun")
     return comfy.sample.sample(
@@ -132,50 +122,6 @@ def test_it_seldom_asks_what_a_negative_prompt_says_of_the_plain_picture(demo, r
 def test_where_what_is_no_number_comes_up_the_protected_one_is_drawn(demo, region, monkeypatch):
     monkeypatch.setattr(FaceRegion, "logits", lambda self, plain, *_: torch.full_like(plain[:, 0], float("nan")))
     torch.testing.assert_close(drawn(demo, region, "beside"), drawn(demo, demo[0], "whole"))
-
-
-@pytest.mark.parametrize("certainty", [0.95, 1.0])
-def test_until_it_starts_the_plain_prompt_alone_draws(demo, monkeypatch, certainty):
-    asked = []
-    original = type(demo[0].model).apply_model
-
-    def counted(self: Any, x: Tensor, *arguments: Any, **named: Any) -> Any:
-        asked.append(len(x))
-        return original(self, x, *arguments, **named)
-
-    masked(monkeypatch, torch.ones(1, 8, 8))
-    late = region_from(demo, 0.4, certainty)
-    monkeypatch.setattr(type(demo[0].model), "apply_model", counted)
-    made = drawn(demo, late, "beside")
-    each = 2 if certainty == 1 else 3
-    parted = [] if certainty == 1 else ASKED_AT & set(range(1, STEPS - 2))
-    assert asked[:2] == [2, 2] and sum(asked) == 2 * 2 + each * (STEPS - 2) + len(parted)
-    torch.testing.assert_close(made, in_turn(demo, 0.4), atol=1e-4, rtol=1e-4)
-    assert not torch.allclose(made, drawn(demo, demo[0], "whole"), atol=0.01)
-
-
-def test_a_step_that_ends_after_the_start_is_protected_from_its_beginning(demo, monkeypatch):
-    """A drawing in one step or two would else be one without protection."""
-    masked(monkeypatch, torch.ones(1, 8, 8))
-    late = region_from(demo, 0.39)
-    torch.testing.assert_close(drawn(demo, late, "beside"), in_turn(demo, 0.2), atol=1e-4, rtol=1e-4)
-    monkeypatch.setattr(sys.modules[__name__], "STEPS", 1)
-    torch.testing.assert_close(
-        drawn(demo, region_from(demo, 0.5), "beside"), drawn(demo, demo[0], "whole"), atol=1e-5, rtol=1e-5
-    )
-
-
-@torch.inference_mode()
-def in_turn(demo: Any, share: float) -> Tensor:
-    """By the host's own schedule of prompts: the plain one for a share of the drawing, then the protected one."""
-    from anonymize_faces.engines.comfy.protected_clip import protect
-
-    protected = protect(demo[1], demo_prefix(), 1.0)
-    ((plain, _),), ((whole, _),) = (
-        [[by.encode_from_tokens(by.tokenize("a portrait of Ada Lovelace")), {}]] for by in (demo[1], protected)
-    )
-    before, after = {"start_percent": 0.0, "end_percent": share}, {"start_percent": share, "end_percent": 1.0}
-    return drawn(demo, demo[0], "plain", positive=[[plain, before], [whole, after]])
 
 
 def test_a_clone_of_its_model_holds_one_of_each_wrapper(demo, region):

@@ -21,15 +21,7 @@ ENFORCE = {"ANONYMIZE_FACES_ENFORCE": "region.safetensors"}
 
 
 def graph(**inputs: Any) -> dict[str, Any]:
-    chosen = {
-        "text": TEXT,
-        "prefix": "other.safetensors",
-        "certainty": 0.5,
-        "margin": 0.0,
-        "softness": 0.0,
-        "start": 0.5,
-        **inputs,
-    }
+    chosen = {"text": TEXT, "prefix": "other.safetensors", "certainty": 0.5, "margin": 0.0, "softness": 0.0, **inputs}
     region = node("AnonymizeFaceRegion", model=["demo", 0], clip=CLIP, **chosen)
     made = sampling(("region", 1), region=region, no=encoding(["region", 2], ""))
     made["sample"]["inputs"]["model"] = ["region", 0]
