@@ -81,7 +81,8 @@ class TwoPictures:
         apart: the plain picture's x minus that of the one that is drawn.
         clean_apart: the same of what the two were taken for at the last step.
         sigmas: of the last step, `[B]`.
-        off: what prompts that have no plain counterpart said of the plain picture, minus what they said of the other.
+        off: of prompts that have no plain counterpart, when they were asked last: what they said of the plain picture
+            beyond what was expected, and `apart`.
         steps: since the two pictures parted.
         masked: what was masked at a level of noise at which faces can be seen.
     """
@@ -90,7 +91,7 @@ class TwoPictures:
     apart: Tensor | None = None
     clean_apart: Tensor | None = None
     sigmas: Tensor | None = None
-    off: dict[Hashable, Tensor] = field(default_factory=dict)
+    off: dict[Hashable, tuple[Tensor, Tensor]] = field(default_factory=dict)
     steps: int = 0
     masked: Tensor | None = None
 
@@ -116,22 +117,32 @@ class TwoPictures:
     def knows(self, prompts: Iterable[Hashable]) -> bool:
         """Whether what these say of the plain picture need not be asked at this step; see `of_plain`.
 
-        It is asked at steps 1, 2, 4, 8 and so on, as it changes less and less from step to step; meanwhile it is what
-        it says of the protected one, and how far it was off last.
+        It is asked at steps 1, 2, 4, 8 and so on, as it changes less and less from step to step.
         """
         return self.steps not in ASKED_AT and all(prompt in self.off for prompt in prompts)
 
-    def of_plain(self, prompt: Hashable, protected: Tensor, told: Tensor | None = None) -> Tensor:
+    def of_plain(
+        self, prompt: Hashable, protected: Tensor, signal: Tensor, noise: Tensor, told: Tensor | None = None
+    ) -> Tensor:
         """What a prompt that has no plain counterpart, as a negative one, says of the plain picture.
+
+        Where it is not asked, that is what it says of the protected one, and what the two pictures' distance makes of
+        it: as much as a Wiener filter lets by of pictures of unit variance, which is all where there is no noise; and
+        what was beyond that when it was asked last, grown with the distance (docs/METHODS.md 2.11).
 
         Args:
             prompt: a key of its own.
             protected: what it says of the protected picture.
+            signal, noise: of x_t = signal x + noise n, `[B]`.
             told: what it says of the plain one, if it was asked at this step.
         """
+        assert self.apart is not None
+        let_by = (signal / (signal.square() + noise.square())).view(-1, *[1] * (protected.ndim - 1))
+        expected = let_by.to(protected) * self.apart.to(protected)
         if told is None:
-            return protected + self.off[prompt]
-        self.off[prompt] = told - protected
+            beyond, before = self.off[prompt]
+            return protected + expected + _grown(before, self.apart).to(beyond) * beyond
+        self.off[prompt] = told - protected - expected, self.apart
         return told
 
     def remember(self, mask: Tensor, levels: Tensor) -> Tensor:
@@ -151,3 +162,10 @@ class TwoPictures:
         made = blended(plain, protected, mask)
         self.clean_apart = plain - made
         return made
+
+
+def _grown(before: Tensor, now: Tensor) -> Tensor:
+    """How many times `before` `[B, …]` is nearest to `now`, `[B, 1, …]`; 1 where there was nothing."""
+    size = before.flatten(1).square().sum(1)
+    share = torch.where(size > 0, (before * now).flatten(1).sum(1) / size, 1)
+    return share.view(-1, *[1] * (before.ndim - 1))

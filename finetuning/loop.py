@@ -136,7 +136,8 @@ def finetuned(
             result = run.learn()
             learner.digest = denoiser.digest if tuned is None else digest_of(denoiser.digest, dict(tuned.weights))
             yield result
-            folder.remove()  # Not before: whoever is broken off while drawing need not learn anew.
+            # Not before: whoever is broken off while drawing need not learn anew. What is drawn is kept by others.
+            folder.remove(is_done=False)
     finally:
         if tuned is not None:
             tuned.close()

@@ -30,6 +30,8 @@ from .tensor_cache import TensorCache
 from .tensor_store import TensorStore
 
 TABLE = "run"
+DONE = "done"
+"""File in the folder of a run that is done; such runs make room for unfinished ones."""
 KEPT_UNFINISHED = 3
 """Unfinished runs that are kept, the youngest ones; older ones are removed when a run starts."""
 
@@ -62,6 +64,7 @@ class RunFolder:
                 if owner:
                     self.path.mkdir(parents=True, exist_ok=True)
                     self._lock = _locked(self.path)
+                    (self.path / DONE).unlink(missing_ok=True)
                     self.path.touch()
                     _remove_old(root, self.path, kept)
                 elif not self.path.is_dir():
@@ -131,6 +134,8 @@ class RunFolder:
         else:
             for store in stores:
                 store.remove_if_computed()
+            with contextlib.suppress(OSError):
+                (path / DONE).touch()
 
     def close(self) -> None:
         """Lets go of all files, which stay."""
@@ -237,11 +242,11 @@ def _locked(folder: Path) -> IO[bytes]:
 
 
 def _remove_old(root: Path, mine: Path, kept: int) -> None:
-    """Removes all but the youngest runs; those at work are left alone."""
+    """Removes all but the youngest runs, first those that are done; those at work are left alone."""
     with contextlib.suppress(OSError):
         others = sorted(
             (path for path in root.iterdir() if path.is_dir() and path != mine),
-            key=lambda path: path.stat().st_mtime,
+            key=lambda path: (not (path / DONE).exists(), path.stat().st_mtime),
             reverse=True,
         )
         for path in others[kept - 1 :]:

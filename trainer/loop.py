@@ -127,7 +127,8 @@ class Learning:
             saved, begun = self._folder.load("snapshot"), self._folder.load("warm-start")
             self._team.wait()
             if saved is not None and restore(state, *saved):
-                state.note(f"The run was broken off and went on from step {state.step}.")
+                if state.step < settings.denoiser_steps:
+                    state.note(f"The run was broken off and went on from step {state.step}.")
                 self._micro_batches.size = state.micro_batch
             elif can_start(self._denoiser, self._spoken, settings, self._plain):
                 if begun is not None and restore(warming, *begun):

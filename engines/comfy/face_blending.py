@@ -181,8 +181,10 @@ class FaceBlending:
         for place in carrying if known else (*carrying, *others):
             (told[place],) = self._twins_of(model, [conds[place]], x)
         answers = list(executor(model, told, x, sigmas, model_options))
+        signal, noise = _signal_and_noise(model, sigmas, x)
         for place in others:
-            answers[place] = run.of_plain((call, place), protected[place], None if known else answers[place])
+            told_now = None if known else answers[place]
+            answers[place] = run.of_plain((call, place), protected[place], signal, noise, told_now)
         return answers
 
     @property
@@ -232,8 +234,13 @@ def _alike(one: Any, other: Any) -> bool:
 
 def _levels(model: Any, sigmas: Tensor, x: Tensor) -> Tensor:
     """The level of noise of each picture, `[B]`."""
+    return noise_level(*_signal_and_noise(model, sigmas, x))
+
+
+def _signal_and_noise(model: Any, sigmas: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """How much of each x is picture and how much noise, `[B]` each."""
     one = torch.ones(len(sigmas), *[1] * (x.ndim - 1), device=sigmas.device)
     sampling = model.model_sampling
-    signal, noise = sampling.noise_scaling(sigmas, one * 0, one), sampling.noise_scaling(sigmas, one, one * 0)
-    levels = noise_level(signal.flatten(), noise.flatten()).float()
-    return levels.expand(len(x)) if len(levels) == 1 else levels
+    parts = sampling.noise_scaling(sigmas, one * 0, one), sampling.noise_scaling(sigmas, one, one * 0)
+    signal, noise = (part.flatten().float().expand(len(x)) for part in parts)
+    return signal, noise

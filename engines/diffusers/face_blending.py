@@ -129,7 +129,7 @@ class UNetBlending:
                 states = told["encoder_hidden_states"][rows]
                 known = run.knows([NEGATIVE])
                 answer = None if known else asked_of_plain(rows, states, None)
-                unwanted_plain = run.of_plain(NEGATIVE, unwanted, answer)
+                unwanted_plain = run.of_plain(NEGATIVE, unwanted, torch.ones_like(sigmas), sigmas, answer)
             strength = self.pipeline.guidance_scale
             protected = unwanted + strength * (protected - unwanted)
             plain = unwanted_plain + strength * (plain - unwanted_plain)

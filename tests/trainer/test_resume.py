@@ -272,7 +272,11 @@ def test_a_finished_run_that_a_host_may_yet_lose_is_done_at_once(
         assert not (left / "targets.safetensors").exists()
         denoiser.sample = None
         again = learn(denoiser, tmp_path, report=lambda progress: steps.append(progress.steps))
-    assert same(whole.learned, again) and not any(steps[:-1])
+        assert same(whole.learned, again) and not any(steps[:-1]) and again.notes == whole.learned.notes
+        for number in range(3):  # Three that are done, but none takes the place of one that is not.
+            RunFolder(tmp_path, f"unfinished {number}").close()
+        RunFolder(tmp_path, "one more").close()
+    assert {path.name for path in tmp_path.iterdir()} == {"unfinished 1", "unfinished 2", "one more"}
 
 
 @pytest.mark.parametrize("change", ["settings", "people", "prompts", "model", "lora"])
