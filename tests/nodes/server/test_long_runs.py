@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from anonymize_faces.prefix import Prefix, load_prefix
+from anonymize_faces.runs.run_folder import DONE
 from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.tests.support.training_workflow import PEOPLE, Graph, node, training
 from anonymize_faces.tools.comfy_server import ComfyServer, ServerError, ServerProgress, WorkflowInterruptedError
@@ -55,7 +56,9 @@ def saved(server: ComfyServer, name: str) -> Prefix:
 
 
 def runs(server: ComfyServer) -> list[Path]:
-    return sorted((server.workspace / "user" / "__anonymize_faces" / "runs").glob("*"))
+    """Folders of unfinished runs."""
+    folders = (server.workspace / "user" / "__anonymize_faces" / "runs").glob("*")
+    return sorted(folder for folder in folders if not (folder / DONE).exists())
 
 
 def test_after_a_kill_the_same_node_goes_on_and_ends_with_the_same_prefix_to_the_last_bit(server: ComfyServer) -> None:
@@ -80,6 +83,20 @@ def test_after_a_kill_the_same_node_goes_on_and_ends_with_the_same_prefix_to_the
     # The note makes another text of the same people, so that the host does not reuse the first result.
     server.run(learning("whole", 28, PEOPLE + "\n# again"))
     assert torch.equal(numbers(saved(server, "killed")), numbers(saved(server, "whole")))
+
+
+def test_a_prefix_that_a_host_lost_before_it_was_saved_is_given_again_at_once(server: ComfyServer) -> None:
+    server.run(learning("lost", 12, seed=4))
+    (server.prefix_folder / "lost.safetensors").rename(server.prefix_folder / "kept.safetensors")
+    server.stop()
+    server.start()
+    seen: list[float] = []
+    entry = server.wait(
+        server.queue(learning("lost", 12, seed=4)), on_progress=lambda progress: seen.append(step_of(progress, 12))
+    )
+    assert not {step for step in seen if 0 < step < 12}
+    assert "went on from step" not in entry["outputs"]["report"]["text"][0]
+    assert torch.equal(numbers(saved(server, "lost")), numbers(saved(server, "kept")))
 
 
 def test_cancel_stops_the_run_and_it_can_be_gone_on_with(server: ComfyServer) -> None:
