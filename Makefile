@@ -18,7 +18,7 @@ setup: ## makes .venv and build/ComfyUI, or completes them
 demo: setup ## learns a prefix in a real ComfyUI, draws people without and with it, prints the figures; goes on if broken off
 	@$(COMMAND).demo.main_job $(if $(MODEL),--model $(MODEL))
 
-test: style ## checks style and types and runs all tests, says which took longest and how much of the code they run
+test: style ## checks style and types and runs all tests, says which took longest and, on Python 3.12 and newer, how much of the code they run
 	@$(RUN) -m anonymize_faces.tools.tests
 
 serve: setup ## starts ComfyUI with the extension, for the browser
