@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -66,6 +67,16 @@ def test_outside_of_the_mask_is_the_plain_picture(demo, region, monkeypatch, sam
     moved = [float((made - plain)[..., half].square().mean().sqrt()) for half in (slice(0, 4), slice(4, 8))]
     whole_moved = float((whole - plain)[..., 4:].square().mean().sqrt())
     assert least * moved[1] <= whole_moved and moved[0] > 0.5 * whole_moved
+
+
+def test_guidance_hardly_multiplies_what_a_negative_prompt_is_not_asked(demo, region, monkeypatch):
+    """With what it said last in between, this moved by 1.7 of what the whole prefix moves."""
+    monkeypatch.setattr(sys.modules[__name__], "STEPS", 20)
+    plain, whole = (drawn(demo, demo[0], way, 7.0) for way in ("plain", "whole"))
+    masked(monkeypatch, LEFT)
+    made = drawn(demo, region, "beside", 7.0)
+    moved, whole_moved = ((one - plain)[..., 4:].square().mean().sqrt() for one in (made, whole))
+    assert float(moved) < 0.4 * float(whole_moved)
 
 
 def test_where_all_or_nothing_is_masked_it_is_one_of_the_two(demo, region, monkeypatch):
