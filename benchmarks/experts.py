@@ -1,8 +1,9 @@
 """Measures experts on the demo model: what they save in the host's sampler, and what they still can, beside others.
 
 Others: the same share of compute cut by sensitivity, at random, or by one learned code, for all prompts alike; all
-blocks narrowed alike instead, by the norms of their weights; as many experts whose prompts were shuffled; and what
-costs nothing to learn, the host's EasyCache and fewer steps in the same time. All that is tuned is tuned in as many
+layers narrowed alike instead, by the norms of their weights, or each by what its units matter, for all prompts or
+for routed ones; as many experts whose prompts were shuffled; and what costs nothing to learn, the host's EasyCache and
+fewer steps in the same time. All that is tuned is tuned in as many
 steps: one expert for all prompts takes those of all experts together.
 `--quick` is a form of a minute whose figures say nothing. `--full-size` measures, in place of all that, what leaving
 blocks out saves in a call of a network as large as SD1.5's, whose weights are random.
@@ -26,20 +27,21 @@ from ..demo.host import enter_host
 from ..demo.measuring.measure import face_retention, identification_rate, kinds_right, looks_kept, make_gallery
 from ..demo.measuring.reader import committed_reader, read
 from ..engines.options import Drawing
+from ..engines.pruning.units import LeftOut
 from ..evaluation.scores import picture_distance
 from ..experts.codes import at_random
 from ..experts.files import expert_bytes
 from ..experts.learning import ExpertLearning
 from ..experts.measuring import DrawingWay, equal_steps, measured
 from ..experts.router import embedding_of
-from ..experts.settings import ExpertsSettings
+from ..experts.settings import WIDTHS, ExpertsSettings
 from ..experts.value import Experts
 from ..prefix import load_prefix
 from ..runs.seeds import generator
 from ..tools.command import run_command
 from .support.full_size import BATCH, full_size_layout, narrowed_calls
 from .support.kinds_of_prompts import DESCRIBED, KINDS_OF_PROMPTS, NAMED, KindPrompt, prompts_of_kinds
-from .support.uniform_width import UniformWidth
+from .support.uniform_width import uniform_width
 
 SHARES = (0.75, 0.6)
 BATCHES = (1, 8)
@@ -47,7 +49,7 @@ EVALUATED = 1
 """Seed of the prompts that are drawn; what is learned from has later ones."""
 
 FULL, STATIC, RANDOM, ONE, SHUFFLED, ROUTED = "full", "static", "random", "one code", "shuffled", "routed"
-UNIFORM = "uniform width"
+UNIFORM, NARROW, NARROW_ROUTED = "uniform width", "narrower layers", "routed narrower"
 
 
 @dataclass(frozen=True)
@@ -77,12 +79,13 @@ class Scale:
     whole_share: float | None = None
 
 
-ROWS = {0.75: (STATIC, UNIFORM, ROUTED), 0.6: (STATIC, UNIFORM, RANDOM, ONE, SHUFFLED, ROUTED)}
+_WIDTHS = (UNIFORM, NARROW, NARROW_ROUTED)
+ROWS = {0.75: (STATIC, *_WIDTHS, ROUTED), 0.6: (STATIC, *_WIDTHS, RANDOM, ONE, SHUFFLED, ROUTED)}
 LAST_ROWS = {0.75: (ROUTED,), 0.6: (STATIC, ROUTED)}
 """Those of the figures that come last."""
 
 WHOLE = Scale(128, 30, 120, 24, 5, ROWS)
-QUICK = Scale(4, 1, 1, 1, 1, {0.75: (ROUTED,), 0.6: (STATIC, UNIFORM, ROUTED)}, FEW_STEPS)
+QUICK = Scale(4, 1, 1, 1, 1, {0.75: (ROUTED,), 0.6: (STATIC, UNIFORM, NARROW_ROUTED, ROUTED)}, FEW_STEPS)
 
 
 @dataclass
@@ -162,18 +165,17 @@ class ExpertsBench:
         self.score(self.row(1.0, FULL), self.whole)
         for share, rows in scale.rows.items():
             sharing = learning.keeping(share)
-            made = {name: self.learned(sharing, name, share, seed) for name in rows if name != UNIFORM}
+            made = {name: self.learned(sharing, name, share, seed) for name in rows}
             pictures = {name: self.drawn(experts, seeds) for name, experts in made.items()}
             models = {name: self.largest(experts) for name, experts in made.items()}
-            if UNIFORM in rows:
-                models[UNIFORM] = self.uniform(sharing, share, seed)
-                pictures[UNIFORM] = self.drawn_with(models[UNIFORM][0], self.states, seeds)
             for name in rows:
                 self.score(self.row(share, name), pictures[name])
                 self.tell(self.row(share, name).line(f"{share} {name}"))
             self.time(share, models)
             if share == next(iter(scale.rows)):
-                self.describe(made[ROUTED])
+                for name in (ROUTED, NARROW_ROUTED):
+                    if name in made:
+                        self.describe(made[name])
                 self.protection(made[ROUTED], seed)
         if seed == 0 and scale.free_ways:
             self.free_ways(seeds)
@@ -183,7 +185,9 @@ class ExpertsBench:
         began = time.monotonic()
         everything = list(range(len(learning.pictures.captions)))
         steps = self.scale.tuning_steps
-        if name in (ROUTED, SHUFFLED):
+        if name in _WIDTHS:
+            learning = learning.keeping(share, WIDTHS)
+        if name in (ROUTED, NARROW_ROUTED, SHUFFLED):
             router, groups = learning.routed(self.count)
             if name == SHUFFLED:
                 order = torch.randperm(len(everything), generator=generator(seed, "shuffled")).tolist()
@@ -191,32 +195,24 @@ class ExpertsBench:
         else:
             router, groups = learning.routed(1)
             steps *= self.count
+        keep = learning.settings.keep_above
         if name == RANDOM:
-            removed = [at_random(learning.parts, learning.settings.keep_above, generator(seed, "random blocks"))]
+            left_out = [LeftOut(at_random(learning.parts, keep, generator(seed, "random blocks")))]
+        elif name == UNIFORM:
+            left_out = [uniform_width(self.prunable, keep)]
         else:
             gates = 0 if name == STATIC else None
-            removed = [learning.chosen(group, number, gates) for number, group in enumerate(groups)]
-        tuned = [learning.tuned(group, removed[number], number, steps) for number, group in enumerate(groups)]
+            left_out = [learning.chosen(group, number, gates) for number, group in enumerate(groups)]
+        tuned = [learning.tuned(group, left_out[number], number, steps) for number, group in enumerate(groups)]
         errors = " ".join(f"{one.before:.3f}→{one.after:.3f}" for one in tuned)
         self.tell(f"seed {seed}, {share} {name}: errors {errors}, in {time.monotonic() - began:.0f} s")
-        for number, gone in enumerate(removed):
-            self.tell(f"    expert {number + 1} without {', '.join(gone)}")
-        return learning.experts(router, groups, removed, tuned)
-
-    def uniform(self, learning: ExpertLearning, share: float, seed: int) -> tuple[Any, float]:
-        """The host's model with all blocks narrowed alike, tuned as one expert for all prompts, and its share."""
-        began = time.monotonic()
-        until = learning.settings.whole_until
-        width = UniformWidth(self.prunable, learning.settings.keep_above)
-        everything = range(len(learning.pictures.captions))
-        steps = self.scale.tuning_steps * self.count
-        tuned = learning.tuned(everything, (f"{UNIFORM} {width.width}",), 0, steps, width.masked)
-        left = until + (1 - until) * width.share
-        self.tell(
-            f"seed {seed}, {share} {UNIFORM}: {width.width:.2f} of the width, {left:.2f} of the compute, errors"
-            f" {tuned.before:.3f}→{tuned.after:.3f}, in {time.monotonic() - began:.0f} s"
-        )
-        return width.model(self.model, tuned.delta, until), left
+        for number, gone in enumerate(left_out):
+            widths = [float(kept.float().mean()) for kept in gone.kept.values()]
+            told = f"without {', '.join(gone.blocks)}"
+            if widths:
+                told = f"widths from {min(widths):.2f} to {max(widths):.2f}"
+            self.tell(f"    expert {number + 1}: {told}")
+        return learning.experts(router, groups, left_out, tuned)
 
     def drawn(self, experts: Experts | None, seeds: Sequence[int]) -> np.ndarray:
         """A picture for each request, by the model itself or by the experts that prompts are sent to."""
@@ -252,7 +248,7 @@ class ExpertsBench:
         """The host's model as an expert computes it."""
         from ..engines.comfy.expert_parts import expert_model
 
-        return expert_model(self.model, experts.removed(expert), experts.deltas[expert], experts.record.whole_until)
+        return expert_model(self.model, experts.left_out(expert), experts.deltas[expert], experts.record.whole_until)
 
     def row(self, share: float, name: str) -> Figures:
         """The row's figures."""

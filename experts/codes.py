@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..engines.parts import DenoiserPart
+from ..engines.pruning.parts import DenoiserPart
 from ..prefix.errors import ExpertsError
 
 TEMPERATURE = 0.4

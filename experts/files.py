@@ -1,7 +1,8 @@
 """Reads and writes files of experts, whole or not at all.
 
-A file is safetensors: `kept`, `mean`, `directions`, `centroids`, and the LoRA of expert k under `expert.k.…`, in half
-precision; the record as JSON under `record` in the header, with a digest of everything. Nothing in it is executed.
+A file is safetensors: `kept`, `mean`, `directions`, `centroids`, masks of the units of layers under `units.…`, and the
+LoRA of expert k under `expert.k.…`, in half precision; the record as JSON under `record` in the header, with a digest
+of everything. Nothing in it is executed.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ MOST_EXPERTS = 64
 RECORD, DIGEST = "experts", "sha256"
 """Names in the header."""
 
-_EXPERT = "expert"
+_EXPERT, _UNITS = "expert", "units"
 _ROUTER = ("mean", "directions", "centroids")
 
 
@@ -44,6 +45,7 @@ def save_experts(experts: Experts, path: Path) -> Path:
     """
     tensors = {"kept": experts.kept.to(torch.uint8)}
     tensors |= {name: getattr(experts.router, name).float() for name in _ROUTER}
+    tensors |= {f"{_UNITS}.{name}": mask.to(torch.uint8) for name, mask in experts.units.items()}
     for number, delta in enumerate(experts.deltas):
         tensors |= {f"{_EXPERT}.{number}.{name}": weight for name, weight in delta.items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -98,12 +100,15 @@ def _parsed(header: dict[str, str], tensors: dict[str, Tensor]) -> Experts:
     if not 0 < count <= MOST_EXPERTS:
         raise ExpertsError(f"it holds {count} experts")
     deltas: list[dict[str, Tensor]] = [{} for _ in range(count)]
+    units = {}
+    for name in [name for name in tensors if name.startswith(f"{_UNITS}.")]:
+        units[name.removeprefix(f"{_UNITS}.")] = tensors.pop(name).bool()
     for name, tensor in tensors.items():
         begins, number, rest = name.split(".", 2)
         if begins != _EXPERT:
             raise ExpertsError("it holds more than experts")
         deltas[int(number)][rest] = tensor
-    return Experts(record, router, kept.bool(), tuple(deltas))
+    return Experts(record, router, kept.bool(), tuple(deltas), units)
 
 
 def _unfit(name: str, reason: str) -> ExpertsError:

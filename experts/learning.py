@@ -1,4 +1,4 @@
-"""Learns experts of a denoiser: draws pictures, sends prompts apart, chooses blocks to remove, and distils.
+"""Learns experts of a denoiser: draws pictures, sends prompts apart, chooses what is not computed, and distils.
 
 The model itself is all that is learned from: it draws a picture for each prompt, and its own predictions are what each
 expert is to answer (docs/METHODS.md 8).
@@ -21,7 +21,8 @@ from torch import Tensor
 
 from ..engines.denoiser import LORA, Conditioning, Denoiser
 from ..engines.micro_batches import MicroBatches
-from ..engines.parts import DenoiserPart, Prunable, gated_parts, watched_parts, without_parts
+from ..engines.pruning.parts import DenoiserPart, Prunable, gated_parts, watched_parts
+from ..engines.pruning.units import LeftOut, gated_units
 from ..finetuning.distillation import Answers, Distillation, answers_of, distance_share, unlikeness
 from ..finetuning.general import general_set
 from ..finetuning.loop import finetuned
@@ -32,11 +33,16 @@ from ..prefix.errors import ExpertsError
 from ..runs.seeds import generator
 from .codes import Gates, exchanged, least_sensitive
 from .router import Router, embedding_of, fitted_router
-from .settings import ExpertsSettings
+from .settings import WIDTHS, ExpertsSettings
 from .value import Experts, ExpertsRecord
+from .widths import least_important
 
 MEASURED, MEASURED_EACH = 16, 4
 """Noised pictures, at most, on which the sensitivity of blocks is measured for an expert; of each picture, if few."""
+
+PROBED, PROBES = 2, 4
+"""Pictures, at most, whose predictions are looked at together along a random direction, and directions: each tells of
+each unit once."""
 
 DENOISING, DISTILLATION, BLOCKS = 1.0, 0.2, 0.2
 """Weights of the losses of gates, as the authors have them."""
@@ -110,13 +116,14 @@ class ExpertLearning:
         runs: the folder of unfinished runs of tuning; None to keep nothing.
 
     Attributes:
-        parts: what can be removed.
+        parts: blocks that can be removed.
+        shares: of the multiplications those of all units of a layer, where layers can be narrowed.
         settings: how it learns.
         pictures: that the denoiser drew.
         embeddings: `[n, d]` of their prompts.
 
     Raises:
-        ExpertsError: fewer prompts than experts.
+        ExpertsError: fewer prompts than experts, or layers of a model whose layers nobody narrows.
         TrainingError: not enough memory, or a model that cannot be fine-tuned.
     """
 
@@ -135,6 +142,10 @@ class ExpertLearning:
                 f"There are {len(chosen)} prompts for {settings.experts} experts: give some for each kind, or ask for"
                 " fewer experts."
             )
+        if settings.leave_out == WIDTHS and not prunable.units:
+            raise ExpertsError(
+                "Nobody has tried to narrow the layers of this model: have experts leave out whole blocks."
+            )
         callbacks = callbacks or ExpertsCallbacks()
         self._prunable = prunable
         self._denoiser = prunable.denoiser
@@ -142,7 +153,8 @@ class ExpertLearning:
         self._delta_of = delta_of
         self._callbacks = callbacks
         self._runs = runs
-        self._of = max(settings.pictures, len(chosen)) + settings.experts * (settings.steps + settings.tuning_steps)
+        steps = settings.tuning_steps + (0 if settings.leave_out == WIDTHS else settings.steps)
+        self._of = max(settings.pictures, len(chosen)) + settings.experts * steps
         self._done = 0
         # By group and by the blocks that are gone: whoever wants several shares asks for most of them again.
         self._sensitivities: dict[tuple[float, ...], dict[frozenset[str], float]] = {}
@@ -151,6 +163,7 @@ class ExpertLearning:
         self._micro_batches = MicroBatches(self._denoiser, settings.batch_size, callbacks.check)
         with self._denoiser.gradients(settings.batch_size), torch.no_grad():
             self.parts: tuple[DenoiserPart, ...] = prunable.parts()
+            self.shares = prunable.unit_shares() if prunable.units else {}
             self._read = dict(zip(self._known, self._denoiser.encode(self._known), strict=True))
             read = self._denoiser.states([self._read[caption] for caption in self.pictures.captions])
         self.embeddings = torch.stack([embedding_of(states) for states in read])
@@ -163,9 +176,9 @@ class ExpertLearning:
         """All of it."""
         settings = self.settings
         router, groups = self.routed(settings.experts)
-        removed = [self.chosen(group, number) for number, group in enumerate(groups)]
-        tuned = [self.tuned(group, removed[number], number) for number, group in enumerate(groups)]
-        return self.experts(router, groups, removed, tuned)
+        left_out = [self.chosen(group, number) for number, group in enumerate(groups)]
+        tuned = [self.tuned(group, left_out[number], number) for number, group in enumerate(groups)]
+        return self.experts(router, groups, left_out, tuned)
 
     def routed(self, experts: int) -> tuple[Router, list[list[int]]]:
         """A router, and the pictures, by number, that it sends to each expert; an expert that gets none is left out."""
@@ -175,21 +188,35 @@ class ExpertLearning:
         router = dataclasses.replace(router, centroids=router.centroids[used])
         return router, [[number for number, expert in enumerate(sent) if expert == one] for one in used]
 
-    def keeping(self, keep: float) -> ExpertLearning:
-        """The same, of the same pictures, for another share of compute."""
+    def keeping(self, keep: float, leave_out: str = "") -> ExpertLearning:
+        """The same, of the same pictures, for another share of compute, or leaving out something else."""
         other = copy.copy(self)
-        other.settings = dataclasses.replace(self.settings, keep=keep)
+        other.settings = dataclasses.replace(self.settings, keep=keep, leave_out=leave_out or self.settings.leave_out)
         return other
 
-    def chosen(self, group: Sequence[int], number: int = 0, steps: int | None = None) -> tuple[str, ...]:
-        """Blocks that an expert for some of the pictures does without.
+    def chosen(self, group: Sequence[int], number: int = 0, steps: int | None = None) -> LeftOut:
+        """What an expert for some of the pictures does without.
 
         Args:
             number: of the expert.
             steps: in place of those of the settings.
         """
+        if self.settings.leave_out == WIDTHS:
+            return self._narrowed(group, number)
+        return LeftOut(self._removed(group, number, self.settings.steps if steps is None else steps))
+
+    def _narrowed(self, group: Sequence[int], number: int) -> LeftOut:
+        """Layers of an expert, of whose units those stay that change most for the compute that they take."""
+        settings = self.settings
+        with self._denoiser.gradients(settings.batch_size):
+            measured = self._noised(group, f"sensitivity {number}", _measured(group))
+            random = generator(settings.seed, "units", number)
+            importance = partial(self._importance, measured, random)
+            return LeftOut(kept=least_important(self._prunable.units, self.shares, settings.keep_above, importance))
+
+    def _removed(self, group: Sequence[int], number: int, steps: int) -> tuple[str, ...]:
+        """Blocks of an expert that go: by their sensitivity, then as gates learned, if that is better."""
         settings, keep = self.settings, self.settings.keep_above
-        steps = settings.steps if steps is None else steps
         with self._denoiser.gradients(settings.batch_size):
             measured = self._noised(group, f"sensitivity {number}", _measured(group))
             known = self._sensitivities.setdefault((settings.whole_until, number, *group), {})
@@ -214,19 +241,14 @@ class ExpertLearning:
     def tuned(
         self,
         group: Sequence[int],
-        removed: Sequence[str],
+        left_out: LeftOut,
         number: int = 0,
         steps: int | None = None,
-        altered: Altered | None = None,
     ) -> TunedExpert:
-        """Has a denoiser without some blocks learn to answer as the whole one, on some of the pictures.
-
-        Args:
-            altered: in place of leaving these blocks out; their names then tell it from others.
-        """
+        """Has a denoiser that computes less learn to answer as the whole one, on some of the pictures."""
         settings = self.settings
         steps = settings.tuning_steps if steps is None else steps
-        altered = altered or self._without(removed)
+        altered = self._without(left_out)
         with self._denoiser.gradients(settings.batch_size):
             held_out = self._noised(group, f"error {number}", MEASURED)
             before = self._distance(held_out, altered)
@@ -245,7 +267,7 @@ class ExpertLearning:
         )
         distilled = Distillation(
             altered,
-            "/".join(removed),
+            left_out.key,
             self._denoiser.guidance,
             self._denoiser.drawing_steps,
             watched=lambda: watched_parts(self._prunable.network, [part.name for part in self.parts]),
@@ -262,7 +284,7 @@ class ExpertLearning:
         self,
         router: Router,
         groups: Sequence[Sequence[int]],
-        removed: Sequence[Sequence[str]],
+        left_out: Sequence[LeftOut],
         tuned: Sequence[TunedExpert],
     ) -> Experts:
         """What was learned, as a value."""
@@ -276,12 +298,14 @@ class ExpertLearning:
             tuple(len(group) for group in groups),
             tuple((one.before, one.after) for one in tuned),
             self.settings.whole_until,
+            {name: self.shares[name] for name in left_out[0].kept},
         )
-        kept = torch.tensor([[part.name not in gone for part in self.parts] for gone in map(set, removed)])
+        kept = torch.tensor([[part.name not in one.blocks for part in self.parts] for one in left_out])
+        units = {name: torch.stack([one.kept[name] for one in left_out]) for name in record.units}
         examples = [
             list(dict.fromkeys(self.pictures.captions[index] for index in group))[:EXAMPLES] for group in groups
         ]
-        return Experts(record, router, kept, tuple(one.delta for one in tuned), tuple(examples))
+        return Experts(record, router, kept, tuple(one.delta for one in tuned), units, tuple(examples))
 
     def _noised(self, group: Sequence[int], purpose: str, count: int, step: int = 0) -> Noised:
         """Some of a group's pictures with noise at times that are spread evenly where blocks are left out; inside
@@ -312,12 +336,42 @@ class ExpertLearning:
         with torch.no_grad():
             return Answers(*torch.cat(self._micro_batches.work(part_of, range(len(noised))), 1))
 
-    def _without(self, removed: Sequence[str]) -> Altered:
-        return lambda: without_parts(self._prunable.network, removed)
+    def _without(self, left_out: LeftOut) -> Altered:
+        return lambda: self._prunable.without(left_out)
 
     def _error(self, measured: Noised, removed: Sequence[str]) -> float:
         """`_distance` without some blocks."""
-        return self._distance(measured, self._without(removed))
+        return self._distance(measured, self._without(LeftOut(tuple(removed))))
+
+    def _importance(self, measured: Noised, random: torch.Generator, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What each unit changes, squared, in the shares that `_distance` tells of, while others go; to first order.
+
+        That is the squared length of the derivative of all predictions by the unit's gate. A direction at random along
+        which they are looked at has it on average (Hutchinson's estimate of the diagonal of JᵀJ).
+        """
+        network, units, whole = self._prunable.network, self._prunable.units, measured.whole
+        length = whole.conditional.norm().clamp_min(1e-12)
+        of_change = (whole.guided - whole.conditional).norm().clamp_min(1e-12)
+
+        def probed(places: Sequence[int]) -> list[Tensor]:
+            some = list(places)
+            gates = {name: mask.float().requires_grad_() for name, mask in kept.items()}
+            asked = measured.noised[some], measured.t[some], [measured.conditioning[place] for place in some]
+            with torch.enable_grad(), gated_units(network, units, gates):
+                answers = answers_of(self._denoiser, *asked, self._read[NOTHING], self._denoiser.guidance)
+                answered = [(answers.conditional, length)]
+                if self._denoiser.guidance != 1:
+                    answered.append((answers.guided - answers.conditional, of_change))
+                found = [torch.zeros(len(gate)) for gate in gates.values()]
+                for probe in range(PROBES):
+                    directions = [torch.randn(one.shape, generator=random).to(one) / by.to(one) for one, by in answered]
+                    along = sum((one * way).sum() for (one, _), way in zip(answered, directions, strict=True))
+                    slopes = torch.autograd.grad(along, list(gates.values()), retain_graph=probe < PROBES - 1)
+                    found = [one + slope.square() for one, slope in zip(found, slopes, strict=True)]
+            return found
+
+        parts = MicroBatches(self._denoiser, PROBED, self._callbacks.check).work(probed, range(len(measured.noised)))
+        return {name: torch.stack(found).sum(0) for name, found in zip(kept, zip(*parts, strict=True), strict=True)}
 
     def _distance(self, measured: Noised, altered: Altered, denoiser: Denoiser | None = None) -> float:
         """Squared distance to what the whole denoiser answers, as a share of that answer's square, and the same of what

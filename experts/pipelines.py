@@ -11,7 +11,7 @@ import torch
 from ..engines.diffusers.expert_parts import denoiser_fingerprint, narrowed_pipeline, prunable, require_whole
 from ..engines.diffusers.tuning import lora_of
 from ..engines.options import AS_USUAL, Drawing
-from ..engines.parts import DIFFUSERS
+from ..engines.pruning.parts import DIFFUSERS
 from ..prefix.errors import ExpertsError
 from .learning import ExpertLearning, ExpertsCallbacks
 from .router import embedding_of
@@ -65,7 +65,7 @@ def expert_pipeline(pipeline: Pipeline, experts: Experts, prompt: str | Sequence
     if not 0 <= expert <= len(experts):
         raise ExpertsError(f"There is no expert {expert}: there are {len(experts)}; 0 has the prompt choose.")
     number = expert - 1 if expert else _chosen(pipeline, experts, prompt)
-    return narrowed_pipeline(pipeline, experts.removed(number), experts.deltas[number], experts.record.whole_until)
+    return narrowed_pipeline(pipeline, experts.left_out(number), experts.deltas[number], experts.record.whole_until)
 
 
 def _chosen(pipeline: Any, experts: Experts, prompt: str | Sequence[str]) -> int:

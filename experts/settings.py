@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from ..prefix.errors import ExpertsError
 from ..runs.settings import LARGEST_SEED, require_in_range, setting
 
+BLOCKS, WIDTHS = "whole blocks", "narrower layers"
+"""What an expert may do without."""
+
 
 @dataclass(frozen=True)
 class ExpertsSettings:
@@ -21,7 +24,7 @@ class ExpertsSettings:
     )
     keep: float = setting(
         0.75,
-        "Share of the model's compute that an expert keeps at most. Whole blocks go, so it may keep a little less.",
+        "Share of the model's compute that an expert keeps at most. It may keep a little less.",
         least=0.05,
         most=1.0,
         offered=(0.1, 1.0),
@@ -40,7 +43,7 @@ class ExpertsSettings:
     steps: int = setting(
         30,
         "Steps in which each expert learns which blocks to keep, after their sensitivity was measured. 0: what was"
-        " measured decides alone.",
+        " measured decides alone. Narrower layers need none.",
         least=0,
         offered=(0, 10_000),
     )
@@ -67,6 +70,13 @@ class ExpertsSettings:
         advanced=True,
     )
     seed: int = setting(0, "The same seed and settings give the same experts.", offered=(0, LARGEST_SEED))
+
+    leave_out: str = setting(
+        BLOCKS,
+        "What goes. Whole blocks: saves most time with small pictures. Narrower layers: all blocks stay, and each"
+        " computes less; keeps far more of what the model can, in models of SD1, SD2 and SDXL.",
+        choices=(BLOCKS, WIDTHS),
+    )
 
     def __post_init__(self) -> None:
         require_in_range(self, ExpertsError)

@@ -1,4 +1,4 @@
-"""Holds what experts are: the blocks that each lacks, what it learned, and which prompts it is for."""
+"""Holds what experts are: what each does not compute, what it learned, and which prompts it is for."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..engines.parts import DIFFUSERS, engine_of
+from ..engines.pruning.parts import DIFFUSERS, engine_of
+from ..engines.pruning.units import LeftOut
 from ..prefix.errors import ExpertsError
 from .router import Router
+from .widths import kept_share
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+
+OF_BLOCKS = 2
+"""Version of files whose experts leave out whole blocks alone."""
 
 BEFORE_NOISE = 1
 """Version of files whose experts leave blocks out at all levels of noise."""
@@ -36,6 +41,8 @@ class ExpertsRecord:
         errors: squared distance to the whole model's predictions, as a share of their own square, and the same of what
             prompts change in them, the mean of both, where blocks are left out, by expert: before it learned, after.
         whole_until: time t up to which all blocks compute, 0 (never) to 1.
+        units: of the denoiser's multiplications those that narrowing a layer can save, by the name of the module that
+            holds its units: what all of them make together. Empty where no layer is narrowed.
         format_version: of the file.
     """
 
@@ -48,6 +55,7 @@ class ExpertsRecord:
     counts: tuple[int, ...]
     errors: tuple[tuple[float, float], ...]
     whole_until: float = 0.0
+    units: Mapping[str, float] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> str:
@@ -64,12 +72,14 @@ class ExpertsRecord:
         try:
             table = json.loads(text)
             version = table["format_version"]
-            if version not in (BEFORE_NOISE, FORMAT_VERSION):
+            if version not in (BEFORE_NOISE, OF_BLOCKS, FORMAT_VERSION):
                 raise ExpertsError(
                     f"It is of version {version!r:.20}, and this one reads versions up to {FORMAT_VERSION}."
                 )
             whole_until = 0.0 if version == BEFORE_NOISE else float(table["whole_until"])
-            if not 0 <= whole_until < 1:
+            units = {} if version != FORMAT_VERSION else table["units"]
+            units = {str(name)[:200]: float(share) for name, share in units.items()}
+            if not (0 <= whole_until < 1 and all(0 <= share <= 1 for share in units.values())):
                 raise ExpertsError("Its record makes no sense.")
             return ExpertsRecord(
                 str(table["family"])[:100],
@@ -81,6 +91,7 @@ class ExpertsRecord:
                 tuple(int(count) for count in table["counts"]),
                 tuple((float(before), float(after)) for before, after in table["errors"]),
                 whole_until,
+                units,
             )
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ExpertsError("Its record makes no sense.") from error
@@ -95,6 +106,7 @@ class Experts:
         router: which prompts each is for.
         kept: `[K, P]` bool, the blocks of `record.parts` that each computes.
         deltas: what each learned, as LoRA files have it; empty tables where nothing was.
+        units: `[K, count]` bool by the name of the module that holds them, as `record.units`: those that each computes.
         examples: some prompts of each, for people; not in the file.
 
     Raises:
@@ -105,6 +117,7 @@ class Experts:
     router: Router
     kept: Tensor
     deltas: tuple[Mapping[str, Tensor], ...]
+    units: Mapping[str, Tensor] = field(default_factory=dict)
     examples: tuple[Sequence[str], ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
@@ -118,6 +131,8 @@ class Experts:
             and self.router.centroids.ndim == self.router.directions.ndim == 2
             and self.router.centroids.shape == (count, self.router.directions.shape[1])
             and self.router.mean.shape == (self.router.directions.shape[0],)
+            and self.units.keys() == self.record.units.keys()
+            and all(_is_mask(mask, count) for mask in self.units.values())
         )
         tensors = [self.router.mean, self.router.directions, self.router.centroids]
         tensors += [tensor for delta in self.deltas for tensor in delta.values()]
@@ -131,11 +146,17 @@ class Experts:
         """Names of the blocks that an expert lacks."""
         return tuple(name for name, kept in zip(self.record.parts, self.kept[expert].tolist(), strict=True) if not kept)
 
+    def left_out(self, expert: int) -> LeftOut:
+        """All that an expert does not compute."""
+        return LeftOut(self.removed(expert), {name: mask[expert] for name, mask in self.units.items()})
+
     def share(self, expert: int) -> float:
         """Of the denoiser's multiplications that an expert makes, over a drawing whose steps are spread evenly over
         time."""
-        gone = [share for share, kept in zip(self.record.shares, self.kept[expert].tolist(), strict=True) if not kept]
-        return 1.0 - (1.0 - self.record.whole_until) * sum(gone)
+        left_out = self.left_out(expert)
+        shares = dict(zip(self.record.parts, self.record.shares, strict=True))
+        gone = sum(shares[name] for name in left_out.blocks) + 1.0 - kept_share(self.record.units, left_out.kept)
+        return 1.0 - (1.0 - self.record.whole_until) * gone
 
     def chosen(self, embeddings: Tensor) -> int:
         """The expert for prompts `[n, d]` that are drawn together: of those that they ask for, the largest.
@@ -159,3 +180,9 @@ class Experts:
                 f"These experts were learned on another model ({self.record.family}): load the checkpoint that they"
                 " were learned on, or learn experts of this one."
             )
+
+
+def _is_mask(mask: Tensor, experts: int) -> bool:
+    """Whether it says of a layer's units which each expert computes: one at least."""
+    is_whole = mask.dtype == torch.bool and mask.ndim == 2 and len(mask) == experts and mask.shape[1] > 0
+    return is_whole and bool(mask.any(1).all())

@@ -53,9 +53,9 @@ class LearnExperts(io.ComfyNode):
             node_id="LearnExperts",
             display_name="Learn Experts",
             category="anonymize",
-            description="Learns faster versions of a model, each for a kind of prompt: blocks that these prompts hardly"
-            " need are left out, and a small LoRA makes up for them. Needs no pictures: the model draws what it is"
-            " learned on. The connected model is not changed.",
+            description="Learns faster versions of a model, each for a kind of prompt: what these prompts hardly need"
+            " is left out, whole blocks or parts of layers, and a small LoRA makes up for it. Needs no pictures: the"
+            " model draws what it is learned on. The connected model is not changed.",
             is_output_node=True,
             inputs=[
                 io.Model.Input("model", tooltip="The model to learn experts of. It is not changed."),
@@ -79,13 +79,16 @@ class LearnExperts(io.ComfyNode):
                 widget(ExpertsSettings, "rank", optional=True),
                 widget(ExpertsSettings, "learning_rate", optional=True),
                 widget(ExpertsSettings, "whole_share", optional=True),
+                widget(ExpertsSettings, "leave_out", optional=True),
             ],
             outputs=[
                 ExpertsSocket.Output(display_name="experts", tooltip="For Route Prompt and Save Experts."),
                 io.String.Output(
                     display_name="report", tooltip="What each expert leaves out, and which prompts it has."
                 ),
-                io.Image.Output(display_name="plot", tooltip="The blocks that each expert computes."),
+                io.Image.Output(
+                    display_name="plot", tooltip="The blocks, or how much of each layer, that each expert computes."
+                ),
             ],
         )
 
@@ -346,7 +349,7 @@ def _expert_for(experts: Experts, model: Any, positive: Any, asked: int) -> int:
         ExpertsError: the experts are another model's, there is no such expert, or the conditioning is empty.
     """
     from ..engines.comfy.expert_parts import denoiser_fingerprint
-    from ..engines.parts import COMFYUI
+    from ..engines.pruning.parts import COMFYUI
     from ..experts.router import embedding_of
 
     experts.require_model(denoiser_fingerprint(model), COMFYUI)
@@ -363,7 +366,7 @@ def _expert_for(experts: Experts, model: Any, positive: Any, asked: int) -> int:
 def _as_expert(experts: Experts, model: Any, number: int) -> Any:
     from ..engines.comfy.expert_parts import expert_model
 
-    return expert_model(model, experts.removed(number), experts.deltas[number], experts.record.whole_until)
+    return expert_model(model, experts.left_out(number), experts.deltas[number], experts.record.whole_until)
 
 
 def _folders() -> list[Path]:

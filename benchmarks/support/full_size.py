@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from ...engines.options import Drawing
-from ...engines.parts import DenoiserPart, Prunable, without_parts
+from ...engines.pruning.parts import DenoiserPart, Prunable, without_parts
 from ...experts.codes import kept_share
 from ...prefix.errors import ExpertsError
 from .paired import Pairs, in_turns

@@ -1,4 +1,4 @@
-"""Takes blocks out of the host's denoisers: which can go, and a MODEL that computes without them.
+"""Takes blocks out of the host's denoisers, or narrows layers: what can go, and a MODEL that computes without it.
 
 By the host's own wrapper around a denoiser's network (`WrappersMP.DIFFUSION_MODEL`), which every version that is
 supported calls. The host's patch of a UNet's layers (`set_model_forward_timestep_embed_patch`) is asked for residual
@@ -8,8 +8,8 @@ facts 25). The shared model is whole between two calls, so that LoRAs, fingerpri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import comfy.ldm.lumina.model
@@ -17,14 +17,25 @@ import comfy.lora
 import comfy.model_patcher
 import comfy.patcher_extension
 import torch
-from comfy.ldm.modules.attention import SpatialTransformer
+from comfy.ldm.modules.attention import CrossAttention, FeedForward, SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
 from torch import Tensor, nn
 
 from ...prefix import fingerprint
 from ...prefix.errors import ExpertsError
 from ...runs.digest import original_weights
-from ..parts import EVERYWHERE, Prunable, is_above, without_parts
+from ..pruning.parts import EVERYWHERE, FORWARD, Prunable, is_above, without_parts
+from ..pruning.units import (
+    HiddenUnits,
+    LeftOut,
+    NarrowedLayer,
+    channel_groups,
+    computed,
+    heads,
+    hidden_numbers,
+    narrowed_heads,
+    narrowed_layers,
+)
 from .denoiser import ComfyDenoiser
 from .tuning import DENOISER
 
@@ -32,7 +43,17 @@ KEY = "anonymize_faces_expert"
 """Of our wrapper among a model's."""
 
 WEIGHT_FUNCTIONS = "weight_function"
-"""Attribute of the host's layers: functions that a weight goes through before it is used."""
+BIAS_FUNCTIONS = "bias_function"
+"""Attributes of the host's layers: functions that a weight or a bias goes through before it is used."""
+
+CASTS = "comfy_cast_weights"
+"""Attribute of the host's layers: whether their weights are brought into another number format, or from elsewhere."""
+
+HALF = 2
+"""Bytes of a number that layers can be narrowed in, at least."""
+
+REPLACED, ATTENTIONS = "patches_replace", ("attn1", "attn2")
+"""What the host tells a network of, where other nodes compute attention, and the kinds of it."""
 
 UP, DOWN = ".lora_up.weight", ".lora_down.weight"
 """What the names of a layer's two matrices end with in the host's files."""
@@ -45,7 +66,8 @@ def prunable(denoiser: ComfyDenoiser, model: Any) -> Prunable:
         ExpertsError: nothing, in a model of this kind.
     """
     network = model.model.diffusion_model
-    return Prunable(denoiser, network, removable(network), denoiser_fingerprint(model))
+    names, units = removable(network), hidden_units(network)
+    return Prunable(denoiser, network, names, denoiser_fingerprint(model), units)
 
 
 def removable(network: nn.Module) -> dict[str, str]:
@@ -73,33 +95,54 @@ def removable(network: nn.Module) -> dict[str, str]:
     return found
 
 
+def hidden_units(network: nn.Module) -> dict[str, HiddenUnits]:
+    """What layers of a network can be narrowed by, by the name of the module that holds it; nothing if it is
+    none of the UNets of SD1, SD2 and SDXL."""
+    found: dict[str, HiddenUnits] = {}
+    if not isinstance(network, UNetModel):
+        return found
+    for name, module in network.named_modules():
+        if type(module) is CrossAttention:
+            # A block tells other nodes how many heads both of its attentions have.
+            found[name] = heads(name, module.heads, "to_out.0", [(name, "heads")])
+        elif type(module) is FeedForward and hasattr(module.net[0], "proj"):
+            found[name] = hidden_numbers(name, module.net[2].in_features)
+        elif type(module) is ResBlock and module.emb_layers is not None and not module.use_scale_shift_norm:
+            into, out = ("in_layers.2", "emb_layers.1"), "out_layers.3"
+            found[name] = channel_groups(name, into, "out_layers.0", out, network)
+    return found
+
+
 def denoiser_fingerprint(model: Any) -> str:
     """`prefix.fingerprint` of a MODEL's denoiser, before LoRAs."""
     weights = original_weights(model)
     return fingerprint({name: weight for name, weight in weights.items() if name.startswith(DENOISER)})
 
 
-def expert_model(model: Any, removed: Sequence[str], delta: Mapping[str, Tensor], whole_until: float = 0.0) -> Any:
-    """A clone of a MODEL that computes without some blocks and with a LoRA; the MODEL itself stays as it was.
+def expert_model(model: Any, left_out: LeftOut, delta: Mapping[str, Tensor], whole_until: float = 0.0) -> Any:
+    """A clone of a MODEL that computes less, and with a LoRA; the MODEL itself stays as it was.
 
     Args:
-        removed: names of blocks, some of `removable`.
+        left_out: names of blocks, some of `removable`, and what stays of some of `hidden_units`.
         delta: LoRA as `engines.comfy.tuning.lora_of` has it; may be empty.
         whole_until: time t up to which the MODEL computes as it came in, as `Denoiser` counts times.
 
     Raises:
-        ExpertsError: the model computes without some blocks already, or has not those.
+        ExpertsError: the model is an expert already, has not those blocks, or has layers of another kind.
     """
     require_whole(model)
     network = model.model.diffusion_model
-    if not set(removed) <= set(removable(network)):
-        raise ExpertsError("This model lacks blocks that the expert takes out: load the one that it was learned on.")
+    units = hidden_units(network)
+    if not (set(left_out.blocks) <= set(removable(network)) and left_out.is_of(units)):
+        raise ExpertsError(
+            "This model lacks blocks or layers that the expert changes: load the one that it was learned on."
+        )
     chosen = model.clone()
     whole = _taken_away(network, delta) if whole_until > 0 else {}
     narrowed = for_noise(
         timestep_at(model, whole_until),
-        lambda network: without_parts(network, removed),
-        lambda network: _weights_changed(network, whole),
+        _Smaller(network, units, left_out),
+        lambda network, options: _weights_changed(network, whole),
     )
     chosen.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, KEY, narrowed)
     if delta:
@@ -131,8 +174,9 @@ def timestep_at(model: Any, t: float) -> float:
     return float(sampling.timestep(torch.tensor([float(sampling.percent_to_sigma(1.0 - t))])))
 
 
-Altered = Callable[[nn.Module], AbstractContextManager[None]]
-"""Inside, a network computes otherwise."""
+Altered = Callable[[nn.Module, Mapping[str, Any]], AbstractContextManager[None]]
+"""Inside, a network computes otherwise; called with it and with what the host tells it besides
+(`transformer_options`)."""
 
 
 def for_noise(above: float, altered: Altered, otherwise: Altered) -> Callable[..., Tensor]:
@@ -143,10 +187,90 @@ def for_noise(above: float, altered: Altered, otherwise: Altered) -> Callable[..
     """
 
     def run(execute: Any, noised: Tensor, timesteps: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        with (altered if is_above(above, timesteps) else otherwise)(execute.class_obj):
+        told = next((one for one in (*args, *kwargs.values()) if isinstance(one, dict) and REPLACED in one), {})
+        with (altered if is_above(above, timesteps) else otherwise)(execute.class_obj, told):
             return execute(noised, timesteps, *args, **kwargs)
 
     return run
+
+
+class _Smaller:
+    """Opens a network that computes less: without blocks, and with narrowed layers.
+
+    Args:
+        network: it is not changed here.
+        units: of it.
+
+    Raises:
+        ExpertsError: its layers are not the host's usual ones.
+    """
+
+    def __init__(self, network: nn.Module, units: Mapping[str, HiddenUnits], left_out: LeftOut) -> None:
+        self._blocks = left_out.blocks
+        layers = narrowed_layers(network, units, left_out)
+        self._layers = [_Narrowed(network.get_submodule(about.name), about) for about in layers]
+        self._heads = [(network.get_submodule(name), *rest) for name, *rest in narrowed_heads(units, left_out)]
+
+    @contextmanager
+    def __call__(self, network: nn.Module, told: Mapping[str, Any]) -> Iterator[None]:
+        if self._heads and any(kind in ATTENTIONS and placed for kind, placed in told.get(REPLACED, {}).items()):
+            raise ExpertsError(
+                "Another node replaces attention in this model, which an expert with narrower layers cannot follow:"
+                " take that node out, or learn experts that leave out whole blocks."
+            )
+        with without_parts(network, self._blocks), ExitStack() as undo:
+            for layer in self._layers:
+                layer.put(undo)
+            for module, attribute, count in self._heads:
+                undo.callback(setattr, module, attribute, getattr(module, attribute))
+                setattr(module, attribute, count)
+            yield
+
+
+class _Narrowed:
+    """Answers in place of one of the host's layers, which computes some of its outputs of some of its inputs.
+
+    Weights that the host casts, brings from elsewhere or changes go through its own functions, and are cut there.
+
+    Raises:
+        ExpertsError: the layer is not one of the host's usual ones.
+    """
+
+    def __init__(self, layer: Any, about: NarrowedLayer) -> None:
+        usual = isinstance(layer, nn.Linear | nn.Conv2d | nn.GroupNorm) and hasattr(layer, WEIGHT_FUNCTIONS)
+        weight = layer.weight
+        if not usual or type(weight) not in (Tensor, nn.Parameter) or weight.dtype.itemsize < HALF:
+            raise ExpertsError(
+                "This model's layers are of a kind that experts cannot narrow, such as quantized ones: load the"
+                " checkpoint in half precision with the host's own loader."
+            )
+        self._layer = layer
+        self._about = about
+
+    def put(self, undo: ExitStack) -> None:
+        """Answers from now on, until the stack is undone."""
+        _set_for_now(undo, self._layer, FORWARD, self)
+
+    def __call__(self, given: Tensor) -> Tensor:
+        layer = self._layer
+        about = self._about = self._about.on(given.device)
+        if getattr(layer, CASTS) or layer.weight_function or layer.bias_function:
+            return self._by_the_host(given)
+        weight = about.weight(layer.weight)
+        bias = None if layer.bias is None else about.bias(layer.bias)
+        return computed(layer, given, weight, bias, about.groups)
+
+    def _by_the_host(self, given: Tensor) -> Tensor:
+        layer, about = self._layer, self._about
+        functions = {WEIGHT_FUNCTIONS: [*layer.weight_function, about.weight]}
+        functions[BIAS_FUNCTIONS] = [*layer.bias_function, about.bias]
+        with ExitStack() as undo:
+            for name, value in functions.items():
+                _set_for_now(undo, layer, name, value)
+            if isinstance(layer, nn.GroupNorm):
+                _set_for_now(undo, layer, "num_groups", about.groups)
+            answer: Tensor = type(layer).forward(layer, given)
+            return answer
 
 
 class _TakenAway:
@@ -186,17 +310,18 @@ def _taken_away(network: nn.Module, delta: Mapping[str, Tensor]) -> dict[str, _T
 @contextmanager
 def _weights_changed(network: nn.Module, functions: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
     """Inside, layers compute with what functions give of their weights, by the host's own list of such functions."""
-    before = []
-    try:
+    with ExitStack() as undo:
         for name, function in functions.items():
-            module = network.get_submodule(name)
-            own = getattr(module, WEIGHT_FUNCTIONS)
-            before.append((module, vars(module).get(WEIGHT_FUNCTIONS)))
-            setattr(module, WEIGHT_FUNCTIONS, [*own, function])
+            layer: Any = network.get_submodule(name)
+            _set_for_now(undo, layer, WEIGHT_FUNCTIONS, [*layer.weight_function, function])
         yield
-    finally:
-        for module, own in before:
-            if own is None:
-                delattr(module, WEIGHT_FUNCTIONS)
-            else:
-                setattr(module, WEIGHT_FUNCTIONS, own)
+
+
+def _set_for_now(undo: ExitStack, layer: nn.Module, name: str, value: Any) -> None:
+    """Gives a layer an attribute, until the stack is undone, past `nn.Module.__setattr__`, which takes its time."""
+    own = vars(layer)
+    if name in own:
+        undo.callback(own.__setitem__, name, own[name])
+    else:
+        undo.callback(own.pop, name)
+    own[name] = value

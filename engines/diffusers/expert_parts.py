@@ -1,4 +1,5 @@
-"""Takes blocks out of UNets of diffusers: which can go, a denoiser that learns without them, a pipeline that draws so.
+"""Takes blocks out of UNets of diffusers, or narrows layers: what can go, a denoiser that learns without it, and a
+pipeline that draws so.
 
 Each works on a copy of the UNet that shares its weights: the pipeline that came in stays as it is, to the last bit.
 """
@@ -6,7 +7,7 @@ Each works on a copy of the UNet that shares its weights: the pipeline that came
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -16,7 +17,8 @@ from ...prefix.errors import ExpertsError
 from ...runs.weights import is_plain, weights_of
 from ..denoiser import LORA, Tuned
 from ..options import AS_THE_HOST, AS_USUAL, Computing, Drawing
-from ..parts import EVERYWHERE, Prunable, leave_out
+from ..pruning.parts import EVERYWHERE, Prunable, leave_out
+from ..pruning.units import HiddenUnits, LeftOut, channel_groups, heads, hidden_numbers
 from .denoiser import DiffusersDenoiser
 from .tuning import add_lora, lora_paused, sharing_copy, with_lora, without_lora
 from .witness import plain_part
@@ -30,7 +32,10 @@ STEPS_LEARNED = 1000
 """Of the schedule of betas that UNets learn with, where a scheduler does not tell."""
 
 LEFT_OUT = "_anonymize_faces_left_out"
-"""Attribute of a UNet that computes without some blocks: their names."""
+"""Attribute of a UNet that computes less: what it leaves out."""
+
+FUSED = "fused_projections"
+"""Attribute of an attention whose queries, keys and values come of one layer."""
 
 ADAPTER = ".lora_"
 """In names of weights that a LoRA adds to a network."""
@@ -83,7 +88,8 @@ def prunable(
             " the pipeline of an expert."
         )
     denoiser = PrunableDenoiser(pipeline, size, drawing, computing)
-    return Prunable(denoiser, denoiser.network, names, denoiser_fingerprint(pipeline))
+    units = hidden_units(denoiser.network)
+    return Prunable(denoiser, denoiser.network, names, denoiser_fingerprint(pipeline), units)
 
 
 def unet_of(pipeline: Any) -> Any:
@@ -121,6 +127,21 @@ def removable(network: nn.Module) -> dict[str, str]:
     return found
 
 
+def hidden_units(network: nn.Module) -> dict[str, HiddenUnits]:
+    """What layers of a UNet can be narrowed by, by the name of the module that holds it."""
+    found: dict[str, HiddenUnits] = {}
+    module: Any
+    for name, module in network.named_modules():
+        kind: str = type(module).__name__
+        if kind == "Attention" and name.endswith((".attn1", ".attn2")) and not getattr(module, FUSED, False):
+            found[name] = heads(name, module.heads, "to_out.0", [(name, "heads")])
+        elif kind == "FeedForward" and type(module.net[0]).__name__ == "GEGLU":
+            found[name] = hidden_numbers(name, module.net[2].in_features)
+        elif kind == "ResnetBlock2D" and module.time_embedding_norm == "default" and module.time_emb_proj is not None:
+            found[name] = channel_groups(name, ("conv1", "time_emb_proj"), "norm2", "conv2", network)
+    return found
+
+
 def denoiser_fingerprint(pipeline: Any) -> str:
     """`prefix.fingerprint` of a pipeline's UNet, before LoRAs that are loaded."""
     weights = weights_of(unet_of(pipeline))
@@ -128,24 +149,33 @@ def denoiser_fingerprint(pipeline: Any) -> str:
 
 
 def narrowed_pipeline(
-    pipeline: Pipeline, removed: Sequence[str], delta: Mapping[str, Tensor], whole_until: float = 0.0
+    pipeline: Pipeline, left_out: LeftOut, delta: Mapping[str, Tensor], whole_until: float = 0.0
 ) -> Pipeline:
-    """A pipeline that draws without some blocks and with a LoRA, protected if the one that came in is.
+    """A pipeline that computes less and with a LoRA, protected if the one that came in is.
 
-    It has all weights in common with that one but those which the LoRA changes.
+    It has all weights in common with that one but those which the LoRA changes, and those of layers that are narrowed.
 
     Args:
-        removed: names of blocks, some of `removable`.
+        left_out: names of blocks, some of `removable`, and what stays of some of `hidden_units`.
         delta: LoRA as `engines.diffusers.tuning.lora_of` has it; may be empty.
         whole_until: time t up to which the pipeline computes as it came in, as `Denoiser` counts times.
 
     Raises:
-        ExpertsError: the pipeline computes without some blocks already, has not those, or its UNet is elsewhere.
+        ExpertsError: the pipeline is an expert already, has not those blocks, or its UNet is elsewhere; a LoRA is
+            loaded in layers that are narrowed.
     """
     require_whole(pipeline)
     plain = unet_of(pipeline)
-    if not set(removed) <= set(removable(plain)):
-        raise ExpertsError("This pipeline lacks blocks that the expert takes out: load the one that it was learned on.")
+    units = hidden_units(plain)
+    if left_out.kept and any(ADAPTER in name for name, _ in plain.named_parameters()):
+        raise ExpertsError(
+            "A LoRA is loaded in this pipeline, and an expert with narrower layers cannot take one: call"
+            " 'unload_lora_weights' before, or 'fuse_lora' and 'unload_lora_weights'."
+        )
+    if not (set(left_out.blocks) <= set(removable(plain)) and left_out.is_of(units)):
+        raise ExpertsError(
+            "This pipeline lacks blocks or layers that the expert changes: load the one that it was learned on."
+        )
     if any(hasattr(module, "_hf_hook") for module in plain.modules()) or not all(map(is_plain, plain.parameters())):
         raise ExpertsError(
             "This pipeline's UNet is quantized or offloaded: load one in half precision or float32, and call"
@@ -158,11 +188,13 @@ def narrowed_pipeline(
         raise ExpertsError(
             f"What the expert learned does not fit this pipeline ({error}): load the one that it was learned on."
         ) from error
-    leave_out(network, removed, timestep_at(pipeline, whole_until), before)
-    setattr(network, LEFT_OUT, tuple(removed))
+    leave_out(network, left_out, timestep_at(pipeline, whole_until), before, units)
+    setattr(network, LEFT_OUT, left_out)
     network.save_pretrained = _save_nothing
     drawing: Any = copy.copy(pipeline)
     drawing.unet = network
+    if left_out.kept:
+        drawing.load_lora_weights = drawing.load_ip_adapter = _load_nothing
     found: Pipeline = drawing
     return found
 
@@ -191,4 +223,11 @@ def _save_nothing(*args: Any, **kwargs: Any) -> None:
     raise ExpertsError(
         "A folder of diffusers does not tell which blocks an expert leaves out: save the pipeline that it was made of,"
         " and the experts with 'save_experts'."
+    )
+
+
+def _load_nothing(*args: Any, **kwargs: Any) -> None:
+    raise ExpertsError(
+        "LoRAs and IP-Adapters do not fit an expert whose layers are narrower: call 'fuse_lora' of the pipeline that it"
+        " is made of before, or learn experts that leave out whole blocks."
     )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from anonymize_faces.benchmarks.support.full_size import innermost, narrowed_calls
-from anonymize_faces.engines.parts import DenoiserPart
+from anonymize_faces.engines.pruning.parts import DenoiserPart
 from anonymize_faces.prefix.errors import ExpertsError
 
 NAMES = ("input_blocks.1.1", "input_blocks.2.1", "middle_block.1", "output_blocks.1.1", "output_blocks.2.1")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 import torch
 
-from anonymize_faces.engines.parts import DenoiserPart
+from anonymize_faces.engines.pruning.parts import DenoiserPart
 from anonymize_faces.experts.codes import Gates, at_random, exchanged, kept_share, least_sensitive
 from anonymize_faces.prefix.errors import ExpertsError
 

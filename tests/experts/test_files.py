@@ -13,7 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from anonymize_faces.engines.parts import COMFYUI, DIFFUSERS
+from anonymize_faces.engines.pruning.parts import COMFYUI, DIFFUSERS
 from anonymize_faces.experts.files import expert_bytes, load_experts, save_experts
 from anonymize_faces.experts.router import Router
 from anonymize_faces.experts.value import Experts, ExpertsRecord
@@ -50,9 +50,39 @@ def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
         save_experts(experts, path)
 
 
+def narrower(**changed: Any) -> Experts:
+    experts = some_experts()
+    units = {"one.attn1": torch.tensor([[True, True], [True, False]]), "two.ff": torch.ones(2, 8, dtype=torch.bool)}
+    record = replace(experts.record, units={"one.attn1": 0.1, "two.ff": 0.2})
+    return replace(experts, kept=torch.ones_like(experts.kept), record=record, units=units | changed)
+
+
+def test_units_of_narrower_layers_are_read_back(tmp_path: Path) -> None:
+    experts = narrower()
+    read = load_experts(save_experts(experts, tmp_path / "one.safetensors"))
+    assert read.record == experts.record and read.units.keys() == experts.units.keys()
+    assert all(torch.equal(mask, experts.units[name]) for name, mask in read.units.items())
+    assert read.share(0) == 1 and read.share(1) == pytest.approx(0.25 + 0.75 * 0.95)
+    left_out = read.left_out(1)
+    assert left_out.blocks == () and left_out.kept["one.attn1"].tolist() == [True, False]
+
+
+def test_experts_of_files_of_before_narrow_no_layer() -> None:
+    record = json.loads(some_experts().record.to_json()) | {"format_version": 2}
+    del record["units"]
+    assert ExpertsRecord.from_json(json.dumps(record)).units == {}
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, "nan", None])
+def test_shares_of_units_that_make_no_sense_are_refused(share: Any) -> None:
+    record = json.loads(some_experts().record.to_json()) | {"units": {"one": share}}
+    with pytest.raises(ExpertsError, match="makes no sense"):
+        ExpertsRecord.from_json(json.dumps(record))
+
+
 def test_experts_of_files_of_before_leave_blocks_out_at_all_levels_of_noise(tmp_path: Path) -> None:
     record = json.loads(some_experts().record.to_json()) | {"format_version": 1}
-    del record["whole_until"]
+    del record["whole_until"], record["units"]
     read = ExpertsRecord.from_json(json.dumps(record))
     assert read.whole_until == 0 and replace(some_experts(), record=read).share(0) == pytest.approx(0.8)
     again = load_experts(save_experts(replace(some_experts(), record=read), tmp_path / "again.safetensors"))
@@ -103,7 +133,7 @@ def test_what_is_no_file_of_experts_is_a_sentence(tmp_path: Path) -> None:
         "a pickle": pickle.dumps({"a": 1}),
         "cut": good[:-3],
         "empty": b"",
-        "of another version": good.replace(b'\\"format_version\\": 2', b'\\"format_version\\": 3'),
+        "of another version": good.replace(b'\\"format_version\\": 3', b'\\"format_version\\": 4'),
         "changed": good.replace(b"2026-01-01", b"2026-01-02"),
         "with other weights": good[:-1] + bytes([good[-1] ^ 1]),
     }
@@ -137,5 +167,10 @@ def test_masks_and_weights_that_do_not_belong_together_are_refused() -> None:
     ):
         with pytest.raises(ExpertsError, match="do not belong together"):
             replace(experts, **broken)
+    for mask in (torch.ones(2, 2), torch.ones(1, 2) > 0, torch.tensor([[True], [False]]), torch.ones(2, 0) > 0):
+        with pytest.raises(ExpertsError, match="do not belong together"):
+            narrower(**{"one.attn1": mask})
+    with pytest.raises(ExpertsError, match="do not belong together"):
+        narrower(other=torch.ones(2, 2) > 0)
     with pytest.raises(ExpertsError, match="makes no sense"):
         ExpertsRecord.from_json(json.dumps({"format_version": 1}))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import torch
 
 from anonymize_faces.engines.diffusers.expert_parts import prunable
 from anonymize_faces.engines.options import Drawing
 from anonymize_faces.experts.learning import ExpertLearning
-from anonymize_faces.experts.settings import ExpertsSettings
+from anonymize_faces.experts.settings import WIDTHS, ExpertsSettings
+from anonymize_faces.experts.widths import kept_share
+from anonymize_faces.prefix.errors import ExpertsError
 from anonymize_faces.tests.support.pipelines import tiny_pipeline
 
 PROMPTS = ("a red circle", "a blue boat", "mountains", "a person with glasses")
@@ -76,3 +80,57 @@ def test_blocks_are_measured_where_they_are_left_out() -> None:
         with one._denoiser.gradients(4):
             t = one._noised(EVERYTHING, "here", 16).t
         assert least <= float(t.min()) < least + 0.1 and float(t.max()) > 0.9
+
+
+def narrower(keep: float) -> ExpertLearning:
+    return learning().keeping(keep, WIDTHS)
+
+
+def test_layers_are_narrowed_to_the_share_that_may_be_kept() -> None:
+    one = narrower(0.8)
+    left_out = one.chosen(EVERYTHING)
+    assert not left_out.blocks and left_out.kept.keys() == one._prunable.units.keys()
+    assert 0.7 < kept_share(one.shares, left_out.kept) <= 0.8
+    assert one.chosen(EVERYTHING).key == left_out.key, "the same seed, the same units"
+
+
+def test_units_that_change_nothing_go_first() -> None:
+    one = narrower(0.9)
+    units = next(units for units in one._prunable.units.values() if not units.heads and units.parts == 1)
+    idle = units.channels(torch.arange(units.count) < 2, one._prunable.network.get_submodule(units.out).weight.shape[1])
+    with torch.no_grad():
+        one._prunable.network.get_submodule(units.out).weight[:, idle] = 0
+    assert one.chosen(EVERYTHING).kept[units.name][:2].tolist() == [False, False]
+
+
+def test_importance_is_what_a_unit_changes_to_first_order() -> None:
+    """Beside how far the denoiser is from the whole one when a unit is a hundredth less open."""
+    one = narrower(0.9)
+    prunable, small = one._prunable, 0.01
+    whole = {name: torch.ones(units.count, dtype=torch.bool) for name, units in prunable.units.items()}
+    with one._denoiser.gradients(4):
+        measured = one._noised(EVERYTHING, "here", 4)
+        rounds = [one._importance(measured, torch.Generator().manual_seed(seed), whole) for seed in range(24)]
+        found = {name: torch.stack([each[name] for each in rounds]).mean(0) / 4 for name in whole}
+        for name in list(whole)[:3]:
+            gate = torch.ones(prunable.units[name].count)
+            gate[0] -= small
+            with _gated(prunable, {name: gate}):
+                answered = one._answered(measured.noised, measured.t, measured.conditioning)
+            change = answered.conditional - measured.whole.conditional, answered.guided - measured.whole.guided
+            length = measured.whole.conditional.norm(), (measured.whole.guided - measured.whole.conditional).norm()
+            wanted = (change[0].norm() / length[0]) ** 2 + ((change[1] - change[0]).norm() / length[1]) ** 2
+            assert float(found[name][0]) == pytest.approx(float(wanted) / small**2, rel=0.5)
+
+
+def _gated(prunable: Any, gates: Any) -> Any:
+    from anonymize_faces.engines.pruning.units import gated_units
+
+    return gated_units(prunable.network, prunable.units, gates)
+
+
+def test_a_model_whose_layers_nobody_narrows_is_refused() -> None:
+    what = dataclasses.replace(prunable(tiny_pipeline("sd1"), (64, 64), Drawing(2, 2.0)), units={})
+    settings = ExpertsSettings(pictures=len(PROMPTS), leave_out=WIDTHS)
+    with pytest.raises(ExpertsError, match="Nobody has tried to narrow the layers of this model"):
+        ExpertLearning(what, PROMPTS, settings, dict)

@@ -55,7 +55,7 @@ def test_experts_of_lumina_are_learned_saved_loaded_sent_prompts_and_draw(
     checkpoint: TinyCheckpoint, tmp_path: Path
 ) -> None:
     from anonymize_faces.engines.comfy.expert_parts import denoiser_fingerprint, expert_model
-    from anonymize_faces.engines.parts import COMFYUI
+    from anonymize_faces.engines.pruning.parts import COMFYUI
 
     conditioning = {prompt: said(checkpoint, prompt) for prompt in PROMPTS}
     before = {prompt: drawn(checkpoint.model, entry) for prompt, entry in conditioning.items()}
@@ -73,11 +73,11 @@ def test_experts_of_lumina_are_learned_saved_loaded_sent_prompts_and_draw(
         for prompt in {learner.pictures.captions[picture] for picture in group}:
             entry = conditioning[prompt]
             assert read.chosen(embedding_of(entry[0][0])[None]) == number
-            expert = expert_model(checkpoint.model, read.removed(number), read.deltas[number])
+            expert = expert_model(checkpoint.model, read.left_out(number), read.deltas[number])
             found = drawn(expert, entry)
             assert bool(found.isfinite().all()) and not torch.allclose(found, before[prompt], atol=1e-3)
             # What it learned takes part.
-            untaught = drawn(expert_model(checkpoint.model, read.removed(number), {}), entry)
+            untaught = drawn(expert_model(checkpoint.model, read.left_out(number), {}), entry)
             assert torch.equal(found, untaught) != bool(read.deltas[number])
     for prompt, entry in conditioning.items():
         assert torch.equal(drawn(checkpoint.model, entry), before[prompt])

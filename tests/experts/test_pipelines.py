@@ -12,10 +12,11 @@ import torch
 from anonymize_faces.engines.diffusers import protect_pipeline
 from anonymize_faces.engines.diffusers.expert_parts import prunable
 from anonymize_faces.engines.options import Drawing
+from anonymize_faces.engines.pruning.units import LeftOut
 from anonymize_faces.experts.files import load_experts, save_experts
 from anonymize_faces.experts.learning import ExpertLearning, ExpertsCallbacks
 from anonymize_faces.experts.pipelines import expert_pipeline, learned_experts
-from anonymize_faces.experts.settings import ExpertsSettings
+from anonymize_faces.experts.settings import BLOCKS, WIDTHS, ExpertsSettings
 from anonymize_faces.experts.value import Experts
 from anonymize_faces.prefix.errors import ExpertsError
 from anonymize_faces.runs.digest import digest_of
@@ -51,11 +52,11 @@ def experts() -> Experts:
     return learned(tiny_pipeline("sd1"))
 
 
-@pytest.mark.parametrize("family", ["sd1", "sdxl"])
-def test_experts_are_learned_saved_loaded_and_draw(family: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("family", "leave_out"), [("sd1", BLOCKS), ("sdxl", BLOCKS), ("sdxl", WIDTHS)])
+def test_experts_are_learned_saved_loaded_and_draw(family: str, leave_out: str, tmp_path: Path) -> None:
     pipeline = tiny_pipeline(family)
     before, digest = [drawn(pipeline, prompt) for prompt in PROMPTS], digest_of(pipeline.unet)
-    made = learned(pipeline)
+    made = learned(pipeline, leave_out=leave_out)
     read = load_experts(save_experts(made, tmp_path / "experts.safetensors"))
     assert read.record.family == family and all(0 < read.share(number) <= 0.8 for number in range(len(read)))
     for number, prompt in enumerate(PROMPTS):
@@ -64,16 +65,19 @@ def test_experts_are_learned_saved_loaded_and_draw(family: str, tmp_path: Path) 
     assert digest_of(pipeline.unet) == digest
 
 
-def test_what_experts_learn_makes_up_for_blocks() -> None:
+@pytest.mark.parametrize(("leave_out", "keep", "rate"), [(BLOCKS, 0.9, 0.003), (WIDTHS, 0.5, 0.0005)])
+def test_what_experts_learn_makes_up_for_what_is_left_out(leave_out: str, keep: float, rate: float) -> None:
     pytest.importorskip("peft", reason="LoRA on pipelines is for those who have it")
     pipeline = tiny_pipeline("sd1")
     digest = digest_of(pipeline.unet, pipeline.text_encoder)
-    made = learned(pipeline, experts=1, keep=0.9, tuning_steps=30, batch_size=4, learning_rate=0.003)
+    settings = {"tuning_steps": 30, "batch_size": 4, "learning_rate": rate, "leave_out": leave_out}
+    made = learned(pipeline, experts=1, keep=keep, **settings)
     ((before, after),) = made.record.errors
     assert after < before and made.deltas[0]
     gone = tuple(f"unet.{name}." for name in made.removed(0))
     names = list(made.deltas[0])
     assert all(name.endswith((".lora_A.weight", ".lora_B.weight")) and not name.startswith(gone) for name in names)
+    assert bool(made.units) == (leave_out == WIDTHS) != bool(gone)
     assert len({name.rsplit(".", 2)[0] for name in names}) * 2 == len(names)
     assert digest_of(pipeline.unet, pipeline.text_encoder) == digest
 
@@ -85,9 +89,9 @@ def test_prompts_are_sent_to_the_expert_that_learned_them() -> None:
         prunable(pipeline, SIZE, DRAWING), PROMPTS, ExpertsSettings(**QUICK), lambda weights: weights
     )
     router, groups = learning.routed(2)
-    removed = [[learning.parts[0].name], [part.name for part in learning.parts[1:3]]]
-    tuned = [learning.tuned(group, removed[number], number, 0) for number, group in enumerate(groups)]
-    made = learning.experts(router, groups, removed, tuned)
+    left_out = [LeftOut((learning.parts[0].name,)), LeftOut(tuple(part.name for part in learning.parts[1:3]))]
+    tuned = [learning.tuned(group, left_out[number], number, 0) for number, group in enumerate(groups)]
+    made = learning.experts(router, groups, left_out, tuned)
     for number, group in enumerate(groups):
         for picture in group:
             prompt = learning.pictures.captions[picture]

@@ -8,10 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from anonymize_faces.engines.parts import EVERYWHERE, gated_parts, without_parts
+from anonymize_faces.engines.pruning.parts import EVERYWHERE, gated_parts, without_parts
+from anonymize_faces.engines.pruning.units import LeftOut
 from anonymize_faces.prefix.errors import ExpertsError
 
 Make = Callable[..., Any]
+
+
+def without(*blocks: str) -> LeftOut:
+    return LeftOut(blocks)
 
 
 @pytest.fixture
@@ -37,12 +42,12 @@ def test_an_expert_draws_otherwise_and_the_model_to_the_last_bit_as_before(make_
     before, fingerprint = drawn(checkpoint.model), tools.denoiser_fingerprint(checkpoint.model)
     names = list(tools.removable(checkpoint.model.model.diffusion_model))
     assert len(names) >= 3
-    expert = tools.expert_model(checkpoint.model, names[:2], {})
+    expert = tools.expert_model(checkpoint.model, without(*names[:2]), {})
     changed = drawn(expert)
     assert not torch.allclose(changed, before)
     assert torch.equal(drawn(checkpoint.model), before) and torch.equal(drawn(expert), changed)
     assert tools.denoiser_fingerprint(expert) == fingerprint
-    assert torch.equal(drawn(tools.expert_model(checkpoint.model, [], {})), before)
+    assert torch.equal(drawn(tools.expert_model(checkpoint.model, without(), {})), before)
 
 
 def test_an_expert_is_whole_where_there_is_little_noise(make_checkpoint: Make, tools: Any) -> None:
@@ -55,13 +60,13 @@ def test_an_expert_is_whole_where_there_is_little_noise(make_checkpoint: Make, t
 
     before = drawn(checkpoint.model)
     handle = checkpoint.model.model.diffusion_model.register_forward_pre_hook(note)
-    everywhere, nowhere = drawn(tools.expert_model(checkpoint.model, names, {})), max(told)
+    everywhere, nowhere = drawn(tools.expert_model(checkpoint.model, without(*names), {})), max(told)
     handle.remove()
     edge = tools.timestep_at(checkpoint.model, 0.6)
     assert min(told) < edge < nowhere, "the two steps of the drawing lie on both sides"
-    partly = drawn(tools.expert_model(checkpoint.model, names, {}, 0.6))
+    partly = drawn(tools.expert_model(checkpoint.model, without(*names), {}, 0.6))
     assert not torch.allclose(partly, before) and not torch.allclose(partly, everywhere)
-    assert torch.equal(drawn(tools.expert_model(checkpoint.model, names, {}, 1.0)), before)
+    assert torch.equal(drawn(tools.expert_model(checkpoint.model, without(*names), {}, 1.0)), before)
     assert tools.timestep_at(checkpoint.model, 0.0) == EVERYWHERE
 
 
@@ -86,18 +91,20 @@ def test_where_an_expert_is_whole_its_lora_is_taken_away_and_others_stay(make_ch
         return comfy.sd.load_lora_for_models(model, None, lora(6), 0.5, 0.0)[0]
 
     before, layer = drawn(checkpoint.model), network.get_submodule(linear)
-    expert = tools.expert_model(checkpoint.model, names, lora(5), 1.0)
+    expert = tools.expert_model(checkpoint.model, without(*names), lora(5), 1.0)
     assert torch.allclose(drawn(expert), before, atol=1e-4)
     assert not layer.weight_function
     assert torch.allclose(drawn(with_users(expert)), drawn(with_users(checkpoint.model)), atol=1e-4)
-    partly, everywhere = (drawn(tools.expert_model(checkpoint.model, names, lora(5), until)) for until in (0.6, 0.0))
+    partly, everywhere = (
+        drawn(tools.expert_model(checkpoint.model, without(*names), lora(5), until)) for until in (0.6, 0.0)
+    )
     assert not torch.allclose(partly, before, atol=1e-3) and not torch.allclose(partly, everywhere, atol=1e-3)
     assert torch.equal(drawn(checkpoint.model), before)
     layer.__class__ = torch.nn.Linear
     vars(layer).pop("weight_function", None)
     with pytest.raises(ExpertsError, match="of a kind that experts cannot change"):
-        tools.expert_model(checkpoint.model, names, lora(5), 0.5)
-    tools.expert_model(checkpoint.model, names, lora(5))
+        tools.expert_model(checkpoint.model, without(*names), lora(5), 0.5)
+    tools.expert_model(checkpoint.model, without(*names), lora(5))
 
 
 def test_no_part_computes_while_it_is_left_out_and_each_does_afterwards(make_checkpoint: Make, tools: Any) -> None:
@@ -167,12 +174,12 @@ def test_a_lora_works_on_an_expert_and_learned_deltas_beside_it(make_checkpoint:
     }
     removed = [part for part in tools.removable(network) if not name.startswith(part)][:1]
     plain, given = (
-        tools.expert_model(checkpoint.model, removed, {}),
-        tools.expert_model(checkpoint.model, removed, lora),
+        tools.expert_model(checkpoint.model, without(*removed), {}),
+        tools.expert_model(checkpoint.model, without(*removed), lora),
     )
     after, _ = comfy.sd.load_lora_for_models(plain, None, lora, 1.0, 0.0)
     loaded, _ = comfy.sd.load_lora_for_models(checkpoint.model, None, lora, 1.0, 0.0)
-    before = tools.expert_model(loaded, removed, {})
+    before = tools.expert_model(loaded, without(*removed), {})
     assert not torch.allclose(drawn(plain), drawn(given))
     assert torch.equal(drawn(after), drawn(given)) and torch.equal(drawn(before), drawn(given))
 
@@ -209,7 +216,7 @@ def test_a_controlnet_guides_an_expert_as_a_network_that_was_built_without_those
     for name in names:
         owner, _, last = name.rpartition(".")
         setattr(built.model.model.diffusion_model.get_submodule(owner), last, Passing())
-    expert = tools.expert_model(checkpoint.model, names, {})
+    expert = tools.expert_model(checkpoint.model, without(*names), {})
     found = drawn(expert, **guided)
     assert torch.equal(found, drawn(built.model, **guided))
     assert not torch.allclose(found, drawn(expert)) and not torch.allclose(found, drawn(checkpoint.model, **guided))
@@ -218,9 +225,9 @@ def test_a_controlnet_guides_an_expert_as_a_network_that_was_built_without_those
 def test_what_cannot_be_taken_out_is_a_sentence(make_checkpoint: Make, tools: Any) -> None:
     checkpoint = make_checkpoint()
     with pytest.raises(ExpertsError, match="lacks blocks"):
-        tools.expert_model(checkpoint.model, ["nowhere"], {})
-    expert = tools.expert_model(checkpoint.model, [], {})
+        tools.expert_model(checkpoint.model, without("nowhere"), {})
+    expert = tools.expert_model(checkpoint.model, without(), {})
     with pytest.raises(ExpertsError, match="an expert already"):
-        tools.expert_model(expert, [], {})
+        tools.expert_model(expert, without(), {})
     with pytest.raises(ExpertsError, match="Nobody has tried which blocks a Linear can do without"):
         tools.removable(torch.nn.Linear(1, 1))

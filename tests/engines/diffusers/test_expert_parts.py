@@ -16,13 +16,18 @@ from anonymize_faces.engines.diffusers import is_protected, protect_pipeline
 from anonymize_faces.engines.diffusers.denoiser import DiffusersDenoiser
 from anonymize_faces.engines.diffusers.tuning import lora_of
 from anonymize_faces.engines.options import Drawing
-from anonymize_faces.engines.parts import without_parts
+from anonymize_faces.engines.pruning.parts import without_parts
+from anonymize_faces.engines.pruning.units import LeftOut
 from anonymize_faces.prefix.errors import ExpertsError, PrefixMismatchError
 from anonymize_faces.runs.digest import digest_of
 from anonymize_faces.tests.support.pipelines import DRAWN, SHORT, prefix_for, tiny_pipeline
 
 SIZE, DRAWING = (64, 64), Drawing(2, 2.0)
 UNETS = ("sd1", "sd2", "sdxl")
+
+
+def without(*blocks: str) -> LeftOut:
+    return LeftOut(blocks)
 
 
 def drawn(pipeline: Any, prompt: str = SHORT, steps: int = DRAWN["num_inference_steps"]) -> torch.Tensor:
@@ -48,12 +53,12 @@ def test_an_expert_draws_otherwise_and_the_pipeline_to_the_last_bit_as_before(fa
     fingerprint = tools.denoiser_fingerprint(pipeline)
     names = list(tools.removable(pipeline.unet))
     assert "mid_block.attentions.0" in names and "mid_block.resnets.0" in names and "up_blocks.0.resnets.0" not in names
-    expert = tools.narrowed_pipeline(pipeline, names[:2], delta_for(pipeline.unet, "conv_in"))
+    expert = tools.narrowed_pipeline(pipeline, without(*names[:2]), delta_for(pipeline.unet, "conv_in"))
     changed = drawn(expert)
     assert not torch.allclose(changed, before) and torch.equal(drawn(expert), changed)
     assert torch.equal(drawn(pipeline), before) and digest_of(pipeline.unet) == digest
     assert tools.denoiser_fingerprint(pipeline) == fingerprint
-    assert torch.equal(drawn(tools.narrowed_pipeline(pipeline, [], {})), before)
+    assert torch.equal(drawn(tools.narrowed_pipeline(pipeline, without(), {})), before)
     shared = {id(weight) for weight in pipeline.unet.parameters()}
     own = [name for name, weight in expert.unet.named_parameters() if id(weight) not in shared]
     assert own == ["conv_in.weight"], "no other weight takes memory of its own"
@@ -62,7 +67,7 @@ def test_an_expert_draws_otherwise_and_the_pipeline_to_the_last_bit_as_before(fa
 def test_it_draws_as_the_pipeline_does_while_the_blocks_are_left_out_also_as_a_copy() -> None:
     pipeline = tiny_pipeline("sd1")
     names = list(tools.removable(pipeline.unet))[1:4]
-    expert = tools.narrowed_pipeline(pipeline, names, {})
+    expert = tools.narrowed_pipeline(pipeline, without(*names), {})
     with without_parts(pipeline.unet, names):
         wanted = drawn(pipeline)
     assert torch.equal(drawn(expert), wanted)
@@ -75,7 +80,10 @@ def test_it_draws_as_the_pipeline_does_while_the_blocks_are_left_out_also_as_a_c
 def test_it_is_whole_where_there_is_little_noise_also_as_a_copy() -> None:
     pipeline = tiny_pipeline("sd1")
     names = list(tools.removable(pipeline.unet))[1:4]
-    before, everywhere = drawn(pipeline, steps=3), drawn(tools.narrowed_pipeline(pipeline, names, {}), steps=3)
+    before, everywhere = (
+        drawn(pipeline, steps=3),
+        drawn(tools.narrowed_pipeline(pipeline, without(*names), {}), steps=3),
+    )
     told = []
     handle = pipeline.unet.register_forward_pre_hook(lambda network, given: told.append(float(given[1])))
     drawn(pipeline, steps=3)
@@ -83,11 +91,11 @@ def test_it_is_whole_where_there_is_little_noise_also_as_a_copy() -> None:
     assert min(told) < tools.timestep_at(pipeline, 0.6) < max(told), "the drawing's steps lie on both sides"
     linear = next(name for name, module in pipeline.unet.named_modules() if name.endswith("to_q"))
     delta = delta_for(pipeline.unet, "conv_in", linear)
-    expert = tools.narrowed_pipeline(pipeline, names, delta, 0.6)
+    expert = tools.narrowed_pipeline(pipeline, without(*names), delta, 0.6)
     wanted = drawn(expert, steps=3)
     assert not torch.allclose(wanted, before) and not torch.allclose(wanted, everywhere)
     assert torch.equal(drawn(pipeline, steps=3), before)
-    assert torch.equal(drawn(tools.narrowed_pipeline(pipeline, names, delta, 1.0), steps=3), before)
+    assert torch.equal(drawn(tools.narrowed_pipeline(pipeline, without(*names), delta, 1.0), steps=3), before)
     for copied in (copy.deepcopy(expert.unet), pickle.loads(pickle.dumps(expert.unet))):
         expert.unet = copied
         assert torch.equal(drawn(expert, steps=3), wanted)
@@ -103,9 +111,9 @@ def test_an_expert_of_a_protected_pipeline_is_protected(first: str) -> None:
     pipeline, prefix = tiny_pipeline("sd1"), prefix_for("sd1")
     names = list(tools.removable(pipeline.unet))[:2]
     if first == "protected":
-        expert = tools.narrowed_pipeline(protect_pipeline(pipeline, prefix), names, {})
+        expert = tools.narrowed_pipeline(protect_pipeline(pipeline, prefix), without(*names), {})
     else:
-        expert = protect_pipeline(tools.narrowed_pipeline(pipeline, names, {}), prefix)
+        expert = protect_pipeline(tools.narrowed_pipeline(pipeline, without(*names), {}), prefix)
     protected = drawn(protect_pipeline(pipeline, prefix))
     with without_parts(pipeline.unet, names):
         wanted = drawn(protect_pipeline(pipeline, prefix))
@@ -166,7 +174,7 @@ def test_lora_is_learned_where_blocks_are_left_out_and_drawn_with_as_it_was_lear
     tuned.close()
     with what.denoiser.gradients(1):
         assert torch.equal(answers(what.denoiser, said), before)
-    expert = DiffusersDenoiser(tools.narrowed_pipeline(pipeline, removed, delta), SIZE, DRAWING)
+    expert = DiffusersDenoiser(tools.narrowed_pipeline(pipeline, without(*removed), delta), SIZE, DRAWING)
     with expert.gradients(1):
         torch.testing.assert_close(answers(expert, said), wanted, rtol=1e-4, atol=1e-4)
     assert digest_of(pipeline.unet) == digest
@@ -178,12 +186,12 @@ def test_a_lora_of_ones_own_is_right_on_an_expert() -> None:
     layer, own = "mid_block.attentions.0.proj_in", "up_blocks.0.attentions.1.proj_in"
     plain = tiny_pipeline("sd1")
     lora, delta = delta_for(plain.unet, layer), delta_for(plain.unet, layer, own)
-    after = tools.narrowed_pipeline(plain, ["down_blocks.0.attentions.0"], delta)
+    after = tools.narrowed_pipeline(plain, without("down_blocks.0.attentions.0"), delta)
     alone = drawn(after)
     after.load_lora_weights(dict(lora))
     loaded = tiny_pipeline("sd1")
     loaded.load_lora_weights(dict(lora))
-    before = tools.narrowed_pipeline(loaded, ["down_blocks.0.attentions.0"], delta)
+    before = tools.narrowed_pipeline(loaded, without("down_blocks.0.attentions.0"), delta)
     torch.testing.assert_close(drawn(before), drawn(after), rtol=1e-4, atol=1e-4)
     assert not torch.allclose(drawn(after), alone, atol=1e-3)
     assert tools.denoiser_fingerprint(loaded) == tools.denoiser_fingerprint(plain)
@@ -194,9 +202,9 @@ def test_a_lora_of_ones_own_is_right_on_an_expert() -> None:
 def test_what_cannot_be_done_is_a_sentence(tmp_path: Any) -> None:
     pipeline = tiny_pipeline("sd1")
     with pytest.raises(ExpertsError, match="lacks blocks"):
-        tools.narrowed_pipeline(pipeline, ["nowhere"], {})
-    expert = tools.narrowed_pipeline(pipeline, ["mid_block.resnets.0"], {})
-    for again in (lambda: tools.narrowed_pipeline(expert, [], {}), lambda: tools.prunable(expert, SIZE)):
+        tools.narrowed_pipeline(pipeline, without("nowhere"), {})
+    expert = tools.narrowed_pipeline(pipeline, without("mid_block.resnets.0"), {})
+    for again in (lambda: tools.narrowed_pipeline(expert, without(), {}), lambda: tools.prunable(expert, SIZE)):
         with pytest.raises(ExpertsError, match="an expert already"):
             again()
     with pytest.raises(ExpertsError, match="save the pipeline that it was made of"):
@@ -212,7 +220,7 @@ def test_what_cannot_be_done_is_a_sentence(tmp_path: Any) -> None:
     ]
     for other in unfit:
         with pytest.raises(ExpertsError, match="does not fit this pipeline"):
-            tools.narrowed_pipeline(pipeline, [], other)
+            tools.narrowed_pipeline(pipeline, without(), other)
     pipeline.unet._hf_hook = object()
     with pytest.raises(ExpertsError, match="quantized or offloaded"):
-        tools.narrowed_pipeline(pipeline, [], {})
+        tools.narrowed_pipeline(pipeline, without(), {})

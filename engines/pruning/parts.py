@@ -1,4 +1,4 @@
-"""Has parts of a denoiser hand on what they are given, so that it computes less, or gates them.
+"""Has blocks of a denoiser hand on what they are given, so that it computes less, or gates them.
 
 A part is a module that returns something of the shape of its first argument: a block with a residual around it. While
 the context managers here are open, it answers with that argument, and nothing of it is computed. Nothing stays behind:
@@ -10,15 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .denoiser import Denoiser
+from ..denoiser import Denoiser
+from .units import HiddenUnits, LeftOut, NarrowedLayer, computed, gated_units, narrowed_heads, narrowed_layers
 
 FORWARD = "forward"
 
@@ -58,12 +58,14 @@ class Prunable:
         network: the module that holds the parts.
         names: of the parts, in the network's order, each with what people call it.
         fingerprint: `prefix.fingerprint` of the network's weights.
+        units: that layers can be narrowed by, by the name of the module that holds them; none where nobody knows.
     """
 
     denoiser: Denoiser
     network: nn.Module
     names: Mapping[str, str]
     fingerprint: str
+    units: Mapping[str, HiddenUnits] = field(default_factory=dict)
 
     def parts(self) -> tuple[DenoiserPart, ...]:
         """The parts with their shares, counted in one prediction; inside `gradients` of the denoiser."""
@@ -74,6 +76,31 @@ class Prunable:
             DenoiserPart(name, counts.get(f"{root}.{name}", 0) / max(1, whole), words)
             for name, words in self.names.items()
         )
+
+    def unit_shares(self) -> dict[str, float]:
+        """Of the network's multiplications those that narrowing can save, by the name of the module that holds the
+        units: what all of them together take; inside `gradients` of the denoiser."""
+        counts = self.counted()
+        root = type(self.network).__name__
+        found = {}
+        for name, units in self.units.items():
+            # Attention itself is counted where it is called, and grows with heads as its layers do.
+            counted = [name] if units.heads else [*units.into, units.out]
+            found[name] = sum(counts.get(f"{root}.{one}", 0) for one in counted) / max(1, counts[root])
+        return found
+
+    @contextmanager
+    def without(self, left_out: LeftOut) -> Iterator[None]:
+        """Inside, the network computes without these blocks, and with units that go at 0: gradients pass.
+
+        Raises:
+            AttributeError: the network has no such blocks or layers.
+        """
+        with (
+            without_parts(self.network, left_out.blocks),
+            gated_units(self.network, self.units, left_out.kept),
+        ):
+            yield
 
     def counted(self) -> dict[str, int]:
         """Operations of one prediction by module, the network under the name of its class; inside `gradients`."""
@@ -111,32 +138,62 @@ def is_above(timestep: float, of_network: Tensor | float) -> bool:
 
 def leave_out(
     network: nn.Module,
-    names: Sequence[str],
+    left_out: LeftOut,
     above: float = EVERYWHERE,
     otherwise: Mapping[str, nn.Parameter] = MappingProxyType({}),
+    units: Mapping[str, HiddenUnits] = MappingProxyType({}),
 ) -> None:
-    """Has these modules hand on their first argument from now on, also in copies of the network.
+    """Has blocks hand on their first argument and layers compute less from now on, also in copies of the network.
+
+    Layers get weights of their own; those that they shared with other networks stay as they are.
 
     Args:
         above: where the network is told of later timesteps alone, as its second argument; it is whole at others.
         otherwise: weights that linear layers and convolutions, by name, have at others.
+        units: of the network.
 
     Raises:
         AttributeError: the network has no such module.
     """
-    modules = [network.get_submodule(name) for name in names]
+    modules = [network.get_submodule(name) for name in left_out.blocks]
+    narrowed = narrowed_layers(network, units, left_out)
+    heads = [(network.get_submodule(name), *rest) for name, *rest in narrowed_heads(units, left_out)]
     if above == EVERYWHERE:
         for module in modules:
             module.forward = handed_on
+        for about in narrowed:
+            _narrow(network.get_submodule(about.name), about)
+        for module, attribute, count in heads:
+            setattr(module, attribute, count)
         return
     noise = _Noise(network, above)
     network.forward = noise
     for module in modules:
         module.forward = _LeftOutOfNoise(module, noise)
-    for name, weight in otherwise.items():
-        layer = network.get_submodule(name)
-        layer.weight_otherwise = weight
-        layer.forward = _OtherWeightThanOfNoise(layer, noise)
+    changed: dict[str, nn.Parameter] = dict(otherwise)
+    for about in narrowed:
+        changed.setdefault(about.name, network.get_submodule(about.name).weight)
+    cut = {about.name: about for about in narrowed}
+    for name, weight in changed.items():
+        layer: Any = network.get_submodule(name)
+        layer.weight_otherwise, layer.bias_otherwise = weight, layer.bias
+        groups = getattr(layer, "num_groups", 0)
+        if name in cut:
+            _narrow(layer, cut[name])
+        layer.forward = _OtherWeightThanOfNoise(layer, noise, groups)
+    for module, attribute, count in heads:
+        module.forward = _OtherHeadsThanOfNoise(module, noise, attribute, count)
+
+
+def _narrow(layer: Any, about: NarrowedLayer) -> None:
+    """Gives a layer what stays of its weights."""
+    about = about.on(layer.weight.device)
+    with torch.inference_mode(False), torch.no_grad():
+        layer.weight = nn.Parameter(about.weight(layer.weight), requires_grad=False)
+        if layer.bias is not None:
+            layer.bias = nn.Parameter(about.bias(layer.bias), requires_grad=False)
+    if about.groups:
+        layer.num_groups, layer.num_channels = about.groups, len(layer.weight)
 
 
 class _Noise:
@@ -202,19 +259,41 @@ def watched_parts(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str
 
 
 class _OtherWeightThanOfNoise:
-    """A layer's `forward`, which takes another weight where there is little noise. Copied and pickled with it."""
+    """A layer's `forward`, which takes other weights where there is little noise. Copied and pickled with it.
 
-    def __init__(self, layer: Any, noise: _Noise) -> None:
+    Args:
+        groups: of a normalization there.
+    """
+
+    def __init__(self, layer: Any, noise: _Noise, groups: int = 0) -> None:
         self._layer = layer
         self._noise = noise
+        self._groups = groups
 
     def __call__(self, given: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        layer = self._layer
-        weight = layer.weight if self._noise.is_enough else layer.weight_otherwise
-        if isinstance(layer, nn.Conv2d):
-            convolved: Tensor = layer._conv_forward(given, weight, layer.bias)
-            return convolved
-        return F.linear(given, weight, layer.bias)
+        layer, is_enough = self._layer, self._noise.is_enough
+        weight, bias = (layer.weight, layer.bias) if is_enough else (layer.weight_otherwise, layer.bias_otherwise)
+        groups = getattr(layer, "num_groups", 0) if is_enough else self._groups
+        return computed(layer, given, weight, bias, groups)
+
+
+class _OtherHeadsThanOfNoise:
+    """An attention's `forward`, which has fewer heads where there is noise. Copied and pickled with it."""
+
+    def __init__(self, module: nn.Module, noise: _Noise, attribute: str, count: int) -> None:
+        self._module = module
+        self._noise = noise
+        self._attribute = attribute
+        self._count = count
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        module, whole = self._module, getattr(self._module, self._attribute)
+        try:
+            if self._noise.is_enough:
+                setattr(module, self._attribute, self._count)
+            return type(module).forward(module, *args, **kwargs)
+        finally:
+            setattr(module, self._attribute, whole)
 
 
 Answer = Callable[..., Any]

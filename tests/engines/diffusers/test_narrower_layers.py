@@ -1,0 +1,109 @@
+"""Narrower layers of UNets of diffusers: they compute what the network does whose units are 0, and nothing stays."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+from typing import Any
+
+import pytest
+import torch
+
+from anonymize_faces.engines.denoiser import LORA
+from anonymize_faces.engines.diffusers import expert_parts as tools
+from anonymize_faces.engines.pruning.units import LeftOut
+from anonymize_faces.prefix.errors import ExpertsError
+from anonymize_faces.runs.digest import digest_of
+from anonymize_faces.tests.engines.diffusers.test_expert_parts import (
+    DRAWING,
+    SIZE,
+    UNETS,
+    answers,
+    delta_for,
+    drawn,
+    learned,
+)
+from anonymize_faces.tests.support.narrowing import narrowed_by_chance
+from anonymize_faces.tests.support.pipelines import SHORT, tiny_pipeline
+
+
+def what_of(pipeline: Any) -> Any:
+    return tools.prunable(pipeline, SIZE, DRAWING)
+
+
+@pytest.mark.parametrize("family", UNETS)
+def test_an_expert_draws_as_the_network_whose_units_are_0(family: str) -> None:
+    pipeline = tiny_pipeline(family)
+    before, digest, what = drawn(pipeline), digest_of(pipeline.unet), what_of(pipeline)
+    assert {name.rpartition(".")[2] for name in what.units} > {"attn1", "attn2", "ff"}
+    left_out = narrowed_by_chance(what)
+    expert = tools.narrowed_pipeline(pipeline, left_out, {})
+    with dataclasses.replace(what, network=pipeline.unet).without(left_out):
+        masked = drawn(pipeline)
+    found = drawn(expert)
+    assert torch.allclose(found, masked, atol=1e-3) and not torch.allclose(found, before, atol=1e-2)
+    assert torch.equal(drawn(pipeline), before) and digest_of(pipeline.unet) == digest
+    again = copy.deepcopy(expert)
+    assert torch.equal(drawn(again), found)
+    assert torch.equal(drawn_by(pipeline, pickle.loads(pickle.dumps(expert.unet))), found)
+
+
+def drawn_by(pipeline: Any, unet: Any) -> torch.Tensor:
+    other = copy.copy(pipeline)
+    other.unet = unet
+    return drawn(other)
+
+
+def test_an_expert_is_whole_where_there_is_little_noise_and_its_lora_is_away_there() -> None:
+    pipeline = tiny_pipeline("sd1")
+    what = what_of(pipeline)
+    left_out = narrowed_by_chance(what)
+    narrowed = next(units for units in what.units.values() if units.heads)
+    delta = delta_for(pipeline.unet, "conv_in", narrowed.into[0], narrowed.out)
+    before = drawn(pipeline, steps=3)
+    everywhere = drawn(tools.narrowed_pipeline(pipeline, left_out, delta), steps=3)
+    assert torch.equal(drawn(tools.narrowed_pipeline(pipeline, left_out, delta, 1.0), steps=3), before)
+    partly = tools.narrowed_pipeline(pipeline, left_out, delta, 0.6)
+    found = drawn(partly, steps=3)
+    assert not torch.allclose(found, before, atol=1e-3) and not torch.allclose(found, everywhere, atol=1e-3)
+    assert torch.equal(drawn(copy.deepcopy(partly), steps=3), found)
+    moved = partly.to(dtype=torch.float16).unet
+    assert {weight.dtype for weight in moved.parameters()} == {torch.float16}
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_lora_is_learned_where_layers_are_narrower_and_drawn_with_as_it_was_learned(family: str) -> None:
+    pytest.importorskip("peft", reason="LoRA on pipelines is for those who have it")
+    pipeline = tiny_pipeline(family)
+    what = what_of(tiny_pipeline(family))
+    left_out = narrowed_by_chance(what)
+    tuned, delta = learned(what)
+    with tuned.denoiser.gradients(1):
+        said = tuned.denoiser.encode([SHORT])
+        with what.without(left_out):
+            wanted = answers(tuned.denoiser, said)
+    expert = tools.DiffusersDenoiser(tools.narrowed_pipeline(pipeline, left_out, delta), SIZE, DRAWING)
+    with expert.gradients(1):
+        assert torch.allclose(answers(expert, said), wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_what_cannot_be_narrowed_is_a_sentence() -> None:
+    pytest.importorskip("peft", reason="LoRA on pipelines is for those who have it")
+    pipeline = tiny_pipeline("sd1")
+    left_out = narrowed_by_chance(what_of(pipeline))
+    name = next(iter(left_out.kept))
+    for other in ({"nowhere": torch.ones(2, dtype=torch.bool)}, {name: torch.ones(1, dtype=torch.bool)}):
+        with pytest.raises(ExpertsError, match="lacks blocks or layers"):
+            tools.narrowed_pipeline(pipeline, LeftOut(kept=other), {})
+    expert = tools.narrowed_pipeline(pipeline, left_out, {})
+    for load in (expert.load_lora_weights, expert.load_ip_adapter):
+        with pytest.raises(ExpertsError, match="do not fit an expert whose layers are narrower"):
+            load("anything")
+    loaded = what_of(pipeline)
+    tuned = loaded.denoiser.tuned(LORA, 2, False, 0)
+    other = copy.copy(pipeline)
+    other.unet = loaded.network
+    with pytest.raises(ExpertsError, match="A LoRA is loaded in this pipeline, and an expert with narrower layers"):
+        tools.narrowed_pipeline(other, left_out, {})
+    tuned.close()
