@@ -21,8 +21,9 @@ from torch import Tensor
 
 from ..engines.denoiser import LORA, Conditioning, Denoiser
 from ..engines.micro_batches import MicroBatches
+from ..engines.pruning.deltas import narrowed_delta
 from ..engines.pruning.parts import DenoiserPart, Prunable, gated_parts, watched_parts
-from ..engines.pruning.units import LeftOut, gated_units
+from ..engines.pruning.units import LeftOut, gated_units, narrowed_layers
 from ..finetuning.distillation import Answers, Distillation, answers_of, distance_share, unlikeness
 from ..finetuning.general import general_set
 from ..finetuning.loop import finetuned
@@ -97,7 +98,7 @@ class TunedExpert:
     """What came of an expert's own learning.
 
     Attributes:
-        delta: LoRA as files have it.
+        delta: LoRA as files have it, without what narrowed layers do not compute.
         before, after: the expert's error without and with it; see `ExpertsRecord.errors`.
     """
 
@@ -278,6 +279,9 @@ class ExpertLearning:
             with result.denoiser.gradients(settings.batch_size):
                 after = self._distance(held_out, altered, result.denoiser)
             delta = self._delta_of(result.weights)
+        prunable = self._prunable
+        cut = narrowed_layers(prunable.network, prunable.units, left_out)
+        delta = narrowed_delta(delta, cut, prunable.network)
         return TunedExpert(_halved(delta), before, after) if after < before else TunedExpert({}, before, before)
 
     def experts(

@@ -105,7 +105,8 @@ class Experts:
         record: what they were learned on.
         router: which prompts each is for.
         kept: `[K, P]` bool, the blocks of `record.parts` that each computes.
-        deltas: what each learned, as LoRA files have it; empty tables where nothing was.
+        deltas: what each learned, as LoRA files have it, without what narrowed layers do not compute; empty tables
+            where nothing was.
         units: `[K, count]` bool by the name of the module that holds them, as `record.units`: those that each computes.
         examples: some prompts of each, for people; not in the file.
 

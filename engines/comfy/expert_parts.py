@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from ...prefix import fingerprint
 from ...prefix.errors import ExpertsError
 from ...runs.digest import original_weights
+from ..pruning.deltas import whole_delta
 from ..pruning.parts import EVERYWHERE, FORWARD, Prunable, is_above, without_parts
 from ..pruning.units import (
     HiddenUnits,
@@ -124,7 +125,7 @@ def expert_model(model: Any, left_out: LeftOut, delta: Mapping[str, Tensor], who
 
     Args:
         left_out: names of blocks, some of `removable`, and what stays of some of `hidden_units`.
-        delta: LoRA as `engines.comfy.tuning.lora_of` has it; may be empty.
+        delta: LoRA as `engines.comfy.tuning.lora_of` has it, after `narrowed_delta`; may be empty.
         whole_until: time t up to which the MODEL computes as it came in, as `Denoiser` counts times.
 
     Raises:
@@ -137,6 +138,12 @@ def expert_model(model: Any, left_out: LeftOut, delta: Mapping[str, Tensor], who
         raise ExpertsError(
             "This model lacks blocks or layers that the expert changes: load the one that it was learned on."
         )
+    try:
+        delta = whole_delta(delta, narrowed_layers(network, units, left_out), network)
+    except ValueError as error:
+        raise ExpertsError(
+            f"What the expert learned does not fit this model ({error}): load the one that it was learned on."
+        ) from error
     chosen = model.clone()
     whole = _taken_away(network, delta) if whole_until > 0 else {}
     narrowed = for_noise(

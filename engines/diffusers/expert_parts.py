@@ -17,8 +17,16 @@ from ...prefix.errors import ExpertsError
 from ...runs.weights import is_plain, weights_of
 from ..denoiser import LORA, Tuned
 from ..options import AS_THE_HOST, AS_USUAL, Computing, Drawing
+from ..pruning.deltas import whole_delta
 from ..pruning.parts import EVERYWHERE, Prunable, leave_out
-from ..pruning.units import HiddenUnits, LeftOut, channel_groups, heads, hidden_numbers
+from ..pruning.units import (
+    HiddenUnits,
+    LeftOut,
+    channel_groups,
+    heads,
+    hidden_numbers,
+    narrowed_layers,
+)
 from .denoiser import DiffusersDenoiser
 from .tuning import add_lora, lora_paused, sharing_copy, with_lora, without_lora
 from .witness import plain_part
@@ -157,7 +165,7 @@ def narrowed_pipeline(
 
     Args:
         left_out: names of blocks, some of `removable`, and what stays of some of `hidden_units`.
-        delta: LoRA as `engines.diffusers.tuning.lora_of` has it; may be empty.
+        delta: LoRA as `engines.diffusers.tuning.lora_of` has it, after `narrowed_delta`; may be empty.
         whole_until: time t up to which the pipeline computes as it came in, as `Denoiser` counts times.
 
     Raises:
@@ -183,6 +191,7 @@ def narrowed_pipeline(
         )
     network = sharing_copy(plain)
     try:
+        delta = whole_delta(delta, narrowed_layers(plain, units, left_out), plain)
         before = add_lora(network, {name.removeprefix(f"{UNET}."): weight for name, weight in delta.items()})
     except ValueError as error:
         raise ExpertsError(

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from anonymize_faces.engines.pruning.units import LeftOut
+from anonymize_faces.engines.pruning.deltas import narrowed_delta
+from anonymize_faces.engines.pruning.units import LeftOut, narrowed_layers
 from anonymize_faces.prefix.errors import ExpertsError
 from anonymize_faces.tests.engines.comfy.test_expert_parts import controlnet, drawn
 from anonymize_faces.tests.support.narrowing import narrowed_by_chance
@@ -98,12 +99,14 @@ def test_loras_reach_the_layers_that_are_narrowed_and_leave_where_the_expert_is_
     assert not torch.allclose(wanted, plain, atol=1e-2)
     before = expert_model(loaded, left_out, {})
     after, _ = comfy.sd.load_lora_for_models(expert_model(checkpoint.model, left_out, {}), None, lora, 1.0, 0.0)
-    own = expert_model(checkpoint.model, left_out, lora)
+    trimmed = narrowed_delta(lora, narrowed_layers(prunable.network, prunable.units, left_out), prunable.network)
+    assert sum(matrix.numel() for matrix in trimmed.values()) < sum(matrix.numel() for matrix in lora.values())
+    own = expert_model(checkpoint.model, left_out, trimmed)
     for model in (before, after, own):
         assert torch.allclose(drawn(model), wanted, rtol=1e-3, atol=1e-3)
     whole = drawn(checkpoint.model)
-    assert torch.allclose(drawn(expert_model(checkpoint.model, left_out, lora, 1.0)), whole, atol=1e-3)
-    partly = drawn(expert_model(checkpoint.model, left_out, lora, 0.6))
+    assert torch.allclose(drawn(expert_model(checkpoint.model, left_out, trimmed, 1.0)), whole, atol=1e-3)
+    partly = drawn(expert_model(checkpoint.model, left_out, trimmed, 0.6))
     assert not torch.allclose(partly, whole, atol=1e-2) and not torch.allclose(partly, wanted, atol=1e-2)
     assert nothing_stays(prunable.network)
 
@@ -167,6 +170,9 @@ def test_what_cannot_be_narrowed_is_a_sentence(
     for other in ({"nowhere": torch.ones(2, dtype=torch.bool)}, {name: torch.ones(1, dtype=torch.bool)}):
         with pytest.raises(ExpertsError, match="lacks blocks or layers"):
             expert_model(checkpoint.model, LeftOut(kept=other), {})
+    lora = lora_for(prunable.network, "ff.net.2")
+    with pytest.raises(ExpertsError, match="What the expert learned does not fit this model"):
+        expert_model(checkpoint.model, left_out, lora)
     layer = prunable.network.get_submodule(prunable.units[name].out)
     with class_of(layer, torch.nn.Conv2d), pytest.raises(ExpertsError, match="of a kind that experts cannot narrow"):
         expert_model(checkpoint.model, left_out, {})

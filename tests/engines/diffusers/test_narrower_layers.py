@@ -12,7 +12,8 @@ import torch
 
 from anonymize_faces.engines.denoiser import LORA
 from anonymize_faces.engines.diffusers import expert_parts as tools
-from anonymize_faces.engines.pruning.units import LeftOut
+from anonymize_faces.engines.pruning.deltas import narrowed_delta
+from anonymize_faces.engines.pruning.units import LeftOut, narrowed_layers
 from anonymize_faces.prefix.errors import ExpertsError
 from anonymize_faces.runs.digest import digest_of
 from anonymize_faces.tests.engines.diffusers.test_expert_parts import (
@@ -61,6 +62,7 @@ def test_an_expert_is_whole_where_there_is_little_noise_and_its_lora_is_away_the
     left_out = narrowed_by_chance(what)
     narrowed = next(units for units in what.units.values() if units.heads)
     delta = delta_for(pipeline.unet, "conv_in", narrowed.into[0], narrowed.out)
+    delta = narrowed_delta(delta, narrowed_layers(pipeline.unet, what.units, left_out), pipeline.unet)
     before = drawn(pipeline, steps=3)
     everywhere = drawn(tools.narrowed_pipeline(pipeline, left_out, delta), steps=3)
     assert torch.equal(drawn(tools.narrowed_pipeline(pipeline, left_out, delta, 1.0), steps=3), before)
@@ -83,6 +85,7 @@ def test_lora_is_learned_where_layers_are_narrower_and_drawn_with_as_it_was_lear
         said = tuned.denoiser.encode([SHORT])
         with what.without(left_out):
             wanted = answers(tuned.denoiser, said)
+    delta = narrowed_delta(delta, narrowed_layers(pipeline.unet, what.units, left_out), pipeline.unet)
     expert = tools.DiffusersDenoiser(tools.narrowed_pipeline(pipeline, left_out, delta), SIZE, DRAWING)
     with expert.gradients(1):
         assert torch.allclose(answers(expert, said), wanted, rtol=1e-3, atol=1e-4)
