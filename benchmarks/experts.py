@@ -176,7 +176,8 @@ class ExpertsBench:
                 for name in (ROUTED, NARROW_ROUTED):
                     if name in made:
                         self.describe(made[name])
-                self.protection(made[ROUTED], seed)
+                if ROUTED in made:
+                    self.protection(made[ROUTED], seed)
         if seed == 0 and scale.free_ways:
             self.free_ways(seeds)
 
@@ -372,9 +373,7 @@ def main() -> None:
     parser.add_argument("--gate-steps", type=int, help="of the gates of each expert (30, quick 1)")
     parser.add_argument("--share", type=float, choices=SHARES, help="rows of this share of compute alone (all)")
     parser.add_argument("--whole-share", type=float, help="of their compute, which the last steps take with all blocks")
-    parser.add_argument(
-        "--rows", nargs="+", choices=ROWS[SHARES[1]], help="--brief with these rows as well", default=()
-    )
+    parser.add_argument("--rows", nargs="+", choices=ROWS[SHARES[1]], help="these rows alone", default=())
     parser.add_argument("--brief", action="store_true", help="no rows but those of the figures that come last")
     parser.add_argument("--full-size", action="store_true", help="calls of SD1.5's layout alone: minutes, and 4 GB")
     parser.add_argument("--turns", type=int, default=5, help="that --full-size times calls in (5)")
@@ -384,7 +383,7 @@ def main() -> None:
         return
     scale = QUICK if options.quick else WHOLE
     if options.brief or options.rows:
-        told = {share: {*LAST_ROWS[share], *options.rows} for share in SHARES}
+        told = {share: options.rows or LAST_ROWS[share] for share in SHARES}
         rows = {share: tuple(row for row in ROWS[share] if row in told[share]) for share in SHARES}
         scale = replace(scale, rows=rows, turns=3, free_ways=False)
     if options.share is not None:
@@ -403,12 +402,12 @@ def main() -> None:
     if bench.protected[FULL]:
         full, by_experts = (np.mean(bench.protected[name]) for name in (FULL, ROUTED))
         print(f"\nRATE experts_protected {by_experts:.3f}\nRATE full_protected {full:.3f}")
-    if SHARES[0] in scale.rows:
+    if ROUTED in scale.rows.get(SHARES[0], ()):
         routed = bench.figures[SHARES[0], ROUTED]
         print(f"RATIO experts_time {np.mean(routed.ratio[BATCHES[-1]]):.3f}")
         print(f"RATE experts_names {np.mean(routed.names) / max(float(np.mean(whole.names)), 1e-9):.3f}")
         print(f"RATE experts_looks {np.mean(routed.looks) / max(float(np.mean(whole.looks)), 1e-9):.3f}")
-    if SHARES[1] in scale.rows:
+    if {STATIC, ROUTED} <= {*scale.rows.get(SHARES[1], ())}:
         apart, static = (np.mean(bench.figures[SHARES[1], name].distance) for name in (ROUTED, STATIC))
         if apart >= static:
             print(f"At {SHARES[1]} routed experts are no nearer to the model than one cut for all prompts.")
