@@ -11,6 +11,7 @@ import torch
 from anonymize_faces.engines.pruning.parts import EVERYWHERE, gated_parts, without_parts
 from anonymize_faces.engines.pruning.units import LeftOut
 from anonymize_faces.prefix.errors import ExpertsError
+from anonymize_faces.tests.support.narrowing import controlnet, drawn
 
 Make = Callable[..., Any]
 
@@ -24,17 +25,6 @@ def tools(host_modules: None) -> Any:
     from anonymize_faces.engines.comfy import expert_parts
 
     return expert_parts
-
-
-def drawn(model: Any, length: int = 77, **said_with: Any) -> torch.Tensor:
-    import comfy.sample
-
-    random = torch.Generator().manual_seed(0)
-    noise = torch.randn(1, 4, 8, 8, generator=random)
-    said = [[torch.randn(1, length, 32, generator=random), {"pooled_output": None, **said_with}]]
-    return comfy.sample.sample(
-        model, noise, 2, 2.0, "euler", "simple", said, said, torch.zeros_like(noise), disable_pbar=True, seed=1
-    )
 
 
 def test_an_expert_draws_otherwise_and_the_model_to_the_last_bit_as_before(make_checkpoint: Make, tools: Any) -> None:
@@ -189,22 +179,6 @@ class Passing(torch.nn.Module):
 
     def forward(self, x: torch.Tensor, *_: Any) -> torch.Tensor:
         return x.clone()
-
-
-def controlnet(checkpoint: Any) -> Any:
-    """The host's ControlNet for a checkpoint, of random weights, with a picture to go by."""
-    import comfy.cldm.cldm
-    import comfy.controlnet
-    import comfy.ops
-
-    config = dict(checkpoint.model.model.model_config.unet_config)
-    config.pop("out_channels")
-    network = comfy.cldm.cldm.ControlNet(**config, hint_channels=3, operations=comfy.ops.disable_weight_init)
-    random = torch.Generator().manual_seed(7)
-    for weight in network.parameters():
-        weight.data = 0.05 * torch.randn(weight.shape, generator=random)
-    made = comfy.controlnet.ControlNet(network, load_device=torch.device("cpu"))
-    return made.set_cond_hint(torch.rand(1, 3, 64, 64, generator=random), 1.0)
 
 
 def test_a_controlnet_guides_an_expert_as_a_network_that_was_built_without_those_blocks(

@@ -12,8 +12,7 @@ import torch
 from anonymize_faces.engines.pruning.deltas import narrowed_delta
 from anonymize_faces.engines.pruning.units import LeftOut, narrowed_layers
 from anonymize_faces.prefix.errors import ExpertsError
-from anonymize_faces.tests.engines.comfy.test_expert_parts import controlnet, drawn
-from anonymize_faces.tests.support.narrowing import narrowed_by_chance
+from anonymize_faces.tests.support.narrowing import controlnet, drawn, narrowed_by_chance
 
 Make = Callable[..., Any]
 

@@ -16,15 +16,7 @@ from anonymize_faces.engines.pruning.deltas import narrowed_delta
 from anonymize_faces.engines.pruning.units import LeftOut, narrowed_layers
 from anonymize_faces.prefix.errors import ExpertsError
 from anonymize_faces.runs.digest import digest_of
-from anonymize_faces.tests.engines.diffusers.test_expert_parts import (
-    DRAWING,
-    SIZE,
-    UNETS,
-    answers,
-    delta_for,
-    drawn,
-    learned,
-)
+from anonymize_faces.tests.support.expert_pipelines import DRAWING, SIZE, UNETS, answers, delta_for, drawn, learned
 from anonymize_faces.tests.support.narrowing import narrowed_by_chance
 from anonymize_faces.tests.support.pipelines import SHORT, tiny_pipeline
 
