@@ -5,8 +5,8 @@ layers narrowed alike instead, by the norms of their weights, or each by what it
 for routed ones; as many experts whose prompts were shuffled; and what costs nothing to learn, the host's EasyCache and
 fewer steps in the same time. All that is tuned is tuned in as many
 steps: one expert for all prompts takes those of all experts together.
-`--quick` is a form of a minute whose figures say nothing. `--full-size` measures, in place of all that, what leaving
-blocks out saves in a call of a network as large as SD1.5's, whose weights are random.
+`--quick` is a form of a minute whose figures say nothing. `--full-size` measures, in place of all that, what computing
+less saves in a call of a network as large as SD1.5's, whose weights are random.
 """
 
 from __future__ import annotations
@@ -355,10 +355,10 @@ class ExpertsBench:
 
 
 def full_size(turns: int) -> None:
-    """Prints what leaving blocks out saves in a call of a network of full size."""
+    """Prints what computing less saves in a call of a network of full size."""
     enter_host()
     print(f"Building SD1.5's layout: {BATCH} pictures of 512 x 512 pixels, bfloat16", flush=True)
-    for keep, call in narrowed_calls(full_size_layout(), SHARES, turns).items():
+    for keep, call in narrowed_calls(full_size_layout(), SHARES, turns):
         print("\n".join(call.lines(keep)), flush=True)
 
 

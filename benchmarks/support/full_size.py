@@ -1,38 +1,44 @@
-"""Measures what leaving blocks out saves in a call of a UNet of full size, whose weights are random: time and weights.
+"""Measures what computing less saves in a call of a UNet of full size, whose weights are random: time and weights.
 
-Which blocks go says a fixed rule, since nothing can be learned of random weights: the innermost first, as the authors
-of prompt-tailored pruning have it (docs/METHODS.md 8.3).
+What goes says a fixed rule, since nothing can be learned of random weights: of blocks the innermost first, as the
+authors of prompt-tailored pruning have it (docs/METHODS.md 8.3); of all layers the same share of their width.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from ...engines.options import Drawing
-from ...engines.pruning.parts import DenoiserPart, Prunable, without_parts
+from ...engines.pruning.parts import DenoiserPart, Prunable
+from ...engines.pruning.units import LeftOut, narrowed_layers
 from ...experts.codes import kept_share
+from ...experts.widths import kept_share as kept_width
 from ...prefix.errors import ExpertsError
 from .paired import Pairs, in_turns
+from .uniform_width import uniform_width
 
 BATCH = 2
 
 
 @dataclass(frozen=True)
 class NarrowedCall:
-    """What a call without some blocks takes, beside a whole one.
+    """What a call that computes less takes, beside a whole one.
 
     Attributes:
-        removed: names of the blocks.
+        told: what is left out, for people.
+        name: the same, for figures.
         share: of the multiplications that is left.
         seconds: of the process's own computing, in turns.
         weights: bytes of the weights that are computed with, of both.
     """
 
-    removed: tuple[str, ...]
+    told: str
+    name: str
     share: float
     seconds: Pairs
     weights: tuple[int, int]
@@ -40,9 +46,9 @@ class NarrowedCall:
     def lines(self, keep: float) -> list[str]:
         """What to print: for people, then the figures."""
         weights, all_weights = self.weights
-        name = f"full_size_{keep * 100:.0f}"
+        name = f"full_size_{keep * 100:.0f}{self.name}"
         return [
-            f"\n{keep}: {self.share:.3f} of the multiplications, without {', '.join(self.removed)}",
+            f"\n{keep}: {self.share:.3f} of the multiplications, {self.told}",
             self.seconds.summary(f"{BATCH} pictures, computing"),
             f"weights {weights / 2**20:.0f} of {all_weights / 2**20:.0f} MiB",
             f"RATIO {name}_time {self.seconds.ratio:.3f}",
@@ -80,27 +86,49 @@ def innermost(parts: Sequence[DenoiserPart], keep: float, middle: str = "middle_
     return tuple(removed)
 
 
-def narrowed_calls(prunable: Prunable, shares: Sequence[float], turns: int) -> dict[float, NarrowedCall]:
-    """Calls without blocks, each in turns with whole ones."""
+def narrowed_calls(prunable: Prunable, shares: Sequence[float], turns: int) -> list[tuple[float, NarrowedCall]]:
+    """Calls without blocks and calls with narrower layers, by share, each in turns with whole ones."""
+    from ...engines.comfy.expert_parts import Smaller
+
     denoiser, network = prunable.denoiser, prunable.network
-    found = {}
     with denoiser.gradients(BATCH), torch.no_grad():
-        parts = prunable.parts()
+        parts, unit_shares = prunable.parts(), prunable.unit_shares()
         said = denoiser.encode(["a portrait of a person", ""])
         noised = torch.randn(BATCH, *denoiser.latent_shape, generator=torch.Generator().manual_seed(0))
+        bytes_of = {name: weight.nbytes for name, weight in network.named_parameters()}
 
-        def call(removed: Sequence[str] = ()) -> float:
-            with without_parts(network, removed):
-                began = time.process_time()
-                denoiser.predict(noised, torch.tensor([0.3, 0.7]), said)
-                return time.process_time() - began
+        def measured(left_out: LeftOut, share: float, told: str, name: str) -> NarrowedCall:
+            smaller, whole = (Smaller(network, prunable.units, what) for what in (left_out, LeftOut()))
 
+            def call(computing: Smaller) -> float:
+                with computing(network, {}):
+                    began = time.process_time()
+                    denoiser.predict(noised, torch.tensor([0.3, 0.7]), said)
+                    return time.process_time() - began
+
+            seconds = in_turns(lambda: call(smaller), lambda: call(whole), turns, turns, 0.0)
+            weights = _computed_with(prunable, left_out, bytes_of), sum(bytes_of.values())
+            return NarrowedCall(told, name, share, seconds, weights)
+
+        found = []
         for keep in shares:
-            removed = innermost(parts, keep)
-            gone = tuple(f"{name}." for name in removed)
-            bytes_of = {name: weight.nbytes for name, weight in network.named_parameters()}
-            left = sum(size for name, size in bytes_of.items() if not name.startswith(gone))
-            seconds = in_turns(lambda removed=removed: call(removed), call, turns, turns, 0.0)  # type: ignore[misc]
-            weights = left, sum(bytes_of.values())
-            found[keep] = NarrowedCall(removed, kept_share(parts, removed), seconds, weights)
+            blocks = innermost(parts, keep)
+            told = f"without {', '.join(blocks)}"
+            found.append((keep, measured(LeftOut(blocks), kept_share(parts, blocks), told, "")))
+            widths = uniform_width(prunable, keep)
+            share = kept_width(unit_shares, widths.kept)
+            told = f"{float(torch.cat(list(widths.kept.values())).float().mean()):.2f} of all units"
+            found.append((keep, measured(widths, share, told, "_narrower")))
     return found
+
+
+def _computed_with(prunable: Prunable, left_out: LeftOut, bytes_of: Mapping[str, int]) -> int:
+    """Bytes of the weights that a call computes with."""
+    gone = tuple(f"{name}." for name in left_out.blocks)
+    left = {name: size for name, size in bytes_of.items() if not name.startswith(gone)}
+    for about in narrowed_layers(prunable.network, prunable.units, left_out):
+        layer: Any = prunable.network.get_submodule(about.name)
+        left[f"{about.name}.weight"] = about.weight(layer.weight).nbytes
+        if layer.bias is not None:
+            left[f"{about.name}.bias"] = about.bias(layer.bias).nbytes
+    return sum(left.values())

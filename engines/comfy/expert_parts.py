@@ -148,7 +148,7 @@ def expert_model(model: Any, left_out: LeftOut, delta: Mapping[str, Tensor], who
     whole = _taken_away(network, delta) if whole_until > 0 else {}
     narrowed = for_noise(
         timestep_at(model, whole_until),
-        _Smaller(network, units, left_out),
+        Smaller(network, units, left_out),
         lambda network, options: _weights_changed(network, whole),
     )
     chosen.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, KEY, narrowed)
@@ -201,7 +201,7 @@ def for_noise(above: float, altered: Altered, otherwise: Altered) -> Callable[..
     return run
 
 
-class _Smaller:
+class Smaller:
     """Opens a network that computes less: without blocks, and with narrowed layers.
 
     Args:
@@ -220,6 +220,14 @@ class _Smaller:
 
     @contextmanager
     def __call__(self, network: nn.Module, told: Mapping[str, Any]) -> Iterator[None]:
+        """Inside, the network computes less.
+
+        Args:
+            told: what the host tells it besides.
+
+        Raises:
+            ExpertsError: another node computes attention whose heads are fewer here.
+        """
         if self._heads and any(kind in ATTENTIONS and placed for kind, placed in told.get(REPLACED, {}).items()):
             raise ExpertsError(
                 "Another node replaces attention in this model, which an expert with narrower layers cannot follow:"

@@ -1,4 +1,4 @@
-"""What leaving blocks out saves in a call, on a UNet that is small: which go, and what is printed."""
+"""What computing less saves in a call, on a UNet that is small: what goes, and what is printed."""
 
 from __future__ import annotations
 
@@ -31,8 +31,13 @@ def test_calls_are_measured_in_turns_and_the_network_stays_whole(
 
     checkpoint = make_checkpoint()
     what = prunable(make_denoiser(checkpoint), checkpoint.model)
-    (call,) = narrowed_calls(what, (0.7,), 2).values()
-    assert call.share <= 0.7 and len(call.seconds.subject) == 2 and 0 < call.weights[0] < call.weights[1]
+    calls = narrowed_calls(what, (0.7,), 2)
+    assert len(calls) == 2
+    for keep, call in calls:
+        assert keep == 0.7 and 0.5 < call.share <= 0.7 and len(call.seconds.subject) == 2
+        assert 0 < call.weights[0] < call.weights[1]
     assert not any("forward" in vars(module) for module in what.network.modules())
-    figures = re.findall(r"^RATIO (\w+) ([\d.]+)$", "\n".join(call.lines(0.7)), re.M)
-    assert [name for name, _ in figures] == ["full_size_70_time", "full_size_70_weights"]
+    told = "\n".join(line for keep, call in calls for line in call.lines(keep))
+    assert re.findall(r"^RATIO (\w+) [\d.]+$", told, re.M) == [
+        "full_size_70_time", "full_size_70_weights", "full_size_70_narrower_time", "full_size_70_narrower_weights",
+    ]  # fmt: skip
