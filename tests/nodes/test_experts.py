@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from anonymize_faces.experts.files import FOLDER, load_experts, save_experts
+from anonymize_faces.experts.settings import BLOCKS, WIDTHS
 from anonymize_faces.tests.support.experts import PARTS, demo_experts, demo_fingerprint
 from anonymize_faces.tests.support.training_workflow import node
 from anonymize_faces.tools.comfy_server import ComfyServer, ServerProgress, WorkflowError, WorkflowInterruptedError
@@ -63,11 +64,12 @@ def file(server: ComfyServer) -> str:
     return save_experts(demo_experts(), path).name
 
 
-def test_experts_are_learned_saved_loaded_and_draw_alike(server: ComfyServer) -> None:
+@pytest.mark.parametrize(("leave_out", "name"), [(BLOCKS, "learned"), (WIDTHS, "narrower")])
+def test_experts_are_learned_saved_loaded_and_draw_alike(server: ComfyServer, leave_out: str, name: str) -> None:
     graph = {
         "load": node("LoadDemoModel"),
-        "learn": node("LearnExperts", **MODEL, **QUICK),
-        "save": node("SaveExperts", experts=["learn", 0], name="sub/learned"),
+        "learn": node("LearnExperts", **MODEL, **QUICK, leave_out=leave_out),
+        "save": node("SaveExperts", experts=["learn", 0], name=f"sub/{name}"),
         "plot": node("PreviewImage", images=["learn", 2]),
     }
     graph |= routed(["learn", 0]) | drawing("plain", ["load", 0]) | drawing("expert", ["route", 0])
@@ -76,8 +78,9 @@ def test_experts_are_learned_saved_loaded_and_draw_alike(server: ComfyServer) ->
     shares = [float(share) for share in re.findall(r"^Expert \d: ([\d.]+) of the compute", report, re.M)]
     assert report.startswith("2 experts of a ClassicModel model.") and 0 < max(shares) <= 0.6
     (saved,) = entry["outputs"]["save"]["text"]
-    read = load_experts(server.model_folder(FOLDER) / "sub" / "learned.safetensors")
-    assert saved.endswith("learned.safetensors") and read.record.fingerprint == demo_fingerprint()
+    read = load_experts(server.model_folder(FOLDER) / "sub" / f"{name}.safetensors")
+    assert bool(read.units) == (leave_out == WIDTHS) == ("of their width" in report)
+    assert saved.endswith(f"{name}.safetensors") and read.record.fingerprint == demo_fingerprint()
     assert any(read.deltas) and all(weight.dtype.itemsize == 2 for delta in read.deltas for weight in delta.values())
     for number, delta in enumerate(read.deltas):
         gone = tuple(f"diffusion_model.{name}." for name in read.removed(number))
@@ -85,7 +88,7 @@ def test_experts_are_learned_saved_loaded_and_draw_alike(server: ComfyServer) ->
         assert not any(name.startswith(gone) for name in delta), "blocks that are gone take no room"
     plain, expert = (drawn(server, entry, name) for name in ("plain", "expert"))
     assert np.abs(plain - expert).mean() > 0.5
-    loaded = {"file": node("LoadExperts", file="sub/learned.safetensors")}
+    loaded = {"file": node("LoadExperts", file=f"sub/{name}.safetensors")}
     again = server.run(routed(["file", 0]) | loaded | drawing("again", ["route", 0]))
     assert np.abs(drawn(server, again, "again") - expert).max() <= 2
     bypassed = server.run({"load": node("LoadDemoModel")} | drawing("bypassed", ["load", 0]))
