@@ -20,9 +20,9 @@ def test_the_short_form_prints_every_row_and_the_figures_last(
     found = FIGURES.findall(printed)
     names = ["experts_names", "experts_looks", "routed_distance", "static_distance"]
     assert [name for _, name, _ in found] == ["experts_time", *names] and found[0][0] == "RATIO"
-    row = r"^(full|0\.\d+ \w+(?: width)?|EasyCache|\d+ steps, as 0\.\d+) .*?(\d\.\d\d\d) "
+    row = r"^(full|0\.\d+ (?:routed narrower|uniform width|\w+)|EasyCache|\d+ steps, as 0\.\d+) .*?(\d\.\d\d\d) "
     rows, others = (
         dict(re.findall(row, printed, re.M)),
-        {"0.75 routed", "0.6 static", "0.6 uniform width", "0.6 routed"},
+        {"0.75 routed", "0.6 static", "0.6 uniform width", "0.6 routed narrower", "0.6 routed"},
     )
     assert rows["full"] == "0.000" and others <= rows.keys() and len(rows) >= 7
