@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 import comfy.ldm.lumina.model
 import comfy.lora
@@ -139,7 +140,7 @@ def expert_model(model: Any, left_out: LeftOut, delta: Mapping[str, Tensor], who
             "This model lacks blocks or layers that the expert changes: load the one that it was learned on."
         )
     try:
-        delta = whole_delta(delta, narrowed_layers(network, units, left_out), network)
+        delta = whole_delta(delta, narrowed_layers(network, units, left_out), network, DENOISER)
     except ValueError as error:
         raise ExpertsError(
             f"What the expert learned does not fit this model ({error}): load the one that it was learned on."
@@ -202,10 +203,12 @@ def for_noise(above: float, altered: Altered, otherwise: Altered) -> Callable[..
 
 
 class Smaller:
-    """Opens a network that computes less: without blocks, and with narrowed layers.
+    """Opens networks that compute less: without blocks, and with narrowed layers.
+
+    The host may give a clone of a MODEL a network of its own, compiled or on another card: each is narrowed by itself.
 
     Args:
-        network: it is not changed here.
+        network: one of them. It is not changed here.
         units: of it.
 
     Raises:
@@ -214,9 +217,15 @@ class Smaller:
 
     def __init__(self, network: nn.Module, units: Mapping[str, HiddenUnits], left_out: LeftOut) -> None:
         self._blocks = left_out.blocks
-        layers = narrowed_layers(network, units, left_out)
-        self._layers = [_Narrowed(network.get_submodule(about.name), about) for about in layers]
-        self._heads = [(network.get_submodule(name), *rest) for name, *rest in narrowed_heads(units, left_out)]
+        self._cut = narrowed_layers(network, units, left_out)
+        self._heads = narrowed_heads(units, left_out)
+        self._layers: WeakKeyDictionary[nn.Module, list[_Narrowed]] = WeakKeyDictionary()
+        self._layers_of(network)
+
+    def _layers_of(self, network: nn.Module) -> list[_Narrowed]:
+        if network not in self._layers:
+            self._layers[network] = [_Narrowed(network.get_submodule(about.name), about) for about in self._cut]
+        return self._layers[network]
 
     @contextmanager
     def __call__(self, network: nn.Module, told: Mapping[str, Any]) -> Iterator[None]:
@@ -226,7 +235,7 @@ class Smaller:
             told: what the host tells it besides.
 
         Raises:
-            ExpertsError: another node computes attention whose heads are fewer here.
+            ExpertsError: another node computes attention whose heads are fewer here, or layers that are narrower.
         """
         if self._heads and any(kind in ATTENTIONS and placed for kind, placed in told.get(REPLACED, {}).items()):
             raise ExpertsError(
@@ -234,11 +243,10 @@ class Smaller:
                 " take that node out, or learn experts that leave out whole blocks."
             )
         with without_parts(network, self._blocks), ExitStack() as undo:
-            for layer in self._layers:
+            for layer in self._layers_of(network):
                 layer.put(undo)
-            for module, attribute, count in self._heads:
-                undo.callback(setattr, module, attribute, getattr(module, attribute))
-                setattr(module, attribute, count)
+            for name, attribute, count in self._heads:
+                _set_for_now(undo, network.get_submodule(name), attribute, count)
             yield
 
 
@@ -259,24 +267,38 @@ class _Narrowed:
                 "This model's layers are of a kind that experts cannot narrow, such as quantized ones: load the"
                 " checkpoint in half precision with the host's own loader."
             )
-        self._layer = layer
-        self._about = about
+        self._layer = ref(layer)  # The network holds it, and the table of networks must not hold the network.
+        self._about = {torch.device("cpu"): about}
 
     def put(self, undo: ExitStack) -> None:
-        """Answers from now on, until the stack is undone."""
-        _set_for_now(undo, self._layer, FORWARD, self)
+        """Answers from now on, until the stack is undone.
+
+        Raises:
+            ExpertsError: somebody else answers in the layer's place.
+        """
+        layer: Any = self._layer()
+        other = vars(layer).get(FORWARD)
+        # Whoever took something away again may have left the layer's own one there.
+        if other is not None and getattr(other, "__func__", None) is not type(layer).forward:
+            raise ExpertsError(
+                "Another node computes in place of this model's layers (such as a LoRA that is loaded as a bypass),"
+                " which an expert with narrower layers cannot follow: load that LoRA with Load LoRA, or learn experts"
+                " that leave out whole blocks."
+            )
+        _set_for_now(undo, layer, FORWARD, self)
 
     def __call__(self, given: Tensor) -> Tensor:
-        layer = self._layer
-        about = self._about = self._about.on(given.device)
+        layer: Any = self._layer()
+        about = self._about.get(given.device)
+        if about is None:
+            about = self._about[given.device] = self._about[torch.device("cpu")].on(given.device)
         if getattr(layer, CASTS) or layer.weight_function or layer.bias_function:
-            return self._by_the_host(given)
+            return self._by_the_host(layer, about, given)
         weight = about.weight(layer.weight)
         bias = None if layer.bias is None else about.bias(layer.bias)
         return computed(layer, given, weight, bias, about.groups)
 
-    def _by_the_host(self, given: Tensor) -> Tensor:
-        layer, about = self._layer, self._about
+    def _by_the_host(self, layer: Any, about: NarrowedLayer, given: Tensor) -> Tensor:
         functions = {WEIGHT_FUNCTIONS: [*layer.weight_function, about.weight]}
         functions[BIAS_FUNCTIONS] = [*layer.bias_function, about.bias]
         with ExitStack() as undo:

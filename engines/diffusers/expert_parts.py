@@ -10,6 +10,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from ...prefix import fingerprint
@@ -41,6 +42,9 @@ STEPS_LEARNED = 1000
 
 LEFT_OUT = "_anonymize_faces_left_out"
 """Attribute of a UNet that computes less: what it leaves out."""
+
+LOADERS = ("load_lora_adapter", "load_attn_procs", "_load_ip_adapter_weights")
+"""What loads LoRAs and IP-Adapters into a UNet."""
 
 FUSED = "fused_projections"
 """Attribute of an attention whose queries, keys and values come of one layer."""
@@ -175,10 +179,10 @@ def narrowed_pipeline(
     require_whole(pipeline)
     plain = unet_of(pipeline)
     units = hidden_units(plain)
-    if left_out.kept and any(ADAPTER in name for name, _ in plain.named_parameters()):
+    if left_out.kept and (_takes_pictures(plain) or any(ADAPTER in name for name, _ in plain.named_parameters())):
         raise ExpertsError(
-            "A LoRA is loaded in this pipeline, and an expert with narrower layers cannot take one: call"
-            " 'unload_lora_weights' before, or 'fuse_lora' and 'unload_lora_weights'."
+            "A LoRA or an IP-Adapter is loaded in this pipeline, and an expert with narrower layers cannot take one:"
+            " call 'unload_lora_weights' or 'unload_ip_adapter' before."
         )
     if not (set(left_out.blocks) <= set(removable(plain)) and left_out.is_of(units)):
         raise ExpertsError(
@@ -189,9 +193,9 @@ def narrowed_pipeline(
             "This pipeline's UNet is quantized or offloaded: load one in half precision or float32, and call"
             " 'enable_model_cpu_offload' of the pipeline that comes back."
         )
-    network = sharing_copy(plain)
+    network = _with_own_parameters(sharing_copy(plain))
     try:
-        delta = whole_delta(delta, narrowed_layers(plain, units, left_out), plain)
+        delta = whole_delta(delta, narrowed_layers(plain, units, left_out), plain, f"{UNET}.")
         before = add_lora(network, {name.removeprefix(f"{UNET}."): weight for name, weight in delta.items()})
     except ValueError as error:
         raise ExpertsError(
@@ -204,6 +208,8 @@ def narrowed_pipeline(
     drawing.unet = network
     if left_out.kept:
         drawing.load_lora_weights = drawing.load_ip_adapter = _load_nothing
+        for name in LOADERS:  # Other pipelines may be made of this one's parts.
+            setattr(network, name, _load_nothing)
     found: Pipeline = drawing
     return found
 
@@ -228,6 +234,23 @@ def _is_residual(block: Any) -> bool:
     return not (widens or block.up or block.down) and block.output_scale_factor == 1
 
 
+def _with_own_parameters(network: Any) -> Any:
+    """The network, with parameters of its own that share their numbers with those of before: whoever moves or converts
+    one of both moves that one alone."""
+    with torch.inference_mode(False):
+        for module in network.modules():
+            for name, weight in module._parameters.items():
+                if weight is not None:
+                    module._parameters[name] = nn.Parameter(weight.data, requires_grad=weight.requires_grad)
+    return network
+
+
+def _takes_pictures(network: Any) -> bool:
+    """Whether an IP-Adapter is loaded."""
+    processors = getattr(network, "attn_processors", {}).values()
+    return getattr(network, "encoder_hid_proj", None) is not None or any(hasattr(one, "to_k_ip") for one in processors)
+
+
 def _save_nothing(*args: Any, **kwargs: Any) -> None:
     raise ExpertsError(
         "A folder of diffusers does not tell which blocks an expert leaves out: save the pipeline that it was made of,"
@@ -237,6 +260,6 @@ def _save_nothing(*args: Any, **kwargs: Any) -> None:
 
 def _load_nothing(*args: Any, **kwargs: Any) -> None:
     raise ExpertsError(
-        "LoRAs and IP-Adapters do not fit an expert whose layers are narrower: call 'fuse_lora' of the pipeline that it"
-        " is made of before, or learn experts that leave out whole blocks."
+        "LoRAs and IP-Adapters do not fit an expert whose layers are narrower: learn experts of a pipeline that the"
+        " LoRA is fused into ('fuse_lora'), or experts that leave out whole blocks."
     )

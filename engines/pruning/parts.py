@@ -29,6 +29,10 @@ DIFFUSERS_BLOCKS = ("down_blocks.", "mid_block.", "up_blocks.")
 """What names of blocks begin with in the UNets of diffusers, and in no network of ComfyUI's."""
 
 
+CPU_ATTENTION = ("_scaled_dot_product_flash_attention_for_cpu",)
+"""Names of torch's operators."""
+
+
 def engine_of(names: Iterable[str]) -> str:
     """The engine whose blocks have these names."""
     return DIFFUSERS if any(name.startswith(DIFFUSERS_BLOCKS) for name in names) else COMFYUI
@@ -104,9 +108,16 @@ class Prunable:
 
     def counted(self) -> dict[str, int]:
         """Operations of one prediction by module, the network under the name of its class; inside `gradients`."""
-        from torch.utils.flop_counter import FlopCounterMode  # Here, so that the host's start does not wait for it.
+        # Here, so that the host's start does not wait for it.
+        from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        def attention(query: Any, key: Any, value: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+            return int(sdpa_flop_count(query, key, value))
+
+        # torch itself counts no attention of the CPU's.
+        kernels = [getattr(torch.ops.aten, name, None) for name in CPU_ATTENTION]
+        counted = {kernel: attention for kernel in kernels if kernel is not None}
+        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=counted) as counter:
             noised = torch.zeros(1, *self.denoiser.latent_shape)
             self.denoiser.predict(noised, torch.tensor([0.5]), self.denoiser.encode([""]))
         counts = {name: sum(by_kind.values()) for name, by_kind in counter.get_flop_counts().items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -201,3 +202,61 @@ def test_several_groups_of_channels_go_together_where_each_is_small() -> None:
     assert channel_groups("block", (), "norm", "out", block).count == 8, "40 channels at a time"
     block = torch.nn.ModuleDict({"block": torch.nn.ModuleDict({"norm": torch.nn.GroupNorm(32, 1280)})})
     assert channel_groups("block", (), "norm", "out", block).count == 32
+
+
+def test_a_clone_with_a_network_of_its_own_is_narrowed_and_the_other_is_not(
+    checkpoint: Any, prunable: Any, expert_model: Callable[..., Any]
+) -> None:
+    expert = expert_model(checkpoint.model, narrowed_by_chance(prunable), {})
+    wanted, other = drawn(expert), expert.clone()
+    other.model = copy.deepcopy(checkpoint.model.model)
+    for layer in prunable.network.modules():
+        if hasattr(layer, "weight_function"):
+            layer.forward = pytest.fail
+    found = drawn(other)
+    assert torch.equal(found, wanted)
+
+
+def test_who_computes_in_a_layers_place_is_not_passed_over(
+    checkpoint: Any, prunable: Any, expert_model: Callable[..., Any]
+) -> None:
+    left_out = narrowed_by_chance(prunable)
+    expert = expert_model(checkpoint.model, left_out, {})
+    wanted = drawn(expert)
+    layer = prunable.network.get_submodule(next(units.out for units in prunable.units.values() if units.heads))
+    own = layer.forward
+    layer.forward = lambda given: own(given) + 0.5
+    with pytest.raises(ExpertsError, match="Another node computes in place of this model's layers"):
+        drawn(expert)
+    layer.forward = own
+    assert torch.equal(drawn(expert), wanted) and "forward" in vars(layer), "as it was left"
+
+
+UP, DOWN = "lora_up.weight", "lora_down.weight"
+
+
+@pytest.mark.parametrize("whole_until", [0.0, 0.5])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda layer, up, down: {f"{layer}.{UP}": up},
+        lambda layer, up, down: {f"{layer}.{UP}": up.repeat(3, 1), f"{layer}.{DOWN}": down},
+        lambda layer, up, down: {f"{layer}.{UP}": up, f"{layer}.{DOWN}": down[:, 1:]},
+        lambda layer, up, down: {f"{layer}.{UP}": up, f"{layer}.{DOWN}": down[:1]},
+        lambda layer, up, down: {f"{layer}.{UP}": up[:, 0], f"{layer}.{DOWN}": down},
+        lambda layer, up, down: {f"{layer}.{UP}": up.to(torch.float8_e4m3fn), f"{layer}.{DOWN}": down},
+        lambda layer, up, down: {f"{layer}.{UP}": up.repeat(1, 999), f"{layer}.{DOWN}": down.repeat(999, 1)},
+        lambda layer, up, down: {f"diffusion_model.nowhere.{UP}": up, f"diffusion_model.nowhere.{DOWN}": down},
+        lambda layer, up, down: {f"text_encoders.x.{UP}": up, f"text_encoders.x.{DOWN}": down},
+        lambda layer, up, down: {f"{layer}.weight": up},
+    ],
+)
+def test_what_is_no_lora_of_the_network_is_refused(
+    checkpoint: Any, prunable: Any, expert_model: Callable[..., Any], make: Make, whole_until: float
+) -> None:
+    name = next(name for name, _ in prunable.network.named_modules() if name.endswith("proj_in"))
+    weight = prunable.network.get_submodule(name).weight.flatten(1)
+    delta = make(f"diffusion_model.{name}", torch.ones(len(weight), 2), torch.ones(2, weight.shape[1]))
+    for left_out in (LeftOut(), narrowed_by_chance(prunable)):
+        with pytest.raises(ExpertsError, match="What the expert learned does not fit this model"):
+            expert_model(checkpoint.model, left_out, delta, whole_until)

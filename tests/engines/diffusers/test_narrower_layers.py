@@ -92,13 +92,41 @@ def test_what_cannot_be_narrowed_is_a_sentence() -> None:
         with pytest.raises(ExpertsError, match="lacks blocks or layers"):
             tools.narrowed_pipeline(pipeline, LeftOut(kept=other), {})
     expert = tools.narrowed_pipeline(pipeline, left_out, {})
-    for load in (expert.load_lora_weights, expert.load_ip_adapter):
+    unet = copy.deepcopy(expert).unet
+    loaders = unet.load_lora_adapter, unet.load_attn_procs, unet._load_ip_adapter_weights
+    for load in (expert.load_lora_weights, expert.load_ip_adapter, *loaders):
         with pytest.raises(ExpertsError, match="do not fit an expert whose layers are narrower"):
             load("anything")
+    pictures = copy.copy(pipeline)
+    pictures.unet = copy.deepcopy(pipeline.unet)
+    pictures.unet.encoder_hid_proj = torch.nn.Identity()
+    with pytest.raises(ExpertsError, match="or an IP-Adapter is loaded in this pipeline"):
+        tools.narrowed_pipeline(pictures, left_out, {})
     loaded = what_of(pipeline)
     tuned = loaded.denoiser.tuned(LORA, 2, False, 0)
     other = copy.copy(pipeline)
     other.unet = loaded.network
-    with pytest.raises(ExpertsError, match="A LoRA is loaded in this pipeline, and an expert with narrower layers"):
+    with pytest.raises(ExpertsError, match="is loaded in this pipeline, and an expert with narrower layers"):
         tools.narrowed_pipeline(other, left_out, {})
     tuned.close()
+
+
+@pytest.mark.parametrize("whole_until", [0.0, 0.5])
+def test_who_moves_an_expert_does_not_move_the_pipeline(whole_until: float) -> None:
+    pipeline = tiny_pipeline("sd1")
+    before, left_out = drawn(pipeline), narrowed_by_chance(what_of(pipeline))
+    expert = tools.narrowed_pipeline(pipeline, left_out, delta_for(pipeline.unet, "conv_in"), whole_until)
+    expert.unet.to(torch.float64)
+    assert {weight.dtype for weight in pipeline.unet.parameters()} == {torch.float32}
+    assert {weight.dtype for weight in expert.unet.parameters()} == {torch.float64}
+    assert torch.equal(drawn(pipeline), before)
+
+
+def test_attention_itself_is_counted_with_heads() -> None:
+    what = what_of(tiny_pipeline("sd1"))
+    units = next(units for units in what.units.values() if units.heads and units.name.endswith("attn1"))
+    with what.denoiser.gradients(1):
+        counts = what.counted()
+    root = type(what.network).__name__
+    layers = sum(counts[f"{root}.{name}"] for name in (*units.into, units.out))
+    assert counts[f"{root}.{units.name}"] > layers > 0
