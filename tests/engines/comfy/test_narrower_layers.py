@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -205,11 +204,11 @@ def test_several_groups_of_channels_go_together_where_each_is_small() -> None:
 
 
 def test_a_clone_with_a_network_of_its_own_is_narrowed_and_the_other_is_not(
-    checkpoint: Any, prunable: Any, expert_model: Callable[..., Any]
+    checkpoint: Any, prunable: Any, expert_model: Callable[..., Any], make_checkpoint: Make
 ) -> None:
     expert = expert_model(checkpoint.model, narrowed_by_chance(prunable), {})
     wanted, other = drawn(expert), expert.clone()
-    other.model = copy.deepcopy(checkpoint.model.model)
+    other.model = make_checkpoint().model.model  # Of the same weights.
     for layer in prunable.network.modules():
         if hasattr(layer, "weight_function"):
             layer.forward = pytest.fail
