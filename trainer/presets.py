@@ -60,7 +60,7 @@ detail: see `drawing_share`."""
 
 CONDITIONAL: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
-        QUICK: _preset(steps=150, patience=0),
+        QUICK: _preset(steps=150, people_drawn=64, patience=0),
         BALANCED: _preset(steps=400, people_drawn=64, patience=0),
         THOROUGH: _preset(steps=1000, patience=0),
     }
