@@ -12,13 +12,14 @@ import torch
 
 from anonymize_faces.engines.denoiser import LORA
 from anonymize_faces.engines.diffusers import expert_parts as tools
+from anonymize_faces.engines.diffusers import is_protected, protect_pipeline
 from anonymize_faces.engines.pruning.deltas import narrowed_delta
 from anonymize_faces.engines.pruning.units import LeftOut, narrowed_layers
 from anonymize_faces.prefix.errors import ExpertsError
 from anonymize_faces.runs.digest import digest_of
 from anonymize_faces.tests.support.expert_pipelines import DRAWING, SIZE, UNETS, answers, delta_for, drawn, learned
 from anonymize_faces.tests.support.narrowing import narrowed_by_chance
-from anonymize_faces.tests.support.pipelines import SHORT, tiny_pipeline
+from anonymize_faces.tests.support.pipelines import SHORT, prefix_for, tiny_pipeline
 
 
 def what_of(pipeline: Any) -> Any:
@@ -130,3 +131,19 @@ def test_attention_itself_is_counted_with_heads() -> None:
     root = type(what.network).__name__
     layers = sum(counts[f"{root}.{name}"] for name in (*units.into, units.out))
     assert counts[f"{root}.{units.name}"] > layers > 0
+
+
+@pytest.mark.parametrize("first", ["protected", "narrowed"])
+def test_a_narrower_expert_of_a_protected_pipeline_is_protected(first: str) -> None:
+    pipeline, prefix = tiny_pipeline("sd1"), prefix_for("sd1")
+    what = what_of(pipeline)
+    left_out = narrowed_by_chance(what)
+    if first == "protected":
+        expert = tools.narrowed_pipeline(protect_pipeline(pipeline, prefix), left_out, {})
+    else:
+        expert = protect_pipeline(tools.narrowed_pipeline(pipeline, left_out, {}), prefix)
+    protected = drawn(protect_pipeline(pipeline, prefix))
+    with dataclasses.replace(what, network=pipeline.unet).without(left_out):
+        wanted = drawn(protect_pipeline(pipeline, prefix))
+    assert is_protected(expert) and torch.allclose(drawn(expert), wanted, atol=1e-3)
+    assert not torch.allclose(wanted, protected, atol=1e-2)
