@@ -193,7 +193,7 @@ class Learning:
         drew = self._drawing.seconds
         while True:
             with saved_if_broken_off(lambda: self._save(state)):
-                self._drawing.draw(self._needed(state, stopped), self._progress(state) if state.step else None)
+                self._drawing.draw(self._needed(state, stopped), self._progress(state))
             self._examine_names()
             with self._denoiser.gradients(self._micro_batches.size), saved_if_broken_off(lambda: self._save(state)):
                 while not (stopped or self._validation_is_due(state) or self._lacks_pictures(state)):
@@ -237,7 +237,7 @@ class Learning:
                 "The loss is not a finite number at any step: lower the learning rate, or run the model"
                 " in a wider number format (start ComfyUI with --force-fp32)."
             )
-        self._drawing.draw(self._report_on.pictures, self._progress(state) if state.step else None)
+        self._drawing.draw(self._report_on.pictures, self._progress(state))
         layers, figures = self._layers(state, state.best), self._figures(state.best, best)
         if self._team.rank == 0:
             self._callbacks.show(state.best)

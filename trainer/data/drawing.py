@@ -79,7 +79,7 @@ class DrawnPictures:
         """Draws those of these that there are not yet; outside `Denoiser.gradients`.
 
         Args:
-            so_far: how far the run is, if it has made steps.
+            so_far: how far the run is, where it has come beyond drawing its first pictures.
         """
         began = time.monotonic()
         latents = self.pictures.latents

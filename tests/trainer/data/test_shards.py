@@ -104,12 +104,14 @@ def test_learning_begins_with_a_part_of_the_pictures_and_what_no_step_comes_to_i
         learning(), steps=12, batch_size=4, portraits_per_identity=2, noisings_per_picture=2, held_out=0.34, shards=4
     )
     sample, drawn, at_first_step, plans = denoiser.sample, [0], list[int](), list[Plan]()
+    done: list[int] = []
 
     def counted(prompts: Any, *arguments: Any) -> Any:
         drawn[0] += len(prompts)
         return sample(prompts, *arguments)
 
     def report(progress: Any) -> None:
+        done.append(progress.done)
         if progress.steps == 1 and not at_first_step:
             at_first_step.append(drawn[0])
 
@@ -120,6 +122,7 @@ def test_learning_begins_with_a_part_of_the_pictures_and_what_no_step_comes_to_i
     questions = 2 * len(asked.people) + len(asked.prompts)
     assert at_first_step[0] - questions < 0.4 * (2 * len(learned.people) + len(learned.prompts))
     assert drawn[0] == plans[0].pictures
+    assert done == sorted(done), "it never falls back"
 
 
 def test_all_pictures_first_and_in_shards_are_the_same_pictures(denoiser: Any) -> None:
