@@ -77,7 +77,10 @@ def test_a_report_is_there_again_when_one_comes_back_to_its_workflow(workbench: 
             save.widgets[0].value = "kept";
             save.pos = [400, 100];
             load.connect(0, save, 0);
-            return extensionManager.workflow.activeWorkflow.filename;
+            const { activeWorkflow } = extensionManager.workflow;
+            // As each click of a person does: what the host has not noted is not there when one comes back.
+            activeWorkflow.changeTracker.checkState?.();
+            return activeWorkflow.filename;
         }"""
     )
     workbench.queue()
