@@ -28,6 +28,7 @@ from ...runs.digest import original_weights
 from ..pruning.deltas import whole_delta
 from ..pruning.parts import EVERYWHERE, FORWARD, Prunable, is_above, without_parts
 from ..pruning.units import (
+    HEADS,
     HiddenUnits,
     LeftOut,
     NarrowedLayer,
@@ -105,8 +106,7 @@ def hidden_units(network: nn.Module) -> dict[str, HiddenUnits]:
         return found
     for name, module in network.named_modules():
         if type(module) is CrossAttention:
-            # A block tells other nodes how many heads both of its attentions have.
-            found[name] = heads(name, module.heads, "to_out.0", [(name, "heads")])
+            found[name] = heads(name, module.heads)
         elif type(module) is FeedForward and hasattr(module.net[0], "proj"):
             found[name] = hidden_numbers(name, module.net[2].in_features)
         elif type(module) is ResBlock and module.emb_layers is not None and not module.use_scale_shift_norm:
@@ -245,8 +245,8 @@ class Smaller:
         with without_parts(network, self._blocks), ExitStack() as undo:
             for layer in self._layers_of(network):
                 layer.put(undo)
-            for name, attribute, count in self._heads:
-                _set_for_now(undo, network.get_submodule(name), attribute, count)
+            for name, count in self._heads:
+                _set_for_now(undo, network.get_submodule(name), HEADS, count)
             yield
 
 

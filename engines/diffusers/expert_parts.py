@@ -146,7 +146,7 @@ def hidden_units(network: nn.Module) -> dict[str, HiddenUnits]:
     for name, module in network.named_modules():
         kind: str = type(module).__name__
         if kind == "Attention" and name.endswith((".attn1", ".attn2")) and not getattr(module, FUSED, False):
-            found[name] = heads(name, module.heads, "to_out.0", [(name, "heads")])
+            found[name] = heads(name, module.heads)
         elif kind == "FeedForward" and type(module.net[0]).__name__ == "GEGLU":
             found[name] = hidden_numbers(name, module.net[2].in_features)
         elif kind == "ResnetBlock2D" and module.time_embedding_norm == "default" and module.time_emb_proj is not None:

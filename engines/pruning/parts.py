@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..denoiser import Denoiser
-from .units import HiddenUnits, LeftOut, NarrowedLayer, computed, gated_units, narrowed_heads, narrowed_layers
+from .units import HEADS, HiddenUnits, LeftOut, NarrowedLayer, computed, gated_units, narrowed_heads, narrowed_layers
 
 FORWARD = "forward"
 
@@ -89,7 +89,7 @@ class Prunable:
         found = {}
         for name, units in self.units.items():
             # Attention itself is counted where it is called, and grows with heads as its layers do.
-            counted = [name] if units.heads else [*units.into, units.out]
+            counted = [name] if units.are_heads else [*units.into, units.out]
             found[name] = sum(counts.get(f"{root}.{one}", 0) for one in counted) / max(1, counts[root])
         return found
 
@@ -168,14 +168,14 @@ def leave_out(
     """
     modules = [network.get_submodule(name) for name in left_out.blocks]
     narrowed = narrowed_layers(network, units, left_out)
-    heads = [(network.get_submodule(name), *rest) for name, *rest in narrowed_heads(units, left_out)]
+    heads = [(network.get_submodule(name), count) for name, count in narrowed_heads(units, left_out)]
     if above == EVERYWHERE:
         for module in modules:
             module.forward = handed_on
         for about in narrowed:
             _narrow(network.get_submodule(about.name), about)
-        for module, attribute, count in heads:
-            setattr(module, attribute, count)
+        for module, count in heads:
+            setattr(module, HEADS, count)
         return
     noise = _Noise(network, above)
     network.forward = noise
@@ -192,8 +192,8 @@ def leave_out(
         if name in cut:
             _narrow(layer, cut[name])
         layer.forward = _OtherWeightThanOfNoise(layer, noise, groups)
-    for module, attribute, count in heads:
-        module.forward = _OtherHeadsThanOfNoise(module, noise, attribute, count)
+    for module, count in heads:
+        module.forward = _OtherHeadsThanOfNoise(module, noise, count)
 
 
 def _narrow(layer: Any, about: NarrowedLayer) -> None:
@@ -291,20 +291,19 @@ class _OtherWeightThanOfNoise:
 class _OtherHeadsThanOfNoise:
     """An attention's `forward`, which has fewer heads where there is noise. Copied and pickled with it."""
 
-    def __init__(self, module: nn.Module, noise: _Noise, attribute: str, count: int) -> None:
+    def __init__(self, module: nn.Module, noise: _Noise, count: int) -> None:
         self._module = module
         self._noise = noise
-        self._attribute = attribute
         self._count = count
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        module, whole = self._module, getattr(self._module, self._attribute)
+        module, whole = self._module, getattr(self._module, HEADS)
         try:
             if self._noise.is_enough:
-                setattr(module, self._attribute, self._count)
+                setattr(module, HEADS, self._count)
             return type(module).forward(module, *args, **kwargs)
         finally:
-            setattr(module, self._attribute, whole)
+            setattr(module, HEADS, whole)
 
 
 Answer = Callable[..., Any]

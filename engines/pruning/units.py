@@ -23,6 +23,9 @@ from torch import Tensor, nn
 ALIGNED = 8
 """Numbers of a layer go so many at a time, or multiples of that: graphics cards multiply others more slowly."""
 
+HEADS = "heads"
+"""Attribute of an attention, in ComfyUI and in diffusers: how many heads it has."""
+
 
 @dataclass(frozen=True)
 class HiddenUnits:
@@ -35,7 +38,7 @@ class HiddenUnits:
         count: how many there are; each has as many numbers or channels.
         parts: how often they stand in what `into` gives: twice where half of it gates the other.
         together: how many go at a time.
-        heads: name and attribute of modules that say how many heads there are, where units are heads.
+        are_heads: whether units are heads; the module then says in `HEADS` how many there are.
     """
 
     name: str
@@ -44,17 +47,17 @@ class HiddenUnits:
     count: int
     parts: int = 1
     together: int = 1
-    heads: tuple[tuple[str, str], ...] = ()
+    are_heads: bool = False
 
     def channels(self, kept: Tensor, of: int, parts: int = 1) -> Tensor:
         """Numbers of the channels, of so many, that belong to the units that a mask `[count]` keeps."""
         return torch.arange(of).view(parts, self.count, -1)[:, kept].flatten()
 
 
-def heads(name: str, count: int, out: str, counted_by: Sequence[tuple[str, str]]) -> HiddenUnits:
+def heads(name: str, count: int) -> HiddenUnits:
     """The heads of an attention of that name, whose queries, keys and values are linear layers."""
     into = tuple(f"{name}.{layer}" for layer in ("to_q", "to_k", "to_v"))
-    return HiddenUnits(name, into, f"{name}.{out}", count, heads=tuple(counted_by))
+    return HiddenUnits(name, into, f"{name}.to_out.0", count, are_heads=True)
 
 
 def hidden_numbers(name: str, count: int) -> HiddenUnits:
@@ -165,9 +168,9 @@ def computed(layer: Any, given: Tensor, weight: Tensor, bias: Tensor | None, gro
     return F.linear(given, weight, bias)
 
 
-def narrowed_heads(units: Mapping[str, HiddenUnits], left_out: LeftOut) -> list[tuple[str, str, int]]:
-    """Modules, attributes of theirs, and how many heads these are to say."""
-    return [(*place, int(kept.sum())) for name, kept in left_out.kept.items() for place in units[name].heads]
+def narrowed_heads(units: Mapping[str, HiddenUnits], left_out: LeftOut) -> list[tuple[str, int]]:
+    """Names of attentions, and how many heads each is to have."""
+    return [(name, int(kept.sum())) for name, kept in left_out.kept.items() if units[name].are_heads]
 
 
 @contextmanager

@@ -96,7 +96,7 @@ def test_layers_are_narrowed_to_the_share_that_may_be_kept() -> None:
 
 def test_units_that_change_nothing_go_first() -> None:
     one = narrower(0.9)
-    units = next(units for units in one._prunable.units.values() if not units.heads and units.parts == 1)
+    units = next(units for units in one._prunable.units.values() if not units.are_heads and units.parts == 1)
     idle = units.channels(torch.arange(units.count) < 2, one._prunable.network.get_submodule(units.out).weight.shape[1])
     with torch.no_grad():
         one._prunable.network.get_submodule(units.out).weight[:, idle] = 0

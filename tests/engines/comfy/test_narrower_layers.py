@@ -63,7 +63,7 @@ def nothing_stays(network: Any) -> bool:
 def test_every_kind_of_layer_has_units_and_their_shares_are_what_narrowing_saves(prunable: Any) -> None:
     kinds = {name.rpartition(".")[2] for name in prunable.units}
     assert {"attn1", "attn2", "ff"} < kinds and any(
-        not units.heads and units.parts == 1 for units in prunable.units.values()
+        not units.are_heads and units.parts == 1 for units in prunable.units.values()
     )
     with prunable.denoiser.gradients(1):
         shares = prunable.unit_shares()
@@ -222,7 +222,7 @@ def test_who_computes_in_a_layers_place_is_not_passed_over(
     left_out = narrowed_by_chance(prunable)
     expert = expert_model(checkpoint.model, left_out, {})
     wanted = drawn(expert)
-    layer = prunable.network.get_submodule(next(units.out for units in prunable.units.values() if units.heads))
+    layer = prunable.network.get_submodule(next(units.out for units in prunable.units.values() if units.are_heads))
     own = layer.forward
     layer.forward = lambda given: own(given) + 0.5
     with pytest.raises(ExpertsError, match="Another node computes in place of this model's layers"):

@@ -53,7 +53,7 @@ def test_an_expert_is_whole_where_there_is_little_noise_and_its_lora_is_away_the
     pipeline = tiny_pipeline("sd1")
     what = what_of(pipeline)
     left_out = narrowed_by_chance(what)
-    narrowed = next(units for units in what.units.values() if units.heads)
+    narrowed = next(units for units in what.units.values() if units.are_heads)
     delta = delta_for(pipeline.unet, "conv_in", narrowed.into[0], narrowed.out)
     delta = narrowed_delta(delta, narrowed_layers(pipeline.unet, what.units, left_out), pipeline.unet)
     before = drawn(pipeline, steps=3)
@@ -125,7 +125,7 @@ def test_who_moves_an_expert_does_not_move_the_pipeline(whole_until: float) -> N
 
 def test_attention_itself_is_counted_with_heads() -> None:
     what = what_of(tiny_pipeline("sd1"))
-    units = next(units for units in what.units.values() if units.heads and units.name.endswith("attn1"))
+    units = next(units for units in what.units.values() if units.are_heads and units.name.endswith("attn1"))
     with what.denoiser.gradients(1):
         counts = what.counted()
     root = type(what.network).__name__
