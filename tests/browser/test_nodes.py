@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from anonymize_faces.prefix import save_prefix
@@ -61,8 +63,10 @@ def test_a_workflow_that_was_saved_long_ago_has_its_values_where_they_belong(wor
     assert (inputs["prefix"], inputs["strength"]) == ("demo people (newest)", 1.0) and len(inputs["clip"]) == 2
 
 
-def test_a_report_is_there_again_when_one_comes_back_to_its_workflow(workbench: Workbench) -> None:
+@pytest.mark.parametrize("late", [False, True], ids=["answered at once", "answered late"])
+def test_a_report_is_there_again_when_one_comes_back_to_its_workflow(workbench: Workbench, late: bool) -> None:
     page = workbench.page
+    workbench.execute("Comfy.NewBlankWorkflow")
     save_prefix(demo_prefix(), workbench.server.prefix_folder / "demo people.safetensors", overwrite=True)
     workflow = page.evaluate(
         """async () => {
@@ -83,9 +87,11 @@ def test_a_report_is_there_again_when_one_comes_back_to_its_workflow(workbench: 
             return activeWorkflow.filename;
         }"""
     )
-    workbench.queue()
     report = page.locator(".anonymize-faces-report")
-    report.get_by_text("kept.safetensors").wait_for()
+    # A run of a moment is over before a busy page knows of its number, and then the host keeps nothing of it.
+    with workbench.late_answers() if late else contextlib.nullcontext():
+        workbench.queue()
+        report.get_by_text("kept.safetensors").wait_for()
     workbench.open(load(ROOT / "example_workflows" / "2 Protect a workflow.json"))
     report.wait_for(state="detached")
     workbench.go_back_to(workflow)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -257,6 +257,23 @@ class Workbench:
     def queue(self) -> None:
         """Queues the workflow; returns before the server has answered, lest what is said meanwhile is gone again."""
         self.page.evaluate("() => { window.answer = window.app.queuePrompt(0).catch(() => false); }")
+
+    @contextlib.contextmanager
+    def late_answers(self) -> Iterator[None]:
+        """The page hears what becomes of a prompt before the server's answer that takes it, as a busy page may."""
+        self.page.evaluate(
+            """() => {
+                const { fetch } = window;
+                const held = new Promise((release) => { window.answers = { fetch, release }; });
+                window.fetch = async (...asked) => {
+                    const answer = await fetch(...asked);
+                    if (/[/]prompt$/.test(String(asked[0])) && asked[1]?.method === "POST") await held;
+                    return answer;
+                };
+            }"""
+        )
+        yield
+        self.page.evaluate("() => { window.fetch = window.answers.fetch; window.answers.release(); }")
 
     def picture(self, name: str, of: Locator | None = None) -> Path:
         """Keeps a screenshot in build/screenshots."""

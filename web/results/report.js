@@ -56,18 +56,22 @@ export function addReport(node) {
  * @param {(text: string) => void} take
  */
 export function onReport(node, take) {
-  take("");
-  chain(node, "onExecuted", (output) => take(textOf(output)));
-  onOutputAgain(node, (output) => take(textOf(output)));
+  onOutput(node, (output) => take(textOf(output)));
 }
 
 /**
- * Calls with what the host keeps of a node's last run when the node is made anew: undoing does that, and going back to a
- * workflow that is open. Then the host hands its results back some time after its nodes, which no event tells.
+ * Calls with what a node's last run gave: null at first, then whenever there is something new, and when the node is made
+ * anew. Undoing does that, and going back to a workflow that is open. Then the host hands its results back some time after
+ * its nodes, which no event tells.
  * @param {LGraphNode} node
  * @param {(output: any) => void} take
  */
-export function onOutputAgain(node, take) {
+export function onOutput(node, take) {
+  take(null);
+  chain(node, "onExecuted", (output) => {
+    take(output);
+    setTimeout(() => keepOutput(node, output));
+  });
   const look = (/** @type {number} */ times) => {
     const output = outputOf(node);
     if (output || times === 0) take(output);
@@ -82,10 +86,32 @@ export function onOutputAgain(node, take) {
  * @returns {any}
  */
 export function outputOf(node) {
+  return app.nodeOutputs?.[keyOf(node)] ?? null;
+}
+
+/**
+ * Has the host keep what a run gave for when one comes back to the workflow. Older frontends keep nothing of a run that is
+ * over before they know its number, as that of a moment may be. What they keep stays with its workflow: a run may have begun
+ * in another one than is shown now.
+ * @param {LGraphNode} node
+ * @param {any} output
+ */
+function keepOutput(node, output) {
+  const { openWorkflows = [], activeWorkflow } = /** @type {any} */ (app.extensionManager).workflow ?? {};
+  const keeps = (/** @type {any} */ workflow) => Object.values(workflow.changeTracker?.nodeOutputs ?? {}).includes(output);
+  const tracker = (openWorkflows.find(keeps) ?? activeWorkflow)?.changeTracker;
+  const key = keyOf(node);
+  if (key && tracker) tracker.nodeOutputs = { ...tracker.nodeOutputs, [key]: output };
+}
+
+/**
+ * Under what name the host keeps what a node's last run gave; empty if the node is in no workflow.
+ * @param {LGraphNode} node
+ */
+function keyOf(node) {
   const { graph } = node;
-  if (!graph) return null;
-  const inside = graph !== (app.rootGraph ?? app.graph);
-  return app.nodeOutputs?.[inside ? `${graph.id}:${node.id}` : String(node.id)] ?? null;
+  if (!graph) return "";
+  return graph === (app.rootGraph ?? app.graph) ? String(node.id) : `${graph.id}:${node.id}`;
 }
 
 /** @param {any} output */

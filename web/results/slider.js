@@ -1,9 +1,9 @@
 // Shows on a node two of the ways in which it has drawn, each picture of one over that of the other, with a slider.
 
 import { element, island } from "../shared/dom.js";
-import { addElement, api, chain, fixHeight } from "../shared/host.js";
+import { addElement, api, fixHeight } from "../shared/host.js";
 import { t } from "../shared/text.js";
-import { onOutputAgain } from "./report.js";
+import { onOutput } from "./report.js";
 
 /** @typedef {import("../shared/host.js").LGraphNode} LGraphNode */
 /** @typedef {{ filename: string, subfolder: string, type: string }} Picture */
@@ -77,9 +77,7 @@ export function addSlider(node) {
   };
   addElement(node, "slider", outer, () => HEIGHT);
   move();
-  take(null);
-  chain(node, "onExecuted", take);
-  onOutputAgain(node, take);
+  onOutput(node, take);
 }
 
 /**
