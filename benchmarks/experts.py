@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..demo.generate import FEW_STEPS, GUIDANCE, SAMPLER, SCHEDULER, STEPS, DemoParts, draw, noise_for, states_of
+from ..demo.generate import GUIDANCE, SAMPLER, SCHEDULER, STEPS, DemoParts, draw, noise_for, states_of
 from ..demo.host import enter_host
 from ..demo.measuring.measure import face_retention, identification_rate, kinds_right, looks_kept, make_gallery
 from ..demo.measuring.reader import committed_reader, read
@@ -85,7 +85,7 @@ LAST_ROWS = {0.75: (ROUTED,), 0.6: (STATIC, ROUTED)}
 """Those of the figures that come last."""
 
 WHOLE = Scale(128, 30, 120, 24, 5, ROWS)
-QUICK = Scale(4, 1, 1, 1, 1, {0.75: (ROUTED,), 0.6: (STATIC, UNIFORM, NARROW_ROUTED, ROUTED)}, FEW_STEPS)
+QUICK = Scale(2, 1, 1, 1, 1, {0.75: (ROUTED,), 0.6: (STATIC, UNIFORM, NARROW_ROUTED, ROUTED)}, 3)
 
 
 @dataclass
