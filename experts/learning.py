@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -23,27 +24,32 @@ from ..engines.denoiser import LORA, Conditioning, Denoiser
 from ..engines.micro_batches import MicroBatches
 from ..engines.pruning.deltas import narrowed_delta
 from ..engines.pruning.parts import DenoiserPart, Prunable, gated_parts, watched_parts
-from ..engines.pruning.units import LeftOut, gated_units, narrowed_layers
+from ..engines.pruning.units import LeftOut, narrowed_layers
 from ..finetuning.distillation import Answers, Distillation, answers_of, distance_share, unlikeness
 from ..finetuning.general import general_set
 from ..finetuning.loop import finetuned
-from ..finetuning.progress import FinetuningCallbacks
+from ..finetuning.progress import FinetuningCallbacks, FinetuningPlan
 from ..finetuning.settings import FinetuningSettings
 from ..finetuning.training_set import TrainingSet
 from ..prefix.errors import ExpertsError
+from ..runs.run_folder import RunFolder, run_key
 from ..runs.seeds import generator
 from .codes import Gates, exchanged, least_sensitive
+from .importance import Noised, unit_importance
+from .resuming import kept_left_out, kept_tuned
 from .router import Router, embedding_of, fitted_router
 from .settings import WIDTHS, ExpertsSettings
-from .value import Experts, ExpertsRecord
+from .value import Experts, ExpertsRecord, TunedExpert
 from .widths import least_important
 
 MEASURED, MEASURED_EACH = 16, 4
 """Noised pictures, at most, on which the sensitivity of blocks is measured for an expert; of each picture, if few."""
 
-PROBED, PROBES = 2, 4
-"""Pictures, at most, whose predictions are looked at together along a random direction, and directions: each tells of
-each unit once."""
+PROBED = 2
+"""Pictures, at most, of which it is measured together what units change."""
+
+RECIPE = 1
+"""Raised when the same arguments no longer give the same experts, so that none of an older version are gone on with."""
 
 DENOISING, DISTILLATION, BLOCKS = 1.0, 0.2, 0.2
 """Weights of the losses of gates, as the authors have them."""
@@ -68,43 +74,15 @@ class ExpertsCallbacks:
     Attributes:
         report: called with what is done and what there is to do, in pictures and steps.
         check: called more often than that.
+        step: called after every step of gates and of tuning with the steps of all experts that are made, those that
+            there are, and the loss of the last one; not a number for one of gates.
+        plan: called with what tuning takes, for all experts that are left, before each of them learns.
     """
 
     report: Callable[[int, int], None] = lambda done, of: None
     check: Callable[[], None] = lambda: None
-
-
-@dataclass(frozen=True)
-class Noised:
-    """Pictures with noise, and what the whole denoiser makes of them.
-
-    Attributes:
-        conditioning: of each.
-        noised: `[n, *latent_shape]`.
-        t: `[n]`.
-        target: `[n, *latent_shape]`, what is true.
-        whole: what the whole denoiser answers.
-    """
-
-    conditioning: Conditioning
-    noised: Tensor
-    t: Tensor
-    target: Tensor
-    whole: Answers
-
-
-@dataclass(frozen=True)
-class TunedExpert:
-    """What came of an expert's own learning.
-
-    Attributes:
-        delta: LoRA as files have it, without what narrowed layers do not compute.
-        before, after: the expert's error without and with it; see `ExpertsRecord.errors`.
-    """
-
-    delta: Mapping[str, Tensor]
-    before: float
-    after: float
+    step: Callable[[int, int, float], None] = lambda done, of, loss: None
+    plan: Callable[[FinetuningPlan], None] = lambda plan: None
 
 
 class ExpertLearning:
@@ -115,6 +93,7 @@ class ExpertLearning:
         prompts: to learn from.
         delta_of: what files have of weights that were learned as LoRA.
         runs: the folder of unfinished runs of tuning; None to keep nothing.
+        folder: of the whole run, where pictures and experts are kept; None to keep nothing.
 
     Attributes:
         parts: blocks that can be removed.
@@ -136,6 +115,7 @@ class ExpertLearning:
         delta_of: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]],
         callbacks: ExpertsCallbacks | None = None,
         runs: Path | None = None,
+        folder: RunFolder | None = None,
     ) -> None:
         chosen = list(dict.fromkeys(prompt for prompt in prompts if prompt.strip()))
         if len(chosen) < settings.experts:
@@ -154,13 +134,17 @@ class ExpertLearning:
         self._delta_of = delta_of
         self._callbacks = callbacks
         self._runs = runs
-        steps = settings.tuning_steps + (0 if settings.leave_out == WIDTHS else settings.steps)
-        self._of = max(settings.pictures, len(chosen)) + settings.experts * steps
+        self._folder = folder or RunFolder(None, "")
+        self._gate_steps = 0 if settings.leave_out == WIDTHS else settings.steps
+        steps = settings.tuning_steps + self._gate_steps
+        count = max(settings.pictures, settings.experts)
+        self._of = count + settings.experts * steps
         self._done = 0
         # By group and by the blocks that are gone: whoever wants several shares asks for most of them again.
         self._sensitivities: dict[tuple[float, ...], dict[frozenset[str], float]] = {}
-        count = max(settings.pictures, settings.experts)
-        self.pictures = general_set(self._denoiser, chosen, count, settings.seed, self._drawn, callbacks.check)
+        self.pictures = general_set(
+            self._denoiser, chosen, count, settings.seed, self._drawn, callbacks.check, self._folder
+        )
         self._micro_batches = MicroBatches(self._denoiser, settings.batch_size, callbacks.check)
         with self._denoiser.gradients(settings.batch_size), torch.no_grad():
             self.parts: tuple[DenoiserPart, ...] = prunable.parts()
@@ -177,9 +161,17 @@ class ExpertLearning:
         """All of it."""
         settings = self.settings
         router, groups = self.routed(settings.experts)
-        left_out = [self.chosen(group, number) for number, group in enumerate(groups)]
-        tuned = [self.tuned(group, left_out[number], number) for number, group in enumerate(groups)]
-        return self.experts(router, groups, left_out, tuned)
+        made = [self._expert(group, number) for number, group in enumerate(groups)]
+        return self.experts(router, groups, [gone for gone, _ in made], [tuned for _, tuned in made])
+
+    def _expert(self, group: Sequence[int], number: int) -> tuple[LeftOut, TunedExpert]:
+        """What an expert does without, and what it learned; as the folder has them, where it does."""
+        done = self._done + self._gate_steps
+        left_out = kept_left_out(self._folder, number, self._prunable.units, lambda: self.chosen(group, number))
+        self._reach(done)
+        tuned = kept_tuned(self._folder, number, lambda: self.tuned(group, left_out, number))
+        self._reach(done + self.settings.tuning_steps)
+        return left_out, tuned
 
     def routed(self, experts: int) -> tuple[Router, list[list[int]]]:
         """A router, and the pictures, by number, that it sends to each expert; an expert that gets none is left out."""
@@ -212,7 +204,11 @@ class ExpertLearning:
         with self._denoiser.gradients(settings.batch_size):
             measured = self._noised(group, f"sensitivity {number}", _measured(group))
             random = generator(settings.seed, "units", number)
-            importance = partial(self._importance, measured, random)
+            micro_batches = MicroBatches(self._denoiser, PROBED, self._callbacks.check)
+
+            def importance(kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+                return unit_importance(self._prunable, measured, self._read[NOTHING], random, kept, micro_batches)
+
             return LeftOut(kept=least_important(self._prunable.units, self.shares, settings.keep_above, importance))
 
     def _removed(self, group: Sequence[int], number: int, steps: int) -> tuple[str, ...]:
@@ -274,7 +270,18 @@ class ExpertLearning:
             watched=lambda: watched_parts(self._prunable.network, [part.name for part in self.parts]),
             until=settings.whole_until,
         )
-        callbacks = FinetuningCallbacks(report=lambda *_: self._report(), check=self._callbacks.check)
+        left = settings.experts - number
+
+        def planned(plan: FinetuningPlan) -> None:
+            whole = plan.seconds / max(plan.steps, 1) * steps
+            every = dataclasses.replace(
+                plan, steps=plan.steps + (left - 1) * steps, seconds=plan.seconds + (left - 1) * whole
+            )
+            self._callbacks.plan(every)
+
+        callbacks = FinetuningCallbacks(
+            report=lambda done, of, loss: self._report(loss), check=self._callbacks.check, plan=planned
+        )
         with finetuned(self._denoiser, learned, tuning, callbacks, self._runs, distilled) as result:
             with result.denoiser.gradients(settings.batch_size):
                 after = self._distance(held_out, altered, result.denoiser)
@@ -347,36 +354,6 @@ class ExpertLearning:
         """`_distance` without some blocks."""
         return self._distance(measured, self._without(LeftOut(tuple(removed))))
 
-    def _importance(self, measured: Noised, random: torch.Generator, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What each unit changes, squared, in the shares that `_distance` tells of, while others go; to first order.
-
-        That is the squared length of the derivative of all predictions by the unit's gate. A direction at random along
-        which they are looked at has it on average (Hutchinson's estimate of the diagonal of JᵀJ).
-        """
-        network, units, whole = self._prunable.network, self._prunable.units, measured.whole
-        length = whole.conditional.norm().clamp_min(1e-12)
-        of_change = (whole.guided - whole.conditional).norm().clamp_min(1e-12)
-
-        def probed(places: Sequence[int]) -> list[Tensor]:
-            some = list(places)
-            gates = {name: mask.float().requires_grad_() for name, mask in kept.items()}
-            asked = measured.noised[some], measured.t[some], [measured.conditioning[place] for place in some]
-            with torch.enable_grad(), gated_units(network, units, gates):
-                answers = answers_of(self._denoiser, *asked, self._read[NOTHING], self._denoiser.guidance)
-                answered = [(answers.conditional, length)]
-                if self._denoiser.guidance != 1:
-                    answered.append((answers.guided - answers.conditional, of_change))
-                found = [torch.zeros(len(gate)) for gate in gates.values()]
-                for probe in range(PROBES):
-                    directions = [torch.randn(one.shape, generator=random).to(one) / by.to(one) for one, by in answered]
-                    along = sum((one * way).sum() for (one, _), way in zip(answered, directions, strict=True))
-                    slopes = torch.autograd.grad(along, list(gates.values()), retain_graph=probe < PROBES - 1)
-                    found = [one + slope.square() for one, slope in zip(found, slopes, strict=True)]
-            return found
-
-        parts = MicroBatches(self._denoiser, PROBED, self._callbacks.check).work(probed, range(len(measured.noised)))
-        return {name: torch.stack(found).sum(0) for name, found in zip(kept, zip(*parts, strict=True), strict=True)}
-
     def _distance(self, measured: Noised, altered: Altered, denoiser: Denoiser | None = None) -> float:
         """Squared distance to what the whole denoiser answers, as a share of that answer's square, and the same of what
         the prompt changes in it, which is small beside the rest and says who is drawn: the mean of both."""
@@ -406,9 +383,39 @@ class ExpertLearning:
         self._done = done
         self._callbacks.report(done, self._of)
 
-    def _report(self) -> None:
-        self._done += 1
-        self._callbacks.report(min(self._done, self._of), self._of)
+    def _report(self, loss: float = math.nan) -> None:
+        self._reach(self._done + 1)
+        drawn = len(self.pictures.captions)
+        self._callbacks.step(self._done - drawn, self._of - drawn, loss)
+
+    def _reach(self, done: int) -> None:
+        """Says how much is done, if that is news."""
+        if done > self._done:
+            self._done = done
+            self._callbacks.report(min(done, self._of), self._of)
+
+
+def learned_by(
+    prunable: Prunable,
+    prompts: Sequence[str],
+    settings: ExpertsSettings,
+    delta_of: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]],
+    callbacks: ExpertsCallbacks | None = None,
+    runs: Path | None = None,
+) -> Experts:
+    """Experts of a denoiser; broken off, the same call goes on where it was.
+
+    Args:
+        runs: the folder of unfinished runs; None to keep nothing.
+
+    Raises:
+        ExpertsError, TrainingError: see `ExpertLearning`.
+    """
+    key = run_key(recipe=RECIPE, model=prunable.denoiser.digest, settings=settings, prompts=list(prompts))
+    with RunFolder(runs, key) as folder:
+        experts = ExpertLearning(prunable, prompts, settings, delta_of, callbacks, runs, folder).learn()
+        folder.remove()
+    return experts
 
 
 def _measured(group: Sequence[int]) -> int:

@@ -13,7 +13,7 @@ from ..engines.diffusers.tuning import lora_of
 from ..engines.options import AS_USUAL, Drawing
 from ..engines.pruning.parts import DIFFUSERS
 from ..prefix.errors import ExpertsError
-from .learning import ExpertLearning, ExpertsCallbacks
+from .learning import ExpertsCallbacks, learned_by
 from .router import embedding_of
 from .settings import ExpertsSettings
 from .value import Experts
@@ -45,7 +45,7 @@ def learned_experts(
         TrainingError: not enough memory, or a pipeline that cannot be fine-tuned.
     """
     what = prunable(pipeline, size, drawing)
-    return ExpertLearning(what, prompts, settings or ExpertsSettings(), lora_of, callbacks, runs).learn()
+    return learned_by(what, prompts, settings or ExpertsSettings(), lora_of, callbacks, runs)
 
 
 def expert_pipeline(pipeline: Pipeline, experts: Experts, prompt: str | Sequence[str], expert: int = 0) -> Pipeline:

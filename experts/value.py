@@ -98,6 +98,20 @@ class ExpertsRecord:
 
 
 @dataclass(frozen=True)
+class TunedExpert:
+    """What came of an expert's own learning.
+
+    Attributes:
+        delta: LoRA as files have it, without what narrowed layers do not compute.
+        before, after: the expert's error without and with it; see `ExpertsRecord.errors`.
+    """
+
+    delta: Mapping[str, Tensor]
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
 class Experts:
     """Experts of one denoiser.
 

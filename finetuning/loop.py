@@ -98,6 +98,8 @@ def finetuned(
     callbacks: FinetuningCallbacks = NO_CALLBACKS,
     runs: Path | None = None,
     distillation: Distillation | None = None,
+    *,
+    is_result: bool = False,
 ) -> Iterator[Finetuned]:
     """Fine-tunes; inside, what came of it draws. The denoiser itself stays as it is, to the last bit.
 
@@ -110,6 +112,8 @@ def finetuned(
         distillation: has the denoiser, altered, learn its own answers while it draws; weights are learned, not an
             embedding, and of the training set its captions, and where the first drawings begin. What is yielded draws
             as the denoiser does without the alteration.
+        is_result: whether what is learned is what the whole run is for, and so may be kept as
+            `run_folder.kept_once_done` tells; else whoever calls keeps what came of it.
 
     Raises:
         TrainingError: not enough memory for a single picture, losses that are never finite, or a model that cannot be
@@ -136,8 +140,8 @@ def finetuned(
             result = run.learn()
             learner.digest = denoiser.digest if tuned is None else digest_of(denoiser.digest, dict(tuned.weights))
             yield result
-            # Not before: whoever is broken off while drawing need not learn anew. What is drawn is kept by others.
-            folder.remove(is_done=False)
+            # Not before: whoever is broken off while drawing need not learn anew.
+            folder.remove(is_done=is_result)
     finally:
         if tuned is not None:
             tuned.close()
@@ -246,8 +250,12 @@ class _Run:
             state = self._new_state()
             saved = self._folder.load("snapshot")
             if saved is not None and restore(state, *saved, self._drawings):
-                state.note(f"It was broken off, and went on from step {state.step}.")
-            self._callbacks.plan(self._plan(state))
+                if state.step >= settings.steps:
+                    state.note("It had been learned before, and was not learned again.")
+                else:
+                    state.note(f"It was broken off, and went on from step {state.step}.")
+            if state.step < settings.steps:
+                self._callbacks.plan(self._plan(state))
             with saved_if_broken_off(lambda: self._save(state)):
                 while state.step < settings.steps and not stopped:
                     self._step(state)
@@ -260,7 +268,7 @@ class _Run:
                         self._save(state)
                     self._callbacks.report(state.step, settings.steps, state.history[-1])
                     stopped = f"You stopped it at step {state.step}." if self._callbacks.stop() else ""
-            if not stopped and state.step % settings.snapshot_every:
+            if state.step % settings.snapshot_every:
                 self._save(state)
         vectors = None if self._vectors is None else {key: rows.detach() for key, rows in self._vectors.items()}
         learned = {} if self._vectors is not None else self._weights

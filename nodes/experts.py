@@ -20,6 +20,7 @@ from ..experts.files import FOLDER
 from ..experts.settings import ExpertsSettings
 from ..prefix import SUFFIX, PrefixFileExistsError, PrefixNameError, file_path, path_inside
 from ..prefix.errors import ExpertsError
+from .server.current_run import followed_finetuning
 from .shared.folder import work_folder
 from .shared.inputs import checked
 from .shared.interface import (
@@ -81,6 +82,7 @@ class LearnExperts(io.ComfyNode):
                 widget(ExpertsSettings, "whole_share", optional=True),
                 widget(ExpertsSettings, "leave_out", optional=True),
             ],
+            hidden=[io.Hidden.extra_pnginfo],
             outputs=[
                 ExpertsSocket.Output(display_name="experts", tooltip="For Route Prompt and Save Experts."),
                 io.String.Output(
@@ -102,8 +104,9 @@ class LearnExperts(io.ComfyNode):
         from ..engines.comfy.denoiser import ComfyDenoiser
         from ..engines.comfy.expert_parts import prunable, require_whole
         from ..engines.comfy.tuning import lora_of
-        from ..experts.learning import ExpertLearning, ExpertsCallbacks
+        from ..experts.learning import ExpertsCallbacks, learned_by
         from ..experts.report import described, drawn
+        from ..runs.run_folder import kept_once_done
         from ..trainer.data.prompts import GENERAL_PROMPTS, NEGATIVES, lines_of
 
         require_whole(model)
@@ -111,16 +114,24 @@ class LearnExperts(io.ComfyNode):
         usual = usual_drawing_of(model)
         denoiser = ComfyDenoiser(model, clip, vae, usual.size(width, height), usual.drawing(Drawing(0, 0.0)))
         listed = lines_of(prompts) or [prompt for prompt in GENERAL_PROMPTS if prompt not in NEGATIVES]
-        check = comfy.model_management.throw_exception_if_processing_interrupted
-        learning = ExpertLearning(
-            prunable(denoiser, model),
-            listed,
-            chosen,
-            lora_of,
-            ExpertsCallbacks(shown_progress(), check),
-            work_folder("experts"),
-        )
-        experts = learning.learn()
+        show, check = shown_progress(), comfy.model_management.throw_exception_if_processing_interrupted
+        workflow = (cls.hidden.extra_pnginfo or {}).get("workflow")
+        made = 0
+        with (
+            followed_finetuning(workflow, lambda done, of: None, check, can_stop=False) as followed,
+            kept_once_done(),
+        ):
+
+            def report(done: int, of: int) -> None:
+                nonlocal made
+                show(done, of)
+                made = max(done - chosen.pictures, 0)
+                if not made:
+                    followed.drawing(done, chosen.pictures)
+
+            callbacks = ExpertsCallbacks(report, check, followed.callbacks.report, followed.callbacks.plan)
+            experts = learned_by(prunable(denoiser, model), listed, chosen, lora_of, callbacks, work_folder("experts"))
+            followed.end(made)
         report = described(experts)
         return io.NodeOutput(experts, report, drawn(experts), ui=tell(report))
 

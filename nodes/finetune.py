@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import comfy.model_management
 import comfy.sd
@@ -19,10 +19,6 @@ from .server.current_run import followed_finetuning
 from .shared.folder import work_folder
 from .shared.inputs import checked
 from .shared.interface import advanced, seed_widget, shown_progress, size_widgets, tell, widget
-
-if TYPE_CHECKING:
-    from ..engines.comfy.denoiser import ComfyDenoiser
-    from ..finetuning.training_set import TrainingSet
 
 LoraSocket = io.Custom("LORA_MODEL")
 """Carries what the host's own Save LoRA and Load LoRA Model take."""
@@ -122,9 +118,11 @@ class FineTuneOnCaptions(io.ComfyNode):
         from ..engines.comfy.denoiser import ComfyDenoiser
         from ..engines.comfy.tuning import lora_of
         from ..faces.pictures import pictures_of
-        from ..finetuning.general import mixed
+        from ..finetuning.general import general_set, mixed
         from ..finetuning.loop import finetuned
         from ..finetuning.training_set import training_set_of
+        from ..runs.run_folder import RunFolder, kept_once_done, run_key
+        from ..trainer.data.prompts import GENERAL_PROMPTS, lines_of
 
         pictures = [
             torch.from_numpy(pixels.copy()).float() / 255 for batch in images for pixels in pictures_of(batch, "images")
@@ -141,33 +139,31 @@ class FineTuneOnCaptions(io.ComfyNode):
         steps = chosen.resolved(denoiser).steps
         of = general_pictures + steps
         workflow = (cls.hidden.extra_pnginfo or {}).get("workflow")
-        with followed_finetuning(workflow, lambda done, whole: show(general_pictures + done, of), check) as followed:
+        prompts = lines_of(general_prompts) or [prompt for prompt in GENERAL_PROMPTS if prompt]
+        runs = work_folder("fine-tuning")
+        drawing = run_key(drawn=prompts, count=general_pictures, seed=chosen.seed, model=denoiser.digest)
+        with (
+            followed_finetuning(workflow, lambda done, whole: show(general_pictures + done, of), check) as followed,
+            kept_once_done(),
+            RunFolder(runs if general_pictures else None, drawing) as kept_pictures,
+        ):
 
-            def drawn(done: int) -> None:
+            def drawn(done: int, _: int) -> None:
                 followed.drawing(done, general_pictures)
                 show(done, of)
 
             learned = training_set_of(denoiser, pictures, captions, check)
             if general_pictures:
-                general = _general(denoiser, general_prompts, general_pictures, chosen.seed, drawn)
+                general = general_set(denoiser, prompts, general_pictures, chosen.seed, drawn, check, kept_pictures)
                 learned = mixed(learned, general)
-            with finetuned(denoiser, learned, chosen, followed.callbacks, work_folder("fine-tuning")) as tuned:
+            with finetuned(denoiser, learned, chosen, followed.callbacks, runs, is_result=True) as tuned:
                 lora = lora_of(tuned.weights, clip)
+            kept_pictures.remove()
             followed.end(len(tuned.history), tuned.stopped, tuned.notes)
         taught, encoder = comfy.sd.load_lora_for_models(model, clip, lora, 1.0, 1.0)
         notes = (*([tuned.stopped] if tuned.stopped else []), *tuned.notes)
         report = _report(len(pictures), general_pictures, tuned.history, notes)
         return io.NodeOutput(taught, encoder, lora, report, ui=tell(report))
-
-
-def _general(denoiser: ComfyDenoiser, prompts: str, count: int, seed: int, report: Any) -> TrainingSet:
-    """What the model draws of an artist's prompts, or of the usual ones."""
-    from ..finetuning.general import general_set
-    from ..trainer.data.prompts import GENERAL_PROMPTS, lines_of
-
-    usual = [prompt for prompt in GENERAL_PROMPTS if prompt]
-    check = comfy.model_management.throw_exception_if_processing_interrupted
-    return general_set(denoiser, lines_of(prompts) or usual, count, seed, lambda done, of: report(done), check)
 
 
 def _report(pictures: int, general: int, history: tuple[float, ...], notes: tuple[str, ...]) -> str:

@@ -105,6 +105,7 @@ class ProtectPhotos(io.ComfyNode):
         from ..photos.faces import told_of_faces
         from ..photos.protect import ProtectionCallbacks, protect
         from ..photos.report import describe_protection
+        from ..runs.run_folder import kept_once_done
 
         chosen = ProtectionSettings(**settings)
         before = pictures_of(photos, "photos")
@@ -113,15 +114,16 @@ class ProtectPhotos(io.ComfyNode):
         denoiser = _denoiser(model, clip, vae, width, height)
         show, check = shown_progress(), comfy.model_management.throw_exception_if_processing_interrupted
         of_faces = told_of_faces(partial(hosted_finder, denoiser.family), before)
-        protected = protect(
-            denoiser,
-            list(before),
-            chosen,
-            masks=masks,
-            target=target,
-            callbacks=ProtectionCallbacks(show, check),
-            runs=work_folder("photos"),
-        )
+        with kept_once_done():
+            protected = protect(
+                denoiser,
+                list(before),
+                chosen,
+                masks=masks,
+                target=target,
+                callbacks=ProtectionCallbacks(show, check),
+                runs=work_folder("photos"),
+            )
         after = torch.stack([torch.from_numpy(photo.copy()).float() / 255 for photo in protected.photos])
         plain = torch.from_numpy(before.copy()).float() / 255
         difference = (0.5 + MAGNIFIED * (after - plain)).clamp(0, 1)
@@ -226,6 +228,7 @@ class MeasurePhotoProtection(io.ComfyNode):
         from ..photos.attack import TITLES, attack_both, gallery_of, person_of
         from ..photos.plot import plot_similarities
         from ..photos.report import describe_attacks, verdict
+        from ..runs.run_folder import kept_once_done
         from ..trainer.data.prompts import lines_of
 
         before, after = pictures_of(original, "original"), pictures_of(protected, "protected")
@@ -247,6 +250,7 @@ class MeasurePhotoProtection(io.ComfyNode):
         with (
             followed_finetuning(workflow, lambda done, of: None, check, can_stop=False) as followed,
             hosted_recognizer(recognizer, show) as hosted,
+            kept_once_done(),
         ):
             others = None if strangers is None else gallery_of(hosted, list(pictures_of(strangers, "strangers")))
             person = person_of(hosted, list(before), others)

@@ -69,7 +69,7 @@ app.registerExtension({
     if (OURS.has(node.comfyClass ?? "")) foldAdvanced(node);
     if (node.comfyClass === "TrainAnonymizationPrefix") addTrainingPanel(node);
     if (node.comfyClass === "FineTuneOnCaptions") addFinetuningPanel(node, true);
-    if (node.comfyClass === "MeasurePhotoProtection") addFinetuningPanel(node, false);
+    if (["MeasurePhotoProtection", "LearnExperts"].includes(node.comfyClass ?? "")) addFinetuningPanel(node, false);
     if (node.comfyClass === "IdentityList") addPeopleLists(node);
     if (node.comfyClass === PROTECTOR) addPrefixInfo(node);
     if (["CompareStrengths", "FaceMask"].includes(node.comfyClass ?? "")) addSlider(node);

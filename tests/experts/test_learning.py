@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from anonymize_faces.engines.diffusers.expert_parts import prunable
+from anonymize_faces.engines.micro_batches import MicroBatches
 from anonymize_faces.engines.options import Drawing
+from anonymize_faces.experts.importance import unit_importance
 from anonymize_faces.experts.learning import ExpertLearning
 from anonymize_faces.experts.settings import WIDTHS, ExpertsSettings
 from anonymize_faces.experts.widths import kept_share
@@ -110,7 +112,9 @@ def test_importance_is_what_a_unit_changes_to_first_order() -> None:
     whole = {name: torch.ones(units.count, dtype=torch.bool) for name, units in prunable.units.items()}
     with one._denoiser.gradients(4):
         measured = one._noised(EVERYTHING, "here", 4)
-        rounds = [one._importance(measured, torch.Generator().manual_seed(seed), whole) for seed in range(24)]
+        random, micro_batches = torch.Generator().manual_seed(0), MicroBatches(one._denoiser, 2)
+        asked = prunable, measured, one._read[""], random, whole, micro_batches
+        rounds = [unit_importance(*asked) for _ in range(24)]
         found = {name: torch.stack([each[name] for each in rounds]).mean(0) / 4 for name in whole}
         for name in list(whole)[:3]:
             gate = torch.ones(prunable.units[name].count)

@@ -26,6 +26,7 @@ from anonymize_faces.finetuning.settings import (
 )
 from anonymize_faces.finetuning.training_set import TrainingSet, training_set_of
 from anonymize_faces.prefix import TrainingError
+from anonymize_faces.runs.run_folder import kept_once_done
 from anonymize_faces.tests.support.breaking_off import BrokenOffError
 from anonymize_faces.tests.support.pipelines import tiny_pipeline
 
@@ -189,6 +190,25 @@ def test_what_was_learned_is_kept_until_what_was_wanted_of_it_is_done(
     other: list[int] = []
     tune(denoiser, tmp_path, FinetuningCallbacks(report=lambda done, of, loss: other.append(done)), kind=kind, seed=1)
     assert other == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_a_host_may_yet_lose_is_given_again_at_once(
+    make_checkpoint: Make, make_denoiser: Make, tmp_path: Path
+) -> None:
+    denoiser = make_denoiser(make_checkpoint())
+    settings = FinetuningSettings(**QUICK, kind=LORA)
+    asked: list[int] = []
+    callbacks = FinetuningCallbacks(report=lambda done, of, loss: asked.append(done))
+    found = []
+    for is_result in (True, True, False):
+        with torch.inference_mode(), kept_once_done():
+            learned = training_set(denoiser)
+            with finetuned(denoiser, learned, settings, callbacks, tmp_path, is_result=is_result) as tuned:
+                found.append((weights_of(tuned), tuned.notes))
+        assert bool(list(tmp_path.iterdir())) == is_result
+    assert asked == [1, 2, 3, 4, 5, 6] and found[0][1] == ()
+    assert found[1][1] == ("It had been learned before, and was not learned again.",)
+    assert all(weight.equal(found[1][0][name]) for name, weight in found[0][0].items())
 
 
 @pytest.mark.parametrize(("parameterization", "new_words"), [("EPS", ""), ("FLOW", ""), ("EPS", "sks, garden")])

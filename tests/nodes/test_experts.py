@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 from anonymize_faces.experts.files import FOLDER, load_experts, save_experts
 from anonymize_faces.experts.settings import BLOCKS, WIDTHS
 from anonymize_faces.tests.support.experts import PARTS, demo_experts, demo_fingerprint
-from anonymize_faces.tests.support.training_workflow import node
+from anonymize_faces.tests.support.training_workflow import followed, node
 from anonymize_faces.tools.comfy_server import ComfyServer, ServerProgress, WorkflowError, WorkflowInterruptedError
 from anonymize_faces.tools.layout import ROOT
 from anonymize_faces.tools.workflow import load_workflow, workflow_to_prompt
@@ -115,14 +116,21 @@ def test_cancel_stops_learning_leaves_the_model_alone_and_the_next_run_ends_as_a
     folder = server.model_folder(FOLDER)
     for path in folder.glob("cancel*"):
         path.unlink()
+    shutil.rmtree(server.workspace / "user" / "__anonymize_faces" / "experts", ignore_errors=True)
     plain = drawn(server, server.run({"load": node("LoadDemoModel")} | drawing("plain", ["load", 0])), "plain")
     with pytest.raises(WorkflowInterruptedError) as stopped:
         server.wait(server.queue(learning("cancel")), on_progress=cancel)
     assert stopped.value.node_id == "learn" and not list(folder.glob("cancel*"))
     again = drawing("again", ["load", 0], PORTRAIT + " ") | {"load": node("LoadDemoModel")}
     assert np.array_equal(drawn(server, server.run(again), "again"), plain)
+    assert followed(server)["state"] == "cancelled"
     server.run(learning("cancel after"))
-    # An empty line is no prompt, and another text to the host, which else has its result already.
+    run = followed(server)
+    assert (run["state"], run["kind"], run["node_id"], run["done"]) == ("finished", "fine-tuning", "learn", run["of"])
+    assert run["of"] == settings["steps"] + settings["tuning_steps"] and run["curve"]["loss"][-1] > 0
+    (kept,) = (server.workspace / "user" / "__anonymize_faces" / "experts").glob("*/done")
+    # Lest it is given again what it has kept. An empty line is no prompt, and another text to the host.
+    shutil.rmtree(kept.parent)
     server.run(learning("cancel whole", QUICK["prompts"] + "\n"))
     after, whole = (load_experts(folder / f"cancel {name}.safetensors") for name in ("after", "whole"))
     assert after.record == whole.record and after.deltas[0].keys() == whole.deltas[0].keys()

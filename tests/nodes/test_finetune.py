@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from anonymize_faces.demo.world.people import cast
 from anonymize_faces.demo.world.renderer import draw_all, picture_of
-from anonymize_faces.tests.support.training_workflow import node
+from anonymize_faces.tests.support.training_workflow import followed, node
 from anonymize_faces.tools.comfy_server import ComfyServer, ServerProgress, WorkflowError, WorkflowInterruptedError
 from anonymize_faces.tools.layout import ROOT
 from anonymize_faces.tools.workflow import load_workflow, workflow_to_prompt
@@ -95,11 +95,6 @@ def test_a_model_learns_from_descriptions_and_the_saved_file_draws_alike(
         ),
     } | drawing("again", ["lora", 0], ["lora", 1])  # fmt: skip
     assert np.abs(drawn(server, server.run(again), "again") - tuned).max() <= 2
-
-
-def followed(server: ComfyServer) -> dict[str, Any]:
-    """What the server tells pages of the last run."""
-    return requests.get(f"{server.url}/anonymize_faces/training", timeout=60).json()["run"]
 
 
 def test_a_run_is_followed_and_stopped_with_what_it_has_learned(server: ComfyServer, described: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from anonymize_faces.photos.report import LIMITS, describe_protection
 from anonymize_faces.photos.settings import BOTH, ENCODER, METHODS, PAPER, RANDOM, RESAVING, ProtectionSettings
 from anonymize_faces.photos.views import view_at
 from anonymize_faces.prefix.errors import PhotoError
+from anonymize_faces.runs.run_folder import kept_once_done
 
 QUICK = {"steps": 3, "budget": 6}
 
@@ -153,6 +154,13 @@ def test_a_run_that_is_broken_off_goes_on_to_the_same_files(
     assert made in ([3, 4], [4]) and again.passes == whole.passes
     assert all(np.array_equal(*pair) for pair in zip(whole.photos, again.photos, strict=True))
     assert list(tmp_path.iterdir()) == []
+    with kept_once_done():  # As in a host, which may crash before they are saved.
+        protect(demo_denoiser, stranger[:2], settings, runs=tmp_path)
+        made.clear()
+        callbacks = ProtectionCallbacks(lambda done, of: made.append(done))
+        at_once = protect(demo_denoiser, stranger[:2], settings, callbacks=callbacks, runs=tmp_path)
+    assert not made and at_once.passes == whole.passes
+    assert all(np.array_equal(*pair) for pair in zip(whole.photos, at_once.photos, strict=True))
 
 
 def test_what_it_is_to_withstand_changes_the_file_and_keeps_to_the_budget(

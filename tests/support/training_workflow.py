@@ -1,8 +1,12 @@
-"""Makes the workflow of a short training run, for a real server."""
+"""Makes the workflow of a short training run, for a real server, and asks what it tells of the last run."""
 
 from __future__ import annotations
 
 from typing import Any
+
+import requests
+
+from anonymize_faces.tools.comfy_server import ComfyServer
 
 PEOPLE = "Ada Example: a woman with brown hair\nBen Sample: a man with a beard"
 
@@ -45,3 +49,8 @@ def training(people: str = PEOPLE, name: str = "learned", **settings: Any) -> Gr
         "train": node("TrainAnonymizationPrefix", **sockets, **(TRAINING | settings)),
         "save": node("SaveAnonymizationPrefix", prefix=["train", 0], name=name, format="safetensors"),
     }
+
+
+def followed(server: ComfyServer) -> dict[str, Any]:
+    """What the server tells pages of the last run."""
+    return requests.get(f"{server.url}/anonymize_faces/training", timeout=60).json()["run"]
