@@ -23,7 +23,7 @@ NEEDS_A_CHECKPOINT = "6 Train on your own checkpoint"
 
 QUICK = {
     "TrainAnonymizationPrefix": {
-        "text_steps": 1, "steps": 30, "batch_size": 2, "people_drawn": 4, "portraits_per_identity": 1, "held_out": 0.0,
+        "text_steps": 1, "steps": 12, "batch_size": 2, "people_drawn": 4, "portraits_per_identity": 1, "held_out": 0.0,
         "general_drawn": 4, "noisings_per_picture": 1, "drawing_steps": 1,
         "conditional": False, "harden": 0.0, "face_region": False,
     },
@@ -32,7 +32,7 @@ QUICK = {
     "CompareStrengths": {"steps": 1},
     "EvaluateAnonymization": {"steps": 1, "images_per_name": 1, "images_per_prompt": 1},
     "FineTuneOnCaptions": {"steps": 2, "general_pictures": 2},
-    "LearnExperts": {"pictures": 4, "steps": 1, "tuning_steps": 1, "batch_size": 4},
+    "LearnExperts": {"pictures": 2, "steps": 1, "tuning_steps": 1, "batch_size": 4},
     "MeasureExperts": {"steps": 2, "turns": 1},
     "ProtectPhotos": {"steps": 2},
     "MeasurePhotoProtection": {"steps": 2, "images_per_prompt": 1},

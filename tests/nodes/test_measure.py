@@ -26,7 +26,7 @@ from anonymize_faces.tools.layout import ROOT
 from anonymize_faces.tools.workflow import load_workflow, workflow_to_prompt
 
 FACENET, READER = "facenet", "demo reader"
-ODD_PICTURES, MEASURED_AT_LEAST = 352, 300
+ODD_PICTURES, MEASURED_AT_LEAST = 208, 170
 GROUP = 8
 """Odd pictures that are measured together."""
 

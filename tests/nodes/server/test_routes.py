@@ -36,6 +36,7 @@ READS = ("prefixes", "prefixes/details", "prefixes/export")
 CHANGES = ("prefixes/rename", "prefixes/delete", "stop")
 SECRET = "secret.safetensors"
 REQUESTS = 300
+LARGE = 1 << 20
 
 
 class Client:
@@ -78,14 +79,19 @@ def _empty(folder: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def outside(server: ComfyServer) -> dict[str, str]:
-    """A digest of every file of the workspace outside the prefix folder, but for the server's log."""
+def outside(server: ComfyServer) -> dict[str, tuple[int, str]]:
+    """Size and digest of every file of the workspace outside the prefix folder, but for the server's log.
+
+    Of large files, such as checkpoints, the time of the last change stands for the digest.
+    """
     files = (path for path in server.workspace.rglob("*") if path.is_file() and path != server.log_path)
-    return {
-        str(path): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-        if not path.is_relative_to(server.prefix_folder)
-    }
+    found = {}
+    for path in files:
+        if not path.is_relative_to(server.prefix_folder):
+            size, changed = path.stat().st_size, path.stat().st_mtime_ns
+            digest = str(changed) if size > LARGE else hashlib.sha256(path.read_bytes()).hexdigest()
+            found[str(path)] = (size, digest)
+    return found
 
 
 def test_a_file_is_brought_listed_renamed_handed_out_and_removed(server, client):
