@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..photos.settings import ProtectionSettings
 from ..prefix.errors import PhotoError, shown
 from ..runs.paths import path_of, require_writable_folder
-from ..runs.run_folder import kept_until_written, remove_if_empty
+from ..runs.run_folder import kept_until_written, remove_if_empty, run_key
 from ..runs.settings import add_option, all_described
 from .console import Console
 from .model import finding_on, load_denoiser
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..photos.folders import Photo
+    from ..photos.own_files import OwnFiles
 
 NAME = "protect"
 SUMMARY = "changes photos a little, so that models trained on them learn something else"
@@ -30,8 +31,8 @@ EPILOGUE = """\
   python -m trainer protect photos/ --output protected/ --model stable-diffusion-v1-5 --budget 8
 
 The photos lie in one folder, are of one person and of any size; protect them at the size at which you publish them.
-They are written under their own names as PNG, turned as their EXIF data say, without EXIF data. Broken off, the same
-command goes on where it was.
+They are written under their own names as PNG, turned as their EXIF data say, without EXIF data. Broken off, be it while
+it writes, the same command goes on where it was.
 
 what it does not do: nothing against IP-Adapter, InstantID, PuLID and models that edit pictures; little against other
 model families; re-saving, resizing, screenshots and upscalers weaken it; whoever has unprotected photos of the same
@@ -42,6 +43,9 @@ KEPT = "Unless said otherwise above, what was done is kept: the same command goe
 
 RUNS = ".anonymize-faces-runs"
 """Folder of unfinished runs, in the output."""
+
+WRITTEN = "written.json"
+"""File in it that tells what a run which was broken off had written."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,6 +71,8 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """
     from ..photos.faces import told_of_faces
     from ..photos.folders import photos_in, unread_in, write_photos
+    from ..photos.levels import picture_digest
+    from ..photos.own_files import OwnFiles
     from ..photos.protect import ProtectionCallbacks, protect
     from ..photos.report import describe_protection
 
@@ -79,7 +85,10 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             "--output lies in the folder of the photos, and would be taken for photos: name another place."
         )
     photos = photos_in(options.photos)
-    _require_free(options.output, [photo.name for photo in photos], options.overwrite)
+    same = run_key(settings=settings, photos=[picture_digest(photo.pixels) for photo in photos])
+    own_files = OwnFiles(options.output / RUNS / WRITTEN, same)
+    if not options.overwrite:
+        _require_free(options.output, [photo.name for photo in photos], own_files)
     denoiser = load_denoiser(options, console)
     of_faces = told_of_faces(finding_on(denoiser.device), [photo.pixels for photo in photos])
     with kept_until_written(), console.progress_report() as progress_report:
@@ -91,8 +100,9 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             callbacks=ProtectionCallbacks(lambda done, of: progress_report("protecting", done, of), tell=console.say),
             runs=options.output / RUNS,
         )
-        written = write_photos(photos, protected.photos, options.output)
+        written = write_photos(photos, protected.photos, options.output, own_files.note)
         files = [_told(photo, path, data) for photo, (path, data) in zip(photos, written, strict=True)]
+    own_files.forget()
     remove_if_empty(options.output / RUNS)
     transparent = [photo.name for photo in photos if photo.alpha is not None]
     notes = (
@@ -129,9 +139,10 @@ def _photo(path: Path) -> np.ndarray:
     return photo_of(path).pixels
 
 
-def _require_free(folder: Path, names: list[str], overwrite: bool) -> None:
-    there = [name for name in names if (folder / f"{name}.png").exists()]
-    if there and not overwrite:
+def _require_free(folder: Path, names: list[str], own_files: OwnFiles) -> None:
+    files = {name: folder / f"{name}.png" for name in names}
+    there = [name for name, file in files.items() if file.exists() and file not in own_files]
+    if there:
         raise PhotoError(
             f"There is a file '{shown(there[0])}.png' in --output already: name another folder, or give --overwrite."
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,10 +83,18 @@ def write_pictures(pictures: np.ndarray, folder: Path) -> None:
         Image.fromarray(pixels).save(folder / f"{number:03}.png")
 
 
-def write_photos(photos: Sequence[Photo], changed: Sequence[np.ndarray], folder: Path) -> Iterator[tuple[Path, bytes]]:
+def write_photos(
+    photos: Sequence[Photo],
+    changed: Sequence[np.ndarray],
+    folder: Path,
+    note: Callable[[Path, bytes], None] = lambda path, data: None,
+) -> Iterator[tuple[Path, bytes]]:
     """Writes changed photos under their names as PNG without EXIF data, with their profiles of colour.
 
     Yields each file and what it holds.
+
+    Args:
+        note: called with both before a file is written.
 
     Raises:
         OSError: a file cannot be written.
@@ -99,6 +107,7 @@ def write_photos(photos: Sequence[Photo], changed: Sequence[np.ndarray], folder:
         Image.fromarray(whole).save(data, "PNG", icc_profile=photo.profile)
         path = folder / f"{photo.name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
+        note(path, data.getvalue())
         put_whole(data.getvalue(), path, overwrite=True)
         yield path, data.getvalue()
 

@@ -81,8 +81,10 @@ def test_photos_that_could_not_be_written_need_not_be_protected_anew(
     output, wrote, steps = tmp_path / "protected", folders.put_whole, []
     make = protecting._Ascent._make
 
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
+    def full(data: bytes, path: Path, overwrite: bool) -> None:
+        if path.name == "two.png":
+            raise OSError(28, "No space left on device")
+        wrote(data, path, overwrite)
 
     def made(self: Any, changes: Any, objective: Any, step: int) -> None:
         steps.append(step)
@@ -93,8 +95,16 @@ def test_photos_that_could_not_be_written_need_not_be_protected_anew(
     assert main(protect(model, photos, output)) == 1
     assert "No space left" in capsys.readouterr().err and steps == [0, 1]
     monkeypatch.setattr(folders, "put_whole", wrote)
+    ours = (output / "one.png").read_bytes()
+    # What another run would write in its place, and what somebody has changed since then, is not this run's.
+    assert main(protect(model, photos, output, "--budget", "4")) == 1
+    (output / "one.png").write_bytes(b"mine")
+    assert main(protect(model, photos, output)) == 1
+    assert capsys.readouterr().err.count("'one.png' in --output already") == 2
+    (output / "one.png").write_bytes(ours)
     assert main(protect(model, photos, output)) == 0
     assert steps == [0, 1] and sorted(path.name for path in output.iterdir()) == ["one.png", "two.png"]
+    assert main(protect(model, photos, output)) == 1, "it is done"
 
 
 @pytest.mark.parametrize(
