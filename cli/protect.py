@@ -97,7 +97,11 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             [photo.pixels for photo in photos],
             settings,
             target=None if options.pull_towards is None else _photo(options.pull_towards),
-            callbacks=ProtectionCallbacks(lambda done, of: progress_report("protecting", done, of), tell=console.say),
+            callbacks=ProtectionCallbacks(
+                lambda done, of: progress_report("protecting", done, of),
+                tell=console.say,
+                plan=lambda plan: console.say(plan.words),
+            ),
             runs=options.output / RUNS,
         )
         written = write_photos(photos, protected.photos, options.output, own_files.note)

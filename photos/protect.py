@@ -18,6 +18,7 @@ from ..engines.gradient_flow import gradient_through
 from ..engines.micro_batches import MicroBatches
 from ..finetuning.training_set import fitted_to, resized
 from ..prefix.errors import PhotoError
+from ..runs.amounts import duration
 from ..runs.run_folder import RunFolder, run_key, saved_if_broken_off
 from .levels import changed, file_of, largest_change, levels_of, picture_digest, psnr, random_signs, random_start
 from .objectives import OBJECTIVES, Objective
@@ -69,6 +70,29 @@ class ProtectedPhotos:
 
 
 @dataclass(frozen=True)
+class ProtectionPlan:
+    """What protecting takes, as its first two steps tell.
+
+    Attributes:
+        photos: that are changed.
+        steps: that are made, the first one included.
+        passes: how often the denoiser is asked in all of them; 0 where the VAE alone is.
+        seconds: of all steps.
+    """
+
+    photos: int
+    steps: int
+    passes: int
+    seconds: float
+
+    @property
+    def words(self) -> str:
+        """The plan in a line, for people."""
+        passes = f", which ask the model {self.passes:,} times" if self.passes else ""
+        return f"{self.steps} steps on {self.photos} photos{passes}: {duration(self.seconds)}"
+
+
+@dataclass(frozen=True)
 class ProtectionCallbacks:
     """What protecting calls; what they raise breaks it off, and comes through.
 
@@ -76,11 +100,13 @@ class ProtectionCallbacks:
         report: called after every step with the steps made, and how many there are.
         check: called more often than that.
         tell: called before the first step with what there is to say of the photos, a sentence each time.
+        plan: called after the second step that is made now with what all take, or after the only one.
     """
 
     report: Callable[[int, int], None] = lambda done, of: None
     check: Callable[[], None] = lambda: None
     tell: Callable[[str], None] = lambda sentence: None
+    plan: Callable[[ProtectionPlan], None] = lambda plan: None
 
 
 NO_CALLBACKS = ProtectionCallbacks()
@@ -180,13 +206,20 @@ class _Ascent:
                 self._save(changes, objective, step)
 
             with saved_if_broken_off(save):
+                # The first step also pays for what is done once: the second tells what all others take.
+                marks = [(time.perf_counter(), _passes(objective))]
+                left = settings.steps - step
                 while step < settings.steps:
                     self._make(changes, objective, step)
                     step += 1
+                    if len(marks) <= 2:
+                        marks.append((time.perf_counter(), _passes(objective)))
+                        if len(marks) == 1 + min(left, 2):
+                            self._callbacks.plan(_plan(len(changes), left, marks))
                     if step % settings.snapshot_every == 0 or step == settings.steps:
                         save()
                     self._callbacks.report(step, settings.steps)
-        return changes, 0 if objective.counted is None else objective.counted.passes
+        return changes, _passes(objective)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -289,8 +322,7 @@ class _Ascent:
             return
         tensors = {f"change.{number}": change.contiguous() for number, change in enumerate(changes)}
         tensors |= {f"method.{name}": value.cpu().contiguous() for name, value in objective.state().items()}
-        passes = 0 if objective.counted is None else objective.counted.passes
-        self._folder.save("snapshot", tensors, {"step": step, "passes": passes})
+        self._folder.save("snapshot", tensors, {"step": step, "passes": _passes(objective)})
 
     def _resume(self, changes: list[Tensor], objective: Objective) -> int:
         """The step to go on from."""
@@ -305,6 +337,20 @@ class _Ascent:
         if objective.counted is not None:
             objective.counted.passes = int(table["passes"])
         return int(table["step"])
+
+
+def _plan(photos: int, steps: int, marks: Sequence[tuple[float, int]]) -> ProtectionPlan:
+    """Of times and passes before the first step, and after the first ones."""
+    first, later = marks[1], marks[-1]
+    rest = (steps - 1) if len(marks) > 2 else 0
+    seconds = first[0] - marks[0][0] + rest * (later[0] - first[0])
+    passes = first[1] - marks[0][1] + rest * (later[1] - first[1])
+    return ProtectionPlan(photos, steps, passes, seconds)
+
+
+def _passes(objective: Objective) -> int:
+    """How often the denoiser has been asked."""
+    return 0 if objective.counted is None else objective.counted.passes
 
 
 def _require(photos: Sequence[np.ndarray]) -> None:

@@ -53,7 +53,9 @@ def test_photos_are_protected_under_their_names_and_attacked(
     output = tmp_path / "protected"
     (photos / "three.HEIC").touch()
     assert main(protect(model, photos, output, "--json", "--budget", "6", "--method", "encoder + prompts")) == 0
-    found = said(capsys)
+    told = capsys.readouterr()
+    found = json.loads(told.out)
+    assert "2 steps on 2 photos, which ask the model" in told.err
     assert [Path(entry["file"]).name for entry in found["files"]] == ["one.png", "two.png"]
     assert all(0 < entry["largest_change"] <= 6 for entry in found["files"]) and found["passes"] > 0
     assert (

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from anonymize_faces.photos.levels import changed, file_of
-from anonymize_faces.photos.protect import ProtectionCallbacks, protect
+from anonymize_faces.photos.protect import ProtectionCallbacks, ProtectionPlan, protect
 from anonymize_faces.photos.report import LIMITS, describe_protection
 from anonymize_faces.photos.settings import BOTH, ENCODER, METHODS, PAPER, RANDOM, RESAVING, ProtectionSettings
 from anonymize_faces.photos.views import view_at
@@ -154,6 +154,10 @@ def test_a_run_that_is_broken_off_goes_on_to_the_same_files(
     assert made in ([3, 4], [4]) and again.passes == whole.passes
     assert all(np.array_equal(*pair) for pair in zip(whole.photos, again.photos, strict=True))
     assert list(tmp_path.iterdir()) == []
+    plans: list[ProtectionPlan] = []
+    protect(demo_denoiser, stranger[:2], settings, callbacks=ProtectionCallbacks(plan=plans.append))
+    assert [(plan.photos, plan.steps) for plan in plans] == [(2, 4)] and plans[0].seconds > 0
+    assert plans[0].passes == whole.passes and ("ask the model" in plans[0].words) == (method == BOTH)
     with kept_once_done():  # As in a host, which may crash before they are saved.
         protect(demo_denoiser, stranger[:2], settings, runs=tmp_path)
         made.clear()
