@@ -18,9 +18,11 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from ...prefix.errors import AnonymizationError
 from ...prefix.face_region import FaceRegion, noise_level
 from ..options import RegionSettings
 from ..two_pictures import TwoPictures, region_mask
+from .answer_caches import ANSWERED_BEFORE, require_no_cache
 
 KEY = "anonymize_faces_region"
 """Of the wrappers on the MODEL."""
@@ -41,9 +43,8 @@ class _Step:
     """What is asked at one step, first of the protected picture, then of the plain one.
 
     Attributes:
-        together: whether the two are still one, so that all is asked at once.
+        together: whether the two are still one, of which all but the plain prompts says the same.
         protected: answers of each call about the former.
-        plain: of each call that asked about both, the answers of the latter's own groups.
         levels: of noise, `[B]`.
         masks: of what carries a plain prompt.
         calls: about the latter; None before there are any.
@@ -51,7 +52,6 @@ class _Step:
 
     together: bool
     protected: list[list[Tensor]] = field(default_factory=list)
-    plain: list[list[Tensor]] = field(default_factory=list)
     levels: Tensor = field(default_factory=lambda: torch.zeros(1))
     masks: list[Tensor] = field(default_factory=list)
     calls: int | None = None
@@ -122,10 +122,14 @@ class FaceBlending:
         try:
             protected = executor(x, sigmas, model_options, seed)
             self._step.calls = 0
-            if not self._step.protected:  # Nothing carries a plain prompt.
+            if not self._step.protected:
+                if _carries_plain(executor.class_obj):
+                    raise AnonymizationError(ANSWERED_BEFORE)
                 return protected
             plain = executor(x + run.apart, sigmas, model_options, seed)
             levels, masks = self._step.levels, self._step.masks
+            if not masks:
+                raise AnonymizationError(ANSWERED_BEFORE)
         finally:
             self._step = before
         mask = run.remember(torch.stack(masks).amax(0), levels)
@@ -140,19 +144,14 @@ class FaceBlending:
         if step is None or not carrying:
             return executor(model, conds, x, sigmas, model_options)
         if step.calls is None:
-            both = [*conds, *self._twins_of(model, [conds[place] for place in carrying], x)] if step.together else conds
-            answers = list(executor(model, both, x, sigmas, model_options))
-            step.protected.append(answers[: len(conds)])
-            step.plain.append(answers[len(conds) :])
-            return answers[: len(conds)]
+            require_no_cache(model_options)
+            step.protected.append(list(executor(model, conds, x, sigmas, model_options)))
+            return step.protected[-1]
         call, step.calls = step.calls, step.calls + 1
+        if call >= len(step.protected):
+            raise AnonymizationError(ANSWERED_BEFORE)
         protected = step.protected[call]
-        if step.together:
-            answers = list(protected)
-            for place, answer in zip(carrying, step.plain[call], strict=True):
-                answers[place] = answer
-        else:
-            answers = self._of_plain(executor, model, conds, carrying, call, x, sigmas, model_options)
+        answers = self._of_plain(executor, model, conds, carrying, call, x, sigmas, model_options)
         if not step.masks:
             step.levels = _levels(model, sigmas, x)
             step.masks = [
@@ -172,15 +171,21 @@ class FaceBlending:
         sigmas: Tensor,
         model_options: Any,
     ) -> list[Tensor]:
-        """Answers about the plain picture, which has an x of its own by now."""
+        """Answers about the plain picture, which has an x of its own once the two are apart.
+
+        Each group is told at its own place: what hangs on a model, as an IP-Adapter, tells positive prompts from
+        negative ones by it.
+        """
         assert self._run is not None and self._step is not None
         run, protected = self._run, self._step.protected[call]
         others = [place for place, group in enumerate(conds) if group is not None and place not in carrying]
-        known = run.knows((call, place) for place in others)
+        known = self._step.together or run.knows((call, place) for place in others)
         told: list[Any] = [None] * len(conds)
         for place in carrying if known else (*carrying, *others):
             (told[place],) = self._twins_of(model, [conds[place]], x)
         answers = list(executor(model, told, x, sigmas, model_options))
+        if self._step.together:
+            return [answers[place] if place in carrying else answer for place, answer in enumerate(protected)]
         signal, noise = _signal_and_noise(model, sigmas, x)
         for place in others:
             told_now = None if known else answers[place]
@@ -206,6 +211,14 @@ class FaceBlending:
         if known is not None:
             self._twins = dict(list(self._twins.items())[1 - _KEPT :]) | {known: twin}
         return {**entry, **twin}
+
+
+def _carries_plain(guider: Any) -> bool:
+    """Whether what a guider of the host's asks about carries a plain prompt; True where that cannot be seen."""
+    groups = getattr(guider, "conds", None)
+    if not isinstance(groups, Mapping):
+        return True
+    return any(PLAIN in entry for group in groups.values() for entry in group or ())
 
 
 def _unprotected(model: Any, entry: dict[str, Any], x: Tensor) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from anonymize_faces.demo.loader import load_demo_model
 from anonymize_faces.engines.two_pictures import ASKED_AT
+from anonymize_faces.prefix.errors import AnonymizationError
 from anonymize_faces.prefix.face_region import FaceRegion
 from anonymize_faces.tests.support.prefixes import demo_prefix, with_random_region
 
@@ -133,6 +134,77 @@ def test_it_seldom_asks_what_a_negative_prompt_says_of_the_plain_picture(demo, r
 def test_where_what_is_no_number_comes_up_the_protected_one_is_drawn(demo, region, monkeypatch):
     monkeypatch.setattr(FaceRegion, "logits", lambda self, plain, *_: torch.full_like(plain[:, 0], float("nan")))
     torch.testing.assert_close(drawn(demo, region, "beside"), drawn(demo, demo[0], "whole"))
+
+
+def cached(kind: str, model: Any) -> Any:
+    """The model with the host's own EasyCache or LazyCache, which leave most steps out."""
+    from comfy_extras import nodes_easycache
+
+    return getattr(nodes_easycache, f"{kind}CacheNode").execute(model, 0.3, 0.0, 1.0, False).args[0]
+
+
+@pytest.mark.parametrize(("kind", "behind"), [("Easy", False), ("Easy", True), ("Lazy", False)])
+def test_what_is_masked_is_protected_where_the_host_reuses_answers(demo, region, monkeypatch, kind, behind):
+    from anonymize_faces.engines.comfy.face_region import change_faces_alone
+
+    monkeypatch.setattr(sys.modules[__name__], "STEPS", 20)
+    masked(monkeypatch, torch.ones(1, 8, 8))
+    plain = cached(kind, demo[0])
+    both = cached(kind, region) if behind else change_faces_alone(plain, with_random_region(demo_prefix()))
+    whole = drawn(demo, plain, "whole")
+    assert not torch.allclose(whole, drawn(demo, demo[0], "whole"), atol=0.01), "steps are left out"
+    torch.testing.assert_close(drawn(demo, both, "beside"), whole)
+
+
+def test_an_answer_of_an_earlier_step_is_never_taken_for_one_about_the_other_picture(demo, region, monkeypatch):
+    """LazyCache behind it gives what was said of the plain picture for what is said of the protected one."""
+    monkeypatch.setattr(sys.modules[__name__], "STEPS", 20)
+    with pytest.raises(AnonymizationError, match="put LazyCache, or what does the same, before"):
+        drawn(demo, cached("Lazy", region), "beside")
+
+    calls: list[int] = []
+
+    def once(executor: Any, *asked: Any) -> Any:
+        calls.append(1)
+        return asked[0] * 0 if len(calls) % 2 else executor(*asked)
+
+    from comfy.patcher_extension import WrappersMP
+
+    first = region.clone()
+    first.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "reuse", once)
+    with pytest.raises(AnonymizationError, match="Another node gave an answer of an earlier step"):
+        drawn(demo, first, "beside")
+    torch.testing.assert_close(drawn(demo, first, "plain"), drawn(demo, first, "plain"))
+
+
+def test_caches_within_the_model_are_refused_by_name(demo, region):
+    def wrapper(apply_model: Any, asked: Any) -> Any:
+        return apply_model(asked["input"], asked["timestep"], **asked["c"])
+
+    wrapper.__module__ = "custom_nodes.ComfyUI-TeaCache.nodes"
+    named, told = region.clone(), region.clone()
+    named.set_model_unet_function_wrapper(wrapper)
+    told.model_options["transformer_options"]["rel_l1_thresh"] = 0.4
+    for model, name in ((named, "TeaCache"), (told, "rel_l1_thresh")):
+        with pytest.raises(AnonymizationError, match=f"{name}.*gives answers of earlier steps"):
+            drawn(demo, model, "beside")
+        drawn(demo, model, "plain")
+
+
+def test_positive_prompts_are_told_from_negative_ones_as_without_it(demo, region, monkeypatch):
+    """An IP-Adapter looks up by these numbers what it adds, of which it has two."""
+    seen: set[int] = set()
+
+    def look(n: Tensor, context: Tensor, value: Tensor, options: Any) -> Any:
+        seen.update(options["cond_or_uncond"])
+        assert len(n) == len(options["cond_or_uncond"])
+        return n, context, value
+
+    masked(monkeypatch, LEFT)
+    model = region.clone()
+    model.set_model_attn2_patch(look)
+    drawn(demo, model, "beside")
+    assert seen == {0, 1}
 
 
 def test_a_clone_of_its_model_holds_one_of_each_wrapper(demo, region):
