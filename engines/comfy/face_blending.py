@@ -20,9 +20,9 @@ from torch import Tensor
 
 from ...prefix.errors import AnonymizationError
 from ...prefix.face_region import FaceRegion, noise_level
+from ..answer_caches import around_model, require_no_cache
 from ..options import RegionSettings
 from ..two_pictures import TwoPictures, region_mask
-from .answer_caches import ANSWERED_BEFORE, require_no_cache
 
 KEY = "anonymize_faces_region"
 """Of the wrappers on the MODEL."""
@@ -31,6 +31,11 @@ PLAIN = "anonymize_faces_plain"
 """Under which protected conditioning carries what differs in the plain one."""
 
 _KEPT = 16
+
+ANSWERED_BEFORE = (
+    "Another node gave an answer of an earlier step in place of the model's, so that faces would come out unprotected:"
+    " put LazyCache, or what does the same, before Anonymize Face Region, or take it out."
+)
 
 Watch = Callable[[Tensor, Tensor], None]
 
@@ -144,7 +149,7 @@ class FaceBlending:
         if step is None or not carrying:
             return executor(model, conds, x, sigmas, model_options)
         if step.calls is None:
-            require_no_cache(model_options)
+            require_no_cache(around_model(model_options), "use Anonymize Faces without Anonymize Face Region")
             step.protected.append(list(executor(model, conds, x, sigmas, model_options)))
             return step.protected[-1]
         call, step.calls = step.calls, step.calls + 1

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ...prefix.errors import AnonymizationError, PrefixMismatchError
 from ...prefix.face_region import FaceRegion, noise_level
+from ..answer_caches import around_network, require_no_cache
 from ..clean import clean_factors
 from ..options import RegionSettings
 from ..two_pictures import TwoPictures, region_mask
@@ -64,11 +65,13 @@ class UNetBlending:
 
         Raises:
             PrefixMismatchError: it is drawing already.
+            AnonymizationError: there is a cache of answers on it.
         """
         parts = vars(self.pipeline)  # Past the guard, which is in the class that is asked.
         before = parts["unet"]
         if hasattr(type(before), "_anonymization_blending"):
             raise PrefixMismatchError("This pipeline is drawing already: give each thread a copy of its own.")
+        require_no_cache(around_network(plain_part(before)), "use the protected pipeline as it is")
         parts["unet"] = _asked_by_way_of(self, before)
         try:
             yield

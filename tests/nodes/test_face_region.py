@@ -80,6 +80,19 @@ def test_its_model_draws_other_conditioning_as_the_plain_model_does(draw):
     assert np.array_equal(made, draw(PLAIN))
 
 
+def test_the_hosts_easycache_draws_with_it_and_a_lazycache_behind_it_is_refused(draw):
+    def cached(kind: str) -> dict:
+        inputs = {"model": ["region", 0], "reuse_threshold": 2.0, "start_percent": 0.0, "end_percent": 1.0}
+        return {"class_type": kind, "inputs": {**inputs, "verbose": False}}
+
+    sample = sampler(model=("cache", 0))
+    sample["inputs"]["steps"] = 8
+    made = draw(["region", 2], region=region(certainty=0.5), cache=cached("EasyCache"), sample=sample)
+    assert made.std() > 0
+    with pytest.raises(WorkflowError, match="put LazyCache, or what does the same, before Anonymize Face Region"):
+        draw(["region", 2], region=region(certainty=0.5), cache=cached("LazyCache"), sample=sample)
+
+
 def test_the_hosts_model_stays_as_it_was(draw):
     before = draw(PLAIN)
     draw(["region", 2], region=region(certainty=0.5), sample=sampler())

@@ -181,7 +181,7 @@ def test_caches_within_the_model_are_refused_by_name(demo, region):
     def wrapper(apply_model: Any, asked: Any) -> Any:
         return apply_model(asked["input"], asked["timestep"], **asked["c"])
 
-    wrapper.__module__ = "custom_nodes.ComfyUI-TeaCache.nodes"
+    wrapper.__module__ = "/home/me/.cache/ComfyUI/custom_nodes/ComfyUI-TeaCache.nodes"
     named, told = region.clone(), region.clone()
     named.set_model_unet_function_wrapper(wrapper)
     told.model_options["transformer_options"]["rel_l1_thresh"] = 0.4
@@ -189,6 +189,8 @@ def test_caches_within_the_model_are_refused_by_name(demo, region):
         with pytest.raises(AnonymizationError, match=f"{name}.*gives answers of earlier steps"):
             drawn(demo, model, "beside")
         drawn(demo, model, "plain")
+    wrapper.__module__ = "/home/me/.cache/ComfyUI/custom_nodes/ComfyUI-Other.nodes"
+    drawn(demo, named, "beside")
 
 
 def test_positive_prompts_are_told_from_negative_ones_as_without_it(demo, region, monkeypatch):

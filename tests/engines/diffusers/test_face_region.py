@@ -276,6 +276,32 @@ def test_one_that_is_drawing_does_not_begin_another_picture(whole: Any) -> None:
     drawn(region)
 
 
+def test_caches_of_answers_are_refused(demo: Any, whole: Any) -> None:
+    pipeline, unet = change_faces_alone(whole, SOME), demo.unet
+
+    def reused(*asked: Any, **told: Any) -> Any:
+        return type(unet).forward(unet, *asked, **told)
+
+    reused.__module__ = "DeepCache.extension.deepcache"
+    unet.forward = reused
+    try:
+        with pytest.raises(AnonymizationError, match="DeepCache"):
+            drawn(pipeline)
+    finally:
+        del unet.forward
+    hooks = pytest.importorskip("diffusers.hooks")
+    block = unet.mid_block.attentions[0]
+    hooks.HookRegistry.check_if_exists_or_initialize(block).register_hook(
+        type("Hook", (hooks.ModelHook,), {"__module__": "diffusers.hooks.pyramid_attention_broadcast"})(), "some"
+    )
+    try:
+        with pytest.raises(AnonymizationError, match="pyramid"):
+            drawn(pipeline)
+    finally:
+        block._diffusers_hook.remove_hook("some")
+    assert drawn(pipeline).isfinite().all()
+
+
 def test_copies_change_faces_alone_as_well(whole: Any) -> None:
     region = change_faces_alone(whole, SOME)
     before = drawn(region)
