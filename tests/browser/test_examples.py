@@ -105,6 +105,11 @@ def test_nodes_of_an_example_lie_apart_whether_it_waits_runs_or_is_done(
             assert re.fullmatch(r"a person( with)?[a-z ,\n]+", workbench.previewed(preview["id"], "a person").strip())
             report = page.locator(".anonymize-faces-report .report").filter(has_text="described in 2 pictures").first
             assert report.evaluate("place => place.children.length") == 0
+        if workbench.nodes("LearnExperts"):
+            panel = page.locator(".anonymize-faces-training")
+            panel.locator(".state").filter(has_text="Done: 4 steps").wait_for()
+            panel.locator(".verdict").filter(has_text="Loss: ").wait_for()
+            assert panel.get_by_role("button").all_inner_texts() == ["Cancel"]
         workbench.picture(f"example {name}")
     assert {stage: pairs for stage, pairs in found.items() if pairs} == {}
 
