@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
-from ..engines.automatic import usual_drawing
+from ..engines.automatic import named_for_few_steps, usual_drawing
 from ..engines.options import PRECISIONS
 from ..prefix.errors import TrainingError, first_line
 from .console import Console
@@ -52,7 +53,8 @@ def load_denoiser(
         ) from error
     usual = _usual_side(pipeline)
     size = (options.width or usual, options.height or usual)
-    drawing = drawing_of(options, usual_drawing(drawing_names(pipeline)), drawing_share)
+    named = named_for_few_steps(usual_drawing(drawing_names(pipeline)), [PureWindowsPath(str(options.model)).name])
+    drawing = drawing_of(options, named, drawing_share)
     return DiffusersDenoiser(pipeline, size, drawing, computing)
 
 

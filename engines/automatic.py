@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,11 +27,13 @@ class UsualDrawing:
         side: width and height in pixels.
         steps: of the sampler.
         cfg: classifier-free guidance; 1 where guidance is distilled into the model, which then takes it as a number.
+        reason: why it is another one than the family's, a sentence for people; empty if it is not.
     """
 
     side: int
     steps: int
     cfg: float
+    reason: str = ""
 
     def size(self, width: int, height: int) -> tuple[int, int]:
         """The size that was asked for, or the usual one; one side that is `AUTOMATIC` alone is as long as the other."""
@@ -46,11 +49,11 @@ class UsualDrawing:
         return replace(asked, steps=asked.steps or usual, cfg=asked.cfg or self.cfg)
 
 
-def drawn_with(size: tuple[int, int], drawing: Drawing) -> str:
-    """How pictures were drawn, a sentence for people."""
-    return (
-        f"Pictures were drawn at {size[0]} × {size[1]} pixels, in {drawing.steps} steps, with guidance {drawing.cfg:g}."
-    )
+def drawn_with(size: tuple[int, int], drawing: Drawing, usual: UsualDrawing) -> str:
+    """How pictures were drawn, and why so if it is not as the family is drawn with: sentences for people."""
+    told = f"at {size[0]} × {size[1]} pixels, in {drawing.steps} steps, with guidance {drawing.cfg:g}"
+    as_usual = (drawing.steps, drawing.cfg) == (usual.steps, usual.cfg)
+    return " ".join([f"Pictures were drawn {told}.", *([usual.reason] if as_usual and usual.reason else [])])
 
 
 UNKNOWN = UsualDrawing(1024, 20, 4.0)
@@ -110,7 +113,42 @@ def usual_drawing_of(model: Any) -> UsualDrawing:
     side = 512 if usual == SD2 and base.model_type.name == "EPS" else usual.side
     sampling = type(model.get_model_object("model_sampling")).__mro__
     few = any(kind.__name__ in LCM for kind in sampling)
-    return UsualDrawing(side, *((FEW_STEPS.steps, FEW_STEPS.cfg) if few else (usual.steps, usual.cfg)))
+    return replace(usual, side=side, **({"steps": FEW_STEPS.steps, "cfg": FEW_STEPS.cfg} if few else {}))
+
+
+FEW_STEPS_FILE = re.compile(r"turbo|lightning|schnell|hyper[-_ ]?sd|dmd2|(?<![a-z])(lcm|dmd)(?![a-z])", re.IGNORECASE)
+"""Parts of the names of checkpoints that were distilled for few steps without guidance: no weight of theirs says so."""
+
+FEW_STEPS_LORA = re.compile(
+    r"hyper[-_ ]?sd|dmd2|turbo[-_ ]?alpha|(?<![a-z])lcm(?![a-z])"
+    r"|(turbo|lightning).*\dsteps?|\dsteps?.*(turbo|lightning)",
+    re.IGNORECASE,
+)
+"""The same of LoRAs that make any checkpoint one: of those, others have lightning and turbines in their names."""
+
+STEPS_TOLD = re.compile(r"(?<!\d)(\d{1,2})[-_ ]?steps?(?![a-z])", re.IGNORECASE)
+SDXL_TURBO = re.compile(r"sd[-_ ]?xl[-_ ]?turbo", re.IGNORECASE)
+"""Stability's own, of SDXL's family, which draws 512 pixels."""
+
+
+def named_for_few_steps(usual: UsualDrawing, files: Iterable[str], loras: Iterable[str] = ()) -> UsualDrawing:
+    """How a model is usually drawn with, be it that its files' names say it was made for few steps without guidance.
+
+    Args:
+        usual: as its family is drawn with.
+        files: names of files that it was loaded from.
+        loras: of LoRAs that were put on it.
+    """
+    if usual.steps <= FEW:
+        return usual
+    told = [name for name in files if FEW_STEPS_FILE.search(name)]
+    told += [name for name in loras if FEW_STEPS_LORA.search(re.sub(r"[-_ ](?=steps?)", "", name, flags=re.IGNORECASE))]
+    if not told:
+        return usual
+    count = STEPS_TOLD.search(told[0])
+    steps = int(count[1]) if count and 1 <= int(count[1]) <= FEW else FEW_STEPS.steps
+    side = SD1.side if SDXL_TURBO.search(told[0]) else usual.side
+    return UsualDrawing(side, steps, FEW_STEPS.cfg, f"The name of '{told[0]}' says that it is made for few steps.")
 
 
 def usual_drawing(names: Iterable[str]) -> UsualDrawing:

@@ -14,7 +14,6 @@ import torch
 from comfy_api.v0_0_2 import io, ui
 from torch import Tensor
 
-from ..engines.automatic import usual_drawing_of
 from ..engines.comfy.protected_clip import is_protected, protect
 from ..engines.comfy.text_encoders import tokenized_keys
 from ..engines.options import AS_USUAL, Drawing
@@ -23,6 +22,7 @@ from ..trainer.data.prompts import lines_of
 from .shared.chosen_prefixes import PLACES, chosen_prefixes, contents_of, fault_of_choice, learned_sockets, prefix_lists
 from .shared.inputs import InputError, checked, quoted
 from .shared.interface import drawing_widgets, size_widgets, widget
+from .shared.usual import usual_drawing_here
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,6 +101,7 @@ class CompareStrengths(io.ComfyNode):
                 widget(Drawing, "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, optional=True),
                 *learned_sockets("A prefix to draw with, from Train or Load Anonymization Prefix."),
             ],
+            hidden=[io.Hidden.prompt],
             outputs=[
                 io.Image.Output(display_name="grid", tooltip="All pictures with their labels, as one image."),
                 io.Image.Output(
@@ -161,7 +162,7 @@ class CompareStrengths(io.ComfyNode):
                 f"These would be {count} pictures, and a grid has room for {MOST_PICTURES}: take fewer prompts,"
                 " strengths, prefixes or images_per_prompt."
             )
-        usual = usual_drawing_of(model)
+        usual = usual_drawing_here(model, cls.hidden)
         size, drawing = usual.size(width, height), usual.drawing(Drawing(steps, cfg, sampler_name, scheduler))
         noise = comfy.sample.prepare_noise(torch.zeros(each, *latent_shape(model, vae, size)), seed)
         bar = comfy.utils.ProgressBar(len(columns) * len(told) * drawing.steps)

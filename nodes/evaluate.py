@@ -12,7 +12,6 @@ from comfy_api.v0_0_2 import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
-from ..engines.automatic import usual_drawing_of
 from ..engines.options import AS_USUAL, Drawing
 from ..evaluation.settings import CAPTIONS, EvaluationSettings, QualitySettings
 from ..prefix import MeasurementError
@@ -31,6 +30,7 @@ from .shared.interface import (
     tell,
     widget,
 )
+from .shared.usual import usual_drawing_here
 
 if TYPE_CHECKING:
     from ..faces.gallery import Gallery
@@ -54,6 +54,7 @@ class EvaluateAnonymization(io.ComfyNode):
             " the same prompts and noises, and puts the figures side by side. Broken off, it goes on where it was.",
             is_output_node=True,
             inputs=[*_asked_for(), *_files(), *_more(), *_wires()],
+            hidden=[io.Hidden.prompt],
             outputs=_outputs(),
         )
 
@@ -119,7 +120,7 @@ class EvaluateAnonymization(io.ComfyNode):
         )
         people = _people(identities, recognizer)
         chosen = dict(chosen_prefixes(prefixes))
-        usual = usual_drawing_of(model)
+        usual = usual_drawing_here(model, cls.hidden)
         size, drawing = usual.size(width, height), usual.drawing(Drawing(steps, cfg, sampler_name, scheduler))
         denoiser = ComfyDenoiser(model, clip, vae, size, drawing)
         show = shown_progress()

@@ -14,7 +14,6 @@ import torch
 from comfy_api.v0_0_2 import io
 from torch import Tensor
 
-from ..engines.automatic import usual_drawing_of
 from ..engines.options import Drawing
 from ..experts.files import FOLDER
 from ..experts.settings import ExpertsSettings
@@ -33,6 +32,7 @@ from .shared.interface import (
     tell,
     widget,
 )
+from .shared.usual import usual_drawing_here
 
 if TYPE_CHECKING:
     from ..experts.value import Experts
@@ -82,7 +82,7 @@ class LearnExperts(io.ComfyNode):
                 widget(ExpertsSettings, "whole_share", optional=True),
                 widget(ExpertsSettings, "leave_out", optional=True),
             ],
-            hidden=[io.Hidden.extra_pnginfo],
+            hidden=[io.Hidden.extra_pnginfo, io.Hidden.prompt],
             outputs=[
                 ExpertsSocket.Output(display_name="experts", tooltip="For Route Prompt and Save Experts."),
                 io.String.Output(
@@ -111,7 +111,7 @@ class LearnExperts(io.ComfyNode):
 
         require_whole(model)
         chosen = ExpertsSettings(**settings)
-        usual = usual_drawing_of(model)
+        usual = usual_drawing_here(model, cls.hidden)
         denoiser = ComfyDenoiser(model, clip, vae, usual.size(width, height), usual.drawing(Drawing(0, 0.0)))
         listed = lines_of(prompts) or [prompt for prompt in GENERAL_PROMPTS if prompt not in NEGATIVES]
         show, check = shown_progress(), comfy.model_management.throw_exception_if_processing_interrupted
@@ -293,6 +293,7 @@ class MeasureExperts(io.ComfyNode):
                 io.Int.Input("turns", default=3, min=1, max=100, tooltip="How often each is timed; the median counts."),
                 seed_widget(ExpertsSettings, tooltip="Of the noise."),
             ],
+            hidden=[io.Hidden.prompt],
             outputs=[io.String.Output(display_name="report", tooltip="The table.")],
         )
 
@@ -315,7 +316,7 @@ class MeasureExperts(io.ComfyNode):
         from ..experts.measuring import DrawingWay, equal_steps, measured, table
 
         number = _expert_for(experts, model, positive, 0)
-        drawing = usual_drawing_of(model).drawing(Drawing(steps, cfg))
+        drawing = usual_drawing_here(model, cls.hidden).drawing(Drawing(steps, cfg))
         latents = comfy.sample.fix_empty_latent_channels(model, latent_image["samples"])
         show, check = shown_progress(), comfy.model_management.throw_exception_if_processing_interrupted
 

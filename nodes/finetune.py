@@ -10,7 +10,6 @@ import torch
 from comfy_api.v0_0_2 import io
 from torch import Tensor
 
-from ..engines.automatic import usual_drawing_of
 from ..engines.denoiser import LORA
 from ..engines.options import Drawing
 from ..finetuning.settings import FinetuningSettings
@@ -19,6 +18,7 @@ from .server.current_run import followed_finetuning
 from .shared.folder import work_folder
 from .shared.inputs import checked
 from .shared.interface import advanced, seed_widget, shown_progress, size_widgets, tell, widget
+from .shared.usual import usual_drawing_here
 
 LoraSocket = io.Custom("LORA_MODEL")
 """Carries what the host's own Save LoRA and Load LoRA Model take."""
@@ -86,7 +86,7 @@ class FineTuneOnCaptions(io.ComfyNode):
                 ),
                 widget(FinetuningSettings, "new_words", optional=True),
             ],
-            hidden=[io.Hidden.extra_pnginfo],
+            hidden=[io.Hidden.extra_pnginfo, io.Hidden.prompt],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The model with what it learned."),
                 io.Clip.Output(display_name="clip", tooltip="Its text encoder with what it learned."),
@@ -133,7 +133,7 @@ class FineTuneOnCaptions(io.ComfyNode):
                 " a caption for each picture, such as captions and pictures of Describe Faces."
             )
         chosen = FinetuningSettings(kind=LORA, **settings)
-        usual = usual_drawing_of(model)
+        usual = usual_drawing_here(model, cls.hidden)
         denoiser = ComfyDenoiser(model, clip, vae, usual.size(width, height), usual.drawing(Drawing(0, 0.0)))
         show, check = shown_progress(), comfy.model_management.throw_exception_if_processing_interrupted
         steps = chosen.resolved(denoiser).steps

@@ -11,7 +11,6 @@ import torch
 from comfy_api.v0_0_2 import io, ui
 from torch import Tensor
 
-from ..engines.automatic import usual_drawing_of
 from ..engines.options import Drawing
 from ..finetuning.settings import FinetuningSettings
 from ..photos.settings import UNSEEN_PROMPTS, AttackSettings, ProtectionSettings
@@ -21,6 +20,7 @@ from .server.current_run import followed_finetuning
 from .shared.folder import work_folder
 from .shared.inputs import checked
 from .shared.interface import advanced, seed_widget, shown_progress, size_widgets, tell, widget
+from .shared.usual import usual_drawing_here
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,6 +76,7 @@ class ProtectPhotos(io.ComfyNode):
                     " draws one.",
                 ),
             ],
+            hidden=[io.Hidden.prompt],
             outputs=[
                 io.Image.Output(display_name="photos", tooltip="The protected photos, in 8 bits. Save them as PNG."),
                 io.String.Output(
@@ -111,7 +112,7 @@ class ProtectPhotos(io.ComfyNode):
         before = pictures_of(photos, "photos")
         target = None if pull_towards is None else pictures_of(pull_towards[:1], "pull_towards")[0]
         masks = None if mask is None else _masks(mask, len(before))
-        denoiser = _denoiser(model, clip, vae, width, height)
+        denoiser = _denoiser(cls.hidden, model, clip, vae, width, height)
         show, check = shown_progress(), comfy.model_management.throw_exception_if_processing_interrupted
         of_faces = told_of_faces(partial(hosted_finder, denoiser.family), before)
         with kept_once_done():
@@ -184,7 +185,7 @@ class MeasurePhotoProtection(io.ComfyNode):
                     " ranks first among all.",
                 ),
             ],
-            hidden=[io.Hidden.extra_pnginfo],
+            hidden=[io.Hidden.extra_pnginfo, io.Hidden.prompt],
             outputs=[
                 io.String.Output(display_name="report", tooltip="The verdict in plain words, and the figures."),
                 io.Image.Output(
@@ -244,7 +245,7 @@ class MeasurePhotoProtection(io.ComfyNode):
             prompts=lines_of(prompts) or UNSEEN_PROMPTS,
             images_per_prompt=images_per_prompt,
         )
-        denoiser = _denoiser(model, clip, vae, width, height)
+        denoiser = _denoiser(cls.hidden, model, clip, vae, width, height)
         show, check = shown_progress(), comfy.model_management.throw_exception_if_processing_interrupted
         workflow = (cls.hidden.extra_pnginfo or {}).get("workflow")
         with (
@@ -278,10 +279,10 @@ class MeasurePhotoProtection(io.ComfyNode):
         return io.NodeOutput(told, grid, plot, changed.recognized, ui=shown)
 
 
-def _denoiser(model: Any, clip: Any, vae: Any, width: int, height: int) -> ComfyDenoiser:
+def _denoiser(hidden: Any, model: Any, clip: Any, vae: Any, width: int, height: int) -> ComfyDenoiser:
     from ..engines.comfy.denoiser import ComfyDenoiser
 
-    usual = usual_drawing_of(model)
+    usual = usual_drawing_here(model, hidden)
     return ComfyDenoiser(model, clip, vae, usual.size(width, height), usual.drawing(Drawing(0, 0.0)))
 
 

@@ -13,7 +13,7 @@ import torch
 from comfy_api.v0_0_2 import io, ui
 from comfy_execution.utils import get_executing_context
 
-from ..engines.automatic import drawn_with, usual_drawing_of
+from ..engines.automatic import drawn_with
 from ..engines.options import AS_THE_HOST, Computing, Drawing
 from ..prefix.files.preview import SIDE as PREVIEW_SIDE
 from ..trainer.reporting.telemetry import PreviewPicture
@@ -30,6 +30,7 @@ from .shared.interface import (
     size_widgets,
     widget,
 )
+from .shared.usual import usual_drawing_here
 
 if TYPE_CHECKING:
     from ..engines.denoiser import Vectors
@@ -94,7 +95,7 @@ class TrainAnonymizationPrefix(io.ComfyNode):
                     )
                 ),
             ],
-            hidden=[io.Hidden.extra_pnginfo],
+            hidden=[io.Hidden.extra_pnginfo, io.Hidden.prompt],
             outputs=[
                 PrefixSocket.Output(
                     display_name="prefix",
@@ -136,7 +137,7 @@ class TrainAnonymizationPrefix(io.ComfyNode):
 
         chosen = TrainingSettings(**settings)
         computing = Computing(precision, gradient_checkpointing)
-        usual = usual_drawing_of(model)
+        usual = usual_drawing_here(model, cls.hidden)
         size = usual.size(width, height)
         drawing = usual.drawing(Drawing(drawing_steps, drawing_cfg), chosen.drawing_share)
         denoiser = ComfyDenoiser(model, clip, vae, size, drawing, computing)
@@ -179,7 +180,7 @@ class TrainAnonymizationPrefix(io.ComfyNode):
                 RUNNING.end()
             telemetry.score(learned.figures)
             telemetry.end("stopped" if asked_to_stop else "finished", learned.stopped)
-        report = f"{describe(learned)}\n{drawn_with(size, drawing)}"
+        report = f"{describe(learned)}\n{drawn_with(size, drawing, usual)}"
         # Not as "images", which the host would show on the node once more, below the panel.
         shown = {"before_after": ui.PreviewImage(pictures[0], cls=cls).as_dict()["images"]}
         prefix = dataclasses.replace(learned.prefix, preview=_jpeg(pictures[0], PREVIEW_SIDE))

@@ -11,9 +11,12 @@ import pytest
 from anonymize_faces.engines.automatic import (
     FLUX,
     SD1,
+    SDXL,
     UNKNOWN,
+    Z_IMAGE,
     UsualDrawing,
     drawn_with,
+    named_for_few_steps,
     usual_drawing,
     usual_drawing_of,
 )
@@ -104,7 +107,31 @@ def test_what_is_asked_for_goes_before() -> None:
     assert SD1.size(0, 0) == (512, 512) and SD1.size(768, 0) == (768, 768) and SD1.size(640, 384) == (640, 384)
     drawing = FLUX.drawing(Drawing(0, 2.5, "dpmpp_2m", "karras"))
     assert drawing == Drawing(20, 2.5, "dpmpp_2m", "karras")
-    assert drawn_with((640, 384), drawing) == (
+    assert drawn_with((640, 384), drawing, FLUX) == (
         "Pictures were drawn at 640 × 384 pixels, in 20 steps, with guidance 2.5."
     )
     assert usual_drawing(["NewModel", "BASE"]) is UNKNOWN is usual_drawing_of(None)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [
+        ("sd_xl_turbo_1.0_fp16.safetensors", 4),
+        ("juggernautXL_v9Rdphoto2Lightning.safetensors", 4),
+        ("sd3.5_large_turbo.safetensors", 4),
+        ("RealVisXL_V4.0_Lightning_5-steps.safetensors", 5),
+        ("LCM_Dreamshaper_v7.safetensors", 4),
+        ("something_25steps_turbo.safetensors", 4),
+        ("hyperrealisticXL.safetensors", 0),
+        ("calcm.safetensors", 0),
+        ("sdxl_vae_steps.safetensors", 0),
+    ],
+)
+def test_checkpoints_that_were_made_for_few_steps_are_told_by_their_names(name: str, steps: int) -> None:
+    found = named_for_few_steps(SDXL, [name])
+    assert (found.steps, found.cfg) == ((steps, 1.0) if steps else (SDXL.steps, SDXL.cfg))
+    assert found.side == (512 if "sd_xl_turbo" in name else 1024) and bool(found.reason) == bool(steps)
+    assert named_for_few_steps(Z_IMAGE, [name]) == Z_IMAGE, "its steps are few already"
+    told = drawn_with((64, 64), found.drawing(Drawing(0, 0.0)), found)
+    assert told.endswith(found.reason or "guidance 7.") and "guidance" in told
+    assert "few steps" not in drawn_with((64, 64), found.drawing(Drawing(30, 6.0)), found), "it was asked for"
