@@ -162,6 +162,10 @@ class Denoiser(Protocol):
     def with_states(self, conditioning: Conditioning, states: Sequence[Tensor]) -> Conditioning:
         """The same conditioning with other states of the same shapes; `predict` is differentiable in them."""
 
+    @property
+    def vae_digest(self) -> str:
+        """A digest of what makes latents of pictures and pictures of latents, which `digest` does not tell of."""
+
     def encode_pictures(self, pictures: Tensor) -> Tensor:
         """Latents `[B, *latent_shape]` of pictures `[B, height, width, 3]` in 0 to 1 of the size that is drawn.
 

@@ -77,12 +77,14 @@ class ExpertsCallbacks:
         step: called after every step of gates and of tuning with the steps of all experts that are made, those that
             there are, and the loss of the last one; not a number for one of gates.
         plan: called with what tuning takes, for all experts that are left, before each of them learns.
+        tell: called with what a person should hear of, sentences.
     """
 
     report: Callable[[int, int], None] = lambda done, of: None
     check: Callable[[], None] = lambda: None
     step: Callable[[int, int, float], None] = lambda done, of, loss: None
     plan: Callable[[FinetuningPlan], None] = lambda plan: None
+    tell: Callable[[str], None] = lambda sentence: None
 
 
 class ExpertLearning:
@@ -92,8 +94,7 @@ class ExpertLearning:
         prunable: the denoiser and its parts.
         prompts: to learn from.
         delta_of: what files have of weights that were learned as LoRA.
-        runs: the folder of unfinished runs of tuning; None to keep nothing.
-        folder: of the whole run, where pictures and experts are kept; None to keep nothing.
+        folder: of the run, where pictures and experts are kept, and unfinished tuning; None to keep nothing.
 
     Attributes:
         parts: blocks that can be removed.
@@ -114,7 +115,6 @@ class ExpertLearning:
         settings: ExpertsSettings,
         delta_of: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]],
         callbacks: ExpertsCallbacks | None = None,
-        runs: Path | None = None,
         folder: RunFolder | None = None,
     ) -> None:
         chosen = list(dict.fromkeys(prompt for prompt in prompts if prompt.strip()))
@@ -133,7 +133,6 @@ class ExpertLearning:
         self.settings = settings
         self._delta_of = delta_of
         self._callbacks = callbacks
-        self._runs = runs
         self._folder = folder or RunFolder(None, "")
         self._gate_steps = 0 if settings.leave_out == WIDTHS else settings.steps
         steps = settings.tuning_steps + self._gate_steps
@@ -282,7 +281,7 @@ class ExpertLearning:
         callbacks = FinetuningCallbacks(
             report=lambda done, of, loss: self._report(loss), check=self._callbacks.check, plan=planned
         )
-        with finetuned(self._denoiser, learned, tuning, callbacks, self._runs, distilled) as result:
+        with finetuned(self._denoiser, learned, tuning, callbacks, self._folder.inner("tuning"), distilled) as result:
             with result.denoiser.gradients(settings.batch_size):
                 after = self._distance(held_out, altered, result.denoiser)
             delta = self._delta_of(result.weights)
@@ -413,8 +412,10 @@ def learned_by(
     """
     key = run_key(recipe=RECIPE, model=prunable.denoiser.digest, settings=settings, prompts=list(prompts))
     with RunFolder(runs, key) as folder:
-        experts = ExpertLearning(prunable, prompts, settings, delta_of, callbacks, runs, folder).learn()
+        experts = ExpertLearning(prunable, prompts, settings, delta_of, callbacks, folder).learn()
         folder.remove()
+    if callbacks is not None and folder.trouble:
+        callbacks.tell(folder.trouble)
     return experts
 
 

@@ -435,4 +435,7 @@ class _Run:
         if state.bytes > MOST_SAVED:
             state.note("So many weights are not saved on the way: broken off, it would start anew.")
             return
-        self._folder.save("snapshot", *state_to_file(state, self._drawings))
+        tensors, table = state_to_file(state, self._drawings)
+        if state.step >= self._settings.steps:  # Two thirds of it, and nobody goes on from there.
+            tensors = {name: value for name, value in tensors.items() if not name.startswith("optimizer.")}
+        self._folder.save("snapshot", tensors, table)

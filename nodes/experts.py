@@ -116,7 +116,8 @@ class LearnExperts(io.ComfyNode):
         listed = lines_of(prompts) or [prompt for prompt in GENERAL_PROMPTS if prompt not in NEGATIVES]
         show, check = shown_progress(), comfy.model_management.throw_exception_if_processing_interrupted
         workflow = (cls.hidden.extra_pnginfo or {}).get("workflow")
-        made = 0
+        made, drawn_first = 0, max(chosen.pictures, chosen.experts)
+        notes: list[str] = []
         with (
             followed_finetuning(workflow, lambda done, of: None, check, can_stop=False) as followed,
             kept_once_done(),
@@ -125,14 +126,15 @@ class LearnExperts(io.ComfyNode):
             def report(done: int, of: int) -> None:
                 nonlocal made
                 show(done, of)
-                made = max(done - chosen.pictures, 0)
+                made = max(done - drawn_first, 0)
                 if not made:
-                    followed.drawing(done, chosen.pictures)
+                    followed.drawing(done, drawn_first)
 
-            callbacks = ExpertsCallbacks(report, check, followed.callbacks.report, followed.callbacks.plan)
+            learning = followed.callbacks
+            callbacks = ExpertsCallbacks(report, check, learning.report, learning.plan, notes.append)
             experts = learned_by(prunable(denoiser, model), listed, chosen, lora_of, callbacks, work_folder("experts"))
-            followed.end(made)
-        report = described(experts)
+            followed.end(made, notes=notes)
+        report = "\n".join([described(experts), *notes])
         return io.NodeOutput(experts, report, drawn(experts), ui=tell(report))
 
 

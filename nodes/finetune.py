@@ -119,7 +119,7 @@ class FineTuneOnCaptions(io.ComfyNode):
         from ..engines.comfy.tuning import lora_of
         from ..faces.pictures import pictures_of
         from ..finetuning.general import general_set, mixed
-        from ..finetuning.loop import finetuned
+        from ..finetuning.loop import RECIPE, finetuned
         from ..finetuning.training_set import training_set_of
         from ..runs.run_folder import RunFolder, kept_once_done, run_key
         from ..trainer.data.prompts import GENERAL_PROMPTS, lines_of
@@ -140,12 +140,9 @@ class FineTuneOnCaptions(io.ComfyNode):
         of = general_pictures + steps
         workflow = (cls.hidden.extra_pnginfo or {}).get("workflow")
         prompts = lines_of(general_prompts) or [prompt for prompt in GENERAL_PROMPTS if prompt]
-        runs = work_folder("fine-tuning")
-        drawing = run_key(drawn=prompts, count=general_pictures, seed=chosen.seed, model=denoiser.digest)
         with (
             followed_finetuning(workflow, lambda done, whole: show(general_pictures + done, of), check) as followed,
             kept_once_done(),
-            RunFolder(runs if general_pictures else None, drawing) as kept_pictures,
         ):
 
             def drawn(done: int, _: int) -> None:
@@ -153,16 +150,21 @@ class FineTuneOnCaptions(io.ComfyNode):
                 show(done, of)
 
             learned = training_set_of(denoiser, pictures, captions, check)
-            if general_pictures:
-                general = general_set(denoiser, prompts, general_pictures, chosen.seed, drawn, check, kept_pictures)
-                learned = mixed(learned, general)
-            with finetuned(denoiser, learned, chosen, followed.callbacks, runs, is_result=True) as tuned:
-                lora = lora_of(tuned.weights, clip)
-            kept_pictures.remove()
-            followed.end(len(tuned.history), tuned.stopped, tuned.notes)
+            general = {"general": [general_pictures, *prompts], "learned": learned.digest}
+            key = run_key(recipe=RECIPE, model=denoiser.digest, settings=chosen, **general)
+            with RunFolder(work_folder("fine-tuning"), key) as folder:
+                if general_pictures:
+                    drawn_set = general_set(denoiser, prompts, general_pictures, chosen.seed, drawn, check, folder)
+                    learned = mixed(learned, drawn_set)
+                runs = folder.inner("tuning")
+                with finetuned(denoiser, learned, chosen, followed.callbacks, runs, is_result=True) as tuned:
+                    lora = lora_of(tuned.weights, clip)
+                folder.remove()
+            notes = (*tuned.notes, *([folder.trouble] if folder.trouble else []))
+            followed.end(len(tuned.history), tuned.stopped, notes)
         taught, encoder = comfy.sd.load_lora_for_models(model, clip, lora, 1.0, 1.0)
-        notes = (*([tuned.stopped] if tuned.stopped else []), *tuned.notes)
-        report = _report(len(pictures), general_pictures, tuned.history, notes)
+        told = (*([tuned.stopped] if tuned.stopped else []), *notes)
+        report = _report(len(pictures), general_pictures, tuned.history, told)
         return io.NodeOutput(taught, encoder, lora, report, ui=tell(report))
 
 

@@ -28,7 +28,7 @@ Report = Callable[[int, int], None]
 TITLES = ("originals", "protected")
 """The photos that are attacked one after the other, in this order."""
 
-RECIPE = 1
+RECIPE = 2
 """Raised when the same arguments no longer give the same pictures, so that none of an older version are taken."""
 
 
@@ -143,7 +143,8 @@ def attack_both(
     sets = dict(zip(TITLES, (originals, protected), strict=True))
     digests = {title: [picture_digest(photo) for photo in photos] for title, photos in sets.items()}
     found = []
-    with RunFolder(runs, run_key(recipe=RECIPE, model=denoiser.digest, settings=how, **digests)) as folder:
+    model = {"model": denoiser.digest, "vae": denoiser.vae_digest}
+    with RunFolder(runs, run_key(recipe=RECIPE, settings=how, **model, **digests)) as folder:
         for number, (title, photos) in enumerate(sets.items()):
 
             def told(done: int, of: int, title: str = title) -> None:

@@ -26,7 +26,7 @@ from .settings import BOTH, ENCODER, PAPER, RANDOM, RESAVING, ProtectionSettings
 from .transforms import altered
 from .views import LARGE, PhotoView, view_at
 
-RECIPE = 2
+RECIPE = 3
 """Raised when the same arguments no longer give the same photos, so that no run of an older version is gone on with."""
 
 SMALLEST = 32
@@ -150,10 +150,11 @@ def protect(
         key = run_key(
             recipe=RECIPE,
             model=denoiser.digest,
+            vae=denoiser.vae_digest,
             settings=settings,
-            photos=[
-                picture_digest(photo) for photo in [*photos, *(masks or ()), *([] if target is None else [target])]
-            ],
+            photos=[picture_digest(photo) for photo in photos],
+            masks=[picture_digest(mask) for mask in masks or ()],
+            target=None if target is None else picture_digest(target),
         )
         with RunFolder(runs, key) as folder:
             ascent = _Ascent(denoiser, levels, allowed, other, settings, callbacks, folder)

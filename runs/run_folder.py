@@ -32,6 +32,8 @@ from .tensor_store import TensorStore
 TABLE = "run"
 DONE = "done"
 """File in the folder of a run that is done; such runs make room for unfinished ones."""
+LOCK = "lock"
+"""The file that keeps two processes out of one folder."""
 KEPT_UNFINISHED = 3
 """Unfinished runs that are kept, the youngest ones; older ones are removed when a run starts."""
 
@@ -121,6 +123,10 @@ class RunFolder:
         except (OSError, SafetensorError, ValueError, KeyError, TypeError):
             return None
 
+    def inner(self, name: str) -> Path | None:
+        """A folder of runs that are parts of this one, and go with it; None if nothing is kept."""
+        return None if self.path is None else self.path / name
+
     def remove(self, *, is_done: bool = True) -> None:
         """Forgets the run: it is done, or there is nothing to go on with. See `kept_until_written`."""
         path, done, stores = self.path, _DONE.get(), list(self._tensor_stores)
@@ -147,7 +153,15 @@ class RunFolder:
         self._tensor_caches.clear()
         if self._lock is not None:
             self._lock.close()
+            self._remove_if_nothing_is_kept()
         self._lock = self.path = None
+
+    def _remove_if_nothing_is_kept(self) -> None:
+        """A run that is refused at once leaves nothing that would push another one out."""
+        if self.path is not None:
+            with contextlib.suppress(OSError):
+                if {path.name for path in self.path.iterdir()} <= {LOCK}:
+                    shutil.rmtree(self.path, ignore_errors=True)
 
     def _give_up(self, error: OSError) -> None:
         where = self.path
@@ -225,7 +239,7 @@ def remove_if_empty(root: Path) -> None:
 
 def _locked(folder: Path) -> IO[bytes]:
     """An open file that is locked until it is closed or the process ends; OSError if another process has it."""
-    file = (folder / "lock").open("ab")
+    file = (folder / LOCK).open("ab")
     try:
         if sys.platform == "win32":
             import msvcrt

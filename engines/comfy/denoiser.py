@@ -141,6 +141,12 @@ class ComfyDenoiser:
         remembering = functools.lru_cache(TOKENIZED_KEPT)
         self._tokenize: Callable[[str], Any] = remembering(lambda text: clip.tokenize(text, return_word_ids=True))
 
+    @property
+    def vae_digest(self) -> str:
+        """See `Denoiser`."""
+        patcher = getattr(self._vae, "patcher", None)
+        return digest_of(self._vae if patcher is None else _what_it_computes(patcher))
+
     def record_layers(self, layers: Sequence[Layer]) -> dict[str, tuple[int, ...]]:
         """See `Denoiser`."""
         return recorded([self._readings[layer] for layer in layers], self._usual)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import comfy.samplers
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from ...prefix.errors import AnonymizationError
 from ...prefix.face_region import FaceRegion, noise_level
-from ..answer_caches import around_model, require_no_cache
+from ..answer_caches import around_model, around_network, require_no_cache
 from ..options import RegionSettings
 from ..two_pictures import TwoPictures, region_mask
 
@@ -74,6 +75,8 @@ class FaceBlending:
         self._watch = watch
         self._run: TwoPictures | None = None
         self._step: _Step | None = None
+        self._looked_at: TwoPictures | None = None
+        self._reached = 0
         self._twins: dict[Any, dict[str, Any]] = {}
 
     def watched(self, watch: Watch) -> FaceBlending:
@@ -86,6 +89,7 @@ class FaceBlending:
             (WrappersMP.SAMPLER_SAMPLE, self.sample),
             (WrappersMP.PREDICT_NOISE, self.predict),
             (WrappersMP.CALC_COND_BATCH, self.ask),
+            (WrappersMP.APPLY_MODEL, self.reach),
         ):
             model.remove_wrappers_with_key(kind, KEY)
             model.add_wrapper_with_key(kind, KEY, wrapper)
@@ -149,8 +153,11 @@ class FaceBlending:
         if step is None or not carrying:
             return executor(model, conds, x, sigmas, model_options)
         if step.calls is None:
-            require_no_cache(around_model(model_options), "use Anonymize Faces without Anonymize Face Region")
-            step.protected.append(list(executor(model, conds, x, sigmas, model_options)))
+            if self._looked_at is not self._run:
+                names = chain(around_model(model_options), around_network(model.diffusion_model))
+                require_no_cache(names, "use Anonymize Faces without Anonymize Face Region")
+                self._looked_at = self._run
+            step.protected.append(list(self._asked(executor, model, conds, x, sigmas, model_options)))
             return step.protected[-1]
         call, step.calls = step.calls, step.calls + 1
         if call >= len(step.protected):
@@ -188,7 +195,7 @@ class FaceBlending:
         told: list[Any] = [None] * len(conds)
         for place in carrying if known else (*carrying, *others):
             (told[place],) = self._twins_of(model, [conds[place]], x)
-        answers = list(executor(model, told, x, sigmas, model_options))
+        answers = list(self._asked(executor, model, told, x, sigmas, model_options))
         if self._step.together:
             return [answers[place] if place in carrying else answer for place, answer in enumerate(protected)]
         signal, noise = _signal_and_noise(model, sigmas, x)
@@ -196,6 +203,19 @@ class FaceBlending:
             told_now = None if known else answers[place]
             answers[place] = run.of_plain((call, place), protected[place], signal, noise, told_now)
         return answers
+
+    def _asked(self, executor: Any, *asked: Any) -> Any:
+        """Answers of the model, which must have been asked for them."""
+        before = self._reached
+        answers = executor(*asked)
+        if self._reached == before:
+            raise AnonymizationError(ANSWERED_BEFORE)
+        return answers
+
+    def reach(self, executor: Any, *asked: Any, **told: Any) -> Any:
+        """The model is asked."""
+        self._reached += 1
+        return executor(*asked, **told)
 
     @property
     def _is_whole(self) -> bool:

@@ -103,6 +103,11 @@ class DiffusersDenoiser:
         )
         self._tokens = functools.lru_cache(TOKENIZED_KEPT)(self._encoder.tokens)
 
+    @property
+    def vae_digest(self) -> str:
+        """See `Denoiser`."""
+        return digest_of(self._pipeline.vae)
+
     def record_layers(self, layers: Sequence[Layer]) -> dict[str, tuple[int, ...]]:
         """See `Denoiser`."""
         read = [self._encoder.layers(self._skips[layer]) for layer in layers]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+import types
 from typing import Any
 
 import pytest
@@ -177,20 +179,69 @@ def test_an_answer_of_an_earlier_step_is_never_taken_for_one_about_the_other_pic
     torch.testing.assert_close(drawn(demo, first, "plain"), drawn(demo, first, "plain"))
 
 
-def test_caches_within_the_model_are_refused_by_name(demo, region):
-    def wrapper(apply_model: Any, asked: Any) -> Any:
-        return apply_model(asked["input"], asked["timestep"], **asked["c"])
+def written_in(module: str) -> Any:
+    """A wrapper of a node pack's that changes nothing."""
 
-    wrapper.__module__ = "/home/me/.cache/ComfyUI/custom_nodes/ComfyUI-TeaCache.nodes"
-    named, told = region.clone(), region.clone()
-    named.set_model_unet_function_wrapper(wrapper)
-    told.model_options["transformer_options"]["rel_l1_thresh"] = 0.4
-    for model, name in ((named, "TeaCache"), (told, "rel_l1_thresh")):
+    def wrapper(ask: Any, asked: Any) -> Any:
+        return ask(asked["input"], asked["timestep"], **asked["c"])
+
+    return types.FunctionType(wrapper.__code__, {"__name__": module})
+
+
+NODES = "/home/me/.cache/ComfyUI/custom_nodes/ComfyUI-{}.nodes"
+
+
+@pytest.mark.parametrize("hidden", ["not", "in a partial", "in a closure", "by another's name"])
+def test_caches_within_the_model_are_refused_by_name(demo, region, hidden):
+    def of(module: str) -> Any:
+        wrapper = written_in(module)
+        if hidden == "by another's name":
+            wrapper.__module__ = "anything"
+        closed = lambda ask, asked: wrapper(ask, asked)  # noqa: E731
+        return {"in a partial": functools.partial(wrapper), "in a closure": closed}.get(hidden, wrapper)
+
+    model = region.clone()
+    for name in ("TeaCache", "TaylorSeer", "Spectrum-sdxl"):
+        model.set_model_unet_function_wrapper(of(NODES.format(name)))
         with pytest.raises(AnonymizationError, match=f"{name}.*gives answers of earlier steps"):
             drawn(demo, model, "beside")
         drawn(demo, model, "plain")
-    wrapper.__module__ = "/home/me/.cache/ComfyUI/custom_nodes/ComfyUI-Other.nodes"
-    drawn(demo, named, "beside")
+    model.set_model_unet_function_wrapper(of(NODES.format("Other")))
+    drawn(demo, model, "beside")
+
+
+@pytest.mark.parametrize("option", ["rel_l1_thresh", "tgate_enable"])
+def test_caches_are_refused_by_their_options(demo, region, option):
+    model = region.clone()
+    model.model_options["transformer_options"][option] = 0.4
+    with pytest.raises(AnonymizationError, match=f"{option}.*gives answers of earlier steps"):
+        drawn(demo, model, "beside")
+
+
+def test_caches_are_refused_by_what_they_put_into_a_network(demo, region):
+    network = demo[0].model.diffusion_model
+    network.cache_dic = {"step": 1}
+    try:
+        with pytest.raises(AnonymizationError, match="cache_dic"):
+            drawn(demo, region, "beside")
+    finally:
+        del network.cache_dic
+    drawn(demo, region, "beside")
+
+
+def test_who_answers_in_place_of_the_model_is_refused_whatever_its_name(demo, region):
+    calls: list[int] = []
+
+    def reuses(ask: Any, asked: Any) -> Any:
+        calls.append(1)
+        if len(calls) % 3 == 0:
+            return torch.zeros_like(asked["input"])
+        return ask(asked["input"], asked["timestep"], **asked["c"])
+
+    model = region.clone()
+    model.set_model_unet_function_wrapper(reuses)
+    with pytest.raises(AnonymizationError, match="Another node gave an answer of an earlier step"):
+        drawn(demo, model, "beside")
 
 
 def test_positive_prompts_are_told_from_negative_ones_as_without_it(demo, region, monkeypatch):
