@@ -44,9 +44,6 @@ KEPT = "Unless said otherwise above, what was done is kept: the same command goe
 RUNS = ".anonymize-faces-runs"
 """Folder of unfinished runs, in the output."""
 
-WRITTEN = "written.json"
-"""File in it that tells what a run which was broken off had written."""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
@@ -85,8 +82,9 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             "--output lies in the folder of the photos, and would be taken for photos: name another place."
         )
     photos = photos_in(options.photos)
-    same = run_key(settings=settings, photos=[picture_digest(photo.pixels) for photo in photos])
-    own_files = OwnFiles(options.output / RUNS / WRITTEN, same)
+    asked = {name: str(value) for name, value in vars(options).items() if name != "overwrite" and not callable(value)}
+    same = run_key(asked=asked, photos=[picture_digest(photo.pixels) for photo in photos])
+    own_files = OwnFiles(options.output / RUNS, same)
     if not options.overwrite:
         _require_free(options.output, [photo.name for photo in photos], own_files)
     denoiser = load_denoiser(options, console)

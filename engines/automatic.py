@@ -116,18 +116,26 @@ def usual_drawing_of(model: Any) -> UsualDrawing:
     return replace(usual, side=side, **({"steps": FEW_STEPS.steps, "cfg": FEW_STEPS.cfg} if few else {}))
 
 
-FEW_STEPS_FILE = re.compile(r"turbo|lightning|schnell|hyper[-_ ]?sd|dmd2|(?<![a-z])(lcm|dmd)(?![a-z])", re.IGNORECASE)
+FEW_STEPS_FILE = re.compile(
+    r"turbo|lightning|schnell|hyper[-_ ]?(sd|flux)|dmd2|(?<![a-z])(lcm|dmd)(?![a-z])|(?-i:LCM)", re.IGNORECASE
+)
 """Parts of the names of checkpoints that were distilled for few steps without guidance: no weight of theirs says so."""
 
 FEW_STEPS_LORA = re.compile(
-    r"hyper[-_ ]?sd|dmd2|turbo[-_ ]?alpha|(?<![a-z])lcm(?![a-z])"
-    r"|(turbo|lightning).*\dsteps?|\dsteps?.*(turbo|lightning)",
+    r"hyper[-_ ]?(sd|flux)|dmd2|turbo[-_ ]?alpha|(?<![a-z])(lcm|tcd|pcm)(?![a-z])"
+    r"|(turbo|lightning|lightx2v).*(?<!\d)\d{1,2}steps?|(?<!\d)\d{1,2}steps?.*(turbo|lightning)",
     re.IGNORECASE,
 )
 """The same of LoRAs that make any checkpoint one: of those, others have lightning and turbines in their names."""
 
+WITH_GUIDANCE = re.compile(
+    r"(?<![a-z])(de|un|non)[-_ ]?(distill|turbo)|dedistill|undistill|[-_ ]cfg(?![a-z])", re.IGNORECASE
+)
+"""Of files from which that was taken out again, or that keep guidance: they are drawn as their makers say, which nobody
+knows here."""
+
 STEPS_TOLD = re.compile(r"(?<!\d)(\d{1,2})[-_ ]?steps?(?![a-z])", re.IGNORECASE)
-SDXL_TURBO = re.compile(r"sd[-_ ]?xl[-_ ]?turbo", re.IGNORECASE)
+SDXL_TURBO = re.compile(r"^sd[-_ ]?xl[-_ ]?turbo", re.IGNORECASE)
 """Stability's own, of SDXL's family, which draws 512 pixels."""
 
 
@@ -143,6 +151,7 @@ def named_for_few_steps(usual: UsualDrawing, files: Iterable[str], loras: Iterab
         return usual
     told = [name for name in files if FEW_STEPS_FILE.search(name)]
     told += [name for name in loras if FEW_STEPS_LORA.search(re.sub(r"[-_ ](?=steps?)", "", name, flags=re.IGNORECASE))]
+    told = [name for name in told if not WITH_GUIDANCE.search(name)]
     if not told:
         return usual
     count = STEPS_TOLD.search(told[0])

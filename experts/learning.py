@@ -269,7 +269,7 @@ class ExpertLearning:
             watched=lambda: watched_parts(self._prunable.network, [part.name for part in self.parts]),
             until=settings.whole_until,
         )
-        left = settings.experts - number
+        left, began = settings.experts - number, self._done
 
         def planned(plan: FinetuningPlan) -> None:
             whole = plan.seconds / max(plan.steps, 1) * steps
@@ -279,7 +279,7 @@ class ExpertLearning:
             self._callbacks.plan(every)
 
         callbacks = FinetuningCallbacks(
-            report=lambda done, of, loss: self._report(loss), check=self._callbacks.check, plan=planned
+            report=lambda done, of, loss: self._report(loss, began + done), check=self._callbacks.check, plan=planned
         )
         with finetuned(self._denoiser, learned, tuning, callbacks, self._folder.inner("tuning"), distilled) as result:
             with result.denoiser.gradients(settings.batch_size):
@@ -382,8 +382,8 @@ class ExpertLearning:
         self._done = done
         self._callbacks.report(done, self._of)
 
-    def _report(self, loss: float = math.nan) -> None:
-        self._reach(self._done + 1)
+    def _report(self, loss: float = math.nan, done: int = 0) -> None:
+        self._reach(done or self._done + 1)
         drawn = len(self.pictures.captions)
         self._callbacks.step(self._done - drawn, self._of - drawn, loss)
 

@@ -14,18 +14,16 @@ class OwnFiles:
     """Files that one run has written or is about to write, by what they hold: whoever changed one since then owns it.
 
     Args:
-        path: where it is noted; its folder need not be there.
+        folder: where it is noted; it need not be there.
         run: tells the run from others, whose files count as somebody else's.
     """
 
-    def __init__(self, path: Path, run: str) -> None:
-        self._path = path
-        self._run = run
+    def __init__(self, folder: Path, run: str) -> None:
+        self._path = folder / f"{run}.json"
         self._digests: dict[str, str] = {}
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            noted = json.loads(path.read_text(encoding="utf-8"))
-            if noted.get("run") == run:
-                self._digests = {str(file): str(digest) for file, digest in noted["files"].items()}
+            noted = json.loads(self._path.read_text(encoding="utf-8"))
+            self._digests = {str(file): str(digest) for file, digest in noted.items()}
 
     def __contains__(self, file: Path) -> bool:
         digest = self._digests.get(str(file.resolve()))
@@ -42,8 +40,7 @@ class OwnFiles:
         """
         self._digests[str(file.resolve())] = _digest(data)
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        table = {"run": self._run, "files": self._digests}
-        put_whole(json.dumps(table).encode(), self._path, overwrite=True)
+        put_whole(json.dumps(self._digests).encode(), self._path, overwrite=True)
 
     def forget(self) -> None:
         """The run is done."""

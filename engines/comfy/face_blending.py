@@ -149,7 +149,7 @@ class FaceBlending:
     def ask(self, executor: Any, model: Any, conds: Groups, x: Tensor, sigmas: Tensor, model_options: Any) -> Any:
         """What the denoiser takes x for, by each group of conditioning."""
         step = self._step
-        carrying = [place for place, group in enumerate(conds) if any(PLAIN in entry for entry in group or ())]
+        carrying = [place for place, group in enumerate(conds) if any(map(_carries, group or ()))]
         if step is None or not carrying:
             return executor(model, conds, x, sigmas, model_options)
         if step.calls is None:
@@ -231,7 +231,7 @@ class FaceBlending:
         known = entry.get("uuid")
         twin = None if known is None else self._twins.get(known)
         if twin is None:
-            twin = _unprotected(model, entry, x) if PLAIN in entry else {}
+            twin = _unprotected(model, entry, x) if _carries(entry) else {}
             twin |= {"uuid": uuid.uuid4()}
         if known is not None:
             self._twins = dict(list(self._twins.items())[1 - _KEPT :]) | {known: twin}
@@ -243,7 +243,16 @@ def _carries_plain(guider: Any) -> bool:
     groups = getattr(guider, "conds", None)
     if not isinstance(groups, Mapping):
         return True
-    return any(PLAIN in entry for group in groups.values() for entry in group or ())
+    return any(_carries(entry) for group in groups.values() for entry in group or ())
+
+
+def _carries(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry carries what its text says without protection.
+
+    Not if its states were altered since then, as where they are set to zero for a negative prompt, or averaged: it is
+    drawn protected as a whole.
+    """
+    return PLAIN in entry and entry.get("cross_attn") is entry[PLAIN]["of"]
 
 
 def _unprotected(model: Any, entry: dict[str, Any], x: Tensor) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def with_plain(protected: Sequence[Any], plain: Sequence[Any]) -> list[Any]:
     if len(protected) != len(plain):
         raise AnonymizationError("The plain and the protected prompt come in different parts: encode the same text.")
     return [
-        [states, extras | {PLAIN: {"states": plain_states, "extras": _other(extras, plain_extras)}}]
+        [states, extras | {PLAIN: {"of": states, "states": plain_states, "extras": _other(extras, plain_extras)}}]
         for (states, extras), (plain_states, plain_extras) in zip(protected, plain, strict=True)
     ]
 

@@ -122,6 +122,12 @@ def test_what_is_asked_for_goes_before() -> None:
         ("RealVisXL_V4.0_Lightning_5-steps.safetensors", 5),
         ("LCM_Dreamshaper_v7.safetensors", 4),
         ("something_25steps_turbo.safetensors", 4),
+        ("copaxTimelessSDXLTurbo.safetensors", 4),
+        ("photonLCM_v10.safetensors", 4),
+        ("flux1_schnell_dedistilled.safetensors", 0),
+        ("LibreFlux_schnell_undistilled.safetensors", 0),
+        ("deturbo_base_sdxl.safetensors", 0),
+        ("Hyper-SDXL-12steps-CFG.safetensors", 0),
         ("hyperrealisticXL.safetensors", 0),
         ("calcm.safetensors", 0),
         ("sdxl_vae_steps.safetensors", 0),
@@ -130,7 +136,7 @@ def test_what_is_asked_for_goes_before() -> None:
 def test_checkpoints_that_were_made_for_few_steps_are_told_by_their_names(name: str, steps: int) -> None:
     found = named_for_few_steps(SDXL, [name])
     assert (found.steps, found.cfg) == ((steps, 1.0) if steps else (SDXL.steps, SDXL.cfg))
-    assert found.side == (512 if "sd_xl_turbo" in name else 1024) and bool(found.reason) == bool(steps)
+    assert found.side == (512 if name.startswith("sd_xl_turbo") else 1024) and bool(found.reason) == bool(steps)
     assert named_for_few_steps(Z_IMAGE, [name]) == Z_IMAGE, "its steps are few already"
     told = drawn_with((64, 64), found.drawing(Drawing(0, 0.0)), found)
     assert told.endswith(found.reason or "guidance 7.") and "guidance" in told

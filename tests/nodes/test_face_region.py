@@ -123,6 +123,27 @@ def test_what_is_set_on_the_conditioning_afterwards_holds_for_both(draw, whole):
     assert not np.array_equal(made(0.5, "region/blind.safetensors"), protected)
 
 
+def test_conditioning_that_was_altered_has_no_plain_side(draw, whole):
+    """Set to zero it says nothing, as a negative prompt; averaged with another it is drawn protected as a whole."""
+    blind = region("region/blind.safetensors", certainty=0.5)
+    zero = {"class_type": "ConditioningZeroOut", "inputs": {"conditioning": ["region", 1]}}
+    plain_zero = {"class_type": "ConditioningZeroOut", "inputs": {"conditioning": ["yes", 0]}}
+    sample = sampler()
+    sample["inputs"]["negative"] = ["zero", 0]
+    made = draw(["region", 2], region=blind, zero=zero, sample=sample)
+    unguided = drawing(PLAIN)["sample"]
+    unguided["inputs"] |= {"negative": ["zero", 0]}
+    wanted = draw(PLAIN, zero=plain_zero, sample=unguided)
+    assert np.abs(made.astype(int) - wanted.astype(int)).max() <= 1
+    both = {"conditioning_to": ["region", 1], "conditioning_from": ["region", 1], "conditioning_to_strength": 0.5}
+    average = {"class_type": "ConditioningAverage", "inputs": both}
+    made = draw(["region", 2], region=blind, average=average, sample=sampler(positive=("average", 0)))
+    assert np.abs(made.astype(int) - whole.astype(int)).max() <= 1
+
+    made = draw(["region", 2], region=blind, sample=sampler())
+    assert not np.array_equal(made, whole)
+
+
 def test_without_guidance_and_with_a_custom_sampler_it_draws_as_well(draw):
     custom = {
         "noise": {"class_type": "RandomNoise", "inputs": {"noise_seed": 7}},

@@ -101,7 +101,8 @@ function keepOutput(node, output) {
   const keeps = (/** @type {any} */ workflow) => Object.values(workflow.changeTracker?.nodeOutputs ?? {}).includes(output);
   const tracker = (openWorkflows.find(keeps) ?? activeWorkflow)?.changeTracker;
   const key = keyOf(node);
-  if (key && tracker) tracker.nodeOutputs = { ...tracker.nodeOutputs, [key]: output };
+  // Not a new one: it may be the host's own by now.
+  if (key && tracker) (tracker.nodeOutputs ??= {})[key] = output;
 }
 
 /**
