@@ -12,6 +12,7 @@ import torch
 from anonymize_faces.experts.learning import ExpertsCallbacks, learned_by
 from anonymize_faces.experts.settings import BLOCKS, WIDTHS, ExpertsSettings
 from anonymize_faces.experts.value import Experts
+from anonymize_faces.prefix.errors import ExpertsError
 from anonymize_faces.runs.run_folder import kept_once_done
 from anonymize_faces.tests.support.breaking_off import BrokenOffError
 from anonymize_faces.tests.support.tiny_checkpoints import TinyCheckpoint, tiny_checkpoint
@@ -97,6 +98,20 @@ def test_broken_off_while_it_draws_it_draws_the_rest(learn: Learn, sampled: list
     sampled.clear()
     made = learn(tmp_path, **settings)
     assert sampled == [4] and same(made, learn(None, **settings))
+
+
+def test_another_run_and_refused_ones_push_none_out(learn: Learn, sampled: list[int], tmp_path: Path) -> None:
+    with pytest.raises(BrokenOffError):
+        learn(tmp_path, breaking_off(QUICK["pictures"] + 6, []))
+    with kept_once_done():
+        learn(tmp_path, seed=1, experts=1)
+    for number in range(3):
+        with pytest.raises(ExpertsError):
+            learn(tmp_path, experts=len(PROMPTS) + 1, seed=number)
+    sampled.clear()
+    seen: list[int] = []
+    learn(tmp_path, breaking_off(-1, seen))
+    assert not sampled and len(seen) < 8
 
 
 def test_what_a_host_may_yet_lose_is_made_at_once(learn: Learn, sampled: list[int], tmp_path: Path) -> None:

@@ -167,6 +167,27 @@ def test_a_run_that_is_broken_off_goes_on_to_the_same_files(
     assert all(np.array_equal(*pair) for pair in zip(whole.photos, at_once.photos, strict=True))
 
 
+def test_a_run_of_another_vae_mask_or_target_is_another_one(
+    demo_denoiser: Any, stranger: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, made = ProtectionSettings(method=ENCODER, steps=1), []
+    callbacks = ProtectionCallbacks(lambda done, of: made.append(done))
+
+    def run(photos: list[np.ndarray], **others: Any) -> None:
+        with kept_once_done():
+            protect(demo_denoiser, photos, settings, callbacks=callbacks, runs=tmp_path, **others)
+
+    run(stranger[:2])
+    run(stranger[:1], target=stranger[1])
+    mask = np.ones(stranger[0].shape[:2], np.float32)
+    run(stranger[:1], masks=[mask], target=stranger[1])
+    monkeypatch.setattr(type(demo_denoiser), "vae_digest", "another")
+    run(stranger[:1], masks=[mask], target=stranger[1])
+    assert len(made) == 4
+    run(stranger[:1], masks=[mask], target=stranger[1])
+    assert len(made) == 4, "the same again is there already"
+
+
 def test_what_it_is_to_withstand_changes_the_file_and_keeps_to_the_budget(
     demo_denoiser: Any, stranger: list[np.ndarray]
 ) -> None:
