@@ -116,26 +116,47 @@ def usual_drawing_of(model: Any) -> UsualDrawing:
     return replace(usual, side=side, **({"steps": FEW_STEPS.steps, "cfg": FEW_STEPS.cfg} if few else {}))
 
 
-FEW_STEPS_FILE = re.compile(
-    r"turbo|lightning|schnell|hyper[-_ ]?(sd|flux)|dmd2|(?<![a-z])(lcm|dmd)(?![a-z])|(?-i:LCM)", re.IGNORECASE
+def _names(*parts: str) -> re.Pattern[str]:
+    """Any of some parts of names, in small letters or large ones."""
+    return re.compile("|".join(parts), re.IGNORECASE)
+
+
+_ALONE = "(?<![a-z]){}(?![a-z])"
+"""A word that is not part of a longer one."""
+
+_FEW = r"(?<!\d)\d{1,2}steps?"
+
+FEW_STEPS_FILE = _names(
+    "turbo",
+    "lightning",
+    "schnell",
+    "hyper[-_ ]?(sd|flux)",
+    "dmd2",
+    _ALONE.format("(lcm|dmd)"),
+    "(?-i:LCM)",
 )
 """Parts of the names of checkpoints that were distilled for few steps without guidance: no weight of theirs says so."""
 
-FEW_STEPS_LORA = re.compile(
-    r"hyper[-_ ]?(sd|flux)|dmd2|turbo[-_ ]?alpha|(?<![a-z])(lcm|tcd|pcm)(?![a-z])"
-    r"|(turbo|lightning|lightx2v).*(?<!\d)\d{1,2}steps?|(?<!\d)\d{1,2}steps?.*(turbo|lightning)",
-    re.IGNORECASE,
+FEW_STEPS_LORA = _names(
+    "hyper[-_ ]?(sd|flux)",
+    "dmd2",
+    "turbo[-_ ]?alpha",
+    _ALONE.format("(lcm|tcd|pcm)"),
+    f"(turbo|lightning|lightx2v).*{_FEW}",
+    f"{_FEW}.*(turbo|lightning)",
 )
 """The same of LoRAs that make any checkpoint one: of those, others have lightning and turbines in their names."""
 
-WITH_GUIDANCE = re.compile(
-    r"(?<![a-z])(de|un|non)[-_ ]?(distill|turbo)|dedistill|undistill|[-_ ]cfg(?![a-z])", re.IGNORECASE
+WITH_GUIDANCE = _names(
+    "(?<![a-z])(de|un|non)[-_ ]?turbo",
+    "(de|un|non)[-_ ]?distill",
+    "[-_ ]cfg(?![a-z])",
 )
 """Of files from which that was taken out again, or that keep guidance: they are drawn as their makers say, which nobody
 knows here."""
 
-STEPS_TOLD = re.compile(r"(?<!\d)(\d{1,2})[-_ ]?steps?(?![a-z])", re.IGNORECASE)
-SDXL_TURBO = re.compile(r"^sd[-_ ]?xl[-_ ]?turbo", re.IGNORECASE)
+STEPS_TOLD = _names(r"(?<!\d)(\d{1,2})[-_ ]?steps?(?![a-z])")
+SDXL_TURBO = _names("^sd[-_ ]?xl[-_ ]?turbo")
 """Stability's own, of SDXL's family, which draws 512 pixels."""
 
 

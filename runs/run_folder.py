@@ -56,6 +56,7 @@ class RunFolder:
 
     def __init__(self, root: Path | None, key: str, kept: int = KEPT_UNFINISHED, owner: bool = True) -> None:
         self._owner = owner
+        self._root, self._kept = root, kept
         self.trouble = ""
         self.path = None if root is None else root / key
         self._lock: IO[bytes] | None = None
@@ -68,7 +69,6 @@ class RunFolder:
                     self._lock = _locked(self.path)
                     (self.path / DONE).unlink(missing_ok=True)
                     self.path.touch()
-                    _remove_old(root, self.path, kept)
                 elif not self.path.is_dir():
                     raise OSError("the first process's folder cannot be seen from here")
             except OSError as error:
@@ -84,6 +84,7 @@ class RunFolder:
         self, name: str, count: int, shape: Iterable[int], known: Iterable[int] = (), **options: Any
     ) -> TensorStore:
         """The rows of a file of this folder; see `TensorStore`."""
+        self._make_room()
         path = self.path / f"{name}{SUFFIX}" if self.path is not None else None
         tensor_store = TensorStore(count, shape, path, known, on_failure=self._give_up, **options)
         self._tensor_stores.append(tensor_store)
@@ -91,6 +92,7 @@ class RunFolder:
 
     def tensor_cache(self) -> TensorCache:
         """A cache in this folder, for as long as it is open."""
+        self._make_room()
         self._tensor_caches.append(TensorCache(self.path))
         return self._tensor_caches[-1]
 
@@ -105,11 +107,18 @@ class RunFolder:
             tensor_store.sync()
         if not self._owner:
             return
+        self._make_room()
         data = safetensors.torch.save(dict(tensors), metadata={TABLE: json.dumps(table)})
         try:
             put_whole(data, self.path / f"{name}{SUFFIX}", overwrite=True)
         except OSError as error:
             self._give_up(error)
+
+    def _make_room(self) -> None:
+        """Removes old runs before anything is kept of this one; one that is refused at once pushes none out."""
+        if self._owner and self._root is not None and self.path is not None:
+            _remove_old(self._root, self.path, self._kept)
+        self._root = None
 
     def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """What was last saved under a name, or None. A file that is not whole counts as none."""
@@ -157,7 +166,7 @@ class RunFolder:
         self._lock = self.path = None
 
     def _remove_if_nothing_is_kept(self) -> None:
-        """A run that is refused at once leaves nothing that would push another one out."""
+        """A run that was refused at once leaves nothing."""
         if self.path is not None:
             with contextlib.suppress(OSError):
                 if {path.name for path in self.path.iterdir()} <= {LOCK}:

@@ -33,6 +33,11 @@ PLAIN = "anonymize_faces_plain"
 
 _KEPT = 16
 
+IN_PARTS = (
+    "Context windows draw a video in parts, and faces cannot be told in parts of it: take the context windows out, or"
+    " use Anonymize Faces without Anonymize Face Region."
+)
+
 ANSWERED_BEFORE = (
     "Another node gave an answer of an earlier step in place of the model's, so that faces would come out unprotected:"
     " put LazyCache, or what does the same, before Anonymize Face Region, or take it out."
@@ -50,6 +55,7 @@ class _Step:
 
     Attributes:
         together: whether the two are still one, of which all but the plain prompts says the same.
+        shape: of what the guider is asked about.
         protected: answers of each call about the former.
         levels: of noise, `[B]`.
         masks: of what carries a plain prompt.
@@ -57,6 +63,7 @@ class _Step:
     """
 
     together: bool
+    shape: torch.Size
     protected: list[list[Tensor]] = field(default_factory=list)
     levels: Tensor = field(default_factory=lambda: torch.zeros(1))
     masks: list[Tensor] = field(default_factory=list)
@@ -127,7 +134,7 @@ class FaceBlending:
         run = self._run
         if run is None or self._is_whole or x.ndim not in (4, 5) or x.shape[1] != self.region.channels:
             return executor(x, sigmas, model_options, seed)
-        before, self._step = self._step, _Step(run.advance(x, sigmas))
+        before, self._step = self._step, _Step(run.advance(x, sigmas), x.shape)
         try:
             protected = executor(x, sigmas, model_options, seed)
             self._step.calls = 0
@@ -152,6 +159,8 @@ class FaceBlending:
         carrying = [place for place, group in enumerate(conds) if any(map(_carries, group or ()))]
         if step is None or not carrying:
             return executor(model, conds, x, sigmas, model_options)
+        if x.shape != step.shape:
+            raise AnonymizationError(IN_PARTS)
         if step.calls is None:
             if self._looked_at is not self._run:
                 names = chain(around_model(model_options), around_network(model.diffusion_model))

@@ -273,9 +273,10 @@ def test_a_finished_run_that_a_host_may_yet_lose_is_done_at_once(
         denoiser.sample = None
         again = learn(denoiser, tmp_path, report=lambda progress: steps.append(progress.steps))
         assert same(whole.learned, again) and not any(steps[:-1]) and again.notes == whole.learned.notes
-        for number in range(3):  # Three that are done, but none takes the place of one that is not.
-            RunFolder(tmp_path, f"unfinished {number}").close()
-        RunFolder(tmp_path, "one more").close()
+        # None that is done takes the place of one that is not.
+        for name in ("unfinished 0", "unfinished 1", "unfinished 2", "one more"):
+            with RunFolder(tmp_path, name) as folder:
+                folder.save("state", {}, {})
     assert {path.name for path in tmp_path.iterdir()} == {"unfinished 1", "unfinished 2", "one more"}
 
 
@@ -366,6 +367,8 @@ def test_two_processes_never_share_a_run(denoiser: Any, tmp_path: Path) -> None:
 
 def test_only_the_youngest_unfinished_runs_are_kept(tmp_path: Path) -> None:
     for number in range(6):
-        with RunFolder(tmp_path, f"run{number}"):
-            pass
+        with RunFolder(tmp_path, f"run{number}") as folder:
+            folder.save("state", {}, {})
+    with RunFolder(tmp_path, "refused at once"):
+        pass
     assert len(list(tmp_path.iterdir())) == 3 and (tmp_path / "run5").is_dir()
