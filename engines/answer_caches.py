@@ -34,7 +34,7 @@ LIBRARIES = ("comfy.", "torch.", "diffusers.models.", "transformers.")
 FOLLOWED = 3
 """How deep functions are followed into what they close over."""
 
-_FOLDERS = re.compile(r"[/\\\\]")
+_FOLDERS = re.compile(r"[/\\]")
 
 
 def require_no_cache(names: Iterable[str], instead: str) -> None:
