@@ -19,7 +19,7 @@ from .hosted.recognizers import CHOICES, hosted_finder, hosted_recognizer
 from .server.current_run import followed_finetuning
 from .shared.folder import work_folder
 from .shared.inputs import checked
-from .shared.interface import advanced, seed_widget, shown_progress, size_widgets, tell, widget
+from .shared.interface import advanced, said_meanwhile, seed_widget, shown_progress, size_widgets, tell, widget
 from .shared.usual import usual_drawing_here
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class ProtectPhotos(io.ComfyNode):
                     " draws one.",
                 ),
             ],
-            hidden=[io.Hidden.prompt],
+            hidden=[io.Hidden.extra_pnginfo, io.Hidden.prompt],
             outputs=[
                 io.Image.Output(display_name="photos", tooltip="The protected photos, in 8 bits. Save them as PNG."),
                 io.String.Output(
@@ -114,6 +114,7 @@ class ProtectPhotos(io.ComfyNode):
         masks = None if mask is None else _masks(mask, len(before))
         denoiser = _denoiser(cls.hidden, model, clip, vae, width, height)
         show, check = shown_progress(), comfy.model_management.throw_exception_if_processing_interrupted
+        say = said_meanwhile((cls.hidden.extra_pnginfo or {}).get("workflow"))
         of_faces = told_of_faces(partial(hosted_finder, denoiser.family), before)
         with kept_once_done():
             protected = protect(
@@ -122,7 +123,7 @@ class ProtectPhotos(io.ComfyNode):
                 chosen,
                 masks=masks,
                 target=target,
-                callbacks=ProtectionCallbacks(show, check),
+                callbacks=ProtectionCallbacks(show, check, plan=lambda plan: say(plan.words)),
                 runs=work_folder("photos"),
             )
         after = torch.stack([torch.from_numpy(photo.copy()).float() / 255 for photo in protected.photos])

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ...trainer.reporting.telemetry import FINE_TUNING, PREFIX, Run, Telemetry
+from ..shared.interface import id_of
 
 if TYPE_CHECKING:
     from ...finetuning.progress import FinetuningCallbacks
@@ -28,12 +29,11 @@ def followed(workflow: Any, kind: str = PREFIX) -> Iterator[Telemetry]:
     from comfy_execution.utils import get_executing_context
 
     context = get_executing_context()
-    workflow_id = workflow.get("id") if isinstance(workflow, dict) else None
     TELEMETRY.begin(
         Run(
             context.prompt_id if context else None,
             context.node_id if context else None,
-            workflow_id if isinstance(workflow_id, str) else None,
+            id_of(workflow),
             kind,
         )
     )

@@ -22,6 +22,9 @@ IdentitiesSocket = io.Custom("IDENTITIES")
 ExpertsSocket = io.Custom("PROMPT_EXPERTS")
 """Carries an `experts.value.Experts`."""
 
+SAID = "anonymize_faces.said"
+"""The event by which a node that runs says something; web/results/report.js takes it."""
+
 WIDGETS = {bool: io.Boolean.Input, int: io.Int.Input, float: io.Float.Input, str: io.String.Input}
 """What shows a value, by its type."""
 
@@ -41,6 +44,31 @@ def shown_progress() -> Callable[[int, int], None]:
             bar.update_absolute(done, total)
 
     return show
+
+
+def said_meanwhile(workflow: Any) -> Callable[[str], None]:
+    """What is called with a sentence that the node shows while it runs, where its report comes at the end.
+
+    Args:
+        workflow: that the browser sent along with the prompt, if one did.
+    """
+    from comfy_execution.utils import get_executing_context
+    from server import PromptServer
+
+    context, server = get_executing_context(), getattr(PromptServer, "instance", None)
+    told = {"node_id": context.node_id if context else None, "workflow_id": id_of(workflow)}
+
+    def say(sentence: str) -> None:
+        if server is not None:
+            server.send_sync(SAID, {**told, "text": sentence}, server.client_id)
+
+    return say
+
+
+def id_of(workflow: Any) -> str | None:
+    """The id of a workflow that the browser sent along with a prompt; None if it did not, or it has none."""
+    found = workflow.get("id") if isinstance(workflow, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def advanced(widget: Widget) -> Widget:

@@ -94,7 +94,7 @@ def test_an_attack_on_photos_is_watched_and_cancelled_from_the_node(workbench: W
     quick = {
         "EmptyLatentImage": {2: 2},
         "KSampler": {2: 4},
-        "ProtectPhotos": {2: 1},
+        "ProtectPhotos": {2: 40},
         "MeasurePhotoProtection": {3: 500},
     }
     for node in workflow["nodes"]:
@@ -103,7 +103,11 @@ def test_an_attack_on_photos_is_watched_and_cancelled_from_the_node(workbench: W
     workbench.open(workflow)
     workbench.look_at("MeasurePhotoProtection")
     workbench.queue()
+    report = workbench.page.locator(".anonymize-faces-report .report")
+    # While it protects: its report comes at the end.
+    report.filter(has_text=re.compile(r"^40 steps on \d+ photos: ")).wait_for()
     wait_for(workbench, ".state", r"Step \d+ of 1000")
+    report.filter(has_text="photos changed").wait_for()
     wait_for(workbench, ".message", r"500 steps on [\d,]+ numbers")
     assert workbench.page.locator(PANEL).get_by_role("button").all_inner_texts() == ["Cancel"]
     assert workbench.overlaps() == []

@@ -1,7 +1,7 @@
 // Shows on a node what its last run said, in room that the node keeps for it.
 
 import { element, island } from "../shared/dom.js";
-import { addElement, app, chain, fixHeight } from "../shared/host.js";
+import { addElement, api, app, chain, fixHeight, isFrom } from "../shared/host.js";
 import { t } from "../shared/text.js";
 
 /** @typedef {import("../shared/host.js").LGraphNode} LGraphNode */
@@ -21,6 +21,8 @@ const HEIGHTS = {
   ProtectPhotos: 150,
   MeasurePhotoProtection: 220,
 };
+/** By which the server tells what a node says while it runs, as nodes/shared/interface.py sends it. */
+const SAID = "anonymize_faces.said";
 /** How often, and how far apart in milliseconds, to look for results that the host hands back. */
 const LOOKS = 60;
 const BETWEEN_LOOKS = 250;
@@ -44,10 +46,16 @@ export function addReport(node) {
   fixHeight(outer, height);
   outer.addEventListener("keydown", (event) => event.stopPropagation());
   addElement(node, "report", outer, () => height);
-  onReport(node, (text) => {
+  const show = (/** @type {string} */ text) => {
     place.textContent = text || t("report.none");
     place.classList.toggle("quiet", !text);
-  });
+  };
+  onReport(node, show);
+  const heard = (/** @type {any} */ { detail }) => {
+    if (isFrom(node, detail)) show(detail.text);
+  };
+  chain(node, "onAdded", () => api.addEventListener(/** @type {any} */ (SAID), heard));
+  chain(node, "onRemoved", () => api.removeEventListener(/** @type {any} */ (SAID), heard));
 }
 
 /**

@@ -49,6 +49,18 @@ export function chain(object, method, after) {
 }
 
 /**
+ * Whether what the server tells of a node is of this one.
+ * @param {LGraphNode} node
+ * @param {{ node_id: string | null, workflow_id: string | null }} told `workflow_id` is null where it is not known
+ */
+export function isFrom(node, { node_id, workflow_id }) {
+  if (!node.graph) return false;
+  // Inside a subgraph the server's id is a path, as 7:3.
+  const sameNode = node_id?.split(":").at(-1) === String(node.id);
+  return sameNode && [null, app.rootGraph?.id, app.graph.id].includes(workflow_id);
+}
+
+/**
  * Puts an element of ours on a node; it is saved nowhere and sent to nobody.
  * @param {LGraphNode} node
  * @param {string} name

@@ -2,7 +2,7 @@
 
 import { library } from "../prefixes/library.js";
 import { outputOf } from "../results/report.js";
-import { addElement, app, chain, fixHeight } from "../shared/host.js";
+import { addElement, chain, fixHeight, isFrom } from "../shared/host.js";
 import { t } from "../shared/text.js";
 import { useInWorkflow } from "../workflow/protect.js";
 import { TrainingPanel } from "./panel.js";
@@ -84,9 +84,5 @@ async function savedBy(node) {
  * @param {Run | null} run
  */
 function runOf(node, run) {
-  if (run === null || !node.graph) return null;
-  // Inside a subgraph the server's id is a path, as 7:3.
-  const sameNode = run.node_id?.split(":").at(-1) === String(node.id);
-  const sameWorkflow = run.workflow_id === null || run.workflow_id === app.rootGraph?.id || run.workflow_id === app.graph.id;
-  return sameNode && sameWorkflow ? run : null;
+  return run !== null && isFrom(node, run) ? run : null;
 }
