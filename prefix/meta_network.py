@@ -39,8 +39,9 @@ FIXED = ("mean", "deviation", "spread", "detector", "threshold")
 FEATURES = 64
 """Width of what is read off the states for each vector."""
 
-CLOSED_BELOW = 0.05
-"""A gate that is open less than this is closed: prompts that name nobody are read exactly as without a prefix."""
+CLOSED_BELOW = 0.2
+"""A gate that is open less than this is closed, for so little would protect nobody: prompts that name nobody are read
+exactly as without a prefix."""
 
 WIDE_OPEN = 1e4
 """A threshold at which the gate lets everything through, whatever a prompt says."""

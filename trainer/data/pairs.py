@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ...runs.seeds import generator as seeded
 from ..settings import TrainingSettings
 from ..validation import PORTRAITS, HeldOut, Subjects, spread
+from .common_prompts import prompts_of_people, prompts_of_things
 from .identities import Identity
 from .long_prompts import EVERY as LONG_EVERY
 from .long_prompts import choosing, long_general_prompts
@@ -16,7 +17,7 @@ from .pictures import Pair, general_pairs, identity_pairs, spoken_pairs
 from .prompts import GENERAL_PROMPTS
 from .shards import shards_of
 
-GATE_PROMPTS = 192
+GATE_PROMPTS = 576
 """Prompts that name somebody, at most, that a gate is fitted to; about as many do not."""
 
 
@@ -94,16 +95,19 @@ class GatePrompts(NamedTuple):
 def gate_prompts(subjects: Subjects, seed: int) -> GatePrompts:
     """Prompts of all kinds about those that are learned from; they follow from the seed.
 
-    Half of those that name nobody are the twins of some that do: what is said around a name is no name.
+    Some of those that name nobody are the twins of some that do: what is said around a name is no name. Others are made
+    of common words, see `common_prompts`.
     """
     choices = seeded(seed, "gate")
     people = spread(subjects.people, GATE_PROMPTS)
     pairs = identity_pairs(people, max(1, GATE_PROMPTS // len(people)), choices, vary=True)
-    short = spread(subjects.prompts, GATE_PROMPTS // 2)
-    long = long_general_prompts(short, choosing(choices))
-    return GatePrompts(
-        tuple(pair.student for pair in pairs), ("", *short, *long, *(pair.teacher for pair in pairs[::2]))
-    )
+    choose = choosing(choices)
+    short = spread(subjects.prompts, GATE_PROMPTS // 4)
+    long = long_general_prompts(short, choose)
+    twins = [pair.teacher for pair in pairs[::4]]
+    common = (*prompts_of_things(GATE_PROMPTS // 3, choose), *prompts_of_people(GATE_PROMPTS // 6, choose))
+    others = dict.fromkeys(("", *short, *long, *twins, *common))
+    return GatePrompts(tuple(dict.fromkeys(pair.student for pair in pairs)), tuple(others))
 
 
 def chosen_apart(people: Sequence[Identity], most: int) -> tuple[tuple[Identity, ...], tuple[Identity, ...]]:

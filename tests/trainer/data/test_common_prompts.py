@@ -1,0 +1,51 @@
+"""Prompts of common words: as many as are wanted, of many kinds, none of those that prefixes are measured by."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+from anonymize_faces.demo.measuring.prompts import described, named_things
+from anonymize_faces.demo.world.people import THING_PROMPTS, cast
+from anonymize_faces.evaluation.settings import CAPTIONS
+from anonymize_faces.trainer.data import pairs
+from anonymize_faces.trainer.data.common_prompts import prompts_of_people, prompts_of_things
+from anonymize_faces.trainer.data.identities import Identity
+from anonymize_faces.trainer.data.long_prompts import choosing
+from anonymize_faces.trainer.data.prompts import GENERAL_PROMPTS
+from anonymize_faces.trainer.validation import Subjects
+
+
+def made(count: int, seed: int = 0) -> tuple[str, ...]:
+    choose = choosing(torch.Generator().manual_seed(seed))
+    return (*prompts_of_things(count, choose), *prompts_of_people(count, choose))
+
+
+def test_they_follow_from_the_seed_and_are_of_many_things() -> None:
+    assert made(150) == made(150) != made(150, seed=1)
+    things = made(150)[:150]
+    assert len(set(things)) > 145
+    assert len({re.sub(r"^.*\ban? ", "", prompt).split(" on ")[0] for prompt in things}) > 120
+
+
+def test_they_are_sentences() -> None:
+    for prompt in made(400):
+        assert prompt == prompt.strip() and "  " not in prompt
+        assert not re.search(r"\ba [aeiou]|\ban [^aeiou]| and$|with$", prompt), prompt
+
+
+def test_none_of_them_is_asked_about_where_a_prefix_is_measured() -> None:
+    asked = {*THING_PROMPTS, *CAPTIONS, *(request.prompt for request in (*named_things().values(), *described()))}
+    drawn = {prompt for seed in range(20) for prompt in made(600, seed)}
+    assert not drawn & asked
+    words = {word for prompt in drawn for word in prompt.split()}
+    assert not words & {word for person in cast() for word in person.name.split()}
+
+
+def test_a_gate_is_fitted_to_about_as_many_of_either_kind_each_once() -> None:
+    people = tuple(Identity(f"Ada Nobody{number}", "a woman with dark hair") for number in range(20))
+    named, others = pairs.gate_prompts(Subjects(people, GENERAL_PROMPTS), 3)
+    for prompts in (named, others):
+        assert len(set(prompts)) == len(prompts) and pairs.GATE_PROMPTS / 2 < len(prompts) <= 1.2 * pairs.GATE_PROMPTS
+    assert all("Nobody" in prompt or "nobody" in prompt.lower() for prompt in named[:5]) and "" in others
