@@ -27,6 +27,7 @@ from ..demo.world.language import vocabulary
 from ..prefix.files.prefix_file import load_prefix
 from ..tools.command import run_command
 from .attacking.demo import AttackedDemo, Identified
+from .attacking.genetic import bred_words
 from .attacking.settings import image_to_image, settings_attacks
 from .attacking.tokens import Vocabulary, projected_words, searched_words
 from .attacking.vectors import Budget, fitted_embedding
@@ -37,6 +38,9 @@ FITTED_ON, QUICK_FITTED_ON = 16, 4
 
 WORDS = 8
 """Words that are searched for."""
+
+BRED = Budget(16, 100)
+"""Words of a whole prompt, and generations that breed it."""
 
 GROUPS = ("hair", "skin", "glasses", "beard")
 """Of what people are told by, as far as the demo's looks go: they have no age and no gender."""
@@ -103,10 +107,13 @@ def _for_each(demo: AttackedDemo, name: str, budget: Budget) -> tuple[str, Ident
     """An embedding for each of some people, which serves that person alone."""
     some = demo.asked[::4]
     each = [_soft(demo, name, [index], [index], budget)[1] for index in some]
+    return f"{name} ({budget.steps} steps, {len(some)} people)", _mean(each)
+
+
+def _mean(each: Sequence[Identified]) -> Identified:
+    """Of as many pictures each."""
     plain, protected = (float(np.mean([getattr(found, side) for found in each])) for side in ("plain", "protected"))
-    return f"{name} ({budget.steps} steps, {len(some)} people)", Identified(
-        plain, protected, sum(f.pictures for f in each)
-    )
+    return Identified(plain, protected, sum(found.pictures for found in each))
 
 
 def discrete_ways(demo: AttackedDemo, quick: bool) -> Iterator[tuple[str, Identified]]:
@@ -124,6 +131,19 @@ def discrete_ways(demo: AttackedDemo, quick: bool) -> Iterator[tuple[str, Identi
             text = search(demo.denoiser, demo.prefix.parameters, prompts, known, budget)
         found = demo.found(demo.asked, lambda index, text=text: f"{text} {demo.portrait(index)}", plain=demo.portrait)
         yield f"{name} ({budget.steps} steps, {time.monotonic() - began:.0f} s): {text}", found
+    if demo.kind == CLASSIC:  # Of a language model's states, as many as there are words, none can be compared.
+        yield _bred(demo, known, BRED if not quick else Budget(BRED.count, 5))
+
+
+def _bred(demo: AttackedDemo, known: Vocabulary, budget: Budget) -> tuple[str, Identified]:
+    """A prompt for each of some people, without their name in front, that was bred to say what it says."""
+    began, each = time.monotonic(), []
+    for index in demo.asked[::4]:
+        with torch.inference_mode(False):
+            text = bred_words(demo.denoiser, demo.people[index].name, known, budget)
+        each.append(demo.found([index], lambda _, text=text: text))
+    name = f"bred, for one person ({budget.steps} generations, {len(each)} people, {time.monotonic() - began:.0f} s)"
+    return name, _mean(each)
 
 
 def groups(demo: AttackedDemo, quick: bool) -> Iterator[tuple[str, tuple[float, float, float]]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import json
 import shutil
 import sys
@@ -30,7 +31,7 @@ from .loader import CLASSIC, KINDS, MODERN
 from .measuring.measure import make_gallery
 from .measuring.prompts import PER_PROMPT, Request, things
 from .measuring.reader import load_reader
-from .measuring.report import GUIDANCES, draw_all, figures, picture_of_pairs, print_table, report_of
+from .measuring.report import DRAWINGS, GUIDANCES, draw_all, figures, picture_of_pairs, print_table, report_of
 from .modern.language_model import language_model_file
 from .world.renderer import SIZE
 
@@ -198,9 +199,11 @@ def measure(
 ) -> tuple[dict[str, Any], Image.Image]:
     """Draws everything without and with the prefix at each guidance: the report, and the picture of pairs."""
     by_guidance, counts, picture = {}, {}, None
+    part = itertools.count(1)
 
     def draw(requests: Sequence[Request], prefixed: bool, guidance: float) -> np.ndarray:
-        status(f"drawing {'with' if prefixed else 'without'} the prefix at guidance {guidance:g}")
+        how = f"{'with' if prefixed else 'without'} the prefix at guidance {guidance:g}"
+        status(f"drawing {how}, part {next(part)} of {DRAWINGS * len(GUIDANCES)}")
         chosen = prefix if prefixed else None
         return draw_pictures(server, requests, chosen, kept=kept, guidance=guidance, model=model)
 

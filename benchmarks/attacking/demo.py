@@ -56,6 +56,7 @@ class AttackedDemo:
         folder: where embeddings are put, for the host to read.
 
     Attributes:
+        kind: of the demo model.
         asked, given: people whom the prefix never met, and whom it was learned on, by their place in the cast.
         noises: pictures of each person.
         denoiser: the plain model.
@@ -66,6 +67,7 @@ class AttackedDemo:
         from ...engines.comfy.protected_clip import protect
 
         self.model, self.clip, self.vae = load_demo_model([str(folder)], kind=kind)
+        self.kind = kind
         self.prefix = prefix
         self.protected = protect(self.clip, prefix, 1.0)
         self.noises = 1 if quick else 2

@@ -53,6 +53,9 @@ OWN_LIMITS = {"base.identification_rate": (">=", 0.90)}
 Draw = Callable[[Sequence[Request], bool, float], np.ndarray]
 """Draws requests, without or with the prefix, at a guidance: uint8 [len(requests) * PER_PROMPT, 96, 96, 3]."""
 
+DRAWINGS = 11
+"""Calls of a `Draw` for the figures of one guidance: all of `draw_all`, and things from another noise."""
+
 Figures = dict[str, float]
 """Figures by the names that `LIMITS` has."""
 

@@ -59,7 +59,8 @@ def said_meanwhile(workflow: Any) -> Callable[[str], None]:
     told = {"node_id": context.node_id if context else None, "workflow_id": id_of(workflow)}
 
     def say(sentence: str) -> None:
-        if server is not None:
+        # Without a page that queued the prompt it would go to all pages.
+        if server is not None and server.client_id:
             server.send_sync(SAID, {**told, "text": sentence}, server.client_id)
 
     return say

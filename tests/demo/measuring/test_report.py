@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,22 @@ from anonymize_faces.demo.figures import PAGE, done, marks, with_table
 from anonymize_faces.demo.kept import digest_of_inputs
 from anonymize_faces.demo.loader import KINDS
 from anonymize_faces.demo.measuring.measure import interval, kinds_right
-from anonymize_faces.demo.measuring.prompts import described, long_names, named_things, names, things
+from anonymize_faces.demo.measuring.prompts import (
+    PER_PROMPT,
+    Request,
+    described,
+    long_names,
+    named_things,
+    names,
+    things,
+)
 from anonymize_faces.demo.measuring.reader import Reading
 from anonymize_faces.demo.measuring.report import (
+    DRAWINGS,
     GUIDANCES,
     LIMITS,
     OWN_LIMITS,
+    draw_all,
     markdown_table,
     print_table,
     report_of,
@@ -149,3 +160,14 @@ def test_everybody_every_combination_of_looks_and_every_named_thing_is_drawn() -
     unseen = [person.name for person in cast() if person.unseen]
     assert [name in request.prompt for name, request in zip(unseen, long_names(), strict=True)] == [True] * 16
     assert len({request.prompt.index("a portrait of") for request in long_names()}) == 3
+
+
+def test_as_many_drawings_are_told_as_are_made() -> None:
+    asked: list[int] = []
+
+    def draw(requests: Sequence[Request], prefixed: bool, guidance: float) -> np.ndarray:
+        asked.append(len(requests))
+        return np.zeros((len(requests) * PER_PROMPT, 1, 1, 3), np.uint8)
+
+    draw_all(draw, 2.0)
+    assert len(asked) + 1 == DRAWINGS
