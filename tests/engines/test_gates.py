@@ -32,7 +32,7 @@ def test_prompts_it_was_not_fitted_to_are_told_apart_however_many_words_they_hav
     assert {part: tuple(tensor.shape) for part, tensor in parts.items()} == {"detector": (WIDTH,), "threshold": (1,)}
     for words in (2, 6, 20):
         named, others = prompts(generator, 50, words, name), prompts(generator, 50, words, None)
-        assert float(gates(parts, named).mean()) > 0.9 and float(gates(parts, others).mean()) < 0.3, words
+        assert float(gates(parts, named).mean()) > 0.9 and float(gates(parts, others).mean()) < 0.35, words
 
 
 def test_the_same_prompts_give_the_same_gate_and_one_of_each_is_enough() -> None:
