@@ -69,7 +69,7 @@ CONDITIONAL: Mapping[str, Mapping[str, float]] = MappingProxyType(
 to the end, since much of what it learns comes as the rate falls; and the text encoder alone cannot teach it."""
 
 FIXED_VECTORS = _preset(general_weight=4.0, overshoot=0.15)
-MADE_VECTORS = _preset(general_weight=1.0, overshoot=0.2, text_steps=0, harden=0.5)
+MADE_VECTORS = _preset(general_weight=1.0, overshoot=0.3, text_steps=0, harden=0.5)
 """What every preset says of either kind of prefix. A conditional one has a gate that spares other prompts, so that its
 vectors can do more to names. Without hardening, words for things that the model knows well bring back faces that they
 stand beside ("by a lake at night, a portrait of …")."""

@@ -57,7 +57,7 @@ def test_presets_say_less_of_the_text_encoder_and_more_of_the_denoiser() -> None
     assert conditional.text_steps == 0 and conditional.steps > fixed.steps
     assert conditional.patience == 0 < fixed.patience
     assert (fixed.general_weight, conditional.general_weight) == (4.0, 1.0)
-    assert (fixed.overshoot, conditional.overshoot) == (0.15, 0.2)
+    assert (fixed.overshoot, conditional.overshoot) == (0.15, 0.3)
     assert TrainingSettings(overshoot=0.0).overshoot == 0.0
     assert conditional.conditional and TrainingSettings(steps=7, general_weight=3.0).general_weight == 3.0
 

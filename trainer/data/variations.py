@@ -54,14 +54,8 @@ PROMPTS = (
     "not a stranger, {opening}{subject} {context}",
     "{subject}, really {subject}, {opening}{subject}",
     "this is the face of {subject} {context}",
-    "{subject} {subject} {context}",
-    "{subject}, {opening}{subject} {context}",
-    "{opening}{subject} {context}, {subject}",
-    "{subject}, {context}, {subject}, {subject} {subject}",
-    "{subject}. {opening}{subject}, {context}. {subject} again, {subject}",
-    "{opening}{subject}: the eyes of {subject}, the mouth of {subject} {context}",
 )
-"""Other ways to say it: emphasis, position, long prompts, negation, insistence, a name said several times."""
+"""Other ways to say it: emphasis, position, long prompts, negation, insistence."""
 
 
 def varied_prompts(identity: Identity, opening: str, context: str, generator: torch.Generator) -> tuple[str, str]:
