@@ -11,6 +11,7 @@ import torch
 
 from anonymize_faces.engines.vectors import learned as learned_of
 from anonymize_faces.prefix import PrefixMismatchError
+from anonymize_faces.prefix.meta_network import with_open_gates
 from anonymize_faces.tests.support.learning_checks import learning, require_to_learn
 from anonymize_faces.tests.support.tiny_models import ENCODER, UNET, CellVae
 from anonymize_faces.trainer.start import start_vectors
@@ -241,7 +242,7 @@ def denoiser(family: str, host_modules: None) -> Any:
         made = ComfyDenoiser(model, clip, CellVae(), (64, 64), Drawing(steps=2, cfg=1.0))
     try:
         with made.gradients(1):
-            made.encode(["Ada"], start_vectors(made, SETTINGS))
+            made.encode(["Ada"], with_open_gates(start_vectors(made, SETTINGS)))
     except PrefixMismatchError as error:
         pytest.skip(f"the prefix cannot enter this family yet: {error}")
     return made
@@ -266,7 +267,7 @@ def gradients(name: str, checkpointing: str) -> tuple[torch.Tensor, int]:
     with torch.inference_mode():
         model, clip = make(name)
     made = ComfyDenoiser(model, clip, CellVae(), (64, 64), computing=Computing(checkpointing=checkpointing))
-    vectors = start_vectors(made, SETTINGS)
+    vectors = with_open_gates(start_vectors(made, SETTINGS))
     noised = torch.randn(2, *made.latent_shape, generator=torch.Generator().manual_seed(1))
     before = getattr(comfy.model_management, "in_training", None)
     with made.gradients(2):
