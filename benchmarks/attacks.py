@@ -27,7 +27,7 @@ from ..demo.world.language import vocabulary
 from ..prefix.files.prefix_file import load_prefix
 from ..tools.command import run_command
 from .attacking.demo import AttackedDemo, Identified
-from .attacking.genetic import bred_words
+from .attacking.genetic import genetic_words
 from .attacking.settings import image_to_image, settings_attacks
 from .attacking.tokens import Vocabulary, projected_words, searched_words
 from .attacking.vectors import Budget, fitted_embedding
@@ -39,8 +39,8 @@ FITTED_ON, QUICK_FITTED_ON = 16, 4
 WORDS = 8
 """Words that are searched for."""
 
-BRED = Budget(16, 100)
-"""Words of a whole prompt, and generations that breed it."""
+GENETIC = Budget(16, 100)
+"""Words of a whole prompt, and generations of its search."""
 
 GROUPS = ("hair", "skin", "glasses", "beard")
 """Of what people are told by, as far as the demo's looks go: they have no age and no gender."""
@@ -132,18 +132,18 @@ def discrete_ways(demo: AttackedDemo, quick: bool) -> Iterator[tuple[str, Identi
         found = demo.found(demo.asked, lambda index, text=text: f"{text} {demo.portrait(index)}", plain=demo.portrait)
         yield f"{name} ({budget.steps} steps, {time.monotonic() - began:.0f} s): {text}", found
     if demo.kind == CLASSIC:  # Of a language model's states, as many as there are words, none can be compared.
-        yield _bred(demo, known, BRED if not quick else Budget(BRED.count, 5))
+        yield _genetic(demo, known, GENETIC if not quick else Budget(GENETIC.count, 5))
 
 
-def _bred(demo: AttackedDemo, known: Vocabulary, budget: Budget) -> tuple[str, Identified]:
-    """A prompt for each of some people, without their name in front, that was bred to say what it says."""
+def _genetic(demo: AttackedDemo, known: Vocabulary, budget: Budget) -> tuple[str, Identified]:
+    """A prompt that was searched for in place of each of some people's names."""
     began, each = time.monotonic(), []
     for index in demo.asked[::4]:
         with torch.inference_mode(False):
-            text = bred_words(demo.denoiser, demo.people[index].name, known, budget)
+            text = genetic_words(demo.denoiser, demo.people[index].name, known, budget)
         each.append(demo.found([index], lambda _, text=text: text))
-    name = f"bred, for one person ({budget.steps} generations, {len(each)} people, {time.monotonic() - began:.0f} s)"
-    return name, _mean(each)
+    spent = f"{budget.steps} generations, {len(each)} people, {time.monotonic() - began:.0f} s"
+    return f"genetic search, for one person ({spent})", _mean(each)
 
 
 def groups(demo: AttackedDemo, quick: bool) -> Iterator[tuple[str, tuple[float, float, float]]]:

@@ -1,4 +1,4 @@
-"""Shows that a prompt is bred which says more of a name than words drawn at random do, and the same one each time."""
+"""Shows that a prompt is found which says more of a name than words drawn at random do, and the same one each time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_each_generation_is_nearer_and_the_seed_decides(
             target = genetic._target(denoiser, "red dog")
             return float((genetic._states(denoiser, text) - target).square().mean())
 
-    bred = [genetic.bred_words(denoiser, "red dog", vocabulary, Budget(4, steps)) for steps in (0, 12)]
-    assert apart(bred[1]) < apart(bred[0])
-    assert len(bred[1].split()) == 4 and set(bred[1].split()) <= set(WORDS)
-    assert genetic.bred_words(denoiser, "red dog", vocabulary, Budget(4, 12)) == bred[1]
+    found = [genetic.genetic_words(denoiser, "red dog", vocabulary, Budget(4, steps)) for steps in (0, 12)]
+    assert apart(found[1]) < apart(found[0])
+    assert len(found[1].split()) == 4 and set(found[1].split()) <= set(WORDS)
+    assert genetic.genetic_words(denoiser, "red dog", vocabulary, Budget(4, 12)) == found[1]
