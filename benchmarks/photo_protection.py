@@ -3,15 +3,19 @@
 Each stranger has four photos that the attacker learns from and four others that know them, beside 100 strangers of the
 same looks. The attacker draws in words that no protection saw, and a picture counts as found if the person ranks first.
 Intervals are of 95 %, by resampling people. `--quick` is a form of minutes; without it every method, budget and
-purification is tried, which takes hours on two cores.
+purification is tried, which takes hours on two cores: what came of each row and person is kept, and a command that was
+broken off, or another one that asks for more, goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +25,11 @@ from ..demo.host import enter_host
 from ..demo.measuring.recognizer import DemoRecognizer
 from ..demo.world.people import STRANGERS_PER_PERSON
 from ..engines.options import Drawing
+from ..finetuning.loop import RECIPE as LEARNED
 from ..finetuning.settings import KINDS, FinetuningSettings
-from ..photos.attack import Attacked, attack
+from ..photos.attack import RECIPE as ATTACKED
+from ..photos.attack import attack
+from ..photos.protect import RECIPE as PROTECTED
 from ..photos.protect import ProtectedPhotos, protect
 from ..photos.settings import (
     JPEG,
@@ -36,12 +43,17 @@ from ..photos.settings import (
     AttackSettings,
     ProtectionSettings,
 )
+from ..prefix import put_whole
+from ..runs.run_folder import run_key
 from ..tools.command import run_command
+from ..tools.layout import BUILD
 from .support.strangers import PHOTOS, stranger
 
 PEOPLE, QUICK_PEOPLE = 8, 2
 RELEASED_STEPS = 120
 """Steps of the released code's second script."""
+
+KEPT = BUILD / "photo_protection"
 
 DEFAULT, MIDDLE = ProtectionSettings().method, 16
 BUDGETS = (4, 8, 16, 32)
@@ -68,28 +80,68 @@ class MethodRow:
         return f"{self.method + kept + share:<30}{size:>3}  {self.purification:<20}{self.attacker:<10}"
 
 
-@dataclass
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a row for one person, as JSON keeps it.
+
+    Attributes:
+        first: share of the attacker's pictures in which the person ranks first.
+        similarity: of these pictures to the person, mean.
+        photos: the same of the photos themselves, as the attacker has them.
+        psnr: of each protected photo, dB.
+        seconds: that protecting took.
+    """
+
+    first: float
+    similarity: float
+    photos: float
+    psnr: tuple[float, ...] = ()
+    seconds: float = 0.0
+
+
+class KeptOutcomes:
+    """A folder with a file for each row and person, named by a digest of all that it follows from."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def get(self, key: str) -> Outcome | None:
+        """What was kept; None if nothing was, or cannot be read."""
+        try:
+            told = json.loads((self._folder / f"{key}.json").read_text(encoding="utf-8"))
+            return Outcome(**{**told, "psnr": tuple(told["psnr"])})
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def keep(self, key: str, outcome: Outcome) -> None:
+        """Takes an outcome down."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        content = json.dumps(dataclasses.asdict(outcome)).encode()
+        put_whole(content, self._folder / f"{key}.json", overwrite=True)
+
+
+@dataclass(frozen=True)
 class Found:
     """What came of a row, by person."""
 
-    attacks: list[Attacked] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    psnr: list[float] = field(default_factory=list)
+    outcomes: tuple[Outcome, ...]
 
     @property
     def rank1(self) -> np.ndarray:
         """Share of pictures in which each person ranks first."""
-        return np.array([attacked.first for attacked in self.attacks])
+        return np.array([outcome.first for outcome in self.outcomes])
 
     def line(self, title: str) -> str:
         """The row for people."""
         low, high = interval(self.rank1)
-        similarity = np.mean([attacked.similarity for attacked in self.attacks])
-        own = np.mean([attacked.photos_similarity for attacked in self.attacks])
-        quality = f"{np.mean(self.psnr):5.1f}" if self.psnr else "    –"
+        similarity = np.mean([outcome.similarity for outcome in self.outcomes])
+        own = np.mean([outcome.photos for outcome in self.outcomes])
+        psnr = [value for outcome in self.outcomes for value in outcome.psnr]
+        quality = f"{np.mean(psnr):5.1f}" if psnr else "    –"
+        seconds = np.mean([outcome.seconds for outcome in self.outcomes])
         return (
             f"{title} {self.rank1.mean():6.3f} [{low:.2f}, {high:.2f}]  {similarity:6.3f}  {own:6.3f}  {quality}"
-            f" {np.mean(self.seconds):7.1f}"
+            f" {seconds:7.1f}"
         )
 
 
@@ -99,9 +151,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_PEOPLE} people and the rows that count")
     parser.add_argument("--people", type=int, help=f"strangers ({PEOPLE}, quick {QUICK_PEOPLE})")
     parser.add_argument("--steps", type=int, default=0, help="of protecting and of the attacker (the usual numbers)")
+    parser.add_argument("--methods", nargs="+", choices=("none", *METHODS), help="rows of these methods alone (all)")
+    parser.add_argument("--budgets", nargs="+", type=int, choices=BUDGETS, help="rows of these budgets alone (all)")
+    parser.add_argument("--keep", type=Path, default=KEPT, help="the folder where it keeps what came of each row")
     options = parser.parse_args()
-    bench = Bench(options.people or (QUICK_PEOPLE if options.quick else PEOPLE), options.steps)
-    rows = QUICK if options.quick else FULL
+    bench = Bench(options.people or (QUICK_PEOPLE if options.quick else PEOPLE), options.keep, options.steps)
+    wanted = options.methods or ("none", *METHODS), options.budgets or BUDGETS
+    rows = [row for row in (QUICK if options.quick else FULL) if row.method in wanted[0] and row.budget in wanted[1]]
     print(f"{len(bench.strangers)} strangers, {PHOTOS} photos each, {STRANGERS_PER_PERSON} others of the same looks\n")
     head = f"{'protection':<29}{'levels':>5} {'purification':<20}{'attacker':<10}"
     print(f"{head} rank-1 [95 %]         alike   photos   PSNR  seconds")
@@ -126,24 +182,29 @@ def main() -> None:
         "jpeg": MethodRow(DEFAULT, withstand=RESAVING, purification=JPEG),
     }
     for name, row in asked.items():
-        print(f"RATE photo_rank1_{name} {found[row].rank1.mean():.3f}")
+        if row in found:
+            print(f"RATE photo_rank1_{name} {found[row].rank1.mean():.3f}")
     print(f"RATIO photo_passes {bench.passes_to_released():.3f}")
 
 
 QUICK = (MethodRow(), MethodRow(RANDOM), MethodRow(DEFAULT), MethodRow(DEFAULT, withstand=RESAVING, purification=JPEG))
-FULL = (
-    MethodRow(),
-    *(MethodRow(method, budget) for budget in BUDGETS for method in METHODS),
-    *(MethodRow(purification=how) for how in PURIFICATIONS[1:]),
-    *(
-        MethodRow(DEFAULT, withstand=kept, purification=how)
-        for kept in (NOTHING, RESAVING)
-        for how in PURIFICATIONS[1:]
-    ),
-    MethodRow(DEFAULT, withstand=RESAVING),
-    MethodRow(DEFAULT, protected=1),
-    MethodRow(DEFAULT, protected=2),
-    *(MethodRow(method, attacker=kind) for kind in KINDS[1:] for method in ("none", DEFAULT)),
+FULL = tuple(
+    dict.fromkeys(
+        (
+            *QUICK,
+            *(MethodRow(method, budget) for budget in BUDGETS for method in METHODS),
+            *(MethodRow(purification=how) for how in PURIFICATIONS[1:]),
+            *(
+                MethodRow(DEFAULT, withstand=kept, purification=how)
+                for kept in (NOTHING, RESAVING)
+                for how in PURIFICATIONS[1:]
+            ),
+            MethodRow(DEFAULT, withstand=RESAVING),
+            MethodRow(DEFAULT, protected=1),
+            MethodRow(DEFAULT, protected=2),
+            *(MethodRow(method, attacker=kind) for kind in KINDS[1:] for method in ("none", DEFAULT)),
+        )
+    )
 )
 """All rows; the method that is the default is among the others."""
 
@@ -153,19 +214,21 @@ class Bench:
 
     Args:
         people: strangers.
+        keep: the folder of `KeptOutcomes`.
         steps: of protecting and of the attacker; 0: the usual numbers. Else pictures are drawn in few, too.
     """
 
-    def __init__(self, people: int, steps: int = 0) -> None:
+    def __init__(self, people: int, keep: Path, steps: int = 0) -> None:
         enter_host()
         from ..demo.loader import load_demo_model
         from ..engines.comfy.denoiser import ComfyDenoiser
 
         model, clip, vae = load_demo_model()
         usual = model.model.model_config.usual_drawing
-        drawing = Drawing(FEW_STEPS if steps else usual.steps, usual.cfg)
-        self._denoiser: Any = ComfyDenoiser(model, clip, vae, (usual.side, usual.side), drawing)
+        self._drawing = Drawing(FEW_STEPS if steps else usual.steps, usual.cfg)
+        self._denoiser: Any = ComfyDenoiser(model, clip, vae, (usual.side, usual.side), self._drawing)
         self._recognizer = DemoRecognizer()
+        self._kept = KeptOutcomes(keep)
         self._steps = steps
         self._protecting = ProtectionSettings(steps=steps or ProtectionSettings().steps)
         self.strangers = [stranger(self._recognizer, number) for number in range(people)]
@@ -173,20 +236,38 @@ class Bench:
 
     def try_on_all(self, row: MethodRow) -> Found:
         """What an attacker gets of each stranger."""
-        found = Found()
-        for number, shown in enumerate(self.strangers):
-            photos = list(shown.photos)
-            if row.method != "none":
-                settings = replace(self._protecting, method=row.method, budget=row.budget, withstand=row.withstand)
-                protected = self._protect(number, settings)
-                photos[: row.protected] = protected.photos[: row.protected]
-                found.psnr += protected.psnr
-                found.seconds.append(protected.seconds)
-            else:
-                found.seconds.append(0.0)
-            how = AttackSettings(FinetuningSettings(kind=row.attacker, steps=self._steps), row.purification)
-            found.attacks.append(attack(self._denoiser, self._recognizer, photos, shown.person, how))
-        return found
+        return Found(tuple(self._try_on(row, number) for number in range(len(self.strangers))))
+
+    def _try_on(self, row: MethodRow, number: int) -> Outcome:
+        """What an attacker gets of one stranger."""
+        settings = None
+        if row.method != "none":
+            settings = replace(self._protecting, method=row.method, budget=row.budget, withstand=row.withstand)
+        how = AttackSettings(FinetuningSettings(kind=row.attacker, steps=self._steps), row.purification)
+        key = run_key(
+            recipes=(PROTECTED, ATTACKED, LEARNED),
+            model=self._denoiser.digest,
+            vae=self._denoiser.vae_digest,
+            protection=settings,
+            protected=row.protected,
+            attack=how,
+            drawing=self._drawing,
+            stranger=number,
+        )
+        kept = self._kept.get(key)
+        if kept is not None:
+            return kept
+        shown = self.strangers[number]
+        photos = list(shown.photos)
+        protected = None if settings is None else self._protect(number, settings)
+        if protected is not None:
+            photos[: row.protected] = protected.photos[: row.protected]
+        got = attack(self._denoiser, self._recognizer, photos, shown.person, how)
+        outcome = Outcome(got.first, got.similarity, got.photos_similarity)
+        if protected is not None:
+            outcome = replace(outcome, psnr=protected.psnr, seconds=protected.seconds)
+        self._kept.keep(key, outcome)
+        return outcome
 
     def passes_to_released(self) -> float:
         """Passes of the denoiser that the default takes for a set, as a share of those of the released code."""

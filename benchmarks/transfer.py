@@ -32,6 +32,7 @@ from .transferring.checkpoints import ORIGINAL, checkpoints, moved_by, unseen_ra
 from .transferring.demo import ClassicDemo, told
 from .transferring.gates import with_any_name
 from .transferring.personalized import NAMES, PLAIN, StrangerColumn, class_pictures, personalized
+from .transferring.taught import taught
 
 CHECKPOINTS = "checkpoints"
 KINDS = (CHECKPOINTS, FULL, LORA, EMBEDDING)
@@ -44,6 +45,7 @@ NOISES = 2
 
 QUICK_STEPS, QUICK_PICTURES, QUICK_NAMED, QUICK_THINGS = 2, 8, 2, 4
 OPEN, ANY_NAME = "{}, gates open", "{}, any name"
+TAUGHT = "{}, taught on copies"
 ASKED_FARTHER, ASKED_PLAIN, ASKED_PROTECTED = 0.05, 0.80, 0.25
 
 
@@ -59,17 +61,34 @@ def ways_of(files: Sequence[Path], demo: ClassicDemo) -> dict[str, Vectors]:
     return ways
 
 
+def taught_ways(files: Sequence[Path], demo: ClassicDemo, quick: bool) -> dict[str, Vectors]:
+    """The parameters of conditional prefixes that went on learning on personalized copies, as `ways_of` has them."""
+    ways: dict[str, Vectors] = {}
+    for file in files:
+        parameters = load_prefix(file).parameters
+        if is_conditional(parameters):
+            amount = {"copies": (FULL,), "rounds": 1} if quick else {}
+            steps = dict.fromkeys(STEPS, QUICK_STEPS) if quick else STEPS
+            learned = taught(demo, parameters, class_pictures(demo), steps, **amount)
+            way = TAUGHT.format(file.stem)
+            ways |= {way: learned, OPEN.format(way): with_open_gates(learned)}
+            ways[ANY_NAME.format(way)] = with_any_name(demo.denoiser, learned)
+    return ways
+
+
 def tell_what_it_costs(demo: ClassicDemo, ways: Mapping[str, Vectors], quick: bool) -> None:
-    """Prints how far prompts that name nobody move on the original."""
-    print("Pictures of things moved, as a share of what another noise does:")
-    for way, share in moved_by(demo, ways, QUICK_THINGS if quick else None).items():
-        print(f"{way:<24}{share:>8.3f}", flush=True)
+    """Prints how far prompts that name nobody move on the original, and how often unseen people are found there."""
+    print("On the original: pictures of things moved, as a share of what another noise does")
+    moved = moved_by(demo, ways, QUICK_THINGS if quick else None)
+    for way, share in moved.items():
+        found = unseen_ranked(demo, demo.denoiser, ways[way], 1 if quick else NOISES, QUICK_NAMED if quick else None)
+        print(f"{way:<46}{share:>8.3f}   people not learned on, rank-1: {told(found.first)}", flush=True)
 
 
 def on_checkpoints(demo: ClassicDemo, ways: Mapping[str, Vectors], quick: bool) -> dict[str, float]:
     """Prints how often unseen people are found on each checkpoint; for each prefix by how much more at worst."""
     print(f"\nOther checkpoints ({STEPS[CHECKPOINTS]} steps on {LEARNED_FROM} pictures), people not learned on, rank-1")
-    print(f"{'':<24}{'weights':>8}{'pictures':>9}  " + "".join(f"{way:<26}" for way in (PLAIN, *ways)), flush=True)
+    print(f"{'':<46}{'weights':>8}{'pictures':>9}  " + "".join(f"{way:<26}" for way in (PLAIN, *ways)), flush=True)
     steps, pictures = (QUICK_STEPS, QUICK_PICTURES) if quick else (STEPS[CHECKPOINTS], LEARNED_FROM)
     rates: dict[str, dict[str, float]] = {}
     for checkpoint in checkpoints(demo, steps, pictures, QUICK_THINGS if quick else None):
@@ -80,7 +99,7 @@ def on_checkpoints(demo: ClassicDemo, ways: Mapping[str, Vectors], quick: bool) 
             for way, prefix in {PLAIN: None, **ways}.items()
         }
         rates[checkpoint.name] = {way: float(np.mean(first)) for way, first in found.items()}
-        row = f"{checkpoint.name:<24}{checkpoint.weights_moved:>8.3f}{checkpoint.pictures_moved:>9.3f}  "
+        row = f"{checkpoint.name:<46}{checkpoint.weights_moved:>8.3f}{checkpoint.pictures_moved:>9.3f}  "
         print(row + "".join(f"{told(first):<26}" for first in found.values()), flush=True)
     return {
         way: max(rate[way] for name, rate in rates.items() if name != ORIGINAL) - rates[ORIGINAL][way] for way in ways
@@ -104,11 +123,11 @@ def on_personalized(
         said = ", ".join(f"{way} {np.mean(column.all.first):.2f}" for way, column in made.items())
         print(f"  {kind}, stranger {number + 1}: {said}", flush=True)
     print(f"\nPersonalized, {kind} ({steps} steps), {people} strangers")
-    print(f"{'':<24}{'prompts seen, rank-1':<26}{'not seen':<26}{'similarity: mean':>16}{'max':>8}{'faces':>8}")
+    print(f"{'':<46}{'prompts seen, rank-1':<26}{'not seen':<26}{'similarity: mean':>16}{'max':>8}{'faces':>8}")
     for way, column in columns.items():
         every = column.all
         print(
-            f"{way:<24}{told(column.seen.first):<26}{told(column.unseen.first):<26}{np.mean(every.similar):>16.3f}"
+            f"{way:<46}{told(column.seen.first):<26}{told(column.unseen.first):<26}{np.mean(every.similar):>16.3f}"
             f"{np.mean(column.largest):>8.3f}{np.mean(every.faces):>8.3f}",
             flush=True,
         )
@@ -121,6 +140,9 @@ def main() -> None:
     parser.add_argument("--prefix", type=Path, nargs="+", help="prefixes of the demo model (the newest of `make demo`)")
     parser.add_argument("--kinds", choices=KINDS, nargs="+", default=KINDS, help="some of it (all)")
     parser.add_argument("--people", type=int, help=f"strangers ({len(NAMES)}, quick 1)")
+    parser.add_argument(
+        "--teach", action="store_true", help="also have prefixes go on learning on other personalized copies first"
+    )
     parser.add_argument("--quick", action="store_true", help="a form of seconds, whose figures say nothing")
     arguments = parser.parse_args()
     people = min(len(NAMES), arguments.people or (1 if arguments.quick else len(NAMES)))
@@ -136,6 +158,8 @@ def main() -> None:
                 short.append(f"{way}: {more:.3f} more on another checkpoint, asked {ASKED_FARTHER}")
     kinds = [kind for kind in KINDS[1:] if kind in arguments.kinds]
     ways = ways_of(files, demo) if kinds else {}
+    if ways and arguments.teach:
+        ways |= taught_ways(files, demo, arguments.quick)
     if ways:
         tell_what_it_costs(demo, ways, arguments.quick)
     for kind in kinds:

@@ -12,7 +12,7 @@ from ...demo.world.people import all_looks
 from ...engines.denoiser import Vectors
 from ...finetuning.loop import finetuned
 from ...finetuning.settings import EMBEDDING, FinetuningSettings
-from ...finetuning.training_set import training_set_of
+from ...finetuning.training_set import TrainingSet, training_set_of
 from ...photos.attack import scores_of
 from ..support.strangers import Stranger
 from .demo import ClassicDemo, drawn
@@ -105,6 +105,17 @@ def class_pictures(demo: ClassicDemo) -> ClassPictures:
     return ClassPictures([torch.from_numpy(picture).float() / 255 for picture in pictures], captions)
 
 
+def training_set_beside(
+    demo: ClassicDemo, photos: Sequence[np.ndarray], name: str, beside: ClassPictures | None
+) -> TrainingSet:
+    """Photos uint8 `[height, width, 3]` of somebody with captions, and class pictures if there are any."""
+    pictures = [torch.from_numpy(photo.copy()).float() / 255 for photo in photos]
+    captions = [SEEN.format(name)] * len(pictures)
+    if beside is not None:
+        pictures, captions = pictures * REPEATED + list(beside.pictures), captions * REPEATED + list(beside.captions)
+    return training_set_of(demo.denoiser, pictures, captions)
+
+
 def personalized(
     demo: ClassicDemo,
     person: Stranger,
@@ -124,14 +135,11 @@ def personalized(
     """
     is_embedding = settings.kind == EMBEDDING
     name = ANYBODY if is_embedding else NAMES[number]
-    photos = [torch.from_numpy(photo.copy()).float() / 255 for photo in person.photos]
-    captions = [SEEN.format(name)] * len(photos)
-    if not is_embedding:
-        photos, captions = photos * REPEATED + list(beside.pictures), captions * REPEATED + list(beside.captions)
+    learned_from = training_set_beside(demo, person.photos, name, None if is_embedding else beside)
     requests = [(prompt.format(name), noise) for prompt in (SEEN, *UNSEEN) for noise in range(noises)]
     prompts = [prompt for prompt, _ in requests]
     seeds = [FIRST_SEED + 1000 * (1 + number) + noise for _, noise in requests]
-    with finetuned(demo.denoiser, training_set_of(demo.denoiser, photos, captions), settings) as tuned:
+    with finetuned(demo.denoiser, learned_from, settings) as tuned:
         ways: dict[str, Vectors | None] = {PLAIN: None, **prefixes}
         if tuned.vectors is None:
             pictures = {way: drawn(tuned.denoiser, prompts, seeds, prefix) for way, prefix in ways.items()}
