@@ -47,9 +47,11 @@ from ..prefix import put_whole
 from ..runs.run_folder import run_key
 from ..tools.command import run_command
 from ..tools.layout import BUILD
+from .support.larger_vae import larger_vae
 from .support.strangers import PHOTOS, stranger
 
 PEOPLE, QUICK_PEOPLE = 8, 2
+LARGER_MINUTES = 8
 RELEASED_STEPS = 120
 """Steps of the released code's second script."""
 
@@ -154,8 +156,17 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=("none", *METHODS), help="rows of these methods alone (all)")
     parser.add_argument("--budgets", nargs="+", type=int, choices=BUDGETS, help="rows of these budgets alone (all)")
     parser.add_argument("--keep", type=Path, default=KEPT, help="the folder where it keeps what came of each row")
+    parser.add_argument(
+        "--larger",
+        type=float,
+        nargs="?",
+        const=LARGER_MINUTES,
+        metavar="MINUTES",
+        help=f"with a larger VAE, trained for so long first ({LARGER_MINUTES})",
+    )
     options = parser.parse_args()
-    bench = Bench(options.people or (QUICK_PEOPLE if options.quick else PEOPLE), options.keep, options.steps)
+    people = options.people or (QUICK_PEOPLE if options.quick else PEOPLE)
+    bench = Bench(people, options.keep, options.steps, options.larger)
     wanted = options.methods or ("none", *METHODS), options.budgets or BUDGETS
     rows = [row for row in (QUICK if options.quick else FULL) if row.method in wanted[0] and row.budget in wanted[1]]
     print(f"{len(bench.strangers)} strangers, {PHOTOS} photos each, {STRANGERS_PER_PERSON} others of the same looks\n")
@@ -216,14 +227,17 @@ class Bench:
         people: strangers.
         keep: the folder of `KeptOutcomes`.
         steps: of protecting and of the attacker; 0: the usual numbers. Else pictures are drawn in few, too.
+        larger: minutes that a larger VAE is trained for, see `support.larger_vae`; None: the model's own.
     """
 
-    def __init__(self, people: int, keep: Path, steps: int = 0) -> None:
+    def __init__(self, people: int, keep: Path, steps: int = 0, larger: float | None = None) -> None:
         enter_host()
         from ..demo.loader import load_demo_model
         from ..engines.comfy.denoiser import ComfyDenoiser
 
         model, clip, vae = load_demo_model()
+        if larger is not None:
+            vae = larger_vae(vae, keep / f"larger vae of {larger:g} minutes.safetensors", larger)
         usual = model.model.model_config.usual_drawing
         self._drawing = Drawing(FEW_STEPS if steps else usual.steps, usual.cfg)
         self._denoiser: Any = ComfyDenoiser(model, clip, vae, (usual.side, usual.side), self._drawing)
