@@ -29,6 +29,7 @@ from ..finetuning.loop import RECIPE as LEARNED
 from ..finetuning.settings import KINDS, FinetuningSettings
 from ..photos.attack import RECIPE as ATTACKED
 from ..photos.attack import attack
+from ..photos.levels import picture_digest
 from ..photos.protect import RECIPE as PROTECTED
 from ..photos.protect import ProtectedPhotos, protect
 from ..photos.settings import (
@@ -55,6 +56,7 @@ LARGER_MINUTES = 8
 RELEASED_STEPS = 120
 """Steps of the released code's second script."""
 
+NO_METHOD = "none"
 KEPT = BUILD / "photo_protection"
 
 DEFAULT, MIDDLE = ProtectionSettings().method, 16
@@ -66,7 +68,7 @@ RESAMPLED = 2000
 class MethodRow:
     """What is tried on every stranger."""
 
-    method: str = "none"
+    method: str = NO_METHOD
     budget: int = MIDDLE
     withstand: str = NOTHING
     purification: str = NO_PURIFICATION
@@ -76,7 +78,7 @@ class MethodRow:
     @property
     def title(self) -> str:
         """The row's first columns."""
-        size = "" if self.method == "none" else f"{self.budget}"
+        size = "" if self.method == NO_METHOD else f"{self.budget}"
         kept = " withstand" if self.withstand != NOTHING else ""
         share = "" if self.protected == PHOTOS else f" ({self.protected} of {PHOTOS})"
         return f"{self.method + kept + share:<30}{size:>3}  {self.purification:<20}{self.attacker:<10}"
@@ -153,7 +155,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_PEOPLE} people and the rows that count")
     parser.add_argument("--people", type=int, help=f"strangers ({PEOPLE}, quick {QUICK_PEOPLE})")
     parser.add_argument("--steps", type=int, default=0, help="of protecting and of the attacker (the usual numbers)")
-    parser.add_argument("--methods", nargs="+", choices=("none", *METHODS), help="rows of these methods alone (all)")
+    parser.add_argument("--methods", nargs="+", choices=(NO_METHOD, *METHODS), help="rows of these methods alone (all)")
     parser.add_argument("--budgets", nargs="+", type=int, choices=BUDGETS, help="rows of these budgets alone (all)")
     parser.add_argument("--keep", type=Path, default=KEPT, help="the folder where it keeps what came of each row")
     parser.add_argument(
@@ -167,8 +169,14 @@ def main() -> None:
     options = parser.parse_args()
     people = options.people or (QUICK_PEOPLE if options.quick else PEOPLE)
     bench = Bench(people, options.keep, options.steps, options.larger)
-    wanted = options.methods or ("none", *METHODS), options.budgets or BUDGETS
-    rows = [row for row in (QUICK if options.quick else FULL) if row.method in wanted[0] and row.budget in wanted[1]]
+    wanted = options.methods or (NO_METHOD, *METHODS), options.budgets or BUDGETS
+    rows = [
+        row
+        for row in (QUICK if options.quick else FULL)
+        if row.method in wanted[0] and (row.budget in wanted[1] or row.method == NO_METHOD)
+    ]
+    if not rows:
+        parser.error("no row is of these methods and budgets")
     print(f"{len(bench.strangers)} strangers, {PHOTOS} photos each, {STRANGERS_PER_PERSON} others of the same looks\n")
     head = f"{'protection':<29}{'levels':>5} {'purification':<20}{'attacker':<10}"
     print(f"{head} rank-1 [95 %]         alike   photos   PSNR  seconds")
@@ -178,7 +186,7 @@ def main() -> None:
         print(found[row].line(row.title), flush=True)
     default = MethodRow(DEFAULT)
     for row in rows:
-        if row.method not in ("none", DEFAULT) and (row.purification, row.attacker) == (NO_PURIFICATION, KINDS[0]):
+        if row.method not in (NO_METHOD, DEFAULT) and (row.purification, row.attacker) == (NO_PURIFICATION, KINDS[0]):
             best = found.get(MethodRow(DEFAULT, row.budget))
             if best is not None:
                 differences = found[row].rank1 - best.rank1
@@ -213,7 +221,7 @@ FULL = tuple(
             MethodRow(DEFAULT, withstand=RESAVING),
             MethodRow(DEFAULT, protected=1),
             MethodRow(DEFAULT, protected=2),
-            *(MethodRow(method, attacker=kind) for kind in KINDS[1:] for method in ("none", DEFAULT)),
+            *(MethodRow(method, attacker=kind) for kind in KINDS[1:] for method in (NO_METHOD, DEFAULT)),
         )
     )
 )
@@ -237,7 +245,7 @@ class Bench:
 
         model, clip, vae = load_demo_model()
         if larger is not None:
-            vae = larger_vae(vae, keep / f"larger vae of {larger:g} minutes.safetensors", larger)
+            vae = larger_vae(vae, keep, larger)
         usual = model.model.model_config.usual_drawing
         self._drawing = Drawing(FEW_STEPS if steps else usual.steps, usual.cfg)
         self._denoiser: Any = ComfyDenoiser(model, clip, vae, (usual.side, usual.side), self._drawing)
@@ -255,23 +263,24 @@ class Bench:
     def _try_on(self, row: MethodRow, number: int) -> Outcome:
         """What an attacker gets of one stranger."""
         settings = None
-        if row.method != "none":
+        if row.method != NO_METHOD:
             settings = replace(self._protecting, method=row.method, budget=row.budget, withstand=row.withstand)
         how = AttackSettings(FinetuningSettings(kind=row.attacker, steps=self._steps), row.purification)
+        shown = self.strangers[number]
         key = run_key(
             recipes=(PROTECTED, ATTACKED, LEARNED),
             model=self._denoiser.digest,
             vae=self._denoiser.vae_digest,
             protection=settings,
             protected=row.protected,
-            attack=how,
+            attack=replace(how, finetuning=how.finetuning.resolved(self._denoiser)),
             drawing=self._drawing,
-            stranger=number,
+            photos=[picture_digest(photo) for photo in shown.photos],
+            known=[picture_digest(values) for values in (shown.person.gallery.embeddings, shown.person.gallery.people)],
         )
         kept = self._kept.get(key)
         if kept is not None:
             return kept
-        shown = self.strangers[number]
         photos = list(shown.photos)
         protected = None if settings is None else self._protect(number, settings)
         if protected is not None:

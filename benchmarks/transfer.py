@@ -157,6 +157,8 @@ def main() -> None:
             if more > ASKED_FARTHER:
                 short.append(f"{way}: {more:.3f} more on another checkpoint, asked {ASKED_FARTHER}")
     kinds = [kind for kind in KINDS[1:] if kind in arguments.kinds]
+    if arguments.teach and not kinds:
+        parser.error("--teach is for personalized copies: name one of their kinds")
     ways = ways_of(files, demo) if kinds else {}
     if ways and arguments.teach:
         ways |= taught_ways(files, demo, arguments.quick)

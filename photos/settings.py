@@ -73,8 +73,8 @@ class ProtectionSettings:
     )
     target_prompt: str = setting(
         "mountains",
-        "What to pull towards, drawn by the model, where no picture is connected. Another face protects a little"
-        " more, and the photo looks less like the person.",
+        "What to pull towards, drawn by the model, where no picture is connected. On the demo model another face"
+        " protects a little more, and the photo looks less like the person.",
         advanced=True,
     )
     seed: int = setting(0, "The same seed and settings give the same files.", offered=(0, LARGEST_SEED))

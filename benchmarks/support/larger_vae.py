@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ...demo.making.common import Average, initialize, pixels_to_tensor, save_half, train
 from ...demo.sizes import LATENT_CHANNELS
 from ...demo.world.renderer import KINDS, SIZE, draw_all, random_picture
+from ...runs.digest import digest_of
 
 LAYOUT: dict[str, Any] = {
     "double_z": True,
@@ -62,8 +63,8 @@ class LargerVae(nn.Module):
         return pictures
 
 
-def larger_vae(vae: Any, file: Path, minutes: float) -> Any:
-    """The host's VAE with the larger encoder, from the file, or trained and written there first.
+def larger_vae(vae: Any, folder: Path, minutes: float) -> Any:
+    """The host's VAE with the larger encoder, from its file in the folder, or trained and written there first.
 
     Args:
         vae: the demo's, which stays as it is.
@@ -72,12 +73,15 @@ def larger_vae(vae: Any, file: Path, minutes: float) -> Any:
     from comfy.model_patcher import ModelPatcher
 
     made = LargerVae(vae.first_stage_model)
+    follows_from = digest_of(vae.first_stage_model, LAYOUT, PICTURES, PEOPLE_SHARE, BATCH, RATE, SEED, minutes)
+    file = folder / f"larger vae {follows_from}.safetensors"
     if not file.is_file():
         _train(made, file, minutes)
     made.encoder.load_state_dict(load_file(file))
-    made.eval().requires_grad_(False)
+    made.encoder.eval().requires_grad_(False)
     larger = copy.copy(vae)
     larger.first_stage_model = made
+    larger.size = None
     larger.patcher = ModelPatcher(made, vae.patcher.load_device, vae.patcher.offload_device)
     return larger
 

@@ -18,6 +18,7 @@ from ...engines.micro_batches import MicroBatches
 from ...engines.vectors import as_begun
 from ...finetuning.loop import finetuned
 from ...finetuning.settings import FinetuningSettings
+from ...prefix.errors import TrainingError
 from ...runs.seeds import derived_seed, generator, stratified_times
 from ...trainer.data.identities import Identity
 from ...trainer.data.pictures import Pair, general_pairs, identity_pairs
@@ -26,7 +27,7 @@ from ...trainer.data.targets import Batch
 from ...trainer.objective import beyond
 from ...trainer.settings import TrainingSettings
 from ...trainer.state import new_state
-from ...trainer.step import make_step
+from ...trainer.step import MOST_SKIPPED, make_step
 from ...trainer.validation import spread
 from ..support.strangers import stranger
 from .demo import AT_ONCE, ClassicDemo
@@ -60,9 +61,9 @@ class _Source:
     def batch(self, size: int, step: int) -> Batch:
         """The batch of a step: an eighth names nobody."""
         random = generator(SEED, "teaching", step)
-        parts = []
-        for kind, count in ((True, size - max(1, size // 8)), (False, max(1, size // 8))):
-            places = torch.nonzero(self.whole.names_somebody == kind).flatten()
+        general, parts = max(1, size // 8), []
+        for names_somebody, count in ((True, size - general), (False, general)):
+            places = torch.nonzero(self.whole.names_somebody == names_somebody).flatten()
             parts += places[torch.randperm(len(places), generator=random)[:count]].tolist()
         return self.whole.part(parts)
 
@@ -84,6 +85,9 @@ def taught(
         beside: class pictures for personalizing.
         steps: of personalizing, by its kind.
         copies: how each is personalized.
+
+    Raises:
+        TrainingError: its losses are no longer finite.
     """
     people = identities(unseen=(False,))
     general = general_pairs(spread(general_prompts(shipped_prompts(), people), GENERAL))
@@ -115,6 +119,10 @@ def taught(
                             batch = one.batch(settings.batch_size, state.step)
                             make_step(one.denoiser, state, batch, settings, micro_batches)
                 print(f"  taught on copies, step {state.step}: {state.history[-1].identities:.4f}", flush=True)
+        for sentence in state.sentences:
+            print(f"  {sentence}", flush=True)
+    if state.skipped_in_a_row >= MOST_SKIPPED:
+        raise TrainingError("Teaching on copies ended in losses that are not finite: nothing is measured.")
     return {name: part.detach().clone() for name, part in state.vectors.items()}
 
 
