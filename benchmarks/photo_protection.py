@@ -85,7 +85,7 @@ class MethodRow:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RowOutcome:
     """What came of a row for one person, as JSON keeps it.
 
     Attributes:
@@ -109,15 +109,15 @@ class KeptOutcomes:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def get(self, key: str) -> Outcome | None:
+    def get(self, key: str) -> RowOutcome | None:
         """What was kept; None if nothing was, or cannot be read."""
         try:
             told = json.loads((self._folder / f"{key}.json").read_text(encoding="utf-8"))
-            return Outcome(**{**told, "psnr": tuple(told["psnr"])})
+            return RowOutcome(**{**told, "psnr": tuple(told["psnr"])})
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def keep(self, key: str, outcome: Outcome) -> None:
+    def keep(self, key: str, outcome: RowOutcome) -> None:
         """Takes an outcome down."""
         self._folder.mkdir(parents=True, exist_ok=True)
         content = json.dumps(dataclasses.asdict(outcome)).encode()
@@ -128,7 +128,7 @@ class KeptOutcomes:
 class Found:
     """What came of a row, by person."""
 
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[RowOutcome, ...]
 
     @property
     def rank1(self) -> np.ndarray:
@@ -260,7 +260,7 @@ class Bench:
         """What an attacker gets of each stranger."""
         return Found(tuple(self._try_on(row, number) for number in range(len(self.strangers))))
 
-    def _try_on(self, row: MethodRow, number: int) -> Outcome:
+    def _try_on(self, row: MethodRow, number: int) -> RowOutcome:
         """What an attacker gets of one stranger."""
         settings = None
         if row.method != NO_METHOD:
@@ -286,7 +286,7 @@ class Bench:
         if protected is not None:
             photos[: row.protected] = protected.photos[: row.protected]
         got = attack(self._denoiser, self._recognizer, photos, shown.person, how)
-        outcome = Outcome(got.first, got.similarity, got.photos_similarity)
+        outcome = RowOutcome(got.first, got.similarity, got.photos_similarity)
         if protected is not None:
             outcome = replace(outcome, psnr=protected.psnr, seconds=protected.seconds)
         self._kept.keep(key, outcome)
