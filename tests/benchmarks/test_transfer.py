@@ -6,11 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
 
 from anonymize_faces.prefix import save_prefix
 from anonymize_faces.tests.support.benchmark_runs import printed_by
-from anonymize_faces.tests.support.conditional import with_random_networks
 from anonymize_faces.tests.support.prefixes import random_prefix
 
 RATES = re.compile(r"^RATE transfer_(\w+) (-?[\d.]+)  (.+)$", re.M)
@@ -30,16 +28,3 @@ def test_the_short_form_tells_every_kind_and_what_falls_short(
     assert "falls short: full, plain" in printed
     rows = dict(ROWS.findall(printed))
     assert rows["the original"] == "1.000" and len(rows) == 4
-
-
-@pytest.mark.slow
-def test_a_prefix_goes_on_learning_on_copies_of_others(
-    host_modules: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A conditional prefix, with its own gates and with others; what it was is measured beside it."""
-    states = {"l": torch.randn(8, 192, generator=torch.Generator().manual_seed(0))}
-    conditional = with_random_networks(random_prefix({"l": 192}, 1, 0), states)
-    prefix = save_prefix(conditional, tmp_path / "one.safetensors")
-    printed = printed_by("transfer", "--quick", "--kinds", "full", "--teach", "--prefix", str(prefix), capsys=capsys)
-    ways = {way for _, _, way in RATES.findall(printed)}
-    assert {"one", "one, taught on copies", "one, taught on copies, any name", "plain"} <= ways

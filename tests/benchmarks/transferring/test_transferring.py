@@ -10,8 +10,9 @@ import torch
 
 from anonymize_faces.benchmarks.support.strangers import stranger
 from anonymize_faces.benchmarks.transferring import checkpoints as made
+from anonymize_faces.benchmarks.transferring import taught as teaching
 from anonymize_faces.benchmarks.transferring.demo import ClassicDemo, drawn
-from anonymize_faces.benchmarks.transferring.personalized import NAMES
+from anonymize_faces.benchmarks.transferring.personalized import NAMES, ClassPictures
 from anonymize_faces.demo.measuring.measure import identification_rate
 from anonymize_faces.demo.measuring.reader import ReaderNet, read
 from anonymize_faces.demo.world.language import vocabulary
@@ -20,12 +21,14 @@ from anonymize_faces.demo.world.people import THING_PROMPTS, cast
 from anonymize_faces.demo.world.renderer import draw, picture_of
 from anonymize_faces.demo.world.scenery import COLOURS
 from anonymize_faces.demo.world.things import OBJECTS
+from anonymize_faces.engines.denoiser import FULL
 from anonymize_faces.engines.vectors import gates_of
 from anonymize_faces.faces.gallery import Gallery
 from anonymize_faces.finetuning.loop import finetuned
 from anonymize_faces.finetuning.settings import FinetuningSettings
 from anonymize_faces.finetuning.training_set import training_set_of
 from anonymize_faces.photos.attack import scores_of
+from anonymize_faces.prefix.meta_network import is_learned
 from anonymize_faces.tests.support.conditional import conditional
 from anonymize_faces.tests.support.prefixes import random_prefix
 
@@ -99,3 +102,18 @@ def test_gates_that_take_any_name_for_one_open_for_new_names_and_hardly_for_most
         names = gates_of(demo.denoiser, parameters, [f"a photo of {name}" for name in NAMES])
         things = gates_of(demo.denoiser, parameters, THING_PROMPTS)
     assert np.mean(names) > 0.6 and np.median(things) < 0.1
+
+
+def test_a_prefix_goes_on_learning_on_copies_of_others(demo: ClassicDemo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is learned of it changes, its gates do not, and the original answers as before."""
+    for number in ("PORTRAITS", "NOISINGS", "GENERAL", "ROUND"):
+        monkeypatch.setattr(teaching, number, 2)
+    parameters = conditional(demo.clip, random_prefix({"l": 192}, 4, 0)).parameters
+    photos = stranger(demo.recognizer, 0).photos
+    beside = ClassPictures([torch.from_numpy(photos[0].copy()).float() / 255], ["a photo of a person"])
+    before = demo.denoiser.sample(["a red circle"], [1])
+    after = teaching.taught(demo, parameters, beside, {FULL: 2}, copies=(FULL,), rounds=1)
+    assert {name for name, part in after.items() if not torch.equal(part, parameters[name])} == {
+        name for name in parameters if is_learned(name)
+    }
+    assert torch.equal(demo.denoiser.sample(["a red circle"], [1]), before)
