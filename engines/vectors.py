@@ -23,9 +23,11 @@ from ..prefix.meta_network import (
     vectors_of,
 )
 from .denoiser import Denoiser, Vectors
-from .gates import fitted_gate
 from .micro_batches import MicroBatches
 from .muon import AdamAndMuon
+from .starting.gates import fitted_gate
+from .starting.prompts import FirstPrompts
+from .starting.reading import begin_at_descriptions
 
 CLIP_SPREAD = 0.014
 """Standard deviation of the token embeddings of SD1's CLIP, for which learning rates are told; T5's is about 1."""
@@ -56,8 +58,7 @@ def new_vectors(denoiser: Denoiser, words: str, count: int, generator: torch.Gen
 def with_networks(
     denoiser: Denoiser,
     vectors: Vectors,
-    named: Sequence[str],
-    others: Sequence[str],
+    prompts: FirstPrompts,
     generator: torch.Generator,
     micro_batches: MicroBatches | None = None,
     report: Callable[[int], None] = lambda read: None,
@@ -65,12 +66,11 @@ def with_networks(
     """The parameters of a conditional prefix before learning: fixed vectors, and networks that make others of them.
 
     Inside `Denoiser.gradients`. See `prefix.meta_network`. What the text encoders say of the prompts sets the scale of
-    what the networks read, and their gates.
+    what the networks read, their gates, and what they begin at.
 
     Args:
         vectors: that the made ones are counted from, `{encoder key: [m, d]}`.
-        named: prompts that name somebody; at least one.
-        others: prompts that do not; at least one.
+        prompts: that all this is taken from.
         micro_batches: how many prompts are read before the next look at whether to go on; all at once without.
         report: called with how many have been read so far.
 
@@ -84,8 +84,9 @@ def with_networks(
         said.extend(denoiser.states_read(prompts, fixed))
         report(len(said))
 
-    prompts = [*named, *others]
-    (micro_batches or MicroBatches(denoiser, len(prompts))).work(read, prompts)
+    (micro_batches or MicroBatches(denoiser, len(prompts.all))).work(read, prompts.all)
+    descriptions = [denoiser.token_embeddings(words) for words in prompts.descriptions]
+    named = len(prompts.named)
     parameters = dict(fixed)
     for key, rows in fixed.items():
         states = [prompt[key] for prompt in said if key in prompt]
@@ -96,7 +97,10 @@ def with_networks(
             )
         network = new_network(rows, torch.cat(states), generator)
         states = [standardized(network, some) for some in states]
-        network |= fitted_gate(states[: len(named)], states[len(named) :])
+        network |= fitted_gate(states[:named], states[named:])
+        if descriptions:
+            words = [embeddings[key] for embeddings in descriptions]
+            begin_at_descriptions(network, rows, states[:named], prompts.whom, words, generator)
         parameters |= {part_name(key, part): tensor for part, tensor in network.items()}
     if sum(4 * tensor.numel() for tensor in parameters.values()) > MAX_FILE_BYTES:
         raise TrainingError(

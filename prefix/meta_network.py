@@ -146,14 +146,23 @@ def made_vectors(always: Tensor, network: Mapping[str, Tensor], states: Tensor, 
     """
     parts = {name: part.to(states.device) for name, part in network.items()}
     said = standardized(parts, states)
-    scores = torch.einsum("mh,nlh->nml", parts["queries"], said @ parts["keys"])
-    attention = scores.masked_fill(~read[:, None], float("-inf")).softmax(-1)
-    features = torch.nn.functional.gelu(attention @ (said @ parts["values"]) @ parts["hidden"])
-    change = parts["offset"] + torch.einsum("nmh,mhd->nmd", features, parts["outputs"])
+    change = parts["offset"] + torch.einsum("nmh,mhd->nmd", features_read(parts, said, read), parts["outputs"])
     clearest = (said @ parts["detector"]).masked_fill(~read, float("-inf")).amax(1)
     gates = torch.sigmoid(parts["threshold"] + clearest)
     gates = torch.where(gates < CLOSED_BELOW, 0.0, gates)
     return Made(always.float() + parts["spread"] * change, gates)
+
+
+def features_read(network: Mapping[str, Tensor], said: Tensor, read: Tensor) -> Tensor:
+    """What is read of each prompt for each vector, `[n, m, features]`.
+
+    Args:
+        said: standardized states of the prompts, `[n, length, w]`.
+        read: the positions that count, `[n, length]`; at least one of each prompt.
+    """
+    scores = torch.einsum("mh,nlh->nml", network["queries"], said @ network["keys"])
+    attention = scores.masked_fill(~read[:, None], float("-inf")).softmax(-1)
+    return torch.nn.functional.gelu(attention @ (said @ network["values"]) @ network["hidden"])
 
 
 def with_open_gates(parameters: Parameters) -> dict[str, Tensor]:

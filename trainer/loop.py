@@ -12,13 +12,14 @@ from torch import Tensor
 
 from ..engines.denoiser import Denoiser, Layer, Vectors
 from ..engines.micro_batches import MicroBatches
+from ..engines.starting.prompts import FirstPrompts
 from ..engines.vectors import as_begun, gates_of
 from ..prefix.errors import MeasurementError, TrainingError
 from ..prefix.value import Prefix, PrefixRecord, prefix_of
 from ..runs.amounts import duration
 from ..runs.run_folder import RunFolder, saved_if_broken_off
 from .data.drawing import DrawnPictures, shared_tensors
-from .data.pairs import GatePrompts, TrainingPairs
+from .data.pairs import TrainingPairs
 from .data.pictures import Pictures
 from .data.plain_text import PlainText
 from .data.targets import TargetPool, slots_of_step
@@ -46,7 +47,7 @@ class Learning:
 
     Args:
         people: that are learned from, whether pictures of them are drawn or not.
-        prompts: that a gate is fitted to, about all of these.
+        prompts: that are read before learning, about all of these.
         drawing: of all `pairs.drawn`, of which the first are drawn already.
         folder: where the run is kept.
     """
@@ -57,7 +58,7 @@ class Learning:
         settings: TrainingSettings,
         pairs: TrainingPairs,
         people: int,
-        prompts: GatePrompts,
+        prompts: FirstPrompts,
         drawing: DrawnPictures,
         folder: RunFolder,
         callbacks: Callbacks,
@@ -70,7 +71,7 @@ class Learning:
         self._settings = settings
         self._pairs = pairs
         self._people = people
-        self._gate_prompts = prompts
+        self._first_prompts = prompts
         self._folder = folder
         self._callbacks = callbacks
         self._team = team
@@ -161,7 +162,7 @@ class Learning:
         def report(read: int) -> None:
             self._callbacks.report(Progress(self._of[0], 0, 0, self._of, notes=self.notes, prompts=read))
 
-        parameters = start_vectors(self._denoiser, settings, self._gate_prompts, self._reading(), report)
+        parameters = start_vectors(self._denoiser, settings, self._first_prompts, self._reading(), report)
         if settings.conditional:
             self._folder.save(
                 "start", {name: rows.detach() for name, rows in parameters.items()}, {"names": [*parameters]}
@@ -342,7 +343,7 @@ class Learning:
         def report(made: int) -> None:
             if made % self._settings.snapshot_every == 0:
                 save()
-            read = sum(map(len, self._gate_prompts)) if self._settings.conditional else 0
+            read = len(self._first_prompts.all) if self._settings.conditional else 0
             self._callbacks.report(Progress(self._of[0], made, 0, self._of, notes=self.notes, prompts=read))
 
         with saved_if_broken_off(save):

@@ -13,11 +13,12 @@ import torch
 from ..engines.denoiser import Denoiser, Vectors
 from ..engines.gradient_flow import gradient_through
 from ..engines.micro_batches import MicroBatches
+from ..engines.starting.prompts import FirstPrompts
 from ..engines.vectors import learned
 from ..prefix.meta_network import with_open_gates
 from ..runs.amounts import duration, gigabytes
 from ..runs.kept_latents import KeptLatents
-from .data.pairs import GatePrompts, TrainingPairs
+from .data.pairs import TrainingPairs
 from .data.shards import come_to
 from .data.targets import named_before
 from .settings import TrainingSettings
@@ -190,15 +191,15 @@ def _face_region(denoiser: Denoiser, pairs: TrainingPairs, drawn: set[int]) -> N
 
 
 def prompts_read(
-    pairs: TrainingPairs, gate: GatePrompts, settings: TrainingSettings, layers: int, alone: bool = True
+    pairs: TrainingPairs, first: FirstPrompts, settings: TrainingSettings, layers: int, alone: bool = True
 ) -> int:
-    """The prompts that the text encoder reads before the first step: for a gate, and for the teacher at each layer.
+    """The prompts that are read before the first step: those of `start`, and what the teacher is told at each layer.
 
     Args:
         layers: that are learned at.
         alone: whether one process learns; of several, each reads what it asks the teacher as it comes to it.
     """
-    read = sum(map(len, gate)) if settings.conditional else 0
+    read = len(first.all) if settings.conditional else 0
     if alone and settings.denoiser_steps:
         told = {pair.teacher for pair in pairs.learned}
         if settings.overshoot:

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 from torch import Tensor
 
 from ..engines.denoiser import Denoiser
 from ..engines.micro_batches import MicroBatches
+from ..engines.starting.prompts import FirstPrompts
 from ..engines.vectors import new_vectors, with_networks
 from ..runs.seeds import generator as seeded
-from .data.pairs import GatePrompts
 from .data.prompts import GENERAL_PROMPTS
 from .settings import TrainingSettings
 
-SOME_PROMPTS = GatePrompts(("a portrait of Ada Example",), GENERAL_PROMPTS[:4])
+SOME_PROMPTS = FirstPrompts(("a portrait of Ada Example",), GENERAL_PROMPTS[:4])
 """For vectors that nobody learns from."""
 
 
 def start_vectors(
     denoiser: Denoiser,
     settings: TrainingSettings,
-    prompts: GatePrompts = SOME_PROMPTS,
+    prompts: FirstPrompts = SOME_PROMPTS,
     micro_batches: MicroBatches | None = None,
     report: Callable[[int], None] = lambda read: None,
 ) -> dict[str, Tensor]:
     """The parameters that training starts from; inside `Denoiser.gradients`.
 
     Vectors `{encoder key: [m, d]}` from words, repeated as needed, or at random; and for a conditional prefix what
-    makes others of them.
+    makes others of them, at first those words or else the description of whoever is named.
 
     Args:
         prompts, micro_batches, report: see `with_networks`.
@@ -37,4 +38,6 @@ def start_vectors(
     if not settings.conditional:
         return vectors
     choices = seeded(settings.seed, "networks")
-    return with_networks(denoiser, vectors, prompts.named, prompts.others, choices, micro_batches, report)
+    if settings.init.strip():
+        prompts = dataclasses.replace(prompts, whom=(), descriptions=())
+    return with_networks(denoiser, vectors, prompts, choices, micro_batches, report)

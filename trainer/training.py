@@ -10,12 +10,13 @@ from pathlib import Path
 
 from ..engines.denoiser import Denoiser
 from ..engines.micro_batches import MicroBatches
+from ..engines.starting.prompts import FirstPrompts
 from ..prefix.errors import TrainingError
 from ..runs.kept_latents import KeptLatents
 from ..runs.run_folder import RunFolder, run_key
 from .data.drawing import DrawnPictures, first_shard
 from .data.identities import Identity
-from .data.pairs import GatePrompts, TrainingPairs, gate_prompts, training_pairs
+from .data.pairs import TrainingPairs, first_prompts, training_pairs
 from .loop import Learning
 from .parallel.shared_work import in_turn
 from .parallel.team import ALONE, Team
@@ -131,7 +132,7 @@ class PrefixTraining:
                 self._settings,
                 pairs,
                 len(self.held_out.learned.people),
-                self._gate_prompts,
+                self._first_prompts,
                 drawing,
                 folder,
                 callbacks,
@@ -194,9 +195,9 @@ class PrefixTraining:
         )
 
     @functools.cached_property
-    def _gate_prompts(self) -> GatePrompts:
-        return gate_prompts(self.held_out.learned, self._settings.seed)
+    def _first_prompts(self) -> FirstPrompts:
+        return first_prompts(self.held_out.learned, self._settings.seed)
 
     def _prompts(self, pairs: TrainingPairs) -> int:
         layers = len(self._denoiser.layers)
-        return prompts_read(pairs, self._gate_prompts, self._settings, layers, alone=self._team.count == 1)
+        return prompts_read(pairs, self._first_prompts, self._settings, layers, alone=self._team.count == 1)

@@ -11,11 +11,11 @@ from ...demo.ablation import shipped_prompts
 from ...demo.world.names import stranger_name
 from ...demo.world.people import all_looks, identities
 from ...engines.denoiser import Denoiser, Vectors
-from ...engines.gates import fitted_gate
+from ...engines.starting.gates import fitted_gate
 from ...engines.vectors import standardized
 from ...prefix.meta_network import network_of, part_name, vectors_of
 from ...trainer.data.identities import Identity
-from ...trainer.data.pairs import gate_prompts
+from ...trainer.data.pairs import first_prompts
 from ...trainer.data.prompts import general_prompts
 from ...trainer.validation import Subjects
 
@@ -31,10 +31,10 @@ def with_any_name(denoiser: Denoiser, parameters: Vectors) -> dict[str, Tensor]:
     The names are in no list of people whom a benchmark draws. What the text encoders say of prompts is all it takes.
     """
     people = [*identities(unseen=(False,)), *_invented()]
-    prompts = gate_prompts(Subjects(tuple(people), tuple(general_prompts(shipped_prompts(), people))), SEED)
+    prompts = first_prompts(Subjects(tuple(people), tuple(general_prompts(shipped_prompts(), people))), SEED)
     fixed = vectors_of(parameters)
     with denoiser.gradients(1):
-        said = denoiser.states_read([*prompts.named, *prompts.others], fixed)
+        said = denoiser.states_read(prompts.all, fixed)
     made = dict(parameters)
     for key in fixed:
         network = network_of(parameters, key)

@@ -17,7 +17,7 @@ from anonymize_faces.demo.world.things import OBJECTS, SHAPES
 from anonymize_faces.engines.options import Drawing
 from anonymize_faces.prefix.meta_network import CLOSED_BELOW
 from anonymize_faces.trainer.data.identities import Identity
-from anonymize_faces.trainer.data.pairs import gate_prompts
+from anonymize_faces.trainer.data.pairs import first_prompts
 from anonymize_faces.trainer.data.prompts import general_prompts
 from anonymize_faces.trainer.settings import TrainingSettings
 from anonymize_faces.trainer.start import start_vectors
@@ -44,7 +44,7 @@ def gates(host_modules: None) -> dict[str, Sequence[float]]:
     from anonymize_faces.engines.vectors import gates_of
 
     people = [Identity(person.name, person.looks.describe()) for person in GIVEN if person not in HELD_OUT]
-    prompts = gate_prompts(Subjects(tuple(people), general_prompts(shipped_prompts(), people)), 1)
+    prompts = first_prompts(Subjects(tuple(people), general_prompts(shipped_prompts(), people)), 1)
     rng = np.random.default_rng(0)
     asked = {
         "names": [way.format(person.name) for person in HELD_OUT for way in WAYS],

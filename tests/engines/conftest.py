@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from anonymize_faces.tests.support.gate_prompts import fitted_to_few_prompts
+from anonymize_faces.tests.support.first_prompts import fitted_to_few_prompts
 
 
 @pytest.fixture(scope="module", autouse=True)
-def few_gate_prompts() -> Iterator[None]:
+def few_first_prompts() -> Iterator[None]:
     """Gates are fitted to few prompts."""
     with fitted_to_few_prompts():
         yield

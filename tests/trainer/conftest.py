@@ -7,11 +7,11 @@ from contextlib import nullcontext
 
 import pytest
 
-from anonymize_faces.tests.support.gate_prompts import fitted_to_few_prompts
+from anonymize_faces.tests.support.first_prompts import fitted_to_few_prompts
 
 
 @pytest.fixture(scope="module", autouse=True)
-def few_gate_prompts(request: pytest.FixtureRequest) -> Iterator[None]:
+def few_first_prompts(request: pytest.FixtureRequest) -> Iterator[None]:
     """Gates are fitted to few prompts; as many as ever where other processes learn too, which would not know of it."""
     with nullcontext() if request.path.parent.name == "parallel" else fitted_to_few_prompts():
         yield

@@ -16,7 +16,7 @@ from anonymize_faces.prefix import TrainingError, load_prefix, save_prefix
 from anonymize_faces.prefix.meta_network import LEARNED
 from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.trainer.data.identities import parse_identities
-from anonymize_faces.trainer.data.pairs import gate_prompts
+from anonymize_faces.trainer.data.pairs import first_prompts
 from anonymize_faces.trainer.presets import BALANCED, PRESETS
 from anonymize_faces.trainer.progress import Callbacks, Progress
 from anonymize_faces.trainer.settings import TrainingSettings
@@ -92,9 +92,9 @@ def test_names_that_the_gate_lets_by_are_told(
         with torch.inference_mode():
             return " ".join(learn_prefix(make_denoiser(make_checkpoint()), people, GENERAL, settings).notes)
 
-    monkeypatch.setattr("anonymize_faces.engines.gates.NAMES_WEIGHT", 1e4)
+    monkeypatch.setattr("anonymize_faces.engines.starting.gates.NAMES_WEIGHT", 1e4)
     assert "The gate took" not in notes()
-    monkeypatch.setattr("anonymize_faces.engines.gates.NAMES_WEIGHT", 0.0)
+    monkeypatch.setattr("anonymize_faces.engines.starting.gates.NAMES_WEIGHT", 0.0)
     assert "The gate took 6 of 6 prompts that name people held out" in notes()
 
 
@@ -135,8 +135,8 @@ def test_what_a_gate_is_fitted_to_is_read_once_tells_how_far_it_is_and_can_be_ca
     monkeypatch.setattr(denoiser, "states_read", read)
     with pytest.raises(KeyboardInterrupt):
         learn(denoiser, tmp_path, cancel, short)
-    gate = sum(map(len, gate_prompts(Subjects(PEOPLE, GENERAL), SETTINGS.seed)))
-    dry_step = sum(map(len, SOME_PROMPTS))
+    gate = len(first_prompts(Subjects(PEOPLE, GENERAL), SETTINGS.seed).all)
+    dry_step = len(SOME_PROMPTS.all)
     read_so_far = dry_step + (12 if when == "encoding_prompts" else gate)
     assert len(asked) == read_so_far and gate > 24
     asked.clear()

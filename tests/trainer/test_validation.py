@@ -15,7 +15,7 @@ from anonymize_faces.engines.micro_batches import MicroBatches
 from anonymize_faces.engines.options import Drawing
 from anonymize_faces.trainer.data.identities import Identity
 from anonymize_faces.trainer.data.list_text import sameness
-from anonymize_faces.trainer.data.pairs import GATE_PROMPTS
+from anonymize_faces.trainer.data.pairs import MOST_NAMED
 from anonymize_faces.trainer.data.pictures import Pair, Pictures
 from anonymize_faces.trainer.data.prompts import NEGATIVES
 from anonymize_faces.trainer.data.targets import TargetPool, negatives_of
@@ -238,7 +238,7 @@ def test_learning_lowers_the_score_of_people_it_never_learns_from(
     denoiser: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As many as ever: a gate that few prompts were enough for lets people by whom nobody learned from.
-    monkeypatch.setattr("anonymize_faces.trainer.data.pairs.GATE_PROMPTS", GATE_PROMPTS)
+    monkeypatch.setattr("anonymize_faces.trainer.data.pairs.MOST_NAMED", MOST_NAMED)
     monkeypatch.setattr("anonymize_faces.trainer.loop.steps_between", lambda questions, batch_size: 8)
     settings = dataclasses.replace(SETTINGS, steps=40, learning_rate=2e-3, vectors=6)
     learned = learn(denoiser, settings=settings)

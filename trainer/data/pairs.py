@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
+from ...engines.starting.prompts import FirstPrompts
 from ...runs.seeds import generator as seeded
 from ..settings import TrainingSettings
 from ..validation import PORTRAITS, HeldOut, Subjects, spread
@@ -17,8 +17,8 @@ from .pictures import Pair, general_pairs, identity_pairs, spoken_pairs
 from .prompts import GENERAL_PROMPTS
 from .shards import shards_of
 
-GATE_PROMPTS = 576
-"""Prompts that name somebody, at most, that a gate is fitted to; about as many do not."""
+MOST_NAMED = 576
+"""Prompts that name somebody, at most, among those that a conditional prefix begins from; about as many do not."""
 
 
 @dataclass(frozen=True)
@@ -80,34 +80,26 @@ def training_pairs(held_out: HeldOut, settings: TrainingSettings) -> TrainingPai
     return TrainingPairs(learned, questions, reported, spoken, drawn, shards)
 
 
-class GatePrompts(NamedTuple):
-    """Prompts that the gate of a conditional prefix is fitted to (`engines.gates`), which no picture is drawn for.
-
-    Attributes:
-        named: that name somebody.
-        others: that do not.
-    """
-
-    named: tuple[str, ...]
-    others: tuple[str, ...]
-
-
-def gate_prompts(subjects: Subjects, seed: int) -> GatePrompts:
+def first_prompts(subjects: Subjects, seed: int) -> FirstPrompts:
     """Prompts of all kinds about those that are learned from; they follow from the seed.
 
     Some of those that name nobody are the twins of some that do: what is said around a name is no name. Others are made
     of common words, see `common_prompts`.
     """
     choices = seeded(seed, "gate")
-    people = spread(subjects.people, GATE_PROMPTS)
-    pairs = identity_pairs(people, max(1, GATE_PROMPTS // len(people)), choices, vary=True)
+    people = spread(subjects.people, MOST_NAMED)
+    ways = max(1, MOST_NAMED // len(people))
+    pairs = identity_pairs(people, ways, choices, vary=True)
     choose = choosing(choices)
-    short = spread(subjects.prompts, GATE_PROMPTS // 4)
+    short = spread(subjects.prompts, MOST_NAMED // 4)
     long = long_general_prompts(short, choose)
     twins = [pair.teacher for pair in pairs[::4]]
-    common = (*prompts_of_things(GATE_PROMPTS // 3, choose), *prompts_of_people(GATE_PROMPTS // 6, choose))
+    common = (*prompts_of_things(MOST_NAMED // 3, choose), *prompts_of_people(MOST_NAMED // 6, choose))
     others = dict.fromkeys(("", *short, *long, *twins, *common))
-    return GatePrompts(tuple(dict.fromkeys(pair.student for pair in pairs)), tuple(others))
+    whom = {pair.student: place // ways for place, pair in enumerate(pairs)}
+    numbers = {person: number for number, person in enumerate(sorted(set(whom.values())))}
+    descriptions = tuple(people[person].description for person in numbers)
+    return FirstPrompts(tuple(whom), tuple(others), tuple(numbers[person] for person in whom.values()), descriptions)
 
 
 def chosen_apart(people: Sequence[Identity], most: int) -> tuple[tuple[Identity, ...], tuple[Identity, ...]]:

@@ -200,6 +200,7 @@ def test_through_an_llm_the_gradient_is_the_slope_too(family: str, make_checkpoi
 def test_what_a_prompt_says_before_vectors_are_made_for_it_is_read_once(make_checkpoint: Make) -> None:
     from anonymize_faces.engines.comfy.denoiser import ComfyDenoiser, Computing
     from anonymize_faces.engines.comfy.text_encoders import text_encoders
+    from anonymize_faces.engines.starting.prompts import FirstPrompts
     from anonymize_faces.engines.vectors import learned, new_vectors, with_networks
 
     checkpoint, clip = make_checkpoint(), make_clip("lumina 2")
@@ -218,7 +219,9 @@ def test_what_a_prompt_says_before_vectors_are_made_for_it_is_read_once(make_che
         return readings - before, states.detach(), list(gradients)
 
     with torch.inference_mode(), denoiser.gradients(1):
-        vectors = with_networks(denoiser, new_vectors(denoiser, "", 3, generator), ["Ada"], ["a road"], generator)
+        vectors = with_networks(
+            denoiser, new_vectors(denoiser, "", 3, generator), FirstPrompts(("Ada",), ("a road",)), generator
+        )
         (encoder,) = text_encoders(clip.cond_stage_model).values()
         hook = encoder.transformer.register_forward_hook(count)
         (first, states, gradients), again, other = encoded("Ada"), encoded("Ada"), encoded("Bob")

@@ -45,7 +45,8 @@ def test_none_of_them_is_asked_about_where_a_prefix_is_measured() -> None:
 
 def test_a_gate_is_fitted_to_about_as_many_of_either_kind_each_once() -> None:
     people = tuple(Identity(f"Ada Nobody{number}", "a woman with dark hair") for number in range(20))
-    named, others = pairs.gate_prompts(Subjects(people, GENERAL_PROMPTS), 3)
+    first = pairs.first_prompts(Subjects(people, GENERAL_PROMPTS), 3)
+    named, others = first.named, first.others
     for prompts in (named, others):
-        assert len(set(prompts)) == len(prompts) and pairs.GATE_PROMPTS / 2 < len(prompts) <= 1.2 * pairs.GATE_PROMPTS
+        assert len(set(prompts)) == len(prompts) and pairs.MOST_NAMED / 2 < len(prompts) <= 1.2 * pairs.MOST_NAMED
     assert all("Nobody" in prompt or "nobody" in prompt.lower() for prompt in named[:5]) and "" in others

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from anonymize_faces.engines.gates import fitted_gate
+from anonymize_faces.engines.starting.gates import fitted_gate
 
 WIDTH = 24
 

@@ -12,5 +12,5 @@ import pytest
 def fitted_to_few_prompts() -> Iterator[None]:
     """Inside, gates are fitted to few prompts: reading all of them takes half as long as all else that tests do."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("anonymize_faces.trainer.data.pairs.GATE_PROMPTS", 24)
+        patch.setattr("anonymize_faces.trainer.data.pairs.MOST_NAMED", 24)
         yield
