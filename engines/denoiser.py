@@ -100,7 +100,7 @@ class Denoiser(Protocol):
     def token_embeddings(self, text: str) -> dict[str, Tensor]:
         """The embeddings of the words of `text` for each encoder, `{encoder key: [n, d]}` float32 on the CPU.
 
-        For the empty text, a sample of the whole vocabulary.
+        For the empty text, a sample of the whole vocabulary; n is 0 where an encoder reads no token in a text.
         """
 
     def gradients(self, batch_size: int, pictures: bool = False) -> AbstractContextManager[None]:

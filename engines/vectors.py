@@ -43,9 +43,17 @@ EPSILON = 1e-8
 
 
 def new_vectors(denoiser: Denoiser, words: str, count: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Parameters `{encoder key: [count, d]}` that start from words, repeated as needed, or at random without words."""
+    """Parameters `{encoder key: [count, d]}` that start from words, repeated as needed, or at random without words.
+
+    Raises:
+        TrainingError: a text encoder reads no token in the words.
+    """
     vectors = {}
     for key, embeddings in denoiser.token_embeddings(words).items():
+        if not len(embeddings):
+            raise TrainingError(
+                f"Text encoder '{key}' reads nothing in '{words}', the words to start from: write others, or none."
+            )
         if words.strip():
             start = embeddings[[index % len(embeddings) for index in range(count)]].clone()
         else:
@@ -80,12 +88,12 @@ def with_networks(
     fixed = {key: rows.detach() for key, rows in vectors.items()}
     said: list[dict[str, Tensor]] = []
 
-    def read(prompts: Sequence[str]) -> None:
-        said.extend(denoiser.states_read(prompts, fixed))
+    def read(some: Sequence[str]) -> None:
+        said.extend(denoiser.states_read(some, fixed))
         report(len(said))
 
     (micro_batches or MicroBatches(denoiser, len(prompts.all))).work(read, prompts.all)
-    descriptions = [denoiser.token_embeddings(words) for words in prompts.descriptions]
+    words_of = {words: denoiser.token_embeddings(words) for words in dict.fromkeys(prompts.described) if words}
     named = len(prompts.named)
     parameters = dict(fixed)
     for key, rows in fixed.items():
@@ -98,9 +106,9 @@ def with_networks(
         network = new_network(rows, torch.cat(states), generator)
         states = [standardized(network, some) for some in states]
         network |= fitted_gate(states[:named], states[named:])
-        if descriptions:
-            words = [embeddings[key] for embeddings in descriptions]
-            begin_at_descriptions(network, rows, states[:named], prompts.whom, words, generator)
+        described = [words_of[words][key] if words else rows[:0] for words in prompts.described]
+        if any(map(len, described)):
+            begin_at_descriptions(network, rows, states[:named], described, generator)
         parameters |= {part_name(key, part): tensor for part, tensor in network.items()}
     if sum(4 * tensor.numel() for tensor in parameters.values()) > MAX_FILE_BYTES:
         raise TrainingError(

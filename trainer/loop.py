@@ -163,11 +163,12 @@ class Learning:
             self._callbacks.report(Progress(self._of[0], 0, 0, self._of, notes=self.notes, prompts=read))
 
         parameters = start_vectors(self._denoiser, settings, self._first_prompts, self._reading(), report)
-        if settings.conditional:
-            self._folder.save(
-                "start", {name: rows.detach() for name, rows in parameters.items()}, {"names": [*parameters]}
-            )
-        return parameters
+        if not settings.conditional:
+            return parameters
+        # What is computed of states may differ by more than rounding from one device to the next.
+        begun = {name: self._team.agreed(rows.detach()) for name, rows in parameters.items()}
+        self._folder.save("start", begun, {"names": [*begun]})
+        return as_begun(begun, [*begun])
 
     def _reading(self) -> MicroBatches:
         return MicroBatches(self._denoiser, self._settings.batch_size, self._callbacks.check)

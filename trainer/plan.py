@@ -87,7 +87,7 @@ class Plan:
         people: that are learned from.
         pictures: that are drawn to learn from.
         evaluations: of the denoiser, without those of previews, which take a share of the time.
-        prompts: that the text encoder reads before the first step, for the gate and for the teacher.
+        prompts: that the text encoder reads before the first step, for what is begun from and for the teacher.
         seconds: of drawing before anything is learned, of the warm start, of reading those prompts, of learning with
             all that is drawn while it goes on, and of where faces are, without finding them; at most: batches make a
             graphics card faster.

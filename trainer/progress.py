@@ -33,7 +33,7 @@ class Progress:
         history: the losses of all steps so far, of earlier processes too; it goes on growing.
         notes: what there is to say of the run by now, sentences.
         scores: of all snapshots that were examined so far, in order.
-        prompts: that the text encoder has read so far, for the gate before the warm start, for the teacher after it.
+        prompts: that the text encoder has read so far, to begin from before the warm start, for the teacher after it.
         face_region: done of what is learned about where faces are, after the last step, and how much there is.
     """
 

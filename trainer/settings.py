@@ -76,7 +76,12 @@ class TrainingSettings:
         advanced=True,
     )
     seed: int = setting(0, "The same seed and settings give the same prefix.", offered=(0, LARGEST_SEED))
-    init: str = setting("", "Words that the prefix starts from. Empty: it starts at random.", advanced=True)
+    init: str = setting(
+        "",
+        "Words that the prefix starts from. Empty: it starts from the descriptions in the list, and at random without"
+        " 'conditional'.",
+        advanced=True,
+    )
     portraits_per_identity: int = setting(
         0,
         "Portraits that the model draws of each person to learn from.",

@@ -29,7 +29,7 @@ def start_vectors(
     """The parameters that training starts from; inside `Denoiser.gradients`.
 
     Vectors `{encoder key: [m, d]}` from words, repeated as needed, or at random; and for a conditional prefix what
-    makes others of them, at first those words or else the description of whoever is named.
+    makes others of them, at first near those words, or else at the description of whoever is named.
 
     Args:
         prompts, micro_batches, report: see `with_networks`.
@@ -39,5 +39,5 @@ def start_vectors(
         return vectors
     choices = seeded(settings.seed, "networks")
     if settings.init.strip():
-        prompts = dataclasses.replace(prompts, whom=(), descriptions=())
+        prompts = dataclasses.replace(prompts, described=())
     return with_networks(denoiser, vectors, prompts, choices, micro_batches, report)

@@ -38,7 +38,7 @@ STREAMED = (
     " learning was much slower."
 )
 
-RECIPE = 13
+RECIPE = 14
 """Raised when the same arguments no longer give the same prefix, so that no run of an older version is gone on with."""
 
 
@@ -121,7 +121,13 @@ class PrefixTraining:
         pairs = training_pairs(self.held_out, self._settings)
         callbacks.plan(self.plan(callbacks))
         settings = dataclasses.asdict(self._settings)
-        key = run_key(recipe=RECIPE, model=self._denoiser.digest, settings=settings, pairs=pairs.drawn)
+        key = run_key(
+            recipe=RECIPE,
+            model=self._denoiser.digest,
+            settings=settings,
+            pairs=pairs.drawn,
+            first=self._first_prompts if self._settings.conditional else None,
+        )
         with in_turn(self._team, lambda: RunFolder(self._runs, key, owner=self._team.rank == 0)) as folder:
             drawing = DrawnPictures(
                 self._denoiser, self._settings, pairs, folder, callbacks, self._team, self._kept, self._prompts(pairs)

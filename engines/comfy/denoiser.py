@@ -161,7 +161,8 @@ class ComfyDenoiser:
                 own = [entry[0] for entry in words(key, tokens, frame)]
                 found = iter(rows_of(table, [int(word) for word in own if not isinstance(word, Tensor)]))
                 rows = [word if isinstance(word, Tensor) else next(found) for word in own]
-                embeddings[key] = torch.stack([row.detach().float().cpu() for row in rows])
+                kept = [row.detach().float().cpu() for row in rows]
+                embeddings[key] = torch.stack(kept) if kept else rows_of(table, range(0))
             else:
                 count = table.num_embeddings
                 embeddings[key] = rows_of(table, range(0, count, max(1, count // VOCABULARY_SAMPLE)))

@@ -1,4 +1,4 @@
-"""Defines the prompts that are read before a conditional prefix is learned."""
+"""Defines the prompts that are read before a conditional prefix is learned: what the trainer hands to engines."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ class FirstPrompts:
     Attributes:
         named: that name somebody; at least one.
         others: that do not; at least one.
-        whom: whom each of `named` names, an index of `descriptions`.
-        descriptions: of these people, each of whom is named; none if the vectors are to begin at random.
+        described: the description of whoever each of `named` names, empty where nobody's or several may be meant;
+            nothing at all if the vectors are to begin at random.
     """
 
     named: tuple[str, ...]
     others: tuple[str, ...]
-    whom: tuple[int, ...] = ()
-    descriptions: tuple[str, ...] = ()
+    described: tuple[str, ...] = ()
 
     @property
     def all(self) -> tuple[str, ...]:

@@ -11,6 +11,6 @@ from anonymize_faces.tests.support.first_prompts import fitted_to_few_prompts
 
 @pytest.fixture(scope="module", autouse=True)
 def few_first_prompts() -> Iterator[None]:
-    """Gates are fitted to few prompts."""
+    """Conditional prefixes begin from few prompts."""
     with fitted_to_few_prompts():
         yield

@@ -1,4 +1,4 @@
-"""Fits gates to few prompts, where tests learn conditional prefixes in their own process."""
+"""Has conditional prefixes begin from few prompts, where tests learn them in their own process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @contextmanager
 def fitted_to_few_prompts() -> Iterator[None]:
-    """Inside, gates are fitted to few prompts: reading all of them takes half as long as all else that tests do."""
+    """Inside, few prompts are read before learning: all of them take half as long as all else that tests do."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("anonymize_faces.trainer.data.pairs.MOST_NAMED", 24)
         yield

@@ -13,7 +13,7 @@ import torch
 
 from anonymize_faces.engines.vectors import learned as learned_of
 from anonymize_faces.prefix import TrainingError, load_prefix, save_prefix
-from anonymize_faces.prefix.meta_network import LEARNED
+from anonymize_faces.prefix.meta_network import LEARNED, made_vectors, network_of, vectors_of
 from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.trainer.data.identities import parse_identities
 from anonymize_faces.trainer.data.pairs import first_prompts
@@ -80,6 +80,35 @@ def test_the_network_is_learned_and_the_vectors_that_prompts_are_read_behind_sta
     assert torch.equal(numbers(load_prefix(save_prefix(prefix, tmp_path / "one.safetensors"))), numbers(prefix))
     plain, prefixed = (denoiser.sample(["Ada Lovelace"], [1], used) for used in (None, prefix.parameters))
     assert not torch.allclose(plain, prefixed, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+@pytest.mark.parametrize("init", ["", "a stranger"])
+def test_it_begins_at_the_description_of_whoever_is_named_or_near_words(
+    family: str, init: str, make_checkpoint: Make, make_denoiser: Make
+) -> None:
+    denoiser = make_denoiser(make_checkpoint(family=family))
+    first = first_prompts(Subjects(PEOPLE, GENERAL), 0)
+    settings = dataclasses.replace(SETTINGS, init=init)
+    with torch.inference_mode(), denoiser.gradients(1):
+        start = start_vectors(denoiser, settings, first)
+        said = denoiser.states_read(first.named, {key: rows.detach() for key, rows in vectors_of(start).items()})
+    assert len(learned_of(start)) == len(LEARNED) * len(vectors_of(start)) > 0
+    for key, always in vectors_of(start).items():
+        network = network_of(start, key)
+        off, apart = [], []
+        goals = {words: denoiser.token_embeddings(words)[key] for words in {*first.described} - {""}}
+        mean = torch.stack([rows[[index % len(rows) for index in range(3)]] for rows in goals.values()]).mean(0)
+        for states, words in zip(said, first.described, strict=True):
+            if words:
+                made = made_vectors(
+                    always, network, states[key][None], torch.ones(1, len(states[key]), dtype=torch.bool)
+                )
+                goal = goals[words][[index % len(goals[words]) for index in range(3)]]
+                off.append((made.vectors[0] - goal).square().sum())
+                apart.append((mean - goal).square().sum())
+        share = float(torch.stack(off).detach().sum() / torch.stack(apart).sum())
+        assert share > 1 if init else share < 0.5
 
 
 def test_names_that_the_gate_lets_by_are_told(

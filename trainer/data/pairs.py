@@ -10,7 +10,7 @@ from ...runs.seeds import generator as seeded
 from ..settings import TrainingSettings
 from ..validation import PORTRAITS, HeldOut, Subjects, spread
 from .common_prompts import prompts_of_people, prompts_of_things
-from .identities import Identity
+from .identities import ANYBODY, Identity
 from .long_prompts import EVERY as LONG_EVERY
 from .long_prompts import choosing, long_general_prompts
 from .pictures import Pair, general_pairs, identity_pairs, spoken_pairs
@@ -96,10 +96,11 @@ def first_prompts(subjects: Subjects, seed: int) -> FirstPrompts:
     twins = [pair.teacher for pair in pairs[::4]]
     common = (*prompts_of_things(MOST_NAMED // 3, choose), *prompts_of_people(MOST_NAMED // 6, choose))
     others = dict.fromkeys(("", *short, *long, *twins, *common))
-    whom = {pair.student: place // ways for place, pair in enumerate(pairs)}
-    numbers = {person: number for number, person in enumerate(sorted(set(whom.values())))}
-    descriptions = tuple(people[person].description for person in numbers)
-    return FirstPrompts(tuple(whom), tuple(others), tuple(numbers[person] for person in whom.values()), descriptions)
+    described: dict[str, str] = {}
+    for place, pair in enumerate(pairs):
+        words = people[place // ways].description.strip() or ANYBODY
+        described[pair.student] = words if described.get(pair.student, words) == words else ""
+    return FirstPrompts(tuple(described), tuple(others), tuple(described.values()))
 
 
 def chosen_apart(people: Sequence[Identity], most: int) -> tuple[tuple[Identity, ...], tuple[Identity, ...]]:

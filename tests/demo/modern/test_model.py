@@ -51,7 +51,7 @@ def test_a_prefix_is_learned_on_it_by_the_same_trainer(monkeypatch: pytest.Monke
 
     with torch.inference_mode():
         denoiser = ComfyDenoiser(*load_demo_model(kind=MODERN), (SIZE, SIZE), Drawing(steps=1, cfg=1.0))
-    # Reading all prompts that a gate is fitted to takes longer than all else here.
+    # Reading all prompts that are read before learning takes longer than all else here.
     monkeypatch.setattr("anonymize_faces.trainer.data.pairs.MOST_NAMED", 24)
     settings = TrainingSettings(
         text_steps=1,

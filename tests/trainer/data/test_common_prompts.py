@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 import torch
 
 from anonymize_faces.demo.measuring.prompts import described, named_things
@@ -11,7 +12,7 @@ from anonymize_faces.demo.world.people import THING_PROMPTS, cast
 from anonymize_faces.evaluation.settings import CAPTIONS
 from anonymize_faces.trainer.data import pairs
 from anonymize_faces.trainer.data.common_prompts import prompts_of_people, prompts_of_things
-from anonymize_faces.trainer.data.identities import Identity
+from anonymize_faces.trainer.data.identities import ANYBODY, Identity
 from anonymize_faces.trainer.data.long_prompts import choosing
 from anonymize_faces.trainer.data.prompts import GENERAL_PROMPTS
 from anonymize_faces.trainer.validation import Subjects
@@ -41,6 +42,23 @@ def test_none_of_them_is_asked_about_where_a_prefix_is_measured() -> None:
     assert not drawn & asked
     words = {word for prompt in drawn for word in prompt.split()}
     assert not words & {word for person in cast() for word in person.name.split()}
+
+
+def test_each_prompt_has_the_description_of_whom_it_names_unless_that_is_unclear(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    people = [Identity(f"Ada{number} Smith", f"a woman of {number} years") for number in range(20, 60)]
+    people += [Identity("Cy Young"), Identity("Dee Nobody", " ")]
+    monkeypatch.setattr(pairs, "MOST_NAMED", 576)
+    first = pairs.first_prompts(Subjects(tuple(people), GENERAL_PROMPTS), 3)
+    assert len(first.described) == len(first.named)
+    for prompt, words in zip(first.named, first.described, strict=True):
+        named = [person for person in people if person.name in prompt]
+        if named:
+            assert words == (named[0].description.strip() or ANYBODY), prompt
+        elif not words:
+            assert "smith" in prompt.lower() and "ada" not in prompt.lower(), prompt
+    assert "" in first.described and ANYBODY in first.described
 
 
 def test_a_gate_is_fitted_to_about_as_many_of_either_kind_each_once() -> None:
