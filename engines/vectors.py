@@ -108,7 +108,7 @@ def with_networks(
         network |= fitted_gate(states[:named], states[named:])
         described = [words_of[words][key] if words else rows[:0] for words in prompts.described]
         if any(map(len, described)):
-            begin_at_descriptions(network, rows, states[:named], described, generator)
+            begin_at_descriptions(network, rows, states[:named], described, prompts.whom, generator)
         parameters |= {part_name(key, part): tensor for part, tensor in network.items()}
     if sum(4 * tensor.numel() for tensor in parameters.values()) > MAX_FILE_BYTES:
         raise TrainingError(

@@ -39,5 +39,5 @@ def start_vectors(
         return vectors
     choices = seeded(settings.seed, "networks")
     if settings.init.strip():
-        prompts = dataclasses.replace(prompts, described=())
+        prompts = dataclasses.replace(prompts, described=(), whom=())
     return with_networks(denoiser, vectors, prompts, choices, micro_batches, report)

@@ -14,11 +14,13 @@ class FirstPrompts:
         others: that do not; at least one.
         described: the description of whoever each of `named` names, empty where nobody's or several may be meant;
             nothing at all if the vectors are to begin at random.
+        whom: whom each of `named` names, as a number; as many as `described`.
     """
 
     named: tuple[str, ...]
     others: tuple[str, ...]
     described: tuple[str, ...] = ()
+    whom: tuple[int, ...] = ()
 
     @property
     def all(self) -> tuple[str, ...]:

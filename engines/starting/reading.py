@@ -5,7 +5,8 @@ little of looks; then what is learned makes nearly the same vectors of all names
 that the gate takes for a name, and features at the directions of states there that tell descriptions by ridge
 regression (Hoerl and Kennard, 1970), of a rank no higher than that of what they tell (Izenman, 1975). Of these
 features another ridge regression makes the token embeddings of the description: the vectors say it where the prompt
-says the name. It needs no picture of anybody.
+says the name. It needs no picture of anybody. A text encoder that does not know what people look like, so that nothing
+of it can be told of people who were left out, begins at random.
 """
 
 from __future__ import annotations
@@ -26,8 +27,14 @@ TELLING_PENALTY = 0.1
 LEAST_SPREAD = 1e-3
 """Share of the size of all descriptions below which an axis of theirs counts as none."""
 
-LEAST_TOLD = 1e-3
-"""Share of how far descriptions differ below which states tell nothing of them."""
+PARTS = 4
+"""Parts of the people, each of which is left out once."""
+
+LEAST_PEOPLE = 8
+"""Fewer are too few to leave some out."""
+
+LEAST_TOLD = 0.25
+"""Share of how far descriptions differ that states have to tell of people left out."""
 
 PENALTY = 0.01
 """Weight of the squared size of the regression's matrix beside the mean squared error, of vectors in units of the
@@ -40,12 +47,13 @@ def begin_at_descriptions(
     always: Tensor,
     named: Sequence[Tensor],
     described: Sequence[Tensor],
+    whom: Sequence[int],
     generator: torch.Generator,
-) -> None:
+) -> bool:
     """Writes to the parts of a meta-network that are learned.
 
-    Where all descriptions are alike, or states tell nothing of them, what is read stays as it is, and the mean of what
-    is made becomes that of the descriptions.
+    Unless states tell the descriptions of people who were left out (`told_of_others`), all stay as they are: vectors
+    that say a description at random also say it where a place or a mascot is taken for somebody.
 
     Args:
         network: `prefix.meta_network`, with its gate.
@@ -53,37 +61,68 @@ def begin_at_descriptions(
         named: standardized states `[n, w]` of each prompt that names somebody.
         described: token embeddings `[k, d]` of the description of whoever each of these names, of which the first m,
             repeated as needed, are what the vectors begin at; k is 0 where there is none, and not for all of them.
+        whom: whom each of these names, any number.
         generator: mixes the features.
+
+    Returns:
+        whether it did.
     """
-    wanted = network["values"].shape[1]
     detector = network["detector"] / network["detector"].norm().clamp_min(1e-12)
-    told_of = [states for states, rows in zip(named, described, strict=True) if len(rows)]
-    marks = [states @ detector for states in told_of]
+    chosen = [(states, rows, one) for states, rows, one in zip(named, described, whom, strict=True) if len(rows)]
+    marks = [states @ detector for states, _, _ in chosen]
+    clearest = torch.stack([states[mark.argmax()] for (states, _, _), mark in zip(chosen, marks, strict=True)])
+    count = len(always)
+    goals = torch.stack([rows[[index % len(rows) for index in range(count)]] for _, rows, _ in chosen])
+    goals = (goals - always) / network["spread"]
+    people = torch.tensor([one for _, _, one in chosen])
+    if told_of_others(clearest, goals.flatten(1), people) < LEAST_TOLD:
+        return False
+    wanted = network["values"].shape[1]
     lead = torch.stack([mark.max() - mark.mean() for mark in marks]).mean().clamp_min(1e-6)
     network["keys"][:, 0] = detector
     network["queries"][:, 0] = LEAD / lead
-    count = len(always)
-    goals = torch.stack([rows[[index % len(rows) for index in range(count)]] for rows in described if len(rows)])
-    goals = (goals - always) / network["spread"]
-    clearest = torch.stack([states[mark.argmax()] for states, mark in zip(told_of, marks, strict=True)])
     directions = telling(clearest, goals.flatten(1), wanted)
-    told = directions.shape[1]
-    if told:
-        mixed = torch.linalg.qr(torch.randn(wanted, wanted, generator=generator))[0]
-        network["values"][:] = directions @ mixed[:told]
-        network["hidden"][:] = torch.linalg.qr(torch.randn(wanted, wanted, generator=generator))[0]
-    read = [features_read(network, states[None], torch.ones(1, len(states), dtype=torch.bool)) for states in told_of]
+    mixed = torch.linalg.qr(torch.randn(wanted, wanted, generator=generator))[0]
+    network["values"][:] = directions @ mixed[: directions.shape[1]]
+    network["hidden"][:] = torch.linalg.qr(torch.randn(wanted, wanted, generator=generator))[0]
+    read = [
+        features_read(network, states[None], torch.ones(1, len(states), dtype=torch.bool)) for states, _, _ in chosen
+    ]
     features = torch.cat(read)
     for index in range(count):
         made, goal = features[:, index], goals[:, index]
-        if told:
-            network["outputs"][index] = _regression(made, goal)
+        network["outputs"][index] = _regression(made, goal)
         network["offset"][index] = (goal - made @ network["outputs"][index]).mean(0)
+    return True
+
+
+def told_of_others(states: Tensor, goals: Tensor, people: Tensor) -> float:
+    """Share of how far goals differ that states tell of people who were left out, in four parts; at most 1.
+
+    Below 0 where they tell less than the mean of the others' does, and where there are fewer than `LEAST_PEOPLE`.
+
+    Args:
+        states: `[n, w]`.
+        goals: `[n, d]`.
+        people: whose each is, `[n]`.
+    """
+    _, place = torch.unique(people, return_inverse=True)
+    if int(place.max()) + 1 < LEAST_PEOPLE:
+        return -1.0
+    wanted = _axes(goals, len(goals))
+    off, apart = 0.0, 0.0
+    for part in range(PARTS):
+        out = place % PARTS == part
+        seen, goal = states[~out] - states[~out].mean(0), wanted[~out].mean(0)
+        square = seen @ seen.T + TELLING_PENALTY * len(seen) * torch.eye(len(seen))
+        told = (states[out] - states[~out].mean(0)) @ seen.T @ torch.linalg.solve(square, wanted[~out] - goal)
+        off += float((told - (wanted[out] - goal)).square().sum())
+        apart += float((wanted[out] - goal).square().sum())
+    return 1 - off / apart if apart > 0 else -1.0
 
 
 def telling(states: Tensor, goals: Tensor, most: int) -> Tensor:
-    """The directions `[w, k]` of states that tell goals, those of the goals' widest axes first; k is at most
-    `most`, and 0 where all goals are alike, or states tell nothing of them.
+    """The directions `[w, k]` of states that tell goals, those of the goals' widest axes first; k is at most `most`.
 
     What they tell is as wide as ridge regression makes it, and of variance `most` in all, so that it is of variance one
     in each of as many numbers once it is mixed. The mean of states tells nothing.
@@ -95,18 +134,20 @@ def telling(states: Tensor, goals: Tensor, most: int) -> Tensor:
     middle = states.mean(0)
     apart = states - middle
     count = len(states)
-    others = goals - goals.mean(0)
-    spreads, axes = torch.linalg.eigh((others @ others.T).double())  # Goals are much wider than they are many.
-    spreads, axes = spreads.clamp_min(0.0).sqrt().flip(0), axes.flip(1)
-    kept = min(most, int((spreads > LEAST_SPREAD * goals.norm()).sum()))
-    wanted = (axes[:, :kept] * spreads[:kept]).to(states)
+    wanted = _axes(goals, most)
     seen = torch.cat([apart, count**0.5 * middle[None]])
     square = seen @ seen.T + TELLING_PENALTY * count * torch.eye(count + 1)
-    found = seen.T @ torch.linalg.solve(square, torch.cat([wanted, torch.zeros(1, kept)]))
-    told = (apart @ found).square().sum()
-    if not told > LEAST_TOLD * wanted.square().sum():
-        return found[:, :0]
-    return found * (most * count / told).sqrt()
+    found = seen.T @ torch.linalg.solve(square, torch.cat([wanted, torch.zeros(1, wanted.shape[1])]))
+    return found * (most * count / (apart @ found).square().sum().clamp_min(1e-12)).sqrt()
+
+
+def _axes(goals: Tensor, most: int) -> Tensor:
+    """Where goals `[n, d]` lie on the axes along which they differ most, `[n, k]`; at most so many."""
+    apart = goals - goals.mean(0)
+    spreads, axes = torch.linalg.eigh((apart @ apart.T).double())  # Goals are much wider than they are many.
+    spreads, axes = spreads.clamp_min(0.0).sqrt().flip(0), axes.flip(1)
+    kept = min(most, int((spreads > LEAST_SPREAD * goals.norm()).sum()))
+    return (axes[:, :kept] * spreads[:kept]).to(goals)
 
 
 def _regression(features: Tensor, goals: Tensor) -> Tensor:

@@ -97,10 +97,12 @@ def first_prompts(subjects: Subjects, seed: int) -> FirstPrompts:
     common = (*prompts_of_things(MOST_NAMED // 3, choose), *prompts_of_people(MOST_NAMED // 6, choose))
     others = dict.fromkeys(("", *short, *long, *twins, *common))
     described: dict[str, str] = {}
+    whom: dict[str, int] = {}
     for place, pair in enumerate(pairs):
+        whom.setdefault(pair.student, place // ways)
         words = people[place // ways].description.strip() or ANYBODY
         described[pair.student] = words if described.get(pair.student, words) == words else ""
-    return FirstPrompts(tuple(described), tuple(others), tuple(described.values()))
+    return FirstPrompts(tuple(described), tuple(others), tuple(described.values()), tuple(whom.values()))
 
 
 def chosen_apart(people: Sequence[Identity], most: int) -> tuple[tuple[Identity, ...], tuple[Identity, ...]]:

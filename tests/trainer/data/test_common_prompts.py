@@ -51,10 +51,11 @@ def test_each_prompt_has_the_description_of_whom_it_names_unless_that_is_unclear
     people += [Identity("Cy Young"), Identity("Dee Nobody", " ")]
     monkeypatch.setattr(pairs, "MOST_NAMED", 576)
     first = pairs.first_prompts(Subjects(tuple(people), GENERAL_PROMPTS), 3)
-    assert len(first.described) == len(first.named)
-    for prompt, words in zip(first.named, first.described, strict=True):
+    assert len(first.described) == len(first.whom) == len(first.named)
+    for prompt, words, one in zip(first.named, first.described, first.whom, strict=True):
         named = [person for person in people if person.name in prompt]
         if named:
+            assert people[one] is named[0]
             assert words == (named[0].description.strip() or ANYBODY), prompt
         elif not words:
             assert "smith" in prompt.lower() and "ada" not in prompt.lower(), prompt
