@@ -78,8 +78,8 @@ class TrainingSettings:
     seed: int = setting(0, "The same seed and settings give the same prefix.", offered=(0, LARGEST_SEED))
     init: str = setting(
         "",
-        "Words that the prefix starts from. Empty: it starts from the descriptions in the list, and at random without"
-        " 'conditional'.",
+        "Words that the prefix starts from. Empty: with 'conditional' from the descriptions in the list, if the text"
+        " encoder knows what such people look like; else at random.",
         advanced=True,
     )
     portraits_per_identity: int = setting(
