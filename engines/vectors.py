@@ -93,7 +93,11 @@ def with_networks(
         report(len(said))
 
     (micro_batches or MicroBatches(denoiser, len(prompts.all))).work(read, prompts.all)
-    words_of = {words: denoiser.token_embeddings(words) for words in dict.fromkeys(prompts.described) if words}
+    words_of = {
+        words: {key: table[: len(fixed[key])].clone() for key, table in denoiser.token_embeddings(words).items()}
+        for words in dict.fromkeys(prompts.described)
+        if words
+    }
     named = len(prompts.named)
     parameters = dict(fixed)
     for key, rows in fixed.items():

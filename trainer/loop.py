@@ -155,6 +155,7 @@ class Learning:
     def _start(self) -> dict[str, Tensor]:
         """The parameters that learning starts from; those of a network are kept, as many prompts are read for them."""
         settings, saved = self._settings, self._folder.load("start")
+        self._team.wait()  # So that all have looked before the first of them saves.
         if saved is not None:
             tensors, table = saved
             return as_begun(tensors, table["names"])

@@ -29,7 +29,7 @@ def start_vectors(
     """The parameters that training starts from; inside `Denoiser.gradients`.
 
     Vectors `{encoder key: [m, d]}` from words, repeated as needed, or at random; and for a conditional prefix what
-    makes others of them, at first near those words, or else at the description of whoever is named.
+    makes others of them, at first near those words, else at the description of whoever is named or at random.
 
     Args:
         prompts, micro_batches, report: see `with_networks`.

@@ -12,8 +12,8 @@ class FirstPrompts:
     Attributes:
         named: that name somebody; at least one.
         others: that do not; at least one.
-        described: the description of whoever each of `named` names, empty where nobody's or several may be meant;
-            nothing at all if the vectors are to begin at random.
+        described: the description of whoever each of `named` names, empty where several may be meant; nothing at all
+            if the vectors are not to begin at descriptions.
         whom: whom each of `named` names, as a number; as many as `described`.
     """
 

@@ -1,12 +1,12 @@
 """Has a conditional prefix begin at the description of whoever a prompt names.
 
 Attention that begins anywhere may settle on positions that say the same whoever is named, and features at random say
-little of looks; then what is learned makes nearly the same vectors of all names. So attention begins at the position
+little of looks; then what is learned makes much the same vectors of all names. So attention begins at the position
 that the gate takes for a name, and features at the directions of states there that tell descriptions by ridge
 regression (Hoerl and Kennard, 1970), of a rank no higher than that of what they tell (Izenman, 1975). Of these
 features another ridge regression makes the token embeddings of the description: the vectors say it where the prompt
-says the name. It needs no picture of anybody. A text encoder that does not know what people look like, so that nothing
-of it can be told of people who were left out, begins at random.
+says the name. It needs no picture of anybody. Where a text encoder's states tell too little of people who were left
+out, all begins at random.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def begin_at_descriptions(
     goals = torch.stack([rows[[index % len(rows) for index in range(count)]] for _, rows, _ in chosen])
     goals = (goals - always) / network["spread"]
     people = torch.tensor([one for _, _, one in chosen])
-    if told_of_others(clearest, goals.flatten(1), people) < LEAST_TOLD:
+    if not detector.any() or not told_of_others(clearest, goals.flatten(1), people) >= LEAST_TOLD:
         return False
     wanted = network["values"].shape[1]
     lead = torch.stack([mark.max() - mark.mean() for mark in marks]).mean().clamp_min(1e-6)
@@ -106,9 +106,11 @@ def told_of_others(states: Tensor, goals: Tensor, people: Tensor) -> float:
         goals: `[n, d]`.
         people: whose each is, `[n]`.
     """
-    _, place = torch.unique(people, return_inverse=True)
-    if int(place.max()) + 1 < LEAST_PEOPLE:
+    each, place = torch.unique(people, return_inverse=True)
+    if len(each) < LEAST_PEOPLE:
         return -1.0
+    dealt = torch.randperm(len(each), generator=torch.Generator().manual_seed(0))  # Lists are in some order of looks.
+    place = dealt[place]
     wanted = _axes(goals, len(goals))
     off, apart = 0.0, 0.0
     for part in range(PARTS):
