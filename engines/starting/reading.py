@@ -91,7 +91,7 @@ def begin_at_descriptions(
     features = torch.cat(read)
     for index in range(count):
         made, goal = features[:, index], goals[:, index]
-        network["outputs"][index] = _regression(made, goal)
+        network["outputs"][index] = _ridge(made - made.mean(0), goal - goal.mean(0), PENALTY)
         network["offset"][index] = (goal - made @ network["outputs"][index]).mean(0)
     return True
 
@@ -115,9 +115,8 @@ def told_of_others(states: Tensor, goals: Tensor, people: Tensor) -> float:
     off, apart = 0.0, 0.0
     for part in range(PARTS):
         out = place % PARTS == part
-        seen, goal = states[~out] - states[~out].mean(0), wanted[~out].mean(0)
-        square = seen @ seen.T + TELLING_PENALTY * len(seen) * torch.eye(len(seen))
-        told = (states[out] - states[~out].mean(0)) @ seen.T @ torch.linalg.solve(square, wanted[~out] - goal)
+        middle, goal = states[~out].mean(0), wanted[~out].mean(0)
+        told = (states[out] - middle) @ _ridge(states[~out] - middle, wanted[~out] - goal, TELLING_PENALTY)
         off += float((told - (wanted[out] - goal)).square().sum())
         apart += float((wanted[out] - goal).square().sum())
     return 1 - off / apart if apart > 0 else -1.0
@@ -138,8 +137,7 @@ def telling(states: Tensor, goals: Tensor, most: int) -> Tensor:
     count = len(states)
     wanted = _axes(goals, most)
     seen = torch.cat([apart, count**0.5 * middle[None]])
-    square = seen @ seen.T + TELLING_PENALTY * count * torch.eye(count + 1)
-    found = seen.T @ torch.linalg.solve(square, torch.cat([wanted, torch.zeros(1, wanted.shape[1])]))
+    found = _ridge(seen, torch.cat([wanted, torch.zeros(1, wanted.shape[1])]), TELLING_PENALTY)
     return found * (most * count / (apart @ found).square().sum().clamp_min(1e-12)).sqrt()
 
 
@@ -152,13 +150,15 @@ def _axes(goals: Tensor, most: int) -> Tensor:
     return (axes[:, :kept] * spreads[:kept]).to(goals)
 
 
-def _regression(features: Tensor, goals: Tensor) -> Tensor:
-    """The matrix `[features, d]` that makes goals of features but for what is the same for all.
+def _ridge(known: Tensor, goals: Tensor, penalty: float) -> Tensor:
+    """The matrix `[w, d]` that makes goals `[n, d]` of what is known, `[n, w]`; both lie about 0.
 
     Args:
-        features: `[n, features]`.
-        goals: `[n, d]`.
+        penalty: weight of the squared size of the matrix beside the mean squared error.
     """
-    apart, others = (rows.double() - rows.double().mean(0) for rows in (features, goals))
-    square = apart.T @ apart / len(apart) + PENALTY * torch.eye(features.shape[1], dtype=torch.float64)
-    return torch.linalg.solve(square, apart.T @ others / len(apart)).to(goals)
+    many, wide = known.shape
+    seen, wanted = known.double(), goals.double()
+    same = penalty * many * torch.eye(min(many, wide), dtype=torch.float64)
+    if wide > many:
+        return (seen.T @ torch.linalg.solve(seen @ seen.T + same, wanted)).to(goals)
+    return torch.linalg.solve(seen.T @ seen + same, seen.T @ wanted).to(goals)
