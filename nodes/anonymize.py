@@ -14,7 +14,7 @@ from ..prefix import Prefix, checkpoint_note, layers_note, load_prefix, require_
 from ..prefix.files.library import NEWEST
 from .shared.folder import content_hash, fault_of, file_choices, find_file
 from .shared.inputs import checked
-from .shared.interface import PrefixSocket, tell
+from .shared.interface import PrefixSocket, said_of_prompts, tell
 
 ABSENT = object()
 """Stands for an input that a workflow does not mention."""
@@ -93,6 +93,7 @@ class AnonymizeFaces(ChoosesPrefix, io.ComfyNode):
                     display_name="CLIP", tooltip="The protected text encoder, for every node that encodes a prompt."
                 )
             ],
+            hidden=[io.Hidden.extra_pnginfo],
         )
 
     @classmethod
@@ -102,7 +103,8 @@ class AnonymizeFaces(ChoosesPrefix, io.ComfyNode):
     ) -> io.NodeOutput:
         path = None if learned_prefix is not None else find_file(prefix)
         chosen = learned_prefix if path is None else load_prefix(path)
-        protected = protect(clip, chosen, strength)
+        workflow = (cls.hidden.extra_pnginfo or {}).get("workflow")
+        protected = protect(clip, chosen, strength, told=said_of_prompts(workflow))
         require_family(chosen.record, tokenized_keys(clip))
         said = ["Not protected: strength is 0."]
         if strength:

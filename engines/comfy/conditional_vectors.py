@@ -37,10 +37,22 @@ class PromptsRead(Counter):
     """How many prompts, or chunks of one, each encoder was given vectors for.
 
     Attributes:
-        let_through: whether any of their gates was open.
+        opened: how far the widest gate of those was open, 0 to 1, by encoder.
     """
 
-    let_through = False
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened: dict[str, float] = {}
+
+    @property
+    def let_through(self) -> bool:
+        """Whether any of their gates was open."""
+        return any(self.opened.values())
+
+    @property
+    def acts(self) -> float:
+        """How far the prefix acts on what was read, 0 to 1, in the encoder in which it acts least."""
+        return min(self.opened.values(), default=1.0)
 
 
 @contextmanager
@@ -191,7 +203,8 @@ class _Reading:
         if self._network is None:
             return None
         vectors, gates = made_vectors(self._always.to(states.device), self._network, states[rows], positions)
-        self._made.let_through |= bool((gates != 0).any())
+        widest = float(gates.nan_to_num(nan=1.0).max())  # What cannot be read is no reason to draw it unprotected.
+        self._made.opened[self._key] = max(self._made.opened.get(self._key, 0.0), widest)
         self._let_through = (
             plain.beside_the_call(said),
             torch.ones_like(states[:, 0, 0]).index_put((rows,), gates.to(states)),

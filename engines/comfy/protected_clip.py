@@ -55,7 +55,7 @@ from ...prefix.bypass import (
 )
 from ...prefix.layers import Layer, listed
 from ...prefix.meta_network import Parameters, is_conditional
-from .conditional_vectors import require_made, vectors_made
+from .conditional_vectors import PromptsRead, require_made, vectors_made
 from .encoder_layers import EncoderReading, judged_layers, usual_layers, usual_readings
 from .inner_encoders import (
     MODULES,
@@ -85,6 +85,7 @@ def protect(
     strength: float,
     witness: Callable[[tuple[Any, ...]], None] | None = None,
     embeddings: AllowedEmbeddings = ANY_EMBEDDINGS,
+    told: Callable[[float], None] | None = None,
 ) -> Any:
     """A clone of the host's `CLIP` in which every prompt carries the prefix; one it carried before is replaced.
 
@@ -95,6 +96,8 @@ def protect(
         witness: called with what the host's encoder returns for each prompt, before anybody else gets it. Then words
             that are read by another way than through the prefix are an error as well.
         embeddings: vectors of the user's own that prompts may hold.
+        told: called, for each prompt that is read, with how far a conditional prefix acts on it, see
+            `conditional_vectors.PromptsRead`; never with another prefix, which acts on all alike.
 
     Raises:
         PrefixMismatchError: the prefix does not fit the text encoders.
@@ -124,7 +127,8 @@ def protect(
         require_layers(prefix.record, {key: layer}, usual_layers(usual), _layers_remedy)
 
     read = partial(_read, usual, judge, parameters)
-    encode_token_weights = partial(_encode, vectors, encoders.keys(), frame, strength, witness, read)
+    told = told if is_conditional(parameters) else None
+    encode_token_weights = partial(_encode, vectors, encoders.keys(), frame, strength, witness, told, read)
     if witness is not None or not embeddings.all:
         encode_token_weights = partial(_encode_strictly, vectors, embeddings, encode_token_weights)
     # What other extensions set on the copy's tokenizer must not reach the original; the encoder's state is the host's,
@@ -187,7 +191,8 @@ def _encode(
     frame: Frame,
     strength: float,
     witness: Callable[[tuple[Any, ...]], None] | None,
-    read: Callable[..., tuple[tuple[Any, ...], bool]],
+    told: Callable[[float], None] | None,
+    read: Callable[..., tuple[tuple[Any, ...], PromptsRead | None]],
     encode: Callable[[Any], tuple[Any, ...]],
     stage: Any,
     tokens: Any,
@@ -197,7 +202,8 @@ def _encode(
             "Some of these tokens do not carry the prefix, so the picture would not be protected: encode the prompt"
             " with CLIP Text Encode, or connect the CLIP of Anonymize Faces wherever the prompt is read."
         )
-    encoded, let_through = read(encode, stage, tokens)
+    encoded, made = read(encode, stage, tokens)
+    let_through = made is None or made.let_through
     if strength < 1.0 or not let_through:
         with reading_plain():
             plain, _ = read(encode, stage, eject(tokens, vectors, frame, encoders))
@@ -205,6 +211,8 @@ def _encode(
         encoded = blend(plain, encoded, strength) if let_through else plain
     if witness is not None:
         witness(encoded)
+    if told is not None and made is not None:
+        told(made.acts)
     return encoded
 
 
@@ -275,10 +283,10 @@ def _read(
     encode: Callable[[Any], tuple[Any, ...]],
     stage: Any,
     tokens: Any,
-) -> tuple[tuple[Any, ...], bool]:
+) -> tuple[tuple[Any, ...], PromptsRead | None]:
     """What the host makes of tokens, with its text encoders watched and vectors made for what they read.
 
-    And whether any of the prefix is let through: always, if it is no conditional one.
+    And what was read so, if the prefix is a conditional one: another is always let through.
     """
     encoders = text_encoders(stage)
     with judged_layers(encoders, usual, judge) as read, vectors_made(encoders, parameters) as made:
@@ -291,7 +299,7 @@ def _read(
                 f"Text encoder '{key}' read the prompt unseen, so that nobody can say whether the prefix protects:"
                 " connect the CLIP straight to Anonymize Faces, without nodes that replace text encoders."
             )
-    return encoded, made.let_through or not is_conditional(parameters)
+    return encoded, made if is_conditional(parameters) else None
 
 
 def _layers_remedy(layers: Sequence[int]) -> str:

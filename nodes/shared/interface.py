@@ -25,6 +25,9 @@ ExpertsSocket = io.Custom("PROMPT_EXPERTS")
 SAID = "anonymize_faces.said"
 """The event by which a node that runs says something; web/results/report.js takes it."""
 
+READ = "anonymize_faces.read"
+"""The event by which a node says how far its prefix acts on a prompt; web/prefixes/prompts.js takes it."""
+
 WIDGETS = {bool: io.Boolean.Input, int: io.Int.Input, float: io.Float.Input, str: io.String.Input}
 """What shows a value, by its type."""
 
@@ -52,18 +55,44 @@ def said_meanwhile(workflow: Any) -> Callable[[str], None]:
     Args:
         workflow: that the browser sent along with the prompt, if one did.
     """
-    from comfy_execution.utils import get_executing_context
+    send = _sender(workflow)
+    return lambda sentence: send(SAID, {"text": sentence})
+
+
+def said_of_prompts(workflow: Any) -> Callable[[float], None]:
+    """What is called with how far a prefix acts on a prompt, 0 to 1, by whichever node reads it, then or later.
+
+    The node that runs now shows it; what it showed before was of another prefix, and goes.
+
+    Args:
+        workflow: see `said_meanwhile`.
+    """
+    send = _sender(workflow)
+    send(READ, {"reader": None})
+    return lambda acts: send(READ, {"reader": _running_node(), "acts": acts})
+
+
+def _sender(workflow: Any) -> Callable[[str, dict[str, Any]], None]:
+    """What sends an event of the node that runs now to the page that queued the prompt."""
     from server import PromptServer
 
-    context, server = get_executing_context(), getattr(PromptServer, "instance", None)
-    told = {"node_id": context.node_id if context else None, "workflow_id": id_of(workflow)}
+    server = getattr(PromptServer, "instance", None)
+    told = {"node_id": _running_node(), "workflow_id": id_of(workflow)}
 
-    def say(sentence: str) -> None:
+    def send(event: str, about: dict[str, Any]) -> None:
         # Without a page that queued the prompt it would go to all pages.
         if server is not None and server.client_id:
-            server.send_sync(SAID, {**told, "text": sentence}, server.client_id)
+            server.send_sync(event, {**told, **about}, server.client_id)
 
-    return say
+    return send
+
+
+def _running_node() -> str | None:
+    """The host's name of the node that it runs, None outside of a run."""
+    from comfy_execution.utils import get_executing_context
+
+    context = get_executing_context()
+    return context.node_id if context else None
 
 
 def id_of(workflow: Any) -> str | None:

@@ -7,12 +7,13 @@ import { t } from "../shared/text.js";
 import { loaderOf, PROTECTOR } from "../workflow/clip_source.js";
 import { hints } from "./choice.js";
 import { library } from "./library.js";
+import { followPrompts, linesOf, promptsRead } from "./prompts.js";
 import { learnedOn, scored } from "./words.js";
 
 /** @typedef {import("../shared/host.js").LGraphNode} LGraphNode */
 
 /** Pixels for what there is to say, kept whatever that is: nothing else has to move for it. */
-const HEIGHT = 104;
+const HEIGHT = 132;
 /** Pixels in which most of that takes one line. */
 const WIDTH = 330;
 const STYLES = `
@@ -32,7 +33,9 @@ export function followPrefixes() {
       for (const node of graph.nodes) if (node.type === PROTECTOR) node.anonymizeFacesRefresh?.();
     }
   };
+  followPrompts();
   api.addEventListener("graphChanged", refresh);
+  promptsRead.addEventListener("change", refresh);
   library.addEventListener("change", () => {
     known.clear();
     generation += 1;
@@ -67,8 +70,9 @@ function once(key, question) {
 export function addPrefixInfo(node) {
   const { outer, inner } = island("prefix", STYLES);
   const lines = element("div", { role: "status" });
+  const prompts = element("div", { class: "prompts", role: "status" });
   const report = element("div", { class: "quiet report" });
-  inner.append(lines, report);
+  inner.append(lines, prompts, report);
   fixHeight(outer, HEIGHT);
   node.size[0] = Math.max(node.size[0], WIDTH);
   let key = "";
@@ -77,9 +81,10 @@ export function addPrefixInfo(node) {
   /** @param {[kind: string, text: string][]} said */
   const show = (said) => {
     warning = said.filter(([kind]) => kind === "alarm").map(([, text]) => text).join(" ");
-    lines.replaceChildren(...said.map(([kind, text]) => element("div", { class: kind }, text)));
+    lines.replaceChildren(...linesIn(said));
   };
   const refresh = async () => {
+    prompts.replaceChildren(...linesIn(linesOf(node)));
     const state = stateOf(node);
     const asked = JSON.stringify([generation, state]);
     if (asked === key) return;
@@ -98,6 +103,11 @@ export function addPrefixInfo(node) {
   for (const choice of node.widgets ?? []) {
     if (choice.name === "prefix" || choice.name === "strength") chain(choice, "callback", () => refresh());
   }
+}
+
+/** @param {[kind: string, text: string][]} said */
+function linesIn(said) {
+  return said.map(([kind, text]) => element("div", { class: kind }, text));
 }
 
 /**
