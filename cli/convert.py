@@ -17,7 +17,8 @@ DESCRIPTION = "Reads a prefix file of any kind, and writes it as one of ours or 
 EPILOGUE = """\
 formats:
   prefix             our own: vectors, the record of how they were learned, a digest of both
-  textual-inversion  for Automatic1111, Forge and diffusers' load_textual_inversion; SD1 and SDXL
+  textual-inversion  for Automatic1111, Forge and diffusers' load_textual_inversion; SD1 and SDXL, if learned with
+                     --no-conditional
 
   python -m trainer convert people.safetensors embeddings/people.safetensors --format textual-inversion
   python -m trainer convert apl.pt people.safetensors"""

@@ -70,6 +70,7 @@ def with_networks(
     generator: torch.Generator,
     micro_batches: MicroBatches | None = None,
     report: Callable[[int], None] = lambda read: None,
+    began: Callable[[bool], None] = lambda at_descriptions: None,
 ) -> dict[str, Tensor]:
     """The parameters of a conditional prefix before learning: fixed vectors, and networks that make others of them.
 
@@ -81,6 +82,8 @@ def with_networks(
         prompts: that all this is taken from.
         micro_batches: how many prompts are read before the next look at whether to go on; all at once without.
         report: called with how many have been read so far.
+        began: called for each text encoder with whether its vectors begin at descriptions, or at random; not at all
+            where no prompt has one.
 
     Raises:
         TrainingError: a text encoder does not let its states be read, or there are too many vectors for a file.
@@ -112,7 +115,7 @@ def with_networks(
         network |= fitted_gate(states[:named], states[named:])
         described = [words_of[words][key] if words else rows[:0] for words in prompts.described]
         if any(map(len, described)):
-            begin_at_descriptions(network, rows, states[:named], described, prompts.whom, generator)
+            began(begin_at_descriptions(network, rows, states[:named], described, prompts.whom, generator))
         parameters |= {part_name(key, part): tensor for part, tensor in network.items()}
     if sum(4 * tensor.numel() for tensor in parameters.values()) > MAX_FILE_BYTES:
         raise TrainingError(

@@ -60,7 +60,8 @@ class AnonymizeFaces(ChoosesPrefix, io.ComfyNode):
             category="anonymize",
             description=(
                 "Put it between the checkpoint and the prompts: people named in a prompt keep their described looks"
-                " and get another face. Everything else stays. Connect both prompts, the positive and the negative."
+                " and get another face. Prompts that name nobody stay; names of places and characters mostly do."
+                " Connect both prompts, the positive and the negative."
             ),
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoder to protect. It stays as it is; use the output."),

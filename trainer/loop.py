@@ -38,6 +38,12 @@ from .state import RunState, Score, new_state, restore, state_to_file
 from .step import MOST_SKIPPED, make_step
 from .validation import Validation, steps_between, validation_pictures
 
+BEGAN_AT_DESCRIPTIONS = "It began at the looks in the list: the text encoder tells them by the names."
+BEGAN_AT_RANDOM = (
+    "It began at random, for by the names the text encoder tells too little of the looks in the list (it takes 8 people"
+    " to learn from to see that): look at pictures whether people keep their looks."
+)
+
 HALF_OPEN = 0.5
 """A gate that is open less than this hardly protects."""
 
@@ -109,11 +115,12 @@ class Learning:
         )
         self._attackers = Attackers(denoiser, self._plain, settings.seed) if settings.harden else None
         self._between = steps_between(len(self._validation), settings.batch_size)
+        self._told_of_start: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What is told of the run, sentences."""
-        return tuple(sentences(self._names.knowledge, self._pairs.people, self._people))
+        return (*sentences(self._names.knowledge, self._pairs.people, self._people), *self._told_of_start)
 
     def warm_up(self) -> RunState:
         """The state that steps are made from: that of the run that was broken off, or the vectors after the warm start.
@@ -158,17 +165,21 @@ class Learning:
         self._team.wait()  # So that all have looked before the first of them saves.
         if saved is not None:
             tensors, table = saved
+            self._told_of_start = tuple(table.get("told", ()))
             return as_begun(tensors, table["names"])
 
         def report(read: int) -> None:
             self._callbacks.report(Progress(self._of[0], 0, 0, self._of, notes=self.notes, prompts=read))
 
-        parameters = start_vectors(self._denoiser, settings, self._first_prompts, self._reading(), report)
+        began: list[bool] = []
+        parameters = start_vectors(self._denoiser, settings, self._first_prompts, self._reading(), report, began.append)
         if not settings.conditional:
             return parameters
+        if began:
+            self._told_of_start = (BEGAN_AT_DESCRIPTIONS if any(began) else BEGAN_AT_RANDOM,)
         # What is computed of states may differ by more than rounding from one device to the next.
         begun = {name: self._team.agreed(rows.detach()) for name, rows in parameters.items()}
-        self._folder.save("start", begun, {"names": [*begun]})
+        self._folder.save("start", begun, {"names": [*begun], "told": self._told_of_start})
         return as_begun(begun, [*begun])
 
     def _reading(self) -> MicroBatches:

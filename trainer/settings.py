@@ -157,8 +157,8 @@ class TrainingSettings:
     snapshot_every: int = setting(20, "Steps after which the run is saved.", least=1)
     people_drawn: int = setting(
         0,
-        "People that the model draws portraits of, at most. From the others it learns in text_steps only; without"
-        " these, not at all.",
+        "People that the model draws portraits of, at most. From the others it learns in text_steps only, and without"
+        " these not at all; with 'conditional' they still teach what a name is, and where to begin.",
         least=1,
         offered=(1, 1_000_000),
         automatic=0,
@@ -167,7 +167,8 @@ class TrainingSettings:
     general_drawn: int = setting(
         0,
         "General prompts that the model draws a picture for, at most; your own by turns with built-in ones. From the"
-        " others it learns in text_steps only; without these, not at all.",
+        " others it learns in text_steps only, and without these not at all; with 'conditional' they still teach what"
+        " is no name.",
         least=1,
         offered=(1, 100_000),
         automatic=0,

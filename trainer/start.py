@@ -25,6 +25,7 @@ def start_vectors(
     prompts: FirstPrompts = SOME_PROMPTS,
     micro_batches: MicroBatches | None = None,
     report: Callable[[int], None] = lambda read: None,
+    began: Callable[[bool], None] = lambda at_descriptions: None,
 ) -> dict[str, Tensor]:
     """The parameters that training starts from; inside `Denoiser.gradients`.
 
@@ -32,7 +33,7 @@ def start_vectors(
     makes others of them, at first near those words, else at the description of whoever is named or at random.
 
     Args:
-        prompts, micro_batches, report: see `with_networks`.
+        prompts, micro_batches, report, began: see `with_networks`.
     """
     vectors = new_vectors(denoiser, settings.init, settings.vectors, seeded(settings.seed, "vectors"))
     if not settings.conditional:
@@ -40,4 +41,4 @@ def start_vectors(
     choices = seeded(settings.seed, "networks")
     if settings.init.strip():
         prompts = dataclasses.replace(prompts, described=(), whom=())
-    return with_networks(denoiser, vectors, prompts, choices, micro_batches, report)
+    return with_networks(denoiser, vectors, prompts, choices, micro_batches, report, began)

@@ -294,7 +294,8 @@ def _read(
     if not is_reading_plain():
         require_made(made, {key: chunks for key, chunks in tokens.items() if key in encoders}, parameters)
     for key in encoders.keys() - read:
-        if encoder_layout(key).required:
+        nothing_to_read = key in tokens and not tokens[key]  # As where CLIP Text Encode (SD3) leaves CLIPs empty.
+        if encoder_layout(key).required and not nothing_to_read:
             raise PrefixMismatchError(
                 f"Text encoder '{key}' read the prompt unseen, so that nobody can say whether the prefix protects:"
                 " connect the CLIP straight to Anonymize Faces, without nodes that replace text encoders."

@@ -40,11 +40,14 @@ class Stream:
         attribute: where the host keeps the encoder.
         required: whether a prefix must have vectors for it.
         longest: how many tokens it can read at most.
+        is_cut: whether the host, where it pads prompts to one length, cuts what is said of longer ones to that, counted
+            from the end: the prefix would go first.
     """
 
     attribute: str
     required: bool = True
     longest: int | None = None
+    is_cut: bool = False
 
 
 _STREAMS = (
@@ -52,7 +55,6 @@ _STREAMS = (
     "pile_t5xl",  # AuraFlow
     "umt5xxl",  # Wan
     "mt5xl",  # HunyuanDiT
-    "gemma2_2b",  # Lumina 2, PixelDiT
     "gemma3_4b",  # Lumina 2 with Gemma 3
     "gemma",  # NewBie
     "jina",  # NewBie
@@ -75,6 +77,7 @@ ENCODER_LAYOUTS: Mapping[str, ClipChunks | Stream] = {
     "h": ClipChunks("clip_h", pad=0),
     **{key: Stream(key) for key in _STREAMS},
     "hydit_clip": Stream("hydit_clip", longest=512),  # HunyuanDiT
+    "gemma2_2b": Stream("gemma2_2b", is_cut=True),  # Lumina 2, which does not pad; PixelDiT
     # HunyuanImage shows it nothing but words in quotation marks, whose letters the picture is to show.
     "byt5": Stream("byt5_small", required=False),
 }

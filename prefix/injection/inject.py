@@ -135,7 +135,8 @@ def inject(
             injected[key] = inject_chunks(key, chunks, rows, _layout(key, row, frame))
         else:
             around = _around(key, row, frame)
-            injected[key] = [inject_stream(key, chunk, rows, around, row.longest) for chunk in chunks]
+            longest = (around.length or None) if row.is_cut else row.longest
+            injected[key] = [inject_stream(key, chunk, rows, around, longest) for chunk in chunks]
     return injected
 
 

@@ -73,6 +73,16 @@ def test_a_language_is_not_english(language: str) -> None:
         assert same == []
 
 
+@pytest.mark.parametrize("language", [language for language in LANGUAGES if language != "en"])
+def test_a_language_calls_nodes_what_they_are_called_in_it(language: str) -> None:
+    english, own = read("en", "nodeDefs"), read(language, "nodeDefs")
+    called = {words["display_name"]: own[node]["display_name"] for node, words in english.items()}
+    elsewhere = {name for name, other in called.items() if other != name}
+    for file in FILES:
+        said = [(key, name) for key, text in texts(read(language, file)) for name in elsewhere if name in text]
+        assert said == []
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_nothing_in_a_text_means_something_else_to_the_host(language: str) -> None:
     # To vue-i18n, which shows these two files, these are links, choices and places.

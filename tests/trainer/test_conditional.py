@@ -14,9 +14,11 @@ import torch
 from anonymize_faces.engines.vectors import learned as learned_of
 from anonymize_faces.prefix import TrainingError, load_prefix, save_prefix
 from anonymize_faces.prefix.meta_network import LEARNED, made_vectors, network_of, vectors_of
+from anonymize_faces.tests.support.breaking_off import BrokenOffError
 from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.trainer.data.identities import parse_identities
 from anonymize_faces.trainer.data.pairs import first_prompts
+from anonymize_faces.trainer.loop import BEGAN_AT_DESCRIPTIONS, BEGAN_AT_RANDOM
 from anonymize_faces.trainer.presets import BALANCED, PRESETS
 from anonymize_faces.trainer.progress import Callbacks, Progress
 from anonymize_faces.trainer.settings import TrainingSettings
@@ -110,6 +112,34 @@ def test_it_begins_at_the_description_of_whoever_is_named_or_near_words(
                 apart.append((mean - goal).square().sum())
         share = float(torch.stack(off).detach().sum() / torch.stack(apart).sum())
         assert share > 1 if init else share < 0.5
+
+
+@pytest.mark.parametrize(
+    ("least", "init", "told"),
+    [(-2.0, "", [BEGAN_AT_DESCRIPTIONS]), (2.0, "", [BEGAN_AT_RANDOM]), (-2.0, "a stranger", [])],
+)
+def test_what_it_began_from_is_told_also_of_a_run_that_was_broken_off(
+    least: float,
+    init: str,
+    told: list[str],
+    make_checkpoint: Make,
+    make_denoiser: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("anonymize_faces.engines.starting.reading.LEAST_TOLD", least)
+    settings = dataclasses.replace(SETTINGS, init=init, steps=2)
+    denoiser = make_denoiser(make_checkpoint())
+
+    def leave(progress: Progress) -> None:
+        if progress.history:
+            raise BrokenOffError
+
+    with pytest.raises(BrokenOffError):
+        learn(denoiser, tmp_path, leave, settings)
+    monkeypatch.setattr("anonymize_faces.engines.starting.reading.LEAST_TOLD", 0.0)  # It is not asked again.
+    notes = learn(denoiser, tmp_path, settings=settings).notes
+    assert [note for note in notes if note in (BEGAN_AT_DESCRIPTIONS, BEGAN_AT_RANDOM)] == told
 
 
 def test_names_that_the_gate_lets_by_are_told(

@@ -313,3 +313,13 @@ def test_the_hosts_node_for_sd3_protects_three_prompts(run_node, one, other, pad
     assert len(chunks["l"]) == len(chunks["g"])
     # Without words and padding the node passes no tokens, and the host encodes its own blank ones.
     assert torch.is_tensor(chunks["t5xxl"][0][0]) == (bool(one) or padding == "empty_prompt")
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+@pytest.mark.parametrize("words", ["a photo", ""])
+def test_the_hosts_node_for_sd3_may_leave_all_its_clips_without_words(run_node, words, strength):
+    """The host then does not ask them at all, and they have nothing to let by."""
+    texts = {"clip_l": "", "clip_g": "", "t5xxl": words}
+    _, _, chunks = run_node("CLIPTextEncodeSD3", "sd3", strength, **texts, empty_padding="none")
+    assert not chunks["l"] and not chunks["g"]
+    assert torch.is_tensor(chunks["t5xxl"][0][0]) == bool(words)

@@ -145,9 +145,9 @@ def test_gradients_reach_every_vector_of_every_encoder(clip, family, prefix):
 
 
 @pytest.mark.parametrize("text", ["", "Ada", "word " * 600, "\n\nAda", " (Ada:1.3) [x]", "🙂 東京 مرحبا"])
-def test_a_prefix_can_be_taken_out_again_and_nothing_but_it_was_put_in(clip, family, prefix, text):
-    if "hydit_clip" in family.widths:
-        text = text[:1000]
+def test_a_prefix_can_be_taken_out_again_and_nothing_but_it_was_put_in(clip, name, family, prefix, text):
+    if "hydit_clip" in family.widths or name == "pixeldit":
+        text = text[:200]
     plain = clip.tokenize(text)
     frame = frame_of(clip.tokenize, text)
     tokens = inject_text(clip.tokenize, text, prefix.vectors, family.widths)
@@ -158,6 +158,22 @@ def test_a_prefix_can_be_taken_out_again_and_nothing_but_it_was_put_in(clip, fam
         if len(plain[key]) == len(tokens[key]):
             ejected = eject(tokens, prefix.vectors, frame_of(clip.tokenize, "a"), family.widths)
             assert [[e[0] for e in chunk] for chunk in ejected[key]] == [[e[0] for e in chunk] for chunk in plain[key]]
+
+
+@pytest.mark.parametrize("count", [1, 120, 200, 240, 260, 280, 300, 500])
+def test_pixeldit_which_keeps_the_last_of_what_is_said_keeps_the_prefix_or_refuses(count, host_modules, make_prefix):
+    clip, family = make_clip("pixeldit"), FAMILIES["pixeldit"]
+    prefix = make_prefix(m=M, **family.widths)
+    text = "word " * count
+    plain = clip.tokenize(text)
+    padding = sum(entry[0] == 0 for entry in plain["gemma2_2b"][0])
+    if padding < M:
+        with pytest.raises(PrefixMismatchError, match=f"too long.*shorten it by {M - padding} tokens"):
+            inject_text(clip.tokenize, text, prefix.vectors, family.widths)
+        return
+    tokens = inject_text(clip.tokenize, text, prefix.vectors, family.widths)
+    assert len(tokens["gemma2_2b"][0]) == len(plain["gemma2_2b"][0])
+    assert encode(clip, tokens)["cond"].shape == encode(clip, plain)["cond"].shape
 
 
 def test_words_for_encoders_that_the_checkpoint_lacks_stay_as_they_are(clip, family, prefix):
