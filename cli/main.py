@@ -22,17 +22,17 @@ against models that are trained on them, and tries how well that holds."""
 
 EPILOGUE = """\
 the usual way:
-  python -m trainer train --model stable-diffusion-v1-5 --identities people.txt --output people.safetensors
-  python -m trainer face-region p.safetensors --model stable-diffusion-v1-5 --identities people.txt --output q.safetensors
-  python -m trainer evaluate people.safetensors --model stable-diffusion-v1-5 --names others.txt --output results
+  python -m trainer train --model sd-1-5 --identities people.txt --output people.safetensors
+  python -m trainer face-region p.safetensors --model sd-1-5 --identities people.txt --output q.safetensors
+  python -m trainer evaluate people.safetensors --model sd-1-5 --names others.txt --output results
   python -m trainer describe photos --clip clip-vit-large-patch14 --form identities --output people.txt
   python -m trainer show people.safetensors
   python -m trainer convert fixed.safetensors for-a1111.safetensors --format textual-inversion
-  python -m trainer check-embeddings people.safetensors embeddings/*.pt --names people.txt --model stable-diffusion-v1-5
-  python -m trainer protect photos/ --output protected/ --model stable-diffusion-v1-5
-  python -m trainer attack protected/ --original photos/ --model stable-diffusion-v1-5
+  python -m trainer check-embeddings people.safetensors embeddings/*.pt --names people.txt --model sd-1-5
+  python -m trainer protect photos/ --output protected/ --model sd-1-5
+  python -m trainer attack protected/ --original photos/ --model sd-1-5
 
---model is a folder of diffusers; a .safetensors file needs --config FOLDER or --hub beside it. fixed.safetensors was
+sd-1-5 is a folder of diffusers; a .safetensors file needs --config FOLDER or --hub beside it. fixed.safetensors was
 learned with --no-conditional, as textual inversions must be.
 
 people.txt holds one person a line, with the looks that may stay:

@@ -92,7 +92,7 @@ class AnonymizeFaceRegion(ChoosesPrefix, io.ComfyNode):
         else:
             chosen = learned_prefix if learned_prefix is not None else load_prefix(find_file(prefix))
         changed = change_faces_alone(model, chosen, settings)
-        protected = protect(clip, chosen, 1.0, embeddings=embeddings)
+        protected = protect(clip, chosen, 1.0, embeddings=embeddings, strict=enforcement is not None)
         require_family(chosen.record, tokenized_keys(clip))
         told, told_plain = (
             one.encode_from_tokens_scheduled(one.tokenize(text)) for one in (protected, unprotect(clip))

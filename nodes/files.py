@@ -103,7 +103,8 @@ class SaveAnonymizationPrefix(io.ComfyNode):
                     options=[OWN, TEXTUAL_INVERSION],
                     default=OWN,
                     tooltip="safetensors keeps the record of how the prefix was learned. textual inversion (SD1 and"
-                    " SDXL; only if it was learned with 'conditional' off) goes to models/embeddings, for A1111, Forge, diffusers and 'embedding:name' in ComfyUI.",
+                    " SDXL; only if it was learned with 'conditional' off) goes to models/embeddings, for A1111, Forge,"
+                    " diffusers and 'embedding:name' in ComfyUI.",
                 ),
             ],
             outputs=[],

@@ -86,6 +86,7 @@ def protect(
     witness: Callable[[tuple[Any, ...]], None] | None = None,
     embeddings: AllowedEmbeddings = ANY_EMBEDDINGS,
     told: Callable[[float], None] | None = None,
+    strict: bool = False,
 ) -> Any:
     """A clone of the host's `CLIP` in which every prompt carries the prefix; one it carried before is replaced.
 
@@ -93,11 +94,12 @@ def protect(
         clip: the host's CLIP; stays as it is.
         prefix: must serve every text encoder of `clip`.
         strength: 0 (exactly the plain conditioning) to 1 (exactly the protected one).
-        witness: called with what the host's encoder returns for each prompt, before anybody else gets it. Then words
-            that are read by another way than through the prefix are an error as well.
+        witness: called with what the host's encoder returns for each prompt, before anybody else gets it.
         embeddings: vectors of the user's own that prompts may hold.
         told: called, for each prompt that is read, with how far a conditional prefix acts on it, see
             `conditional_vectors.PromptsRead`; never with another prefix, which acts on all alike.
+        strict: whether words that are read by another way than through the prefix are an error. With a witness, and
+            where not all embeddings are allowed, they always are.
 
     Raises:
         PrefixMismatchError: the prefix does not fit the text encoders.
@@ -129,7 +131,7 @@ def protect(
     read = partial(_read, usual, judge, parameters)
     told = told if is_conditional(parameters) else None
     encode_token_weights = partial(_encode, vectors, encoders.keys(), frame, strength, witness, told, read)
-    if witness is not None or not embeddings.all:
+    if strict or witness is not None or not embeddings.all:
         encode_token_weights = partial(_encode_strictly, vectors, embeddings, encode_token_weights)
     # What other extensions set on the copy's tokenizer must not reach the original; the encoder's state is the host's,
     # which goes on changing it.

@@ -16,6 +16,7 @@ import comfy.sd
 import torch
 from comfy_api.v0_0_2 import io
 
+from ...engines.comfy.face_blending import PLAIN
 from ...engines.comfy.protected_clip import protect, read_beside
 from ...engines.comfy.text_encoders import tokenized_keys
 from ...prefix import AnonymizationError, require_family
@@ -31,31 +32,51 @@ _NOT_TEXT = frozenset(
 
 
 class Ledger:
-    """The tensors that protected encoders made, or that were derived from nothing else; holds none of them."""
+    """The tensors that protected encoders made, or that were derived from nothing else; holds none of them.
+
+    What Anonymize Face Region draws outside of faces, where an operator allows it, is known in its place alone: by
+    itself it is not protected.
+    """
 
     def __init__(self) -> None:
         self._known: WeakValueDictionary[int, torch.Tensor] = WeakValueDictionary()
+        self._beside: WeakValueDictionary[int, torch.Tensor] = WeakValueDictionary()
 
     def enter(self, value: Any) -> None:
         """Takes down every tensor in a value."""
-        if isinstance(value, torch.Tensor):
-            self._known[id(value)] = value
-        elif isinstance(value, dict):
-            for part in value.values():
-                self.enter(part)
-        elif isinstance(value, list | tuple):
-            for part in value:
-                self.enter(part)
+        for tensor, is_plain in _tensors(value):
+            if tensor is not None:
+                (self._beside if is_plain else self._known)[id(tensor)] = tensor
 
     def knows(self, value: Any) -> bool:
-        """Whether every tensor in a value was taken down."""
-        if isinstance(value, torch.Tensor):
-            return self._known.get(id(value)) is value
-        if isinstance(value, dict):
-            if "model_conds" in value:  # What the host itself makes of conditioning, in objects that hold tensors.
-                return False
-            return all(self.knows(part) for key, part in value.items() if key not in _NOT_TEXT)
-        return not isinstance(value, list | tuple) or all(map(self.knows, value))
+        """Whether every tensor in a value was taken down, in such a place."""
+        return all(
+            tensor is not None and (self._beside if is_plain else self._known).get(id(tensor)) is tensor
+            for tensor, is_plain in _tensors(value, but=_NOT_TEXT)
+        )
+
+
+def _tensors(
+    value: Any, is_plain: bool = False, but: frozenset[str] = frozenset()
+) -> Iterator[tuple[torch.Tensor | None, bool]]:
+    """Every tensor in a value, and whether it stands among what is drawn outside of faces.
+
+    None for what nobody can look into: what the host itself makes of conditioning, in objects that hold tensors.
+
+    Args:
+        but: keys of tables that are passed over.
+    """
+    if isinstance(value, torch.Tensor):
+        yield value, is_plain
+    elif isinstance(value, dict):
+        if "model_conds" in value:
+            yield None, is_plain
+        for key, part in value.items():
+            if key not in but:
+                yield from _tensors(part, is_plain or key == PLAIN, but)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _tensors(part, is_plain, but)
 
 
 class Guarding:

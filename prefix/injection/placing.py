@@ -5,9 +5,9 @@ It serves every host whose encoders take numbers of words: the pipelines of diff
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, closing
-from types import SimpleNamespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -21,11 +21,15 @@ STAND_IN = 0
 Place = tuple[int, int, Tensor]
 """Row and column of a batch of tokens, and the vector `[d]` that stands there."""
 
+_OPEN: ContextVar[frozenset[object]] = ContextVar("places_put_in", default=frozenset())
+"""What was put in by whoever runs now: pipelines on several threads may share a table."""
 
-def put_in(table: torch.nn.Module, places: Sequence[Place]) -> AbstractContextManager[Any]:
+
+@contextmanager
+def put_in(table: torch.nn.Module, places: Sequence[Place]) -> Iterator[None]:
     """Inside, what the table of words looks up has these vectors in these places. Afterwards it is as before.
 
-    Differentiable in the vectors.
+    What other threads and tasks look up meanwhile stays as it is. Differentiable in the vectors.
 
     Args:
         table: returns embeddings `[n, length, d]` for tokens `[n, length]`.
@@ -34,10 +38,14 @@ def put_in(table: torch.nn.Module, places: Sequence[Place]) -> AbstractContextMa
         PrefixMismatchError: inside, from the table, if a vector is of another width.
     """
     if not places:
-        return closing(SimpleNamespace(close=lambda: None))
+        yield
+        return
+    mine = object()
     rows, columns, vectors = zip(*places, strict=True)
 
     def replace(module: Any, arguments: Any, output: Tensor) -> Tensor:
+        if mine not in _OPEN.get():
+            return output
         for vector in vectors:
             if vector.shape[-1] != output.shape[-1]:
                 raise PrefixMismatchError(
@@ -48,5 +56,10 @@ def put_in(table: torch.nn.Module, places: Sequence[Place]) -> AbstractContextMa
         where = tuple(torch.tensor(indices, device=output.device) for indices in (rows, columns))
         return output.index_put(where, torch.stack(list(vectors)).to(output))
 
+    opened = _OPEN.set(_OPEN.get() | {mine})
     hook = table.register_forward_hook(replace)
-    return closing(SimpleNamespace(close=hook.remove))
+    try:
+        yield
+    finally:
+        hook.remove()
+        _OPEN.reset(opened)

@@ -82,7 +82,7 @@ def _encode(
     if protection.strength < 1.0:
         bare = [_without_prefix(encoder, vectors, chunk) for chunk in chunks]
         encoded = _blended(_read(process_tokens, encoder, protection.prefix, bare), encoded, protection.strength)
-    guard.witness()
+    guard.witness(encoder.key)
     return encoded
 
 

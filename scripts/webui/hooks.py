@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from .encoders import encoders_of
 from .infotext import note
 from .protection import PromptGuard, RequestedProtection
 from .requested_protection import requested_protection, require_arguments
@@ -40,6 +41,7 @@ def install_hooks(guard: PromptGuard) -> None:
     patch(scripts.ScriptRunner, "run", functools.partial(_run, guard))
     patch(processing, "process_images_inner", functools.partial(_process_images_inner, guard))
     patch(processing.StableDiffusionProcessing, "cached_params", functools.partial(_cached_params, guard))
+    patch(processing.StableDiffusionProcessing, "get_conds_with_caching", functools.partial(_get_conds, guard))
     for kind in (processing.StableDiffusionProcessingTxt2Img, processing.StableDiffusionProcessingImg2Img):
         patch(kind, "sample", functools.partial(_sample, guard))
 
@@ -88,17 +90,26 @@ def _cached_params(guard: PromptGuard, plain: Callable[..., Any]) -> Callable[..
         if protection is None:
             return params
         protection.require_model(p.sd_model)
-        guard.witness()
         return (*params, (protection.digest, protection.strength, tuple(protection.prefix.record.layers.items())))
 
     return cached_params
+
+
+def _get_conds(guard: PromptGuard, plain: Callable[..., Any]) -> Callable[..., Any]:
+    """Where prompts become what pictures are drawn from, or what was kept of them."""
+
+    def get_conds_with_caching(p: Any, *args: Any, **kwargs: Any) -> Any:
+        return guard.made(lambda: plain(p, *args, **kwargs), encoders_of(p.sd_model))
+
+    return get_conds_with_caching
 
 
 def _sample(guard: PromptGuard, plain: Callable[..., Any]) -> Callable[..., Any]:
     """Where noise becomes a picture: the last moment to refuse."""
 
     def sample(p: Any, *args: Any, **kwargs: Any) -> Any:
-        guard.require_witness()
+        given = [kwargs.get(name) for name in ("conditioning", "unconditional_conditioning")]
+        guard.require_noted([getattr(p, "c", None), getattr(p, "uc", None), *args[:2], *given])
         return plain(p, *args, **kwargs)
 
     return sample

@@ -10,7 +10,7 @@ There is one guard for the process and not one for each thread: whatever encodes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -83,11 +83,16 @@ class Scope:
 
     Attributes:
         protection: of what is encoded in it.
-        witnessed: whether a prompt was encoded with it, or a conditioning found that was.
     """
 
     protection: Protection | None
-    witnessed: bool = False
+
+
+MOST_NOTED = 16
+"""Conditionings that are remembered: the host keeps at most two of each of four kinds."""
+
+LEFT_OUT, BESIDE = frozenset({"t5xxl"}), frozenset({"l", "g"})
+"""Text encoders that an option of the host leaves out (SD 3's T5), and those that it then reads."""
 
 
 @dataclass
@@ -100,6 +105,8 @@ class PromptGuard:
 
     enforcement: Enforcement | None = None
     _scopes: list[Scope] = field(default_factory=list)
+    _noted: dict[int, tuple[Any, str, float]] = field(default_factory=dict)
+    _read: set[str] = field(default_factory=set)
 
     @cached_property
     def _enforced(self) -> Protection | None:
@@ -159,14 +166,54 @@ class PromptGuard:
         finally:
             self._scopes = [other for other in self._scopes if other is not scope]
 
-    def witness(self) -> None:
-        """Notes that a prompt of the innermost scope carries the prefix."""
-        if self._scopes:
-            self._scopes[-1].witnessed = True
+    def witness(self, key: str) -> None:
+        """Notes that the text encoder of that key read a prompt with the prefix."""
+        self._read.add(key)
 
-    def require_witness(self) -> None:
-        """Raises `PrefixMismatchError` if a picture is to be drawn from prompts that nobody saw."""
-        if self.prefixing() is not None and self._scopes and not self._scopes[-1].witnessed:
+    def made(self, make: Callable[[], Any], encoders: Collection[str]) -> Any:
+        """The conditioning that the host makes of prompts, or has made before, noted as protected.
+
+        Args:
+            encoders: keys of those that the checkpoint has.
+
+        Raises:
+            PrefixMismatchError: the prefix is in force, and not all of them read a prompt with it, or did so when what
+                the host kept was made.
+        """
+        protection = self.prefixing()
+        if protection is None:
+            return make()
+        around, self._read = self._read, set()
+        try:
+            made = make()
+            unread = frozenset(encoders) - self._read
+            if self._read and (not unread or (unread == LEFT_OUT and self._read >= BESIDE)):
+                self._noted.pop(id(made), None)
+                self._noted[id(made)] = made, protection.digest, protection.strength
+                for oldest in list(self._noted)[:-MOST_NOTED]:
+                    del self._noted[oldest]
+        finally:
+            self._read = around
+        self.require_noted([made])
+        return made
+
+    def require_noted(self, conditionings: Sequence[Any]) -> None:
+        """Raises `PrefixMismatchError` if a picture is to be drawn from anything that was not read with the prefix.
+
+        Args:
+            conditionings: the very objects that it is drawn from; None for none.
+        """
+        protection = self.prefixing()
+        if protection is None:
+            return
+        drawn_from = [one for one in conditionings if one is not None]
+        wanted = protection.digest, protection.strength
+        noted = [self._noted.get(id(one)) for one in drawn_from]
+        known = [
+            note is not None and note[0] is one and note[1:] == wanted
+            for note, one in zip(noted, drawn_from, strict=True)
+        ]
+        if not known or not all(known):
             raise PrefixMismatchError(
                 "The prompts did not go through the text encoders that Anonymize Faces protects, so the picture would"
                 " not be protected: switch off the extension that encodes prompts in its own way."

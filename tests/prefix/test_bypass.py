@@ -43,11 +43,12 @@ def test_a_family_whose_words_are_read_elsewhere_is_told_and_refused_where_a_ser
         read(enforced, FAMILIES[name].prompt)
 
 
+@pytest.mark.parametrize("how", [{"witness": lambda encoded: None}, {"embeddings": NO_EMBEDDINGS}, {"strict": True}])
 def test_words_in_quotation_marks_are_refused_where_the_prefix_has_no_vectors_for_what_reads_them(
-    host_modules, make_prefix
+    host_modules, make_prefix, how
 ):
     clip = make_clip("hunyuanimage")
-    enforced = protect(clip, make_prefix(m=3, qwen25_7b=16), 1.0, lambda encoded: None)
+    enforced = protect(clip, make_prefix(m=3, qwen25_7b=16), 1.0, **how)
     read(enforced, "a photo of Ada Lovelace")
     with pytest.raises(PrefixMismatchError, match=r"\('byt5'\).*quotation marks"):
         read(enforced, FAMILIES["hunyuanimage"].prompt)

@@ -237,6 +237,45 @@ def test_prompts_that_no_protected_encoder_saw_are_not_drawn_from(open_host):
     assert len(made.drawn) == 1
 
 
+@pytest.mark.parametrize("which", ["c", "uc"])
+def test_neither_prompt_vouches_for_the_other(open_host, which):
+    made = open_host()
+    host = made.processing.StableDiffusionProcessing
+    plain = host.setup_conds
+
+    def with_one_of_its_own(p: Any) -> None:
+        plain(p)
+        setattr(p, which, [torch.zeros(1, 77, 32)])
+
+    host.setup_conds = with_one_of_its_own
+    with pytest.raises(made.error("PrefixMismatchError"), match="did not go through the text encoders"):
+        made.draw(PROMPT, ON)
+    made.draw(PROMPT, OFF)
+    assert len(made.drawn) == 1
+
+
+def test_what_another_extension_encodes_in_the_place_of_the_hosts_is_not_drawn_from_even_if_it_is_kept(open_host):
+    made = open_host()
+    model = made.shared.sd_model
+    model.get_learned_conditioning = lambda prompts: torch.zeros(len(prompts), 77, 32)
+    for _ in range(2):  # The second time the host has kept what was refused.
+        with pytest.raises(made.error("PrefixMismatchError"), match="did not go through the text encoders"):
+            made.draw(PROMPT, ON)
+    assert not made.drawn
+
+
+def test_what_was_kept_is_drawn_from_again_by_the_same_prefix_alone(open_host):
+    made = open_host()
+    first, again = made.draw(PROMPT, ON), made.draw(PROMPT, ON)
+    assert torch.equal(picture(first), picture(again))
+    kept = made.drawn[-1]
+    host = made.processing.StableDiffusionProcessing
+    host.setup_conds = lambda p: (setattr(p, "c", kept[0]), setattr(p, "uc", kept[1]))
+    assert torch.equal(picture(made.draw(PROMPT, ON)), picture(first))
+    with pytest.raises(made.error("PrefixMismatchError"), match="did not go through the text encoders"):
+        made.draw(PROMPT, (True, "people.safetensors", 0.5))
+
+
 @pytest.mark.parametrize(
     "given", [{}, {"enabled": True}, {"args": []}, {"args": None}, {"args": {"0": True}}, {"args": True}, None]
 )
