@@ -99,7 +99,7 @@ def _get_conds(guard: PromptGuard, plain: Callable[..., Any]) -> Callable[..., A
     """Where prompts become what pictures are drawn from, or what was kept of them."""
 
     def get_conds_with_caching(p: Any, *args: Any, **kwargs: Any) -> Any:
-        return guard.made(lambda: plain(p, *args, **kwargs), encoders_of(p.sd_model))
+        return guard.made(lambda: plain(p, *args, **kwargs), lambda: encoders_of(p.sd_model))
 
     return get_conds_with_caching
 

@@ -170,11 +170,11 @@ class PromptGuard:
         """Notes that the text encoder of that key read a prompt with the prefix."""
         self._read.add(key)
 
-    def made(self, make: Callable[[], Any], encoders: Collection[str]) -> Any:
+    def made(self, make: Callable[[], Any], encoders: Callable[[], Collection[str]]) -> Any:
         """The conditioning that the host makes of prompts, or has made before, noted as protected.
 
         Args:
-            encoders: keys of those that the checkpoint has.
+            encoders: gives the keys of those that the checkpoint has; asked where a prefix is in force.
 
         Raises:
             PrefixMismatchError: the prefix is in force, and not all of them read a prompt with it, or did so when what
@@ -186,7 +186,7 @@ class PromptGuard:
         around, self._read = self._read, set()
         try:
             made = make()
-            unread = frozenset(encoders) - self._read
+            unread = frozenset(encoders()) - self._read
             if self._read and (not unread or (unread == LEFT_OUT and self._read >= BESIDE)):
                 self._noted.pop(id(made), None)
                 self._noted[id(made)] = made, protection.digest, protection.strength

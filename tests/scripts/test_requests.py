@@ -237,6 +237,16 @@ def test_prompts_that_no_protected_encoder_saw_are_not_drawn_from(open_host):
     assert len(made.drawn) == 1
 
 
+def test_a_checkpoint_that_nobody_knows_draws_as_ever_where_nothing_is_to_be_protected(open_host):
+    made = open_host()
+    encode = made.shared.sd_model.get_learned_conditioning
+    made.shared.sd_model = SimpleNamespace(readers={}, name="odd", get_learned_conditioning=encode)
+    made.draw(PROMPT, OFF)
+    assert len(made.drawn) == 1
+    with pytest.raises(made.error("PrefixMismatchError"), match="no text encoder that a prefix could enter"):
+        made.draw(PROMPT, ON)
+
+
 @pytest.mark.parametrize("which", ["c", "uc"])
 def test_neither_prompt_vouches_for_the_other(open_host, which):
     made = open_host()
