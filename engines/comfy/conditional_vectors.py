@@ -50,9 +50,10 @@ class PromptsRead(Counter):
         return any(self.opened.values())
 
     @property
-    def acts(self) -> float:
-        """How far the prefix acts on what was read, 0 to 1, in the encoder in which it acts least."""
-        return min(self.opened.values(), default=1.0)
+    def acts(self) -> tuple[float, float]:
+        """How far the prefix acts on what was read, 0 to 1, in the encoder in which it acts least, and most."""
+        opened = [*self.opened.values()] or [1.0]
+        return min(opened), max(opened)
 
 
 @contextmanager

@@ -85,7 +85,7 @@ def protect(
     strength: float,
     witness: Callable[[tuple[Any, ...]], None] | None = None,
     embeddings: AllowedEmbeddings = ANY_EMBEDDINGS,
-    told: Callable[[float], None] | None = None,
+    told: Callable[[float, float], None] | None = None,
     strict: bool = False,
 ) -> Any:
     """A clone of the host's `CLIP` in which every prompt carries the prefix; one it carried before is replaced.
@@ -96,8 +96,8 @@ def protect(
         strength: 0 (exactly the plain conditioning) to 1 (exactly the protected one).
         witness: called with what the host's encoder returns for each prompt, before anybody else gets it.
         embeddings: vectors of the user's own that prompts may hold.
-        told: called, for each prompt that is read, with how far a conditional prefix acts on it, see
-            `conditional_vectors.PromptsRead`; never with another prefix, which acts on all alike.
+        told: called, for each prompt that is read, with how far a conditional prefix acts on it at least and at most,
+            see `conditional_vectors.PromptsRead`; never with another prefix, which acts on all alike.
         strict: whether words that are read by another way than through the prefix are an error. With a witness, and
             where not all embeddings are allowed, they always are.
 
@@ -193,7 +193,7 @@ def _encode(
     frame: Frame,
     strength: float,
     witness: Callable[[tuple[Any, ...]], None] | None,
-    told: Callable[[float], None] | None,
+    told: Callable[[float, float], None] | None,
     read: Callable[..., tuple[tuple[Any, ...], PromptsRead | None]],
     encode: Callable[[Any], tuple[Any, ...]],
     stage: Any,
@@ -214,7 +214,7 @@ def _encode(
     if witness is not None:
         witness(encoded)
     if told is not None and made is not None:
-        told(made.acts)
+        told(*made.acts)
     return encoded
 
 

@@ -59,8 +59,10 @@ def said_meanwhile(workflow: Any) -> Callable[[str], None]:
     return lambda sentence: send(SAID, {"text": sentence})
 
 
-def said_of_prompts(workflow: Any) -> Callable[[float], None]:
+def said_of_prompts(workflow: Any) -> Callable[[float, float], None]:
     """What is called with how far a prefix acts on a prompt, 0 to 1, by whichever node reads it, then or later.
+
+    Of several text encoders, in the one in which it acts least, and in the one in which it acts most.
 
     The node that runs now shows it; what it showed before was of another prefix, and goes.
 
@@ -69,7 +71,7 @@ def said_of_prompts(workflow: Any) -> Callable[[float], None]:
     """
     send = _sender(workflow)
     send(READ, {"reader": None})
-    return lambda acts: send(READ, {"reader": _running_node(), "acts": acts})
+    return lambda least, most: send(READ, {"reader": _running_node(), "least": least, "most": most})
 
 
 def _sender(workflow: Any) -> Callable[[str, dict[str, Any]], None]:

@@ -90,7 +90,7 @@ def _cached_params(guard: PromptGuard, plain: Callable[..., Any]) -> Callable[..
         if protection is None:
             return params
         protection.require_model(p.sd_model)
-        return (*params, (protection.digest, protection.strength, tuple(protection.prefix.record.layers.items())))
+        return (*params, guard.kept_under(protection))
 
     return cached_params
 

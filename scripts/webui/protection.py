@@ -88,8 +88,9 @@ class Scope:
     protection: Protection | None
 
 
-MOST_NOTED = 16
-"""Conditionings that are remembered: the host keeps at most two of each of four kinds."""
+MOST_NOTED, FEWEST_NOTED = 16, 8
+"""Conditionings that are remembered at most, and how many stay, those used last, where they become more. A request has
+four: two prompts, and those of a second pass."""
 
 LEFT_OUT, BESIDE = frozenset({"t5xxl"}), frozenset({"l", "g"})
 """Text encoders that an option of the host leaves out (SD 3's T5), and those that it then reads."""
@@ -107,6 +108,7 @@ class PromptGuard:
     _scopes: list[Scope] = field(default_factory=list)
     _noted: dict[int, tuple[Any, str, float]] = field(default_factory=dict)
     _read: set[str] = field(default_factory=set)
+    _forgotten: int = 0
 
     @cached_property
     def _enforced(self) -> Protection | None:
@@ -188,14 +190,23 @@ class PromptGuard:
             made = make()
             unread = frozenset(encoders()) - self._read
             if self._read and (not unread or (unread == LEFT_OUT and self._read >= BESIDE)):
-                self._noted.pop(id(made), None)
                 self._noted[id(made)] = made, protection.digest, protection.strength
-                for oldest in list(self._noted)[:-MOST_NOTED]:
-                    del self._noted[oldest]
         finally:
             self._read = around
         self.require_noted([made])
+        self._noted[id(made)] = self._noted.pop(id(made))  # The last one used.
+        if len(self._noted) > MOST_NOTED:
+            self._noted = dict([*self._noted.items()][-FEWEST_NOTED:])
+            self._forgotten += 1
         return made
+
+    def kept_under(self, protection: Protection) -> tuple[Any, ...]:
+        """What a host is to keep a conditioning under, beside what it keeps it under by itself.
+
+        Another one once some were forgotten: what is kept of those is made anew.
+        """
+        layers = tuple(protection.prefix.record.layers.items())
+        return protection.digest, protection.strength, layers, self._forgotten
 
     def require_noted(self, conditionings: Sequence[Any]) -> None:
         """Raises `PrefixMismatchError` if a picture is to be drawn from anything that was not read with the prefix.

@@ -56,8 +56,15 @@ def test_what_was_read_for_one_prompt_says_nothing_of_another() -> None:
         for drawn_from in ([], [None, None], [one, ["l"]]):
             with pytest.raises(PrefixMismatchError, match=REFUSED):
                 guard.require_noted(drawn_from)
-        for _ in range(2 * MOST_NOTED):
-            newest = made(guard, "l", "l")
-        guard.require_noted([newest])
+
+
+def test_what_is_forgotten_is_not_kept_by_the_host_and_what_is_in_use_is_not_forgotten() -> None:
+    guard = PromptGuard()
+    with guard.scope(RequestedProtection(PROTECTION)):
+        kept, unused, under = made(guard, "l", "l"), made(guard, "l", "l"), guard.kept_under(PROTECTION)
+        for _ in range(3 * MOST_NOTED):
+            assert guard.made(lambda: kept, "l".split) is kept  # As a host gives what it has kept.
+            guard.require_noted([kept, made(guard, "l", "l")])
         with pytest.raises(PrefixMismatchError, match=REFUSED):
-            guard.require_noted([one])  # It is so long ago that the host has forgotten it, too.
+            guard.require_noted([unused])
+        assert guard.kept_under(PROTECTION) != under

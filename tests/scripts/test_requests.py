@@ -274,6 +274,22 @@ def test_what_another_extension_encodes_in_the_place_of_the_hosts_is_not_drawn_f
     assert not made.drawn
 
 
+def test_one_prompt_may_stay_while_the_other_changes_as_often_as_one_likes(open_host):
+    made = open_host()
+
+    def twice() -> torch.Tensor:
+        p = made.request(PROMPT, ON)
+        p.hr_prompt = "a hat"
+        return picture(made.processing.process_images(p))
+
+    before = twice()
+    for number in range(40):
+        p = made.request(PROMPT, ON)
+        p.negative_prompt = f"blurred {number}"
+        made.processing.process_images(p)
+    assert torch.equal(twice(), before)  # Of a prompt that the host has kept all the while.
+
+
 def test_what_was_kept_is_drawn_from_again_by_the_same_prefix_alone(open_host):
     made = open_host()
     first, again = made.draw(PROMPT, ON), made.draw(PROMPT, ON)

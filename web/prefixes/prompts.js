@@ -12,7 +12,8 @@ const WHOLE = 0.95;
 
 /**
  * How far a prefix acts on the prompts that each node read in its last run, by the node that has the prefix.
- * @type {Map<string, Map<string, { run: string, acts: number[] }>>}
+ * @typedef {{ least: number, most: number }} Acts of several text encoders
+ * @type {Map<string, Map<string, { run: string, acts: Acts[] }>>}
  */
 const known = new Map();
 /** Tells of a change. */
@@ -25,7 +26,8 @@ export function followPrompts() {
     run = detail?.prompt_id ?? "";
   });
   api.addEventListener(/** @type {any} */ (READ), (/** @type {any} */ { detail }) => {
-    const { node_id, workflow_id, reader, acts } = detail;
+    const { node_id, workflow_id, reader, least, most } = detail;
+    const acts = { least, most };
     const key = keyOf(workflow_id, String(node_id));
     const readers = (reader && known.get(key)) || new Map();
     known.set(key, readers);
@@ -55,13 +57,13 @@ export function linesOf(node) {
 
 /**
  * @param {string} node what reads the prompts
- * @param {number[]} acts how far the prefix acts on each
+ * @param {Acts[]} acts how far the prefix acts on each
  * @returns {[kind: string, text: string]}
  */
 function worded(node, acts) {
-  const named = acts.filter((share) => share > 0);
+  const named = acts.filter(({ most }) => most > 0);
   if (!named.length) return ["quiet", t("prefix.prompt.nobody", { node })];
-  const share = Math.min(...named);
+  const share = Math.min(...named.map(({ least }) => least));
   if (share < WHOLE) return ["", t("prefix.prompt.partly", { node, percent: percent(share) })];
   if (named.length < acts.length) return ["", t("prefix.prompt.some", { node, count: named.length, of: acts.length })];
   return ["", t("prefix.prompt.named", { node })];

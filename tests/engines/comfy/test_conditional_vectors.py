@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from anonymize_faces.engines.comfy.conditional_vectors import states_read, vectors_made
+from anonymize_faces.engines.comfy.conditional_vectors import PromptsRead, states_read, vectors_made
 from anonymize_faces.engines.comfy.protected_clip import protect
 from anonymize_faces.engines.comfy.text_encoders import text_encoders, vectors_for
 from anonymize_faces.prefix import Prefix, PrefixMismatchError, inject_text
@@ -123,6 +123,35 @@ def test_words_stand_beside_themselves(sd1, prefix):
     half = conditioning(protect(sd1, with_gates(prefix, 0.5), 1.0))[0]
     beside = torch.cat([plain[:, :1], plain[:, -3:], plain[:, 1:-3]], 1)
     assert torch.allclose(half, torch.lerp(beside, whole, 0.5), atol=1e-5)
+
+
+@pytest.mark.parametrize("gate", [0.0, 0.5, 1.0])
+def test_it_is_told_how_far_each_prompt_is_let_through(sd1, prefix, gate):
+    told = []
+    conditioning(protect(sd1, with_gates(prefix, gate), 1.0, told=lambda *acts: told.append(acts)))
+    assert told == [pytest.approx((gate, gate))]
+
+
+def test_nothing_is_told_of_a_prefix_that_is_always_the_same(sd1, make_prefix):
+    told = []
+    always_the_same = make_prefix(m=3, **FAMILIES["sd1"].widths)
+    conditioning(protect(sd1, always_the_same, 1.0, told=lambda *acts: told.append(acts)))
+    assert told == []
+
+
+def test_a_gate_that_cannot_be_read_draws_nothing_as_without_a_prefix(sd1, prefix, monkeypatch):
+    made = "anonymize_faces.engines.comfy.conditional_vectors.made_vectors"
+    monkeypatch.setattr(made, lambda *given: made_vectors(*given)._replace(gates=torch.tensor([float("nan")])))
+    told = []
+    said = conditioning(protect(sd1, prefix, 1.0, told=lambda *acts: told.append(acts)))
+    assert told == [(1.0, 1.0)] and not torch.isfinite(said[0]).all()
+
+
+def test_of_two_encoders_the_one_that_lets_less_through_is_told_first():
+    read = PromptsRead()
+    assert read.acts == (1.0, 1.0) and not read.let_through
+    read.opened |= {"l": 0.75, "g": 0.0}
+    assert read.acts == (0.0, 0.75) and read.let_through
 
 
 def test_each_chunk_has_a_gate_of_its_own(sd1, prefix):
