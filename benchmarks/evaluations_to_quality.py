@@ -57,7 +57,7 @@ PORTRAITS_OF_THEIRS = 4
 THEIRS_A_STEP = 5
 """Three forward passes and a backward pass."""
 
-THEIR_STEPS, THEIR_SNAPSHOTS = 20_000, 2_000
+THEIR_VECTORS, THEIR_STEPS, THEIR_SNAPSHOTS = 10, 20_000, 2_000
 
 NOISINGS = 200
 """Of each picture for the authors' settings: as good as a new noise each step."""
@@ -129,7 +129,14 @@ class Theirs:
         denoiser.layers = denoiser.layers[:1]  # Theirs reads one layer of the text encoder.
         self._denoiser = denoiser
         self._settings = TrainingSettings(
-            conditional=False, seed=seed, steps=10**6, batch_size=1, warmup=0.0, general_weight=1.0, overshoot=0.0
+            conditional=False,
+            vectors=THEIR_VECTORS,
+            seed=seed,
+            steps=10**6,
+            batch_size=1,
+            warmup=0.0,
+            general_weight=1.0,
+            overshoot=0.0,
         )
         self._pool = TargetPool(denoiser, pictures, NOISINGS, seed)
         self._micro_batches = MicroBatches(denoiser, 1)

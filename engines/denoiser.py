@@ -44,6 +44,27 @@ class TextStates(NamedTuple):
         return self.stop - len(self.words)
 
 
+class PromptStates(NamedTuple):
+    """What a meta-network reads of a prompt, at the positions that count.
+
+    Attributes:
+        states: what a text encoder says there, `[n, w]` float32.
+        words: the embeddings that it reads there, `[n, d]` float32.
+    """
+
+    states: Tensor
+    words: Tensor
+
+    def cpu(self) -> PromptStates:
+        """The same on the processor."""
+        return PromptStates(self.states.cpu(), self.words.cpu())
+
+    @staticmethod
+    def joined(chunks: Sequence[PromptStates]) -> PromptStates:
+        """Chunks of one prompt, one after another."""
+        return PromptStates(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
+
+
 FULL, LORA = "full", "LoRA"
 """What of a network is fine-tuned: every weight, or matrices of low rank that are added to it (arXiv 2106.09685)."""
 
@@ -129,8 +150,8 @@ class Denoiser(Protocol):
 
     def states_read(
         self, prompts: Sequence[str], vectors: Vectors, embedding: Vectors | None = None
-    ) -> list[dict[str, Tensor]]:
-        """What meta-networks read of each prompt (`prefix.meta_network`): last states `[n, w]` by text encoder.
+    ) -> list[dict[str, PromptStates]]:
+        """What meta-networks read of each prompt (`prefix.meta_network`), by text encoder; of states the last ones.
 
         Inside `gradients`.
 

@@ -22,9 +22,10 @@ from ..prefix.meta_network import (
     standardized,
     vectors_of,
 )
-from .denoiser import Denoiser, Vectors
+from .denoiser import Denoiser, PromptStates, Vectors
 from .micro_batches import MicroBatches
 from .muon import AdamAndMuon
+from .starting.finder import fitted_finder
 from .starting.gates import fitted_gate
 from .starting.prompts import FirstPrompts
 from .starting.reading import begin_at_descriptions
@@ -75,7 +76,8 @@ def with_networks(
     """The parameters of a conditional prefix before learning: fixed vectors, and networks that make others of them.
 
     Inside `Denoiser.gradients`. See `prefix.meta_network`. What the text encoders say of the prompts sets the scale of
-    what the networks read, their gates, and what they begin at.
+    what the networks read, their gates, what they begin at, and how words of names are found: where vectors say
+    the descriptions of others too, or there are none to be said.
 
     Args:
         vectors: that the made ones are counted from, `{encoder key: [m, d]}`.
@@ -89,7 +91,7 @@ def with_networks(
         TrainingError: a text encoder does not let its states be read, or there are too many vectors for a file.
     """
     fixed = {key: rows.detach() for key, rows in vectors.items()}
-    said: list[dict[str, Tensor]] = []
+    said: list[dict[str, PromptStates]] = []
 
     def read(some: Sequence[str]) -> None:
         said.extend(denoiser.states_read(some, fixed))
@@ -102,20 +104,27 @@ def with_networks(
         if words
     }
     named = len(prompts.named)
+    anybody = denoiser.token_embeddings(prompts.anybody)
     parameters = dict(fixed)
     for key, rows in fixed.items():
         states = [prompt[key] for prompt in said if key in prompt]
-        if len(states) < len(said) or not all(bool(torch.isfinite(some).all()) for some in states):
+        if len(states) < len(said) or not all(bool(torch.isfinite(some.states).all()) for some in states):
             raise TrainingError(
                 f"Text encoder '{key}' does not let its states be read, which a conditional prefix is made of: switch"
                 " 'conditional' off."
             )
-        network = new_network(rows, torch.cat(states), generator)
-        states = [standardized(network, some) for some in states]
-        network |= fitted_gate(states[:named], states[named:])
+        network = new_network(rows, torch.cat([some.states for some in states]), generator)
+        known = [some._replace(states=standardized(network, some.states)) for some in states]
+        seen = [some.states for some in known]
+        network |= fitted_gate(seen[:named], seen[named : named + len(prompts.others)])
         described = [words_of[words][key] if words else rows[:0] for words in prompts.described]
         if any(map(len, described)):
-            began(begin_at_descriptions(network, rows, states[:named], described, prompts.whom, generator))
+            at_descriptions = begin_at_descriptions(network, rows, seen[:named], described, prompts.whom, generator)
+            began(at_descriptions)
+            if any(prompts.twins) and (at_descriptions or len({words for words in prompts.described if words}) == 1):
+                of = dict(zip(prompts.all, known, strict=True))
+                pairs = [(of[one], of[twin]) for one, twin in zip(prompts.named, prompts.twins, strict=True) if twin]
+                network |= fitted_finder(network, pairs, [of[one] for one in prompts.others], anybody[key])
         parameters |= {part_name(key, part): tensor for part, tensor in network.items()}
     if sum(4 * tensor.numel() for tensor in parameters.values()) > MAX_FILE_BYTES:
         raise TrainingError(
@@ -138,7 +147,7 @@ def gates_of(denoiser: Denoiser, parameters: Vectors, prompts: Sequence[str]) ->
     for said in denoiser.states_read(prompts, fixed):
         made = [
             made_vectors(fixed[key], network, states[None], torch.ones(1, len(states), dtype=torch.bool))
-            for key, states in said.items()
+            for key, (states, _) in said.items()
             if (network := networks[key]) is not None
         ]
         gates.append(min((float(each.gates) for each in made), default=1.0))

@@ -36,6 +36,10 @@ LEARNED = (*MATRICES, "offset")
 FIXED = ("mean", "deviation", "spread", "detector", "threshold")
 """Parts that are set before learning: of the states, of the encoder's token embeddings, and of the gate."""
 
+NAMES = ("finder", "finder_threshold", "word_mean", "word_deviation", "neutral")
+"""Parts of a network that also finds the words of names (`prefix.name_words`), of which the last is learned; all or
+none."""
+
 FEATURES = 64
 """Width of what is read off the states for each vector."""
 
@@ -78,14 +82,19 @@ def is_part(name: str) -> bool:
     return _SEPARATOR in name
 
 
+def name_of_part(name: str) -> str:
+    """What a part is called in its own network; empty for an encoder's vectors."""
+    return name.rpartition(_SEPARATOR)[2] if is_part(name) else ""
+
+
 def is_learned(name: str) -> bool:
     """Whether this is the name of a part of a meta-network that is learned."""
-    return is_part(name) and name.rpartition(_SEPARATOR)[2] in LEARNED
+    return name_of_part(name) in (*LEARNED, NAMES[-1])
 
 
 def is_matrices(name: str) -> bool:
     """Whether this is the name of a part that multiplies what is read."""
-    return is_part(name) and name.rpartition(_SEPARATOR)[2] in MATRICES
+    return name_of_part(name) in MATRICES
 
 
 def new_network(vectors: Tensor, states: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
@@ -228,13 +237,14 @@ def require_networks(parameters: Parameters) -> None:
     vectors = vectors_of(parameters)
     for name in parameters:
         key, _, part = name.partition(_SEPARATOR)
-        if _SEPARATOR in name and (key not in vectors or part not in LEARNED + FIXED):
+        if _SEPARATOR in name and (key not in vectors or part not in LEARNED + FIXED + NAMES):
             raise PrefixValueError(f"It holds '{name}', which is no part of a prefix.")
     for key, always in vectors.items():
         network = network_of(parameters, key)
         if network is None:
             raise PrefixValueError(f"Its vectors for text encoder '{key}' lack the network that makes them.")
-        missing = [part for part in LEARNED + FIXED if part not in network]
+        wanted = LEARNED + FIXED + (NAMES if any(part in network for part in NAMES) else ())
+        missing = [part for part in wanted if part not in network]
         if missing:
             raise PrefixValueError(f"The network for text encoder '{key}' lacks {', '.join(missing)}.")
         count, width = always.shape
@@ -251,6 +261,11 @@ def require_networks(parameters: Parameters) -> None:
             "spread": (1,),
             "detector": (wide,),
             "threshold": (1,),
+            "finder": (wide + width,),
+            "finder_threshold": (2,),
+            "word_mean": (width,),
+            "word_deviation": (width,),
+            "neutral": (width,),
         }
         for part, tensor in network.items():
             if tensor.dtype != torch.float32 or tensor.layout != torch.strided or 0 in tensor.shape:
@@ -262,5 +277,6 @@ def require_networks(parameters: Parameters) -> None:
                 )
             if not bool(torch.isfinite(tensor).all()):
                 raise PrefixValueError(f"The {part} of the network for text encoder '{key}' are not finite.")
-        if not bool((network["deviation"] > 0).all()):
-            raise PrefixValueError(f"The deviation of the network for text encoder '{key}' must be above zero.")
+        for part in ("deviation", "word_deviation"):
+            if part in network and not bool((network[part] > 0).all()):
+                raise PrefixValueError(f"The {part} of the network for text encoder '{key}' must be above zero.")

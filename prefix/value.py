@@ -17,7 +17,7 @@ from .errors import PrefixValueError, first_line
 from .face_region import START as FACE_REGION
 from .face_region import require_face_region
 from .files.plain import is_finite, read_json, require_plain
-from .meta_network import require_networks, vectors_of
+from .meta_network import NAMES, name_of_part, require_networks, vectors_of
 
 FORMAT_VERSION = 1
 """Version of the record and of the file that holds it; raised when a reader of today could not understand it."""
@@ -29,6 +29,12 @@ of version 2 had no gate."""
 REGION_VERSION = 4
 """The same of a prefix of either kind that says where faces are (`face_region`): readers of before would take its head
 for a damaged network."""
+
+NAMES_VERSION = 5
+"""The same of a prefix that finds the words of names (`name_words`), whether it says where faces are or not: readers of
+before would read them."""
+
+_VERSIONS = (FORMAT_VERSION, CONDITIONAL_VERSION, REGION_VERSION, NAMES_VERSION)
 
 MOST_VECTORS = 1024
 """More than any prompt has room for."""
@@ -67,7 +73,7 @@ class PrefixRecord:
             ascending order. An encoder that is not in it was read at its own usual layer. See `prefix.layers`.
         name: what its maker calls it; may be empty.
         notes: anything its maker wants to tell; may be empty.
-        format_version: see `FORMAT_VERSION`, `CONDITIONAL_VERSION` and `REGION_VERSION`.
+        format_version: see `FORMAT_VERSION`, `CONDITIONAL_VERSION`, `REGION_VERSION` and `NAMES_VERSION`.
 
     Raises:
         PrefixValueError: a field has the wrong type or cannot be written as JSON.
@@ -97,10 +103,10 @@ class PrefixRecord:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST_COUNTED:
                 raise PrefixValueError(f"The record's {name} must be a whole number from 0 to {_MOST_COUNTED}.")
-        if self.format_version not in (FORMAT_VERSION, CONDITIONAL_VERSION, REGION_VERSION):
+        if self.format_version not in _VERSIONS:
             raise PrefixValueError(
-                f"The prefix has format version {self.format_version}, this extension reads {FORMAT_VERSION},"
-                f" {CONDITIONAL_VERSION} and {REGION_VERSION}: update Anonymize Faces, or learn the prefix anew."
+                f"The prefix has format version {self.format_version}, this extension reads"
+                f" {', '.join(map(str, _VERSIONS))}: update Anonymize Faces, or learn the prefix anew."
             )
         for name in _TABLES:
             if not isinstance(getattr(self, name), Mapping):
@@ -198,6 +204,7 @@ class Prefix:
         object.__setattr__(self, "face_region", _copies(self.face_region))
         version = CONDITIONAL_VERSION if self.networks else FORMAT_VERSION
         version = REGION_VERSION if self.face_region else version
+        version = NAMES_VERSION if any(name_of_part(name) in NAMES for name in self.networks) else version
         object.__setattr__(self, "record", dataclasses.replace(self.record, format_version=version))
 
     def __reduce__(self) -> Any:

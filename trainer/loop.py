@@ -15,6 +15,7 @@ from ..engines.micro_batches import MicroBatches
 from ..engines.starting.prompts import FirstPrompts
 from ..engines.vectors import as_begun, gates_of
 from ..prefix.errors import MeasurementError, TrainingError
+from ..prefix.name_words import leaves_names_unread
 from ..prefix.value import Prefix, PrefixRecord, prefix_of
 from ..runs.amounts import duration
 from ..runs.run_folder import RunFolder, saved_if_broken_off
@@ -39,6 +40,11 @@ from .step import MOST_SKIPPED, make_step
 from .validation import Validation, steps_between, validation_pictures
 
 BEGAN_AT_DESCRIPTIONS = "It began at the looks in the list: the text encoder tells them by the names."
+NAMES_UNREAD = (
+    "The words of a name are not read at all: a word for nobody in particular stands in the place of each. They are"
+    " found by what the names in the list have in common, so name people of many kinds."
+)
+
 BEGAN_AT_RANDOM = (
     "It began at random, for by the names the text encoder tells too little of the looks in the list (it takes 8 people"
     " to learn from to see that): look at pictures whether people keep their looks."
@@ -96,7 +102,6 @@ class Learning:
             settings.seed,
             self._answers,
             asking,
-            settings.overshoot,
             self._plain,
             pairs.shards,
         )
@@ -110,8 +115,7 @@ class Learning:
         asked = validation_pictures(pairs.learned, pairs.questions)
         others = range(len(pairs.learned) + len(pairs.questions), len(pairs.drawn))
         self._validation, self._report_on = (
-            Validation(denoiser, pictures, some, settings.seed, asking, settings.overshoot, team)
-            for some in (asked, others)
+            Validation(denoiser, pictures, some, settings.seed, asking, team) for some in (asked, others)
         )
         self._attackers = Attackers(denoiser, self._plain, settings.seed) if settings.harden else None
         self._between = steps_between(len(self._validation), settings.batch_size)
@@ -149,7 +153,10 @@ class Learning:
                 raise TrainingError(
                     "These text encoders cannot teach alone: let text_steps be more than 0, or learn with the denoiser."
                 )
+            # Past the description lies nothing where the name is not read at all.
+            overshoot = 0.0 if leaves_names_unread(state.vectors) else settings.overshoot
             for taught_at in (self._pool, self._validation, self._report_on):
+                taught_at.overshoot = overshoot
                 taught_at.layers = state.layers or self._denoiser.layers
             self._callbacks.look(state.step, state.vectors)
             if self._team.count == 1:
@@ -177,6 +184,8 @@ class Learning:
             return parameters
         if began:
             self._told_of_start = (BEGAN_AT_DESCRIPTIONS if any(began) else BEGAN_AT_RANDOM,)
+        if leaves_names_unread(parameters):
+            self._told_of_start += (NAMES_UNREAD,)
         # What is computed of states may differ by more than rounding from one device to the next.
         begun = {name: self._team.agreed(rows.detach()) for name, rows in parameters.items()}
         self._folder.save("start", begun, {"names": [*begun], "told": self._told_of_start})

@@ -38,8 +38,9 @@ class TrainingSettings:
         choices=tuple(PRESETS),
     )
     vectors: int = setting(
-        10,
-        "Length of the prefix. Each vector takes the place of one token of the prompt.",
+        16,
+        "Length of the prefix. Each vector takes the place of one token of the prompt. With 'conditional' they begin at"
+        " as many tokens of a description: of longer ones the end must be learned.",
         least=1,
         offered=(1, 64),
         advanced=True,
@@ -131,7 +132,7 @@ class TrainingSettings:
     overshoot: float = setting(
         float(NONE_OF_ITS_OWN),
         "How far past 'no identity' to aim for the people learned on, so that people never learned on get there too. 0"
-        " aims at it.",
+        " aims at it, and so does a prefix that does not read the words of names.",
         least=0,
         most=1,
         step=0.05,

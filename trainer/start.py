@@ -40,5 +40,5 @@ def start_vectors(
         return vectors
     choices = seeded(settings.seed, "networks")
     if settings.init.strip():
-        prompts = dataclasses.replace(prompts, described=(), whom=())
+        prompts = dataclasses.replace(prompts, described=(), whom=(), twins=())
     return with_networks(denoiser, vectors, prompts, choices, micro_batches, report, began)

@@ -13,6 +13,7 @@ from ..engines.gradient_flow import gradient_through
 from ..engines.micro_batches import MicroBatches
 from ..engines.vectors import learned
 from ..prefix.meta_network import with_open_gates
+from ..prefix.name_words import with_names_unseen
 from ..runs.seeds import rate_factor
 from .data.targets import Batch
 from .objective import distances
@@ -72,7 +73,6 @@ def make_step(
 
     def micro_batch_of(indices: Sequence[int]) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         part = batch.part(indices)
-        # Whatever the gate takes for a name must be left alone by the vectors themselves if it is none.
         conditioning = _encoded(denoiser, state, part, embedding, [index in behind for index in indices])
         student = denoiser.predict(part.noised, part.t, conditioning)
         losses = distances(student, part.predictions.to(student.device))
@@ -123,16 +123,20 @@ def make_step(
 def _encoded(
     denoiser: Denoiser, state: RunState, part: Batch, embedding: Vectors | None, is_behind: Sequence[bool]
 ) -> list[Any]:
-    """What the encoders say of a batch's prompts, some of them behind an embedding."""
-    parameters = with_open_gates(state.vectors)
+    """What the encoders say of a batch's prompts, some of them behind an embedding.
+
+    Of prompts that name nobody all words are read: what the gate takes for a name must be left alone if it is none.
+    """
+    opened = with_open_gates(state.vectors)
+    kinds: dict[tuple[bool, bool], list[int]] = {}
+    for index, (names, behind) in enumerate(zip(part.names_somebody.tolist(), is_behind, strict=True)):
+        kinds.setdefault((names, behind and embedding is not None), []).append(index)
     said: dict[int, Any] = {}
-    for behind in (True, False):
-        mine = [index for index, its in enumerate(is_behind) if (its and embedding is not None) is behind]
-        if mine:
-            prompts, layers = [part.prompts[index] for index in mine], [part.layers[index] for index in mine]
-            more = (embedding,) if behind else ()
-            read = denoiser.encode(prompts, parameters, layers, *more)
-            said.update(zip(mine, read, strict=True))
+    for (names, behind), mine in kinds.items():
+        prompts, layers = [part.prompts[index] for index in mine], [part.layers[index] for index in mine]
+        more = (embedding,) if behind else ()
+        read = denoiser.encode(prompts, opened if names else with_names_unseen(opened), layers, *more)
+        said.update(zip(mine, read, strict=True))
     return [said[index] for index in range(len(is_behind))]
 
 

@@ -38,7 +38,7 @@ STREAMED = (
     " learning was much slower."
 )
 
-RECIPE = 14
+RECIPE = 15
 """Raised when the same arguments no longer give the same prefix, so that no run of an older version is gone on with."""
 
 

@@ -136,15 +136,16 @@ class Validation:
         chosen: those that validation asks about; of either kind at most `MOST_ASKED` are taken.
         seed: times and noises follow from it.
         micro_batches: how many predictions are made at once.
-        overshoot: of the goal.
         team: among whom the predictions are dealt out.
 
     Attributes:
         layers: those that are asked about, all of the denoiser's at first; settled before the first score.
+        overshoot: of the goal; settled then too.
         pictures: that are asked about; drawn before the first score.
     """
 
     layers: Sequence[Layer]
+    overshoot: float = 0.0
 
     def __init__(
         self,
@@ -153,7 +154,6 @@ class Validation:
         chosen: Sequence[int],
         seed: int,
         micro_batches: MicroBatches,
-        overshoot: float = 0.0,
         team: Team = ALONE,
     ) -> None:
         self._team = team
@@ -178,7 +178,6 @@ class Validation:
         self._times = stratified_times(len(self._pairs), seeded(seed, "exam times"))
         self._seed = seed
         self._names = torch.tensor([pair.names_somebody for pair in self._pairs], dtype=torch.bool)
-        self._overshoot = overshoot
         self._goal: Tensor | None = None
         self._full = torch.zeros(0)
 
@@ -215,7 +214,7 @@ class Validation:
         teacher = self._predict([pair.teacher for pair in self._pairs])
         plain = self._predict([pair.student if pair.names_somebody else "" for pair in self._pairs])
         past = torch.tensor([pair.overshoots for pair in self._pairs]).reshape(-1, *[1] * (teacher.ndim - 1))
-        self._goal = torch.where(past, beyond(teacher, plain, self._overshoot), teacher)
+        self._goal = torch.where(past, beyond(teacher, plain, self.overshoot), teacher)
         self._full = distances(plain, self._goal).double()
 
     def _left(self, vectors: Vectors) -> Tensor:

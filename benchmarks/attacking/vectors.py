@@ -137,7 +137,7 @@ class Loss:
             return torch.zeros(())
         logits = []
         for said in self.denoiser.states_read(prompts, self._vectors, embedding):
-            for key, states in said.items():
+            for key, (states, _) in said.items():
                 network = self._networks[key]
                 if network is not None:
                     logits.append(network["threshold"] + (standardized(network, states) @ network["detector"]).max())

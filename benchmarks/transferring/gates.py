@@ -40,8 +40,9 @@ def with_any_name(denoiser: Denoiser, parameters: Vectors) -> dict[str, Tensor]:
         network = network_of(parameters, key)
         if network is None:
             continue
-        states = [standardized(network, prompt[key]) for prompt in said]
-        gate = fitted_gate(states[: len(prompts.named)], states[len(prompts.named) :])
+        states = [standardized(network, prompt[key].states) for prompt in said]
+        named = len(prompts.named)
+        gate = fitted_gate(states[:named], states[named : named + len(prompts.others)])
         made |= {part_name(key, part): tensor for part, tensor in gate.items()}
     return made
 

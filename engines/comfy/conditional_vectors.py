@@ -2,8 +2,8 @@
 
 The prompt comes with the vectors that are always the same, so that everything that asks whether it carries the
 prefix asks as ever. Where the network inside an encoder is about to read them, it reads the prompt once without them,
-the meta-network makes others of what it said, and those go in their place. What it then says is let through as far as
-the prompt's gate is open.
+the meta-network makes others of what it said, and those go in their place, and a neutral vector in that of each word of
+a name that is found. What it then says is let through as far as the prompt's gate is open.
 """
 
 from __future__ import annotations
@@ -18,11 +18,20 @@ from torch import Tensor
 
 from ...prefix.errors import PrefixMismatchError
 from ...prefix.injection.encoder_layouts import ClipChunks, encoder_layout
-from ...prefix.meta_network import Parameters, blended_by_row, made_vectors, network_of, positions_read
-from .plain_reading import Call, mapped, plain_reading
+from ...prefix.meta_network import (
+    Parameters,
+    alignment,
+    blended_by_row,
+    made_vectors,
+    network_of,
+    positions_read,
+)
+from ...prefix.name_words import finds_names, names_found, neutral_word
+from ..denoiser import PromptStates
+from .plain_reading import Call, PlainReading, mapped, plain_reading
 
-Look = Callable[[str, Tensor], None]
-"""Gets an encoder's key and the states `[n, w]` that a meta-network reads, or would read, of one chunk of a prompt."""
+Look = Callable[[str, PromptStates], None]
+"""Gets an encoder's key and what a meta-network reads, or would read, of one chunk of a prompt."""
 
 FirstReading = Callable[[str, Tensor, Callable[[], Any]], Any]
 """Gets an encoder's key, embeddings `[1, length, d]` of a prompt without vectors, and what reads them. What depends on
@@ -101,8 +110,8 @@ def states_read(
     parameters: Parameters,
     prompts: Sequence[Mapping[str, Any]],
     encode: Callable[[Any], Any],
-) -> list[dict[str, Tensor]]:
-    """What meta-networks read of each prompt, `[n, w]` by encoder, on the processor.
+) -> list[dict[str, PromptStates]]:
+    """What meta-networks read of each prompt, by encoder, on the processor.
 
     Prompts are read together, as though their chunks were one long prompt's. The encoding ends where the last of them
     is read: what the prefix would make of the prompts is not waited for. An encoder that does not say enough of them
@@ -114,21 +123,21 @@ def states_read(
         encode: the host's encoding of tokens.
     """
     tokens = {key: [chunk for prompt in prompts for chunk in prompt[key]] for key in prompts[0]}
-    said: dict[str, list[Tensor]] = {}
+    said: dict[str, list[PromptStates]] = {}
 
-    def look(key: str, states: Tensor) -> None:
-        said.setdefault(key, []).append(states.cpu())
+    def look(key: str, chunk: PromptStates) -> None:
+        said.setdefault(key, []).append(chunk.cpu())
         if all(len(said.get(other, ())) >= len(chunks) for other, chunks in tokens.items() if other in parameters):
             raise _AllIsReadError
 
     with suppress(_AllIsReadError), vectors_made(encoders, parameters, look):
         encode(tokens)
-    of_prompts: list[dict[str, Tensor]] = [{} for _ in prompts]
-    for key, states in said.items():
-        if len(states) == len(tokens[key]):
-            of_chunks = iter(states)
+    of_prompts: list[dict[str, PromptStates]] = [{} for _ in prompts]
+    for key, chunks in said.items():
+        if len(chunks) == len(tokens[key]):
+            of_chunks = iter(chunks)
             for prompt, of_prompt in zip(prompts, of_prompts, strict=True):
-                of_prompt[key] = torch.cat([next(of_chunks) for _ in prompt[key]])
+                of_prompt[key] = PromptStates.joined([next(of_chunks) for _ in prompt[key]])
     return of_prompts
 
 
@@ -199,20 +208,37 @@ class _Reading:
         positions = positions_read(plain.same_as_before[rows], starts) & ~plain.is_inner_padding[rows]
         self._made[self._key] += len(rows)
         if self._look is not None:
-            for row, where in zip(states[rows], positions, strict=True):
-                self._look(self._key, row[where].float())
+            for row, word, where in zip(states[rows], plain.embeds[rows], positions, strict=True):
+                self._look(self._key, PromptStates(row[where].float(), word[where].float()))
         if self._network is None:
             return None
         vectors, gates = made_vectors(self._always.to(states.device), self._network, states[rows], positions)
-        widest = float(gates.nan_to_num(nan=1.0).max())  # What cannot be read is no reason to draw it unprotected.
+        widest = float(
+            gates.detach().nan_to_num(nan=1.0).max()
+        )  # What cannot be read is no reason to draw it unprotected.
         self._made.opened[self._key] = max(self._made.opened.get(self._key, 0.0), widest)
         self._let_through = (
             plain.beside_the_call(said),
             torch.ones_like(states[:, 0, 0]).index_put((rows,), gates.to(states)),
         )
+        unnamed = self._without_names(plain, states, positions)
         columns = starts[:, None] + torch.arange(len(self._always), device=embeds.device)
-        replaced = embeds.index_put((rows[:, None].expand_as(columns), columns), vectors.to(embeds))
+        replaced = unnamed.index_put((rows[:, None].expand_as(columns), columns), vectors.to(embeds))
         return args, {**kwargs, "embeds": replaced}
+
+    def _without_names(self, plain: PlainReading, states: Tensor, positions: Tensor) -> Tensor:
+        """What the encoder is called with, but for words of names, in whose place the neutral one stands."""
+        call, network = plain.call, self._network
+        if network is None or not finds_names(network):
+            return call.embeds
+        found = names_found(network, states[call.rows], plain.embeds[call.rows].detach(), positions)
+        length, device = call.embeds.shape[1], call.embeds.device
+        places = alignment(length, call.starts, call.count, plain.last).to(found.device)
+        behind = torch.arange(length, device=device) - call.starts[:, None]
+        among_vectors = (behind >= 0) & (behind < call.count)
+        row, column = (found.gather(1, places).to(device) & ~among_vectors).nonzero(as_tuple=True)
+        neutral = neutral_word({name: part.to(device) for name, part in network.items()}).to(call.embeds)
+        return call.embeds.index_put((call.rows[row], column), neutral.expand(len(row), -1))
 
     def after(self, _: Any, __: Any, output: Any) -> Any:
         """Lets as much through as the gate says."""

@@ -33,7 +33,7 @@ from ...prefix.meta_network import is_conditional
 from ...runs.digest import digest_of, original_weights
 from ...runs.seeds import noise_of
 from ...runs.tensor_cache import TensorCache
-from ..denoiser import Layer, TextStates, Tuned, Vectors
+from ..denoiser import Layer, PromptStates, TextStates, Tuned, Vectors
 from ..differentiable import differentiable
 from ..gradient_flow import gradient_through, require_gradient
 from ..kept_memory import Counting, has_room, weighs_much
@@ -280,7 +280,7 @@ class ComfyDenoiser:
 
     def states_read(
         self, prompts: Sequence[str], vectors: Vectors, embedding: Vectors | None = None
-    ) -> list[dict[str, Tensor]]:
+    ) -> list[dict[str, PromptStates]]:
         """See `Denoiser`."""
         fitted = vectors_for(self._encoders, {key: rows.detach() for key, rows in vectors.items()})
         embedding = self._as_read(embedding)

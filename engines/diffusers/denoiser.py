@@ -22,7 +22,7 @@ from ...runs.digest import digest_of
 from ...runs.seeds import noise_of
 from ...runs.weights import device_of
 from ..comfy.learned_layers import candidates, recorded
-from ..denoiser import Layer, TextStates, Tuned, Vectors
+from ..denoiser import Layer, PromptStates, TextStates, Tuned, Vectors
 from ..gradient_flow import gradient_through, require_gradient
 from ..kept_memory import Counting, has_room, weighs_much
 from ..micro_batches import says_out_of_memory
@@ -185,7 +185,7 @@ class DiffusersDenoiser:
 
     def states_read(
         self, prompts: Sequence[str], vectors: Vectors, embedding: Vectors | None = None
-    ) -> list[dict[str, Tensor]]:
+    ) -> list[dict[str, PromptStates]]:
         """See `Denoiser`."""
         fixed = {key: rows.detach() for key, rows in vectors.items()}
         with torch.set_grad_enabled(embedding is not None):

@@ -15,7 +15,16 @@ from ...prefix import ClipChunks, encoder_layout
 from ...prefix.errors import PrefixMismatchError
 from ...prefix.injection.inject import inject_text
 from ...prefix.injection.placing import STAND_IN, put_in
-from ...prefix.injection.tokens import Chunk, Entry, place_of_rows, same_as_before, with_rows, without_rows
+from ...prefix.injection.tokens import (
+    Chunk,
+    Entry,
+    embeddings_of,
+    place_of_rows,
+    same_as_before,
+    with_row,
+    with_rows,
+    without_rows,
+)
 from ...prefix.meta_network import (
     Parameters,
     alignment,
@@ -25,7 +34,9 @@ from ...prefix.meta_network import (
     network_of,
     positions_read,
 )
+from ...prefix.name_words import names_found, neutral_word, places_of_names
 from ...runs.weights import device_of, weights_of
+from ..denoiser import PromptStates
 from ..options import READ_AT_ONCE
 from .pipeline_families import STREAM
 
@@ -139,16 +150,24 @@ class Part:
             return self._read(chunks)
         always = parameters[self.key]
         starts = self._starts(chunks, always)
-        plain, positions = self._read_without(chunks, starts, len(always))
+        plain, words, positions = self._read_without(chunks, starts, len(always))
         made = made_vectors(always.to(plain.last.device), network, plain.last, positions)
         if not bool((made.gates != 0).any()):
             return plain
-        protected = self._read([with_rows(*each) for each in zip(chunks, starts, made.vectors, strict=True)])
+        found = names_found(network, plain.last, words, positions)
+        protected = self._read(
+            [
+                with_rows(
+                    with_row(chunk, places_of_names(names, start, len(always)), neutral_word(network)), start, rows
+                )
+                for chunk, start, names, rows in zip(chunks, starts, found, made.vectors, strict=True)
+            ]
+        )
         places = alignment(len(chunks[0]), torch.tensor(starts), len(always), len(chunks[0]) - 1)
         return _let_through(plain, protected, places, made.gates)
 
-    def states_read(self, chunks: Sequence[Chunk], parameters: Parameters) -> list[Tensor]:
-        """What a meta-network reads of each chunk, `[n, w]`; they must carry the prefix.
+    def states_read(self, chunks: Sequence[Chunk], parameters: Parameters) -> list[PromptStates]:
+        """What a meta-network reads of each chunk; they must carry the prefix.
 
         Raises:
             PrefixMismatchError: one does not.
@@ -157,13 +176,15 @@ class Part:
         alike: dict[int, list[int]] = defaultdict(list)
         for place, chunk in enumerate(chunks):
             alike[len(chunk)].append(place)
-        said: dict[int, Tensor] = {}
+        said: dict[int, PromptStates] = {}
         for places in alike.values():
             for begin in range(0, len(places), READ_AT_ONCE):
                 some = places[begin : begin + READ_AT_ONCE]
                 read = [chunks[place] for place in some]
-                plain, positions = self._read_without(read, self._starts(read, always), len(always))
-                said |= {place: plain.last[row][positions[row]].float() for row, place in enumerate(some)}
+                plain, words, positions = self._read_without(read, self._starts(read, always), len(always))
+                for row, place in enumerate(some):
+                    where = positions[row]
+                    said[place] = PromptStates(plain.last[row][where].float(), words[row][where])
         return [said[place] for place in range(len(chunks))]
 
     def _starts(self, chunks: Sequence[Chunk], always: Tensor) -> list[int]:
@@ -176,8 +197,11 @@ class Part:
             )
         return starts
 
-    def _read_without(self, chunks: Sequence[Chunk], starts: Sequence[int], count: int) -> tuple[TextOutput, Tensor]:
-        """What the encoder makes of chunks without the prefix, and which positions a meta-network reads, `[n, length]`.
+    def _read_without(
+        self, chunks: Sequence[Chunk], starts: Sequence[int], count: int
+    ) -> tuple[TextOutput, Tensor, Tensor]:
+        """What the encoder makes of chunks without the prefix, the embeddings that it reads for that, `[n, length, d]`,
+        and which positions a meta-network reads, `[n, length]`.
 
         Differentiable in the vectors of a user's embedding alone.
         """
@@ -185,10 +209,11 @@ class Part:
         others = [entry[0] for chunk in without for entry in chunk if isinstance(entry[0], Tensor)]
         with torch.set_grad_enabled(torch.is_grad_enabled() and any(row.requires_grad for row in others)):
             plain = self._read(without)
-        words = [[None if isinstance(entry[0], Tensor) else int(entry[0]) for entry in chunk] for chunk in without]
+        numbers = [[None if isinstance(entry[0], Tensor) else int(entry[0]) for entry in chunk] for chunk in without]
         device = plain.last.device
-        same = torch.tensor([same_as_before(row) for row in words], device=device)
-        return plain, positions_read(same, torch.tensor(starts, device=device))
+        same = torch.tensor([same_as_before(row) for row in numbers], device=device)
+        words = torch.stack([embeddings_of(chunk, self.rows) for chunk in without]).to(device)
+        return plain, words, positions_read(same, torch.tensor(starts, device=device))
 
     def _read(self, chunks: Sequence[Chunk]) -> TextOutput:
         device = device_of(self.table)

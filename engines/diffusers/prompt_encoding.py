@@ -18,6 +18,7 @@ from ...prefix.injection.tokens import Chunk
 from ...prefix.layers import Layer, layer_of, layers_by_training, listed, require_layers
 from ...prefix.meta_network import Parameters
 from ...prefix.value import PrefixRecord
+from ..denoiser import PromptStates
 from .encoder_parts import NONE, Part, TextOutput
 from .pipeline_families import FLUX, SD1, SD2, SD3, STREAM, pipeline_family
 
@@ -124,13 +125,13 @@ class PromptEncoder:
         }
         return [self._joined({key: outputs[i] for key, outputs in read.items()}, skip) for i in range(len(prompts))]
 
-    def states_read(self, prompts: Sequence[PromptTokens], parameters: Parameters) -> list[dict[str, Tensor]]:
-        """What meta-networks read of each prompt, `[n, w]` by encoder; they must carry the prefix."""
-        of_prompts: list[dict[str, Tensor]] = [{} for _ in prompts]
+    def states_read(self, prompts: Sequence[PromptTokens], parameters: Parameters) -> list[dict[str, PromptStates]]:
+        """What meta-networks read of each prompt, by encoder; they must carry the prefix."""
+        of_prompts: list[dict[str, PromptStates]] = [{} for _ in prompts]
         for key, part in self.parts.items():
             of_chunks = iter(part.states_read([chunk for prompt in prompts for chunk in prompt[key]], parameters))
             for prompt, said in zip(prompts, of_prompts, strict=True):
-                said[key] = torch.cat([next(of_chunks).cpu() for _ in prompt[key]])
+                said[key] = PromptStates.joined([next(of_chunks).cpu() for _ in prompt[key]])
         return of_prompts
 
     def layers(self, skip: int | None = None) -> dict[str, Layer]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-STEPS, RATE = 300, 0.02
+from .regression import fitted
 
 DECAY = 0.003
 """Weight of the squared size of the detector, for standardized states. Of 0.003 to 0.03 the one that told apart best
@@ -34,15 +34,11 @@ def fitted_gate(named: Sequence[Tensor], others: Sequence[Tensor]) -> dict[str, 
     prompts = [*named, *others]
     states = torch.cat(prompts)
     prompt_of = torch.repeat_interleave(torch.arange(len(prompts)), torch.tensor([len(said) for said in prompts]))
-    detector = torch.zeros(states.shape[1], requires_grad=True)
-    threshold = torch.zeros(1, requires_grad=True)
-    optimizer = torch.optim.Adam([detector, threshold], lr=RATE)
-    with torch.enable_grad():
-        for _ in range(STEPS):
-            clearest = torch.full((len(prompts),), -torch.inf)
-            logits = threshold + clearest.scatter_reduce(0, prompt_of, states @ detector, "amax")
-            wrong = NAMES_WEIGHT * softplus(-logits[: len(named)]).mean() + softplus(logits[len(named) :]).mean()
-            optimizer.zero_grad()
-            (wrong + DECAY * detector.square().sum()).backward()
-            optimizer.step()
-    return {"detector": detector.detach(), "threshold": threshold.detach()}
+
+    def wrong(detector: Tensor, threshold: Tensor) -> Tensor:
+        clearest = torch.full((len(prompts),), -torch.inf)
+        logits = threshold + clearest.scatter_reduce(0, prompt_of, states @ detector, "amax")
+        return NAMES_WEIGHT * softplus(-logits[: len(named)]).mean() + softplus(logits[len(named) :]).mean()
+
+    detector, threshold = fitted(wrong, states.shape[1], DECAY)
+    return {"detector": detector, "threshold": threshold}

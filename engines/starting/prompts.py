@@ -15,14 +15,19 @@ class FirstPrompts:
         described: the description of whoever each of `named` names, empty where several may be meant; nothing at all
             if the vectors are not to begin at descriptions.
         whom: whom each of `named` names, as a number; as many as `described`.
+        twins: what says the same as each of `named` with a description in place of the name; empty where it is not
+            asked, and nothing at all if words of names are not to be found.
+        anybody: words for somebody of whom nothing is known; the last stands for each word of a name at first.
     """
 
     named: tuple[str, ...]
     others: tuple[str, ...]
     described: tuple[str, ...] = ()
     whom: tuple[int, ...] = ()
+    twins: tuple[str, ...] = ()
+    anybody: str = ""
 
     @property
     def all(self) -> tuple[str, ...]:
-        """Those that name somebody, and the others."""
-        return self.named + self.others
+        """All that are read: those that name somebody, the others, and twins that are none of these."""
+        return tuple(dict.fromkeys((*self.named, *self.others, *filter(None, self.twins))))

@@ -54,7 +54,7 @@ def put_in(table: torch.nn.Module, places: Sequence[Place]) -> Iterator[None]:
                     " model of this family."
                 )
         where = tuple(torch.tensor(indices, device=output.device) for indices in (rows, columns))
-        return output.index_put(where, torch.stack(list(vectors)).to(output))
+        return output.index_put(where, torch.stack([vector.to(output) for vector in vectors]))
 
     opened = _OPEN.set(_OPEN.get() | {mine})
     hook = table.register_forward_hook(replace)

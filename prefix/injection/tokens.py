@@ -49,6 +49,28 @@ def with_rows(chunk: Chunk, start: int, rows: Tensor) -> list[Entry]:
     return [*chunk[:start], *(entry_like(chunk[0], row) for row in rows), *chunk[start + len(rows) :]]
 
 
+def with_row(chunk: Chunk, places: Sequence[int], row: Tensor) -> list[Entry]:
+    """The chunk with one vector `[d]` in the place of each of some entries, with their weights."""
+    changed = list(chunk)
+    for place in places:
+        entry = chunk[place]
+        kind: Callable[[Any], Entry] = type(entry)
+        changed[place] = kind((row, *entry[1:]))
+    return changed
+
+
+def embeddings_of(chunk: Chunk, table: Callable[[Sequence[int]], Tensor]) -> Tensor:
+    """What is read for each entry of a chunk, `[length, d]` float32 on the processor.
+
+    Args:
+        table: looks up the embeddings `[n, d]` of numbers of words.
+    """
+    numbers = [entry[0] for entry in chunk if not isinstance(entry[0], Tensor)]
+    found = iter(table(numbers).float().cpu())
+    rows = [entry[0].detach().float().cpu() if isinstance(entry[0], Tensor) else next(found) for entry in chunk]
+    return torch.stack(rows)
+
+
 def without_rows(chunk: Chunk, start: int, count: int) -> list[Entry]:
     """The chunk without `count` entries from `start` on: what stands behind moves up, and the last is repeated."""
     return [*chunk[:start], *chunk[start + count :], *[chunk[-1]] * count]

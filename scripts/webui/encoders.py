@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import Module
 
@@ -60,6 +61,12 @@ class WebUiEncoder:
     def width(self) -> int:
         """Of its embeddings."""
         return getattr(self.table, "embedding_dim", None) or self.table.wrapped.embedding_dim
+
+    @torch.no_grad()
+    def rows(self, words: Sequence[int]) -> Tensor:
+        """What the table has for numbers of words, `[n, d]`; what is put into prompts there is left out."""
+        table = getattr(self.table, "wrapped", self.table)
+        return table(torch.tensor(words, dtype=torch.long, device=table.weight.device))
 
     @property
     def is_clip(self) -> bool:

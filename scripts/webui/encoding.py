@@ -17,8 +17,17 @@ from torch import Tensor
 
 from ...prefix import Prefix, PrefixMismatchError, blend, eject, encoder_layout, inject, require_fit
 from ...prefix.injection.placing import put_in
-from ...prefix.injection.tokens import Chunk, place_of_rows, same_as_before, with_rows, without_rows
+from ...prefix.injection.tokens import (
+    Chunk,
+    embeddings_of,
+    place_of_rows,
+    same_as_before,
+    with_row,
+    with_rows,
+    without_rows,
+)
 from ...prefix.meta_network import alignment, at_places, blended_by_row, made_vectors, network_of, positions_read
+from ...prefix.name_words import names_found, neutral_word, places_of_names
 from .encoders import WebUiEncoder, encoder_of
 from .layers import require_read, watched
 from .protection import PromptGuard
@@ -138,7 +147,12 @@ def _read_with_made(
     made = made_vectors(always.to(states.device), network, states, read)
     if not bool((made.gates != 0).any()):
         return plain
-    protected = [with_rows(*each) for each in zip(chunks, starts, made.vectors, strict=True)]
+    words = torch.stack([embeddings_of(chunk, encoder.rows) for chunk in without])
+    found = names_found(network, states, words, read)
+    protected = [
+        with_rows(with_row(chunk, places_of_names(names, start, len(always)), neutral_word(network)), start, rows)
+        for chunk, start, names, rows in zip(chunks, starts, found, made.vectors, strict=True)
+    ]
     places = alignment(len(chunks[0]), torch.tensor(starts), len(always), len(chunks[0]) - 1)
     return _let_through(plain, _read(process_tokens, encoder, prefix, protected), places, made.gates)
 

@@ -9,7 +9,8 @@ import torch
 
 from anonymize_faces.prefix import Prefix, save_prefix
 from anonymize_faces.prefix.meta_network import made_vectors, network_of
-from anonymize_faces.tests.support.conditional import with_gates, with_random_networks
+from anonymize_faces.prefix.name_words import neutral_word
+from anonymize_faces.tests.support.conditional import finding_names, with_gates, with_random_networks
 from anonymize_faces.tests.support.web_ui.encoders import prefix_for
 from anonymize_faces.tests.support.web_ui.host import Host
 
@@ -60,6 +61,37 @@ def test_each_prompt_is_drawn_with_the_vectors_that_are_made_for_it(open_host, k
         use(made, prefix)
         torch.testing.assert_close(picture(made, prompt), expected, atol=1e-4, rtol=0)
     assert not torch.allclose(picture(made), before, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["forge", "automatic"])
+def test_words_of_a_name_are_read_as_the_neutral_one(open_host, kind: str) -> None:
+    made = open_host(kind)
+    fixed = prefix_for("sd1", m=3)
+    use(made, fixed)
+    (reader,) = made.shared.sd_model.readers.values()
+    table = reader.read_by.text_model.embeddings.token_embedding.wrapped
+    ada, *others = (
+        [table(torch.tensor(reader.tokenizer(text, add_special_tokens=False)["input_ids"])).detach()]
+        for text in ("ada", "a portrait of", "a lighthouse by the sea")
+    )
+    prompt = f"{PROMPT} by the (Ada:1.2)"
+    said = states_of(made, prompt)
+    prefix = with_random_networks(fixed, {"l": said[0, 1:9]})
+    prefix = finding_names(prefix, {"l": (*ada, *others[0], *others[1])})
+    network, read = network_of(prefix.networks, "l"), torch.zeros(1, 77, dtype=torch.bool)
+    read[:, 1:9] = True  # Seven words and the end.
+    (vectors,) = made_vectors(fixed.vectors["l"], network, said, read).vectors
+    use(made, Prefix({"l": vectors}, fixed.record))
+    unread = picture(made, prompt)
+    (number,) = reader.tokenizer("ada", add_special_tokens=False)["input_ids"]
+    hook = table.register_forward_hook(
+        lambda _, given, out: torch.where((given[0] == number)[..., None], neutral_word(network), out)
+    )
+    expected = picture(made, prompt)
+    hook.remove()
+    use(made, prefix)
+    torch.testing.assert_close(picture(made, prompt), expected, atol=1e-4, rtol=0)
+    assert not torch.allclose(expected, unread, atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["forge", "automatic"])

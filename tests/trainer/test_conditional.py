@@ -14,11 +14,13 @@ import torch
 from anonymize_faces.engines.vectors import learned as learned_of
 from anonymize_faces.prefix import TrainingError, load_prefix, save_prefix
 from anonymize_faces.prefix.meta_network import LEARNED, made_vectors, network_of, vectors_of
+from anonymize_faces.prefix.name_words import NEVER, leaves_names_unread
 from anonymize_faces.tests.support.breaking_off import BrokenOffError
 from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.trainer.data.identities import parse_identities
 from anonymize_faces.trainer.data.pairs import first_prompts
-from anonymize_faces.trainer.loop import BEGAN_AT_DESCRIPTIONS, BEGAN_AT_RANDOM
+from anonymize_faces.trainer.data.targets import TargetPool
+from anonymize_faces.trainer.loop import BEGAN_AT_DESCRIPTIONS, BEGAN_AT_RANDOM, NAMES_UNREAD
 from anonymize_faces.trainer.presets import BALANCED, PRESETS
 from anonymize_faces.trainer.progress import Callbacks, Progress
 from anonymize_faces.trainer.settings import TrainingSettings
@@ -96,7 +98,8 @@ def test_it_begins_at_the_description_of_whoever_is_named_or_near_words(
     with torch.inference_mode(), denoiser.gradients(1):
         start = start_vectors(denoiser, settings, first)
         said = denoiser.states_read(first.named, {key: rows.detach() for key, rows in vectors_of(start).items()})
-    assert len(learned_of(start)) == len(LEARNED) * len(vectors_of(start)) > 0
+    parts = len(LEARNED) + (not init)  # Also what stands in the place of names.
+    assert len(learned_of(start)) == parts * len(vectors_of(start)) > 0
     for key, always in vectors_of(start).items():
         network = network_of(start, key)
         off, apart = [], []
@@ -105,7 +108,10 @@ def test_it_begins_at_the_description_of_whoever_is_named_or_near_words(
         for states, words in zip(said, first.described, strict=True):
             if words:
                 made = made_vectors(
-                    always, network, states[key][None], torch.ones(1, len(states[key]), dtype=torch.bool)
+                    always,
+                    network,
+                    states[key].states[None],
+                    torch.ones(1, len(states[key].states), dtype=torch.bool),
                 )
                 goal = goals[words][[index % len(goals[words]) for index in range(3)]]
                 off.append((made.vectors[0] - goal).square().sum())
@@ -116,7 +122,7 @@ def test_it_begins_at_the_description_of_whoever_is_named_or_near_words(
 
 @pytest.mark.parametrize(
     ("least", "init", "told"),
-    [(-2.0, "", [BEGAN_AT_DESCRIPTIONS]), (2.0, "", [BEGAN_AT_RANDOM]), (-2.0, "a stranger", [])],
+    [(-2.0, "", [BEGAN_AT_DESCRIPTIONS, NAMES_UNREAD]), (2.0, "", [BEGAN_AT_RANDOM]), (-2.0, "a stranger", [])],
 )
 def test_what_it_began_from_is_told_also_of_a_run_that_was_broken_off(
     least: float,
@@ -139,7 +145,50 @@ def test_what_it_began_from_is_told_also_of_a_run_that_was_broken_off(
         learn(denoiser, tmp_path, leave, settings)
     monkeypatch.setattr("anonymize_faces.engines.starting.reading.LEAST_TOLD", 0.0)  # It is not asked again.
     notes = learn(denoiser, tmp_path, settings=settings).notes
-    assert [note for note in notes if note in (BEGAN_AT_DESCRIPTIONS, BEGAN_AT_RANDOM)] == told
+    assert [note for note in notes if note in (BEGAN_AT_DESCRIPTIONS, BEGAN_AT_RANDOM, NAMES_UNREAD)] == told
+
+
+@pytest.mark.parametrize("looks", ["told", "untold", "all alike"])
+def test_a_name_that_is_not_read_is_learned_from_as_nobodys_and_nothing_lies_past_its_goal(
+    looks: str, make_checkpoint: Make, make_denoiser: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Names are left unread where the text encoder tells looks by them, or where no looks are to be told."""
+    monkeypatch.setattr("anonymize_faces.engines.starting.reading.LEAST_TOLD", -2.0 if looks == "told" else 2.0)
+    pools = []
+
+    class Watched(TargetPool):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            pools.append(self)
+
+    monkeypatch.setattr("anonymize_faces.trainer.loop.TargetPool", Watched)
+    people = [dataclasses.replace(one, description="a person") for one in PEOPLE] if looks == "all alike" else PEOPLE
+    denoiser, seen = make_denoiser(make_checkpoint()), list[tuple[bool, str]]()
+    encode = denoiser.encode
+
+    def watched(prompts: Any, vectors: Any = None, *rest: Any, **named: Any) -> Any:
+        if vectors is not None and torch.is_grad_enabled():
+            seen.extend((leaves_names_unread(vectors) and not sees_none(vectors), prompt) for prompt in prompts)
+        return encode(prompts, vectors, *rest, **named)
+
+    def sees_none(vectors: Any) -> bool:
+        return all(bool((rows == NEVER).all()) for name, rows in vectors.items() if "finder_threshold" in name)
+
+    denoiser.encode = watched
+    with torch.inference_mode():
+        learned = learn_prefix(denoiser, people, GENERAL, SETTINGS)
+    unread = looks != "untold"
+    assert [pool.overshoot for pool in pools] == [0.0 if unread else 0.3]
+    assert (NAMES_UNREAD in learned.notes) is unread is leaves_names_unread(learned.prefix.parameters)
+    assert learned.prefix.record.format_version == (5 if unread else 3)
+    named = {finds for finds, prompt in seen if any(one.name in prompt for one in people)}
+    others = {finds for finds, prompt in seen if prompt in GENERAL}
+    assert named == {unread} and others == {False}
+    path = save_prefix(learned.prefix, tmp_path / "one.safetensors")
+    assert torch.equal(numbers(load_prefix(path)), numbers(learned.prefix))
+    if unread and learned.best.step:
+        drawn = [denoiser.sample([f"a portrait of {name}"], [1], learned.prefix.parameters) for name in ("Ada", "Bob")]
+        assert torch.isfinite(torch.stack(drawn)).all()
 
 
 def test_names_that_the_gate_lets_by_are_told(

@@ -97,12 +97,21 @@ def first_prompts(subjects: Subjects, seed: int) -> FirstPrompts:
     common = (*prompts_of_things(MOST_NAMED // 3, choose), *prompts_of_people(MOST_NAMED // 6, choose))
     others = dict.fromkeys(("", *short, *long, *twins, *common))
     described: dict[str, str] = {}
+    twin_of: dict[str, str] = {}
     whom: dict[str, int] = {}
     for place, pair in enumerate(pairs):
         whom.setdefault(pair.student, place // ways)
+        twin_of.setdefault(pair.student, "" if place % 2 else pair.teacher)
         words = people[place // ways].description.strip() or ANYBODY
         described[pair.student] = words if described.get(pair.student, words) == words else ""
-    return FirstPrompts(tuple(described), tuple(others), tuple(described.values()), tuple(whom.values()))
+    return FirstPrompts(
+        named=tuple(described),
+        others=tuple(others),
+        described=tuple(described.values()),
+        whom=tuple(whom.values()),
+        twins=tuple(twin_of.values()),
+        anybody=ANYBODY,
+    )
 
 
 def chosen_apart(people: Sequence[Identity], most: int) -> tuple[tuple[Identity, ...], tuple[Identity, ...]]:

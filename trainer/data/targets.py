@@ -66,16 +66,17 @@ class TargetPool:
     Args:
         predictions: where the teacher's answers are kept, one row a slot.
         micro_batches: how many the teacher is asked at once.
-        overshoot: see `objective.beyond`.
         plain: what prompts say without a prefix.
         shards: of each picture, see `data.shards`; all in one if there are none.
 
     Attributes:
         layers: those that are learned at, all of the denoiser's at first; settled before anything is asked for.
+        overshoot: see `objective.beyond`; settled then too.
         shards: of each slot's picture, `[n]`.
     """
 
     layers: Sequence[Layer]
+    overshoot: float = 0.0
 
     def __init__(
         self,
@@ -85,7 +86,6 @@ class TargetPool:
         seed: int,
         predictions: TensorStore | None = None,
         micro_batches: MicroBatches | None = None,
-        overshoot: float = 0.0,
         plain: PlainText | None = None,
         shards: Sequence[int] = (),
     ) -> None:
@@ -96,7 +96,6 @@ class TargetPool:
         self._pictures = pictures
         self._noisings = noisings
         self._seed = seed
-        self._overshoot = overshoot
         self.layers = denoiser.layers
         self._times = stratified_times(count, seeded(seed, "times"))
         self._plain = plain or PlainText(denoiser)
@@ -200,7 +199,7 @@ class TargetPool:
         return self.layers[sum(divmod(slot, self._noisings)) % len(self.layers)]
 
     def _overshoots(self, pair: Pair) -> bool:
-        return pair.overshoots and self._overshoot > 0
+        return pair.overshoots and self.overshoot > 0
 
     def _noised(self, slots: Sequence[int]) -> tuple[Tensor, Tensor]:
         latents = torch.stack([self._pictures.latents[slot // self._noisings] for slot in slots])
@@ -218,7 +217,7 @@ class TargetPool:
         if named:
             prompts = [self._pair(slots[index]).student for index in named]
             plain = self._predict(noised[named], times[named], prompts, [layers[index] for index in named])
-            answers[named] = beyond(answers[named], plain, self._overshoot)
+            answers[named] = beyond(answers[named], plain, self.overshoot)
         return answers
 
     def _predict(self, noised: Tensor, times: Tensor, prompts: Sequence[str], layers: Sequence[Layer]) -> Tensor:

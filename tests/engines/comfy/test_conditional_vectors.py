@@ -9,10 +9,12 @@ import torch
 
 from anonymize_faces.engines.comfy.conditional_vectors import PromptsRead, states_read, vectors_made
 from anonymize_faces.engines.comfy.protected_clip import protect
-from anonymize_faces.engines.comfy.text_encoders import text_encoders, vectors_for
-from anonymize_faces.prefix import Prefix, PrefixMismatchError, inject_text
+from anonymize_faces.engines.comfy.text_encoders import embedding_table, rows_of, text_encoders, vectors_for
+from anonymize_faces.prefix import Prefix, PrefixMismatchError, frame_of, inject_text, words
+from anonymize_faces.prefix.injection.tokens import common_start
 from anonymize_faces.prefix.meta_network import made_vectors, network_of
-from anonymize_faces.tests.support.conditional import conditional, with_gates, with_parts
+from anonymize_faces.prefix.name_words import neutral_word, standardized_words
+from anonymize_faces.tests.support.conditional import NAMED, UNNAMED, conditional, with_gates, with_parts
 from anonymize_faces.tests.support.text_encoders import FAMILIES, make_clip
 
 TEXT = "a portrait of Ada Lovelace"
@@ -44,7 +46,7 @@ def vectors_of_prompt(clip, prefix, text):
     encoders = text_encoders(clip.cond_stage_model)
     always = vectors_for(encoders, prefix.vectors)
     said = {}
-    with torch.no_grad(), vectors_made(encoders, always, lambda key, states: said.__setitem__(key, states)):
+    with torch.no_grad(), vectors_made(encoders, always, lambda key, read: said.__setitem__(key, read.states)):
         tokens = inject_text(lambda words: clip.tokenize(words, return_word_ids=True), text, always, encoders)
         clip.cond_stage_model.encode_token_weights(tokens)
     return {
@@ -68,13 +70,15 @@ def test_a_reading_for_the_networks_ends_where_all_is_read(host_modules, make_pr
     calls, whole = [], {key: [] for key in encoders}
     for key, encoder in encoders.items():
         encoder.transformer.register_forward_hook(lambda *_, key=key: calls.append(key))
-    with torch.no_grad(), vectors_made(encoders, always, lambda key, states: whole[key].append(states)):
+    with torch.no_grad(), vectors_made(encoders, always, lambda key, read: whole[key].append(read)):
         clip.cond_stage_model.encode_token_weights(tokens)
     in_whole = len(calls)
     with torch.no_grad():
         (said,) = states_read(encoders, always, [tokens], clip.cond_stage_model.encode_token_weights)
     assert len(tokens["l"]) > 1 and said.keys() == encoders.keys()
-    assert all(torch.equal(said[key], torch.cat(whole[key])) for key in encoders)
+    for key in encoders:
+        for found, expected in zip(said[key], zip(*whole[key], strict=True), strict=True):
+            assert torch.equal(found, torch.cat(expected))
     assert len(calls) - in_whole == in_whole - 1, "the last encoder reads once"
 
 
@@ -89,6 +93,45 @@ def test_each_prompt_is_read_with_the_vectors_that_are_made_for_it(family, make_
         expected = conditioning(protect(clip, Prefix(made, fixed.record), 1.0), text)
         assert alike(conditioning(protected, text), expected, 1e-3)
         assert not alike(conditioning(protect(clip, fixed, 1.0), text), expected, 1e-6)
+
+
+@pytest.mark.parametrize("text", [NAMED, f"({NAMED}:1.4) by the sea a portrait of Ada Lovelace"])
+def test_words_of_a_name_are_read_as_the_neutral_one(family, make_prefix, text):
+    """However often it is said, and with whatever weight; all else is read as it is."""
+    name, clip = family
+    fixed = make_prefix(m=3, **FAMILIES[name].widths)
+    prefix = conditional(clip, fixed, finds=True)
+
+    def tokenize(some):
+        return clip.tokenize(some, return_word_ids=True)
+
+    made = vectors_of_prompt(clip, prefix, text)
+    protected = protect(clip, Prefix(made, fixed.record), 1.0)
+    tokens = protected.tokenize(text, return_word_ids=True)
+    for key in made:
+        said, others = (words(key, tokenize(some), frame_of(tokenize, some)) for some in (NAMED, UNNAMED))
+        network, table = network_of(prefix.networks, key), embedding_table(text_encoders(clip.cond_stage_model)[key])
+        numbers = [entry[0] for entry in said[common_start(said, others) :]]
+        rows = standardized_words(network, rows_of(table, numbers))
+        likeness = rows @ network["finder"][-rows.shape[1] :] + network["finder_threshold"][0]
+        of_name = {number for number, like in zip(numbers, likeness, strict=True) if like > 0}
+        neutral = neutral_word(network)
+        tokens[key] = [
+            [
+                (neutral, *entry[1:]) if not torch.is_tensor(entry[0]) and entry[0] in of_name else entry
+                for entry in chunk
+            ]
+            for chunk in tokens[key]
+        ]
+        assert sum(entry[0] is neutral for chunk in tokens[key] for entry in chunk) >= 1 + (text != NAMED)
+    with torch.no_grad():
+        ((expected, extras),) = protected.encode_from_tokens_scheduled(tokens)
+    found = conditioning(protect(clip, prefix, 1.0), text)
+    expected = [expected, *(value for value in extras.values() if torch.is_tensor(value))]
+    # Some of the host's encoders say what is no number of weighted words, with a prefix or without.
+    assert alike(map(torch.nan_to_num, found), map(torch.nan_to_num, expected), 1e-3)
+    unread = conditioning(protect(clip, conditional(clip, fixed), 1.0), text)
+    assert not alike(map(torch.nan_to_num, found), map(torch.nan_to_num, unread), 1e-6)
 
 
 def test_a_closed_gate_leaves_what_the_prompt_says_as_it_is(family, make_prefix):
@@ -163,7 +206,7 @@ def test_each_chunk_has_a_gate_of_its_own(sd1, prefix):
     tokens = inject_text(lambda words: sd1.tokenize(words, return_word_ids=True), long, always, encoders)
     assert len(tokens["l"]) == 2
     for chunk in tokens["l"]:
-        with torch.no_grad(), vectors_made(encoders, always, lambda key, states: said.append(states)):
+        with torch.no_grad(), vectors_made(encoders, always, lambda _, read: said.append(read.states)):
             sd1.cond_stage_model.clip_l.encode(([chunk[n][0] for n in range(len(chunk))],))
     network = network_of(prefix.networks, "l")
     clearest = [((states - network["mean"]) / network["deviation"]) for states in said]

@@ -7,8 +7,17 @@ import torch
 
 from anonymize_faces.engines.diffusers import PromptEncoder, protect_pipeline
 from anonymize_faces.prefix import Prefix, PrefixMismatchError
+from anonymize_faces.prefix.injection.tokens import common_start
 from anonymize_faces.prefix.meta_network import made_vectors, network_of
-from anonymize_faces.tests.support.conditional import with_gates, with_random_networks
+from anonymize_faces.prefix.name_words import neutral_word, standardized_words
+from anonymize_faces.tests.support.conditional import (
+    NAMED,
+    NOBODY,
+    UNNAMED,
+    finding_names,
+    with_gates,
+    with_random_networks,
+)
 from anonymize_faces.tests.support.pipelines import LONG, SHORT, WIDTHS, arguments, prefix_for, tiny_pipeline
 
 PROMPTS = (SHORT, "a red circle", "mountains at dawn")
@@ -17,7 +26,9 @@ PROMPTS = (SHORT, "a red circle", "mountains at dawn")
 def conditional(encoder: PromptEncoder, fixed: Prefix) -> Prefix:
     """The prefix with random networks that fit a pipeline's text encoders."""
     said = encoder.states_read([encoder.tokens(prompt, fixed.vectors) for prompt in PROMPTS], fixed.vectors)
-    return with_random_networks(fixed, {key: torch.cat([states[key] for states in said]) for key in fixed.vectors})
+    return with_random_networks(
+        fixed, {key: torch.cat([prompt[key].states for prompt in said]) for key in fixed.vectors}
+    )
 
 
 @pytest.mark.parametrize("family", WIDTHS)
@@ -29,7 +40,10 @@ def test_each_prompt_is_read_with_the_vectors_that_are_made_for_it(family: str) 
         (said,) = encoder.states_read([encoder.tokens(prompt, fixed.vectors)], fixed.vectors)
         made = {
             key: made_vectors(
-                rows, network_of(prefix.networks, key), said[key][None], torch.ones(1, len(said[key])).bool()
+                rows,
+                network_of(prefix.networks, key),
+                said[key].states[None],
+                torch.ones(1, len(said[key].states)).bool(),
             ).vectors[0]
             for key, rows in fixed.vectors.items()
         }
@@ -38,6 +52,43 @@ def test_each_prompt_is_read_with_the_vectors_that_are_made_for_it(family: str) 
         torch.testing.assert_close(found[0], expected[0], atol=1e-4, rtol=1e-3)
         plain = protect_pipeline(pipeline, fixed).encode_prompt(prompt, **arguments(pipeline))
         assert not torch.allclose(found[0], plain[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("family", WIDTHS)
+def test_words_of_a_name_are_read_as_the_neutral_one(family: str) -> None:
+    pipeline, fixed = tiny_pipeline(family), prefix_for(family)
+    encoder = PromptEncoder(pipeline)
+    three = encoder.states_read(
+        [encoder.tokens(text, fixed.vectors) for text in (NAMED, UNNAMED, NOBODY)], fixed.vectors
+    )
+    prefix = finding_names(
+        conditional(encoder, fixed), {key: tuple(said[key].words for said in three) for key in fixed.vectors}
+    )
+    text = f"{NAMED} by the sea, {NAMED}"
+    (said,) = encoder.states_read([encoder.tokens(text, fixed.vectors)], fixed.vectors)
+    made, replaced = {}, {}
+    for key, rows in fixed.vectors.items():
+        network, part = network_of(prefix.networks, key), encoder.parts[key]
+        read = torch.ones(1, len(said[key].states)).bool()
+        made[key] = made_vectors(rows, network, said[key].states[None], read).vectors[0]
+        whole, other = (part.chunks(some)[0] for some in (NAMED, UNNAMED))
+        numbers = [entry[0] for entry in whole[common_start(whole, other) :]]
+        likeness = standardized_words(network, part.rows(numbers)) @ network["finder"][-rows.shape[1] :]
+        of_name = {n for n, like in zip(numbers, likeness, strict=True) if like + network["finder_threshold"][0] > 0}
+        tokens = part.protected(text, {key: made[key]})
+        replaced[key] = [
+            [
+                (neutral_word(network), *entry[1:]) if not torch.is_tensor(entry[0]) and entry[0] in of_name else entry
+                for entry in chunk
+            ]
+            for chunk in tokens
+        ]
+        assert sum(torch.is_tensor(entry[0]) for chunk in replaced[key] for entry in chunk) == len(rows) + 2
+    (expected,) = encoder.encode([replaced])
+    (found,) = encoder.encode([encoder.tokens(text, fixed.vectors)], parameters=prefix.parameters)
+    torch.testing.assert_close(found.states, expected.states, atol=1e-4, rtol=1e-3)
+    (unread,) = encoder.encode([encoder.tokens(text, made)])
+    assert not torch.allclose(found.states, unread.states, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", WIDTHS)
