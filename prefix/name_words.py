@@ -17,12 +17,13 @@ Prefixes without these parts leave words as they are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from .injection.tokens import Chunk, Entry, with_row
 from .meta_network import Parameters, network_of, part_name, standardized, vectors_of
 
 NEVER = -1e4
@@ -82,15 +83,18 @@ def neutral_word(network: Mapping[str, Tensor]) -> Tensor:
     return network["word_mean"] + network["spread"] * network["neutral"]
 
 
-def places_of_names(found: Tensor, start: int, count: int) -> list[int]:
-    """Where words that were found in one prompt without vectors stand in the prompt with them.
+def without_names(
+    network: Mapping[str, Tensor], chunk: Chunk, found: Tensor, start: int, count: int
+) -> Sequence[Entry]:
+    """A chunk of tokens with vectors among them, the neutral word in the place of those of names, with their weights.
 
     Args:
-        found: `[length]`, of `names_found`.
+        found: where they stand without the vectors, `[length]`, of `names_found`.
         start, count: where the vectors begin, and how many they are.
     """
     places = [place if place < start else place + count for place in found.nonzero().flatten().tolist()]
-    return [place for place in places if place < len(found)]
+    places = [place for place in places if place < len(chunk)]
+    return with_row(chunk, places, neutral_word(network)) if places else chunk
 
 
 def with_names_unseen(parameters: Parameters) -> dict[str, Tensor]:

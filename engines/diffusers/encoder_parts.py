@@ -21,7 +21,6 @@ from ...prefix.injection.tokens import (
     embeddings_of,
     place_of_rows,
     same_as_before,
-    with_row,
     with_rows,
     without_rows,
 )
@@ -34,7 +33,7 @@ from ...prefix.meta_network import (
     network_of,
     positions_read,
 )
-from ...prefix.name_words import names_found, neutral_word, places_of_names
+from ...prefix.name_words import names_found, without_names
 from ...runs.weights import device_of, weights_of
 from ..denoiser import PromptStates
 from ..options import READ_AT_ONCE
@@ -157,9 +156,7 @@ class Part:
         found = names_found(network, plain.last, words, positions)
         protected = self._read(
             [
-                with_rows(
-                    with_row(chunk, places_of_names(names, start, len(always)), neutral_word(network)), start, rows
-                )
+                with_rows(without_names(network, chunk, names, start, len(always)), start, rows)
                 for chunk, start, names, rows in zip(chunks, starts, found, made.vectors, strict=True)
             ]
         )

@@ -22,12 +22,11 @@ from ...prefix.injection.tokens import (
     embeddings_of,
     place_of_rows,
     same_as_before,
-    with_row,
     with_rows,
     without_rows,
 )
 from ...prefix.meta_network import alignment, at_places, blended_by_row, made_vectors, network_of, positions_read
-from ...prefix.name_words import names_found, neutral_word, places_of_names
+from ...prefix.name_words import names_found, without_names
 from .encoders import WebUiEncoder, encoder_of
 from .layers import require_read, watched
 from .protection import PromptGuard
@@ -150,7 +149,7 @@ def _read_with_made(
     words = torch.stack([embeddings_of(chunk, encoder.rows) for chunk in without])
     found = names_found(network, states, words, read)
     protected = [
-        with_rows(with_row(chunk, places_of_names(names, start, len(always)), neutral_word(network)), start, rows)
+        with_rows(without_names(network, chunk, names, start, len(always)), start, rows)
         for chunk, start, names, rows in zip(chunks, starts, found, made.vectors, strict=True)
     ]
     places = alignment(len(chunks[0]), torch.tensor(starts), len(always), len(chunks[0]) - 1)

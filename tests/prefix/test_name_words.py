@@ -10,8 +10,8 @@ from anonymize_faces.prefix.name_words import (
     leaves_names_unread,
     names_found,
     neutral_word,
-    places_of_names,
     with_names_unseen,
+    without_names,
 )
 
 WIDE, WIDTH = 6, 4
@@ -77,4 +77,8 @@ def test_what_stands_in_the_place_of_a_name_is_counted_from_the_mean_of_words() 
 
 def test_words_behind_the_vectors_are_found_behind_them() -> None:
     marks = torch.tensor([True, False, True, False, True])
-    assert places_of_names(marks, start=1, count=2) == [0, 4]
+    chunk = [(number, 1.0 + number) for number in range(5)]
+    changed = without_names(network(), chunk, marks, start=1, count=2)
+    assert [weight for _, weight in changed] == [weight for _, weight in chunk]
+    assert [torch.is_tensor(token) for token, _ in changed] == [True, False, False, False, True]
+    assert without_names({}, chunk, torch.zeros(5, dtype=torch.bool), 1, 2) == chunk
