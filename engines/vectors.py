@@ -121,7 +121,7 @@ def with_networks(
         if any(map(len, described)):
             at_descriptions = begin_at_descriptions(network, rows, seen[:named], described, prompts.whom, generator)
             began(at_descriptions)
-            if any(prompts.twins) and (at_descriptions or len({words for words in prompts.described if words}) == 1):
+            if any(prompts.twins) and (at_descriptions or prompts.described_alike):
                 of = dict(zip(prompts.all, known, strict=True))
                 pairs = [(of[one], of[twin]) for one, twin in zip(prompts.named, prompts.twins, strict=True) if twin]
                 network |= fitted_finder(network, pairs, [of[one] for one in prompts.others], anybody[key])

@@ -169,7 +169,9 @@ class PrefixTraining:
         )
 
     def plan(self, callbacks: Callbacks = NO_CALLBACKS) -> Plan:
-        """What learning is going to take. Makes a dry step, and nothing that lasts.
+        """What learning is going to take, at most: where names turn out not to be read, the teacher is asked less.
+
+        Makes a dry step, and nothing that lasts.
 
         Raises:
             TrainingError: there is not enough memory for a single picture.
@@ -194,7 +196,7 @@ class PrefixTraining:
             first_shard(pairs, self._settings, self._team),
             self._prompts(pairs),
             self._kept,
-            self._settings,
+            self._planned,
             measured,
             kept_bytes,
             finding is not None,
@@ -204,6 +206,12 @@ class PrefixTraining:
     def _first_prompts(self) -> FirstPrompts:
         return first_prompts(self.held_out.learned, self._settings.seed)
 
+    @property
+    def _planned(self) -> TrainingSettings:
+        """The settings, without the overshoot where it is known that names are not going to be read (`Learning`)."""
+        unread = self._settings.conditional and not self._settings.init.strip() and self._first_prompts.described_alike
+        return dataclasses.replace(self._settings, overshoot=0.0) if unread else self._settings
+
     def _prompts(self, pairs: TrainingPairs) -> int:
         layers = len(self._denoiser.layers)
-        return prompts_read(pairs, self._first_prompts, self._settings, layers, alone=self._team.count == 1)
+        return prompts_read(pairs, self._first_prompts, self._planned, layers, alone=self._team.count == 1)

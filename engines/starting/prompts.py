@@ -28,6 +28,11 @@ class FirstPrompts:
     anybody: str = ""
 
     @property
+    def described_alike(self) -> bool:
+        """Whether all that are described are in the same words, so that there are no looks to be told by names."""
+        return len({words for words in self.described if words}) == 1
+
+    @property
     def all(self) -> tuple[str, ...]:
         """All that are read: those that name somebody, the others, and twins that are none of these."""
         return tuple(dict.fromkeys((*self.named, *self.others, *filter(None, self.twins))))
