@@ -213,9 +213,8 @@ class _Reading:
         if self._network is None:
             return None
         vectors, gates = made_vectors(self._always.to(states.device), self._network, states[rows], positions)
-        widest = float(
-            gates.detach().nan_to_num(nan=1.0).max()
-        )  # What cannot be read is no reason to draw it unprotected.
+        # What cannot be read is no reason to draw it unprotected.
+        widest = float(gates.detach().nan_to_num(nan=1.0).max())
         self._made.opened[self._key] = max(self._made.opened.get(self._key, 0.0), widest)
         self._let_through = (
             plain.beside_the_call(said),
