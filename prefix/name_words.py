@@ -78,7 +78,7 @@ def standardized_words(network: Mapping[str, Tensor], words: Tensor) -> Tensor:
     return (words.float() - network["word_mean"]) / network["word_deviation"]
 
 
-def neutral_word(network: Mapping[str, Tensor]) -> Tensor:
+def neutral_embedding(network: Mapping[str, Tensor]) -> Tensor:
     """What stands in the place of each word of a name, `[d]`; differentiable in the part that is learned."""
     return network["word_mean"] + network["spread"] * network["neutral"]
 
@@ -94,7 +94,7 @@ def without_names(
     """
     places = [place if place < start else place + count for place in found.nonzero().flatten().tolist()]
     places = [place for place in places if place < len(chunk)]
-    return with_row(chunk, places, neutral_word(network)) if places else chunk
+    return with_row(chunk, places, neutral_embedding(network)) if places else chunk
 
 
 def with_names_unseen(parameters: Parameters) -> dict[str, Tensor]:

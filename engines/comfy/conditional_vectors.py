@@ -26,7 +26,7 @@ from ...prefix.meta_network import (
     network_of,
     positions_read,
 )
-from ...prefix.name_words import finds_names, names_found, neutral_word
+from ...prefix.name_words import finds_names, names_found, neutral_embedding
 from ..denoiser import PromptStates
 from .plain_reading import Call, PlainReading, mapped, plain_reading
 
@@ -236,7 +236,7 @@ class _Reading:
         behind = torch.arange(length, device=device) - call.starts[:, None]
         among_vectors = (behind >= 0) & (behind < call.count)
         row, column = (found.gather(1, places).to(device) & ~among_vectors).nonzero(as_tuple=True)
-        neutral = neutral_word({name: part.to(device) for name, part in network.items()}).to(call.embeds)
+        neutral = neutral_embedding({name: part.to(device) for name, part in network.items()}).to(call.embeds)
         return call.embeds.index_put((call.rows[row], column), neutral.expand(len(row), -1))
 
     def after(self, _: Any, __: Any, output: Any) -> Any:

@@ -115,7 +115,8 @@ def test_whoever_trains_the_demo_again_uses_the_newest_prefix_in_all_examples(se
     graph = shipped(server, "1 Train on the demo model")
     (train,), (people,) = of_kind(graph, "TrainAnonymizationPrefix"), of_kind(graph, "IdentityList")
     graph[train]["inputs"] |= QUICK
-    graph[people]["inputs"]["text"] = "\n".join(graph[people]["inputs"]["text"].splitlines()[:2])
+    # Of several looks: of those alike names are not read, and two steps from a random start do not hold at all layers.
+    graph[people]["inputs"]["text"] = "\n".join(graph[people]["inputs"]["text"].splitlines()[::24])
     (server.prefix_folder / DEMO_PEOPLE).unlink(missing_ok=True)
     server.run(graph)
     saved = load_prefix(server.prefix_folder / DEMO_PEOPLE)
@@ -203,7 +204,7 @@ def test_train_on_your_own_checkpoint_learns_with_the_nodes_defaults_and_saves(s
     graph[people]["inputs"]["text"] = "\n".join([*kinds[:2], *(line.removeprefix("# ") for line in kinds[2:4])])
     outputs = server.run(graph)["outputs"]
     learned = load_prefix(server.prefix_folder / "my people.safetensors")
-    assert learned.record.family == "SD15" and learned.length == 10 and learned.vectors["l"].shape[1] == 768
+    assert learned.record.family == "SD15" and learned.length == 16 and learned.vectors["l"].shape[1] == 768
     assert learned.record.identities == 2 and learned.record.steps == 2
     (report,) = of_kind(graph, "PreviewAny")
     assert "2 people in 2 steps" in outputs[report]["text"][0]

@@ -9,7 +9,7 @@ from anonymize_faces.prefix.name_words import (
     finds_names,
     leaves_names_unread,
     names_found,
-    neutral_word,
+    neutral_embedding,
     with_names_unseen,
     without_names,
 )
@@ -72,7 +72,7 @@ def test_finders_that_see_nothing_find_nothing_and_networks_without_them_neither
 
 
 def test_what_stands_in_the_place_of_a_name_is_counted_from_the_mean_of_words() -> None:
-    assert neutral_word(network()).tolist() == [0.75] * WIDTH
+    assert neutral_embedding(network()).tolist() == [0.75] * WIDTH
 
 
 def test_words_behind_the_vectors_are_found_behind_them() -> None:

@@ -60,7 +60,7 @@ def test_an_option_says_help_and_default_and_takes_the_type() -> None:
     add_option(parser, Computing, "precision", besides="Here it is another one")
     add_option(parser, Drawing, "cfg", shown="the model's own")
     told = " ".join(parser.format_help().split())
-    assert "length of the prefix; each vector takes the place of one token of the prompt (default: 10)" in told
+    assert "of longer ones the end must be learned (default: 16)" in told
     assert "they are quick (default: the preset's)" in told
     assert "in float32; here it is another one (default: model)" in told
     assert "guidance, as in KSampler (default: the model's own)" in told

@@ -9,7 +9,7 @@ import torch
 
 from anonymize_faces.prefix import Prefix, save_prefix
 from anonymize_faces.prefix.meta_network import made_vectors, network_of
-from anonymize_faces.prefix.name_words import neutral_word
+from anonymize_faces.prefix.name_words import neutral_embedding
 from anonymize_faces.tests.support.conditional import finding_names, with_gates, with_random_networks
 from anonymize_faces.tests.support.web_ui.encoders import prefix_for
 from anonymize_faces.tests.support.web_ui.host import Host
@@ -85,7 +85,7 @@ def test_words_of_a_name_are_read_as_the_neutral_one(open_host, kind: str) -> No
     unread = picture(made, prompt)
     (number,) = reader.tokenizer("ada", add_special_tokens=False)["input_ids"]
     hook = table.register_forward_hook(
-        lambda _, given, out: torch.where((given[0] == number)[..., None], neutral_word(network), out)
+        lambda _, given, out: torch.where((given[0] == number)[..., None], neutral_embedding(network), out)
     )
     expected = picture(made, prompt)
     hook.remove()

@@ -87,7 +87,7 @@ def test_afterwards_the_model_draws_the_same_pictures_to_the_last_bit(checkpoint
 
 def test_the_prefix_carries_how_it_was_learned(make_checkpoint: Make, make_denoiser: Make) -> None:
     prefix = learn(make_denoiser(make_checkpoint())).prefix
-    assert (prefix.length, prefix.widths) == (10, {"l": 32})
+    assert (prefix.length, prefix.widths) == (16, {"l": 32})
     record = prefix.record
     assert (record.identities, record.steps, record.family) == (2, 3, "TinyUNet")
     assert record.settings["batch_size"] == 4

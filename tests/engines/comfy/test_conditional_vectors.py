@@ -13,7 +13,7 @@ from anonymize_faces.engines.comfy.text_encoders import embedding_table, rows_of
 from anonymize_faces.prefix import Prefix, PrefixMismatchError, frame_of, inject_text, words
 from anonymize_faces.prefix.injection.tokens import common_start
 from anonymize_faces.prefix.meta_network import made_vectors, network_of
-from anonymize_faces.prefix.name_words import neutral_word, standardized_words
+from anonymize_faces.prefix.name_words import neutral_embedding, standardized_words
 from anonymize_faces.tests.support.conditional import NAMED, UNNAMED, conditional, with_gates, with_parts
 from anonymize_faces.tests.support.text_encoders import FAMILIES, make_clip
 
@@ -115,7 +115,7 @@ def test_words_of_a_name_are_read_as_the_neutral_one(family, make_prefix, text):
         rows = standardized_words(network, rows_of(table, numbers))
         likeness = rows @ network["finder"][-rows.shape[1] :] + network["finder_threshold"][0]
         of_name = {number for number, like in zip(numbers, likeness, strict=True) if like > 0}
-        neutral = neutral_word(network)
+        neutral = neutral_embedding(network)
         tokens[key] = [
             [
                 (neutral, *entry[1:]) if not torch.is_tensor(entry[0]) and entry[0] in of_name else entry

@@ -9,7 +9,7 @@ from anonymize_faces.engines.diffusers import PromptEncoder, protect_pipeline
 from anonymize_faces.prefix import Prefix, PrefixMismatchError
 from anonymize_faces.prefix.injection.tokens import common_start
 from anonymize_faces.prefix.meta_network import made_vectors, network_of
-from anonymize_faces.prefix.name_words import neutral_word, standardized_words
+from anonymize_faces.prefix.name_words import neutral_embedding, standardized_words
 from anonymize_faces.tests.support.conditional import (
     NAMED,
     NOBODY,
@@ -78,7 +78,9 @@ def test_words_of_a_name_are_read_as_the_neutral_one(family: str) -> None:
         tokens = part.protected(text, {key: made[key]})
         replaced[key] = [
             [
-                (neutral_word(network), *entry[1:]) if not torch.is_tensor(entry[0]) and entry[0] in of_name else entry
+                (neutral_embedding(network), *entry[1:])
+                if not torch.is_tensor(entry[0]) and entry[0] in of_name
+                else entry
                 for entry in chunk
             ]
             for chunk in tokens

@@ -7,7 +7,7 @@ import torch
 from anonymize_faces.engines.denoiser import PromptStates
 from anonymize_faces.engines.starting.finder import differs, fitted_finder
 from anonymize_faces.prefix.meta_network import NAMES
-from anonymize_faces.prefix.name_words import names_found, neutral_word
+from anonymize_faces.prefix.name_words import names_found, neutral_embedding
 
 WIDE, WIDTH = 24, 16
 NETWORK = {"mean": torch.zeros(WIDE), "deviation": torch.ones(WIDE), "spread": torch.tensor([0.3])}
@@ -40,7 +40,7 @@ def test_words_of_names_are_found_that_it_was_not_fitted_to() -> None:
     others = [prompt(generator, table, None) for _ in range(60)]
     parts = fitted_finder(NETWORK, pairs, others, table[5:7])
     assert set(parts) == set(NAMES) and [name for name in NAMES if parts[name].requires_grad] == ["neutral"]
-    torch.testing.assert_close(neutral_word({**NETWORK, **parts}).detach(), table[6])
+    torch.testing.assert_close(neutral_embedding({**NETWORK, **parts}).detach(), table[6])
     read = torch.ones(1, 7, dtype=torch.bool)
     hits, misses = 0.0, 0.0
     for name in unknown:
