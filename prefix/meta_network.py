@@ -40,6 +40,9 @@ NAMES = ("finder", "finder_threshold", "word_mean", "word_deviation", "neutral")
 """Parts of a network that also finds the words of names (`prefix.name_words`), of which the last is learned; all or
 none."""
 
+IN_WORDS = ("spread", "word_mean", "word_deviation")
+"""Parts that have the scale of an encoder's token embeddings."""
+
 FEATURES = 64
 """Width of what is read off the states for each vector."""
 

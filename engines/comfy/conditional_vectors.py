@@ -29,6 +29,7 @@ from ...prefix.meta_network import (
 from ...prefix.name_words import finds_names, names_found, neutral_embedding
 from ..denoiser import PromptStates
 from .plain_reading import Call, PlainReading, mapped, plain_reading
+from .text_encoders import scale_of_words
 
 Look = Callable[[str, PromptStates], None]
 """Gets an encoder's key and what a meta-network reads, or would read, of one chunk of a prompt."""
@@ -111,7 +112,7 @@ def states_read(
     prompts: Sequence[Mapping[str, Any]],
     encode: Callable[[Any], Any],
 ) -> list[dict[str, PromptStates]]:
-    """What meta-networks read of each prompt, by encoder, on the processor.
+    """What meta-networks read of each prompt, by encoder, on the processor; embeddings as the table has them.
 
     Prompts are read together, as though their chunks were one long prompt's. The encoding ends where the last of them
     is read: what the prefix would make of the prompts is not waited for. An encoder that does not say enough of them
@@ -126,7 +127,8 @@ def states_read(
     said: dict[str, list[PromptStates]] = {}
 
     def look(key: str, chunk: PromptStates) -> None:
-        said.setdefault(key, []).append(chunk.cpu())
+        words = chunk.words / scale_of_words(encoders[key])
+        said.setdefault(key, []).append(chunk._replace(words=words).cpu())
         if all(len(said.get(other, ())) >= len(chunks) for other, chunks in tokens.items() if other in parameters):
             raise _AllIsReadError
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...prefix import encoder_layout, fingerprint, key_of, looked_at
 from ...prefix.errors import PrefixMismatchError
-from ...prefix.meta_network import part_name
+from ...prefix.meta_network import IN_WORDS, part_name
 from ...runs.weights import device_of, is_plain, weights_of
 
 EMBEDDING = "Embedding"
@@ -74,14 +74,15 @@ def vectors_for(encoders: Mapping[str, Any], vectors: Mapping[str, Tensor]) -> d
     A prefix's vectors have the scale of the table's weights. Gemma multiplies them: older hosts inside the network,
     newer ones where they look a word up, so that there whoever puts in vectors must do it himself.
     """
-    scales = {key: _scale(embedding_table(encoders[key])) for key in vectors if key in encoders}
-    scales |= {part_name(key, "spread"): scale for key, scale in scales.items()}
+    by_key = {key: scale_of_words(encoders[key]) for key in vectors if key in encoders}
+    scales = {part_name(key, part): scale for key, scale in by_key.items() for part in IN_WORDS} | by_key
     return {key: rows if scales.get(key, 1.0) == 1.0 else rows * scales[key] for key, rows in vectors.items()}
 
 
 @torch.no_grad()
-def _scale(table: Any) -> float:
-    """By how much a table of embeddings multiplies its weights."""
+def scale_of_words(encoder: Any) -> float:
+    """By how much a text encoder's table of embeddings multiplies its weights where it looks words up."""
+    table = embedding_table(encoder)
     if type(table).__name__ == EMBEDDING:
         return 1.0
     rows = rows_of(table, range(64))

@@ -105,24 +105,23 @@ def test_words_of_a_name_are_read_as_the_neutral_one(family, make_prefix, text):
     def tokenize(some):
         return clip.tokenize(some, return_word_ids=True)
 
+    encoders = text_encoders(clip.cond_stage_model)
     made = vectors_of_prompt(clip, prefix, text)
     protected = protect(clip, Prefix(made, fixed.record), 1.0)
     tokens = protected.tokenize(text, return_word_ids=True)
     for key in made:
         said, others = (words(key, tokenize(some), frame_of(tokenize, some)) for some in (NAMED, UNNAMED))
-        network, table = network_of(prefix.networks, key), embedding_table(text_encoders(clip.cond_stage_model)[key])
+        network, table = network_of(prefix.networks, key), embedding_table(encoders[key])
         numbers = [entry[0] for entry in said[common_start(said, others) :]]
         rows = standardized_words(network, rows_of(table, numbers))
         likeness = rows @ network["finder"][-rows.shape[1] :] + network["finder_threshold"][0]
         of_name = {number for number, like in zip(numbers, likeness, strict=True) if like > 0}
-        neutral = neutral_embedding(network)
-        tokens[key] = [
-            [
-                (neutral, *entry[1:]) if not torch.is_tensor(entry[0]) and entry[0] in of_name else entry
-                for entry in chunk
-            ]
-            for chunk in tokens[key]
-        ]
+        neutral = neutral_embedding(network_of(vectors_for(encoders, prefix.parameters), key))
+        for chunk in tokens[key]:
+            start = next(place for place, entry in enumerate(chunk) if torch.is_tensor(entry[0]))
+            for place, entry in enumerate(chunk[start:], start):  # Templates may say before it what a name says.
+                if not torch.is_tensor(entry[0]) and entry[0] in of_name:
+                    chunk[place] = (neutral, *entry[1:])
         assert sum(entry[0] is neutral for chunk in tokens[key] for entry in chunk) >= 1 + (text != NAMED)
     with torch.no_grad():
         ((expected, extras),) = protected.encode_from_tokens_scheduled(tokens)
