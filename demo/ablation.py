@@ -11,13 +11,14 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from ..tools.command import run_command
 from ..tools.workflow import load_workflow
+from ..trainer.data.identities import Identity
 from .host import enter_host
 from .loader import CLASSIC, KINDS, WEIGHTS
 from .main_job import WORKFLOW
@@ -25,6 +26,10 @@ from .measuring.prompts import PER_PROMPT, Request, things
 from .measuring.report import GUIDANCES, draw_all, figures
 from .world.people import identities
 from .world.renderer import SIZE
+
+if TYPE_CHECKING:
+    from ..trainer.progress import Learned
+    from .generate import DemoParts
 
 
 def learn_and_measure(kind: str, changes: dict[str, Any], weights: Path) -> dict[str, Any]:
@@ -37,35 +42,11 @@ def learn_and_measure(kind: str, changes: dict[str, Any], weights: Path) -> dict
     Raises:
         AnonymizationError: a setting is out of range, or learning ended without a prefix.
     """
-    from ..engines.comfy.denoiser import ComfyDenoiser, Drawing
-    from ..engines.comfy.protected_clip import protect
-    from ..trainer.data.prompts import general_prompts
-    from ..trainer.progress import Callbacks, Progress
-    from ..trainer.settings import TrainingSettings
-    from ..trainer.training import learn_prefix
-    from .generate import GUIDANCE, STEPS, DemoParts, generate
-    from .loader import load_demo_model
+    from .generate import generate
     from .measuring.measure import make_gallery
     from .measuring.reader import load_reader
 
-    model, clip, vae = load_demo_model(weights=weights, kind=kind)
-    people = identities(unseen=(False,))
-    settings = TrainingSettings(**changes)
-    denoiser = ComfyDenoiser(model, clip, vae, (SIZE, SIZE), Drawing(steps=STEPS, cfg=GUIDANCE))
-    shown = -1
-
-    def report(progress: Progress) -> None:
-        nonlocal shown
-        share = 10 * progress.done // sum(progress.of)
-        if share > shown:
-            shown = share
-            print(f"  {progress.stage}: {10 * share} %", flush=True)
-
-    with torch.inference_mode(False), torch.enable_grad():
-        learned = learn_prefix(
-            denoiser, people, general_prompts(shipped_prompts(), people), settings, Callbacks(report=report)
-        )
-    plain, prefixed = (DemoParts(model, some, vae) for some in (clip, protect(clip, learned.prefix, 1.0)))
+    plain, prefixed, learned = learn(kind, identities(unseen=(False,)), changes, weights)
 
     def draw(requests: Sequence[Request], with_prefix: bool, guidance: float) -> np.ndarray:
         prompts = [request.prompt for request in requests for _ in range(PER_PROMPT)]
@@ -88,6 +69,45 @@ def learn_and_measure(kind: str, changes: dict[str, Any], weights: Path) -> dict
     }
 
 
+def learn(
+    kind: str, people: Sequence[Identity], changes: dict[str, Any], weights: Path = WEIGHTS
+) -> tuple[DemoParts, DemoParts, Learned]:
+    """The demo model without and with a prefix that is learned on some people, and what came of learning.
+
+    Args:
+        kind, changes, weights: see `learn_and_measure`.
+
+    Raises:
+        AnonymizationError: see `learn_and_measure`.
+    """
+    from ..engines.comfy.denoiser import ComfyDenoiser, Drawing
+    from ..engines.comfy.protected_clip import protect
+    from ..trainer.data.prompts import general_prompts
+    from ..trainer.progress import Callbacks, Progress
+    from ..trainer.settings import TrainingSettings
+    from ..trainer.training import learn_prefix
+    from .generate import GUIDANCE, STEPS, DemoParts
+    from .loader import load_demo_model
+
+    model, clip, vae = load_demo_model(weights=weights, kind=kind)
+    settings = TrainingSettings(**changes)
+    denoiser = ComfyDenoiser(model, clip, vae, (SIZE, SIZE), Drawing(steps=STEPS, cfg=GUIDANCE))
+    shown = -1
+
+    def report(progress: Progress) -> None:
+        nonlocal shown
+        share = 10 * progress.done // sum(progress.of)
+        if share > shown:
+            shown = share
+            print(f"  {progress.stage}: {10 * share} %", flush=True)
+
+    with torch.inference_mode(False), torch.enable_grad():
+        learned = learn_prefix(
+            denoiser, people, general_prompts(shipped_prompts(), people), settings, Callbacks(report=report)
+        )
+    return DemoParts(model, clip, vae), DemoParts(model, protect(clip, learned.prefix, 1.0), vae), learned
+
+
 def shipped_prompts() -> str:
     """The general prompts of the shipped workflow."""
     nodes = load_workflow(WORKFLOW)["nodes"]
@@ -95,21 +115,32 @@ def shipped_prompts() -> str:
     return str(trainer["widgets_values"][0])
 
 
-def main() -> None:
-    """Learns with the given changes and prints what came of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """Reads which model is to be learned on, and which settings differ."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("changes", nargs="*", metavar="SETTING=VALUE", help="as in text_steps=0 overshoot=0.3")
     parser.add_argument("--model", choices=KINDS, default=CLASSIC)
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="where the weights are")
-    arguments = parser.parse_args()
+    return parser
+
+
+def changes_of(texts: Sequence[str]) -> dict[str, Any]:
+    """Settings of texts as `parser_of` reads them."""
     changes = {}
-    for change in arguments.changes:
-        name, _, value = change.partition("=")
+    for text in texts:
+        name, _, value = text.partition("=")
         try:
             changes[name] = json.loads(value)
         except ValueError:
             changes[name] = value
+    return changes
+
+
+def main() -> None:
+    """Learns with the given changes and prints what came of it."""
+    arguments = parser_of(__doc__).parse_args()
     enter_host(cpu=not torch.cuda.is_available())
+    changes = changes_of(arguments.changes)
     print(f"RESULT {json.dumps(learn_and_measure(arguments.model, changes, arguments.weights))}")
 
 

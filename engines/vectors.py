@@ -26,7 +26,7 @@ from .denoiser import Denoiser, PromptStates, Vectors
 from .micro_batches import MicroBatches
 from .muon import AdamAndMuon
 from .starting.finder import fitted_finder
-from .starting.gates import fitted_gate
+from .starting.gates import fitted_gate, fitted_nearness
 from .starting.prompts import FirstPrompts
 from .starting.reading import begin_at_descriptions
 
@@ -117,6 +117,7 @@ def with_networks(
         known = [some._replace(states=standardized(network, some.states)) for some in states]
         seen = [some.states for some in known]
         network |= fitted_gate(seen[:named], seen[named : named + len(prompts.others)])
+        network |= fitted_nearness(network["detector"], seen[:named], prompts.whom)
         described = [words_of[words][key] if words else rows[:0] for words in prompts.described]
         if any(map(len, described)):
             at_descriptions = begin_at_descriptions(network, rows, seen[:named], described, prompts.whom, generator)
@@ -146,7 +147,7 @@ def gates_of(denoiser: Denoiser, parameters: Vectors, prompts: Sequence[str]) ->
     gates = []
     for said in denoiser.states_read(prompts, fixed):
         made = [
-            made_vectors(fixed[key], network, states[None], torch.ones(1, len(states), dtype=torch.bool))
+            made_vectors(fixed[key], network, states[None], torch.ones(1, len(states), dtype=torch.bool), [True])
             for key, (states, _) in said.items()
             if (network := networks[key]) is not None
         ]

@@ -14,12 +14,16 @@ positions that are read (docs/METHODS.md 2.9):
     attention_i = softmax(queries_i · keysᵀ s)        i = 1 … m, over positions
     features_i  = GELU(hidden (values (attention_i s)))
     vectors_i   = always_i + spread · (offset_i + outputs_i features_i)
-    gate        = σ(threshold + max(detector · s))    over positions
+    gate        = σ(max(min(threshold + detector · s, near)))    over positions
+    near        = STEEP (1 − √(|s − middle|² / reach² − |axesᵀ (s − middle)|²))
+
+The last tells how near a position lies to people's names (`NEAR`, where a prefix has it), and is asked of prompts of
+words alone: vectors of the user's own beside a name could move it anywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -40,6 +44,9 @@ NAMES = ("finder", "finder_threshold", "word_mean", "word_deviation", "neutral")
 """Parts of a network that also finds the words of names (`prefix.name_words`), of which the last is learned; all or
 none."""
 
+NEAR = ("middle", "axes", "reach")
+"""Parts of a network whose gate opens near people's names alone, fixed; all or none."""
+
 IN_WORDS = ("spread", "word_mean", "word_deviation")
 """Parts that have the scale of an encoder's token embeddings."""
 
@@ -50,8 +57,12 @@ CLOSED_BELOW = 0.2
 """A gate that is open less than this is closed, for so little would protect nobody: prompts that name nobody are read
 exactly as without a prefix."""
 
+STEEP = 36.0
+"""How fast a gate closes with the distance from people's names: at five sixths of its reach it is open but for 1 in
+400, beyond 1.04 of it closed."""
+
 WIDE_OPEN = 1e4
-"""A threshold at which the gate lets everything through, whatever a prompt says."""
+"""A threshold, and a reach, at which the gate lets everything through, whatever a prompt says."""
 
 _SEPARATOR = "/"
 
@@ -148,21 +159,50 @@ class Made(NamedTuple):
     gates: Tensor
 
 
-def made_vectors(always: Tensor, network: Mapping[str, Tensor], states: Tensor, read: Tensor) -> Made:
+def made_vectors(
+    always: Tensor,
+    network: Mapping[str, Tensor],
+    states: Tensor,
+    read: Tensor,
+    words_alone: Sequence[bool] | None = None,
+) -> Made:
     """What is made for each prompt; differentiable in the parts that are learned.
 
     Args:
         always: those that the made ones are counted from, `[m, d]`, as the encoder's network takes them.
         states: what it says of the prompts without vectors, `[n, length, w]`.
         read: the positions that count, `[n, length]`; at least one of each prompt.
+        words_alone: which prompts are known to hold words and nothing else; of others the gate is the wider one.
     """
     parts = {name: part.to(states.device) for name, part in network.items()}
     said = standardized(parts, states)
     change = parts["offset"] + torch.einsum("nmh,mhd->nmd", features_read(parts, said, read), parts["outputs"])
-    clearest = (said @ parts["detector"]).masked_fill(~read, float("-inf")).amax(1)
-    gates = torch.sigmoid(parts["threshold"] + clearest)
+    names = likeness_to_people(parts, said, words_alone or [False] * len(said))
+    gates = torch.sigmoid(names.masked_fill(~read, float("-inf")).amax(1))
     gates = torch.where(gates < CLOSED_BELOW, 0.0, gates)
     return Made(always.float() + parts["spread"] * change, gates)
+
+
+def likeness_to_people(network: Mapping[str, Tensor], said: Tensor, words_alone: Sequence[bool]) -> Tensor:
+    """How like somebody's name each position of prompts is to the gate, `[n, length]`; of 0 it is half open.
+
+    Args:
+        network: on the device of the states.
+        said: standardized states of the prompts, `[n, length, w]`.
+        words_alone: see `made_vectors`.
+    """
+    names = network["threshold"] + said @ network["detector"]
+    if "reach" not in network or not any(words_alone):
+        return names
+    are_words = torch.tensor(words_alone, dtype=torch.bool, device=names.device)[:, None]
+    return torch.where(are_words, torch.minimum(names, _nearness(network, said)), names)
+
+
+def _nearness(network: Mapping[str, Tensor], said: Tensor) -> Tensor:
+    """How near each position lies to people's names, `[n, length]`; 0 at the reach of the gate."""
+    away = said - network["middle"]
+    squares = away.square().sum(-1) / network["reach"].square() - (away @ network["axes"]).square().sum(-1)
+    return STEEP * (1 - squares.clamp_min(1e-12).sqrt())
 
 
 def features_read(network: Mapping[str, Tensor], said: Tensor, read: Tensor) -> Tensor:
@@ -179,8 +219,9 @@ def features_read(network: Mapping[str, Tensor], said: Tensor, read: Tensor) -> 
 
 def with_open_gates(parameters: Parameters) -> dict[str, Tensor]:
     """The same, but for gates, which let everything through."""
+    wide_open = (part_name("", "threshold"), part_name("", "reach"))
     return {
-        name: torch.full_like(tensor, WIDE_OPEN) if name.endswith(part_name("", "threshold")) else tensor
+        name: torch.full_like(tensor, WIDE_OPEN) if name.endswith(wide_open) else tensor
         for name, tensor in parameters.items()
     }
 
@@ -240,17 +281,20 @@ def require_networks(parameters: Parameters) -> None:
     vectors = vectors_of(parameters)
     for name in parameters:
         key, _, part = name.partition(_SEPARATOR)
-        if _SEPARATOR in name and (key not in vectors or part not in LEARNED + FIXED + NAMES):
+        if _SEPARATOR in name and (key not in vectors or part not in LEARNED + FIXED + NAMES + NEAR):
             raise PrefixValueError(f"It holds '{name}', which is no part of a prefix.")
     for key, always in vectors.items():
         network = network_of(parameters, key)
         if network is None:
             raise PrefixValueError(f"Its vectors for text encoder '{key}' lack the network that makes them.")
-        wanted = LEARNED + FIXED + (NAMES if any(part in network for part in NAMES) else ())
+        wanted: tuple[str, ...] = LEARNED + FIXED
+        for group in (NAMES, NEAR):
+            wanted += group if any(part in network for part in group) else ()
         missing = [part for part in wanted if part not in network]
         if missing:
             raise PrefixValueError(f"The network for text encoder '{key}' lacks {', '.join(missing)}.")
         count, width = always.shape
+        axes = network["axes"].shape[-1] if "axes" in network and network["axes"].ndim == 2 else 0
         wide, features = network["keys"].shape if network["keys"].ndim == 2 else (0, 0)
         shapes = {
             "queries": (count, features),
@@ -269,6 +313,9 @@ def require_networks(parameters: Parameters) -> None:
             "word_mean": (width,),
             "word_deviation": (width,),
             "neutral": (width,),
+            "middle": (wide,),
+            "axes": (wide, axes),
+            "reach": (1,),
         }
         for part, tensor in network.items():
             if tensor.dtype != torch.float32 or tensor.layout != torch.strided or 0 in tensor.shape:
@@ -280,6 +327,6 @@ def require_networks(parameters: Parameters) -> None:
                 )
             if not bool(torch.isfinite(tensor).all()):
                 raise PrefixValueError(f"The {part} of the network for text encoder '{key}' are not finite.")
-        for part in ("deviation", "word_deviation"):
+        for part in ("deviation", "word_deviation", "reach"):
             if part in network and not bool((network[part] > 0).all()):
                 raise PrefixValueError(f"The {part} of the network for text encoder '{key}' must be above zero.")

@@ -17,7 +17,7 @@ from .errors import PrefixValueError, first_line
 from .face_region import START as FACE_REGION
 from .face_region import require_face_region
 from .files.plain import is_finite, read_json, require_plain
-from .meta_network import NAMES, name_of_part, require_networks, vectors_of
+from .meta_network import NAMES, NEAR, name_of_part, require_networks, vectors_of
 
 FORMAT_VERSION = 1
 """Version of the record and of the file that holds it; raised when a reader of today could not understand it."""
@@ -34,7 +34,11 @@ NAMES_VERSION = 5
 """The same of a prefix that finds the words of names (`name_words`), whether it says where faces are or not: readers of
 before would read them."""
 
-_VERSIONS = (FORMAT_VERSION, CONDITIONAL_VERSION, REGION_VERSION, NAMES_VERSION)
+NEAR_VERSION = 6
+"""The same of a prefix whose gate opens near people's names alone (`meta_network.NEAR`): readers of before would open
+it for more."""
+
+_VERSIONS = (FORMAT_VERSION, CONDITIONAL_VERSION, REGION_VERSION, NAMES_VERSION, NEAR_VERSION)
 
 MOST_VECTORS = 1024
 """More than any prompt has room for."""
@@ -73,7 +77,8 @@ class PrefixRecord:
             ascending order. An encoder that is not in it was read at its own usual layer. See `prefix.layers`.
         name: what its maker calls it; may be empty.
         notes: anything its maker wants to tell; may be empty.
-        format_version: see `FORMAT_VERSION`, `CONDITIONAL_VERSION`, `REGION_VERSION` and `NAMES_VERSION`.
+        format_version: see `FORMAT_VERSION`, `CONDITIONAL_VERSION`, `REGION_VERSION`, `NAMES_VERSION` and
+            `NEAR_VERSION`.
 
     Raises:
         PrefixValueError: a field has the wrong type or cannot be written as JSON.
@@ -204,7 +209,8 @@ class Prefix:
         object.__setattr__(self, "face_region", _copies(self.face_region))
         version = CONDITIONAL_VERSION if self.networks else FORMAT_VERSION
         version = REGION_VERSION if self.face_region else version
-        version = NAMES_VERSION if any(name_of_part(name) in NAMES for name in self.networks) else version
+        for parts, newer in ((NAMES, NAMES_VERSION), (NEAR, NEAR_VERSION)):
+            version = newer if any(name_of_part(name) in parts for name in self.networks) else version
         object.__setattr__(self, "record", dataclasses.replace(self.record, format_version=version))
 
     def __reduce__(self) -> Any:

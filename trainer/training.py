@@ -38,7 +38,7 @@ STREAMED = (
     " learning was much slower."
 )
 
-RECIPE = 15
+RECIPE = 16
 """Raised when the same arguments no longer give the same prefix, so that no run of an older version is gone on with."""
 
 

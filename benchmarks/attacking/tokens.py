@@ -63,7 +63,7 @@ def projected_words(
 ) -> str:
     """The best words that projection comes upon, to be typed before the prompt; see `fitted_embedding`."""
     with denoiser.gradients(BATCH):
-        loss_of = Loss(denoiser, parameters, prompts, seed=budget.seed)
+        loss_of = Loss(denoiser, parameters, prompts, seed=budget.seed, are_words=True)
         chosen = _random_words(vocabulary, budget)
         free = vocabulary.embedding(chosen)
         optimizer = scale_free_adam(free, RATE)
@@ -90,7 +90,7 @@ def searched_words(
     """The words that greedy coordinate gradient ends with, to be typed before the prompt; see `fitted_embedding`."""
     draw = generator(budget.seed, "changes of an attack")
     with denoiser.gradients(BATCH):
-        loss_of = Loss(denoiser, parameters, prompts, seed=budget.seed)
+        loss_of = Loss(denoiser, parameters, prompts, seed=budget.seed, are_words=True)
         chosen, some = _random_words(vocabulary, budget), _prompts(len(prompts), budget)
         for _ in range(budget.steps):
             asked = some(TRIED_ON)

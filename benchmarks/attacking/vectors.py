@@ -23,7 +23,7 @@ from torch.nn.functional import softplus
 
 from ...engines.denoiser import Conditioning, Denoiser, Vectors
 from ...engines.vectors import new_vectors, scale_free_adam
-from ...prefix.meta_network import network_of, standardized, vectors_of
+from ...prefix.meta_network import likeness_to_people, network_of, standardized, vectors_of
 from ...runs.seeds import generator, noise_of, rate_factor, stratified_times
 from ...trainer.stages.text_distance import Said, text_distance
 
@@ -66,6 +66,7 @@ class Loss:
         latents: of pictures that the unprotected model draws for them, `[n, *latent_shape]`: then what the denoiser
             predicts is compared, else what the text encoders say.
         seed: of noises and times.
+        are_words: whether embeddings stand for words of the encoder's own, of which gates let less through.
     """
 
     def __init__(
@@ -75,7 +76,9 @@ class Loss:
         prompts: Sequence[str],
         latents: Tensor | None = None,
         seed: int = 0,
+        are_words: bool = False,
     ) -> None:
+        self._are_words = are_words
         self.denoiser = denoiser
         self.prompts = tuple(prompts)
         self._parameters = {name: tensor.detach() for name, tensor in parameters.items()}
@@ -140,7 +143,8 @@ class Loss:
             for key, (states, _) in said.items():
                 network = self._networks[key]
                 if network is not None:
-                    logits.append(network["threshold"] + (standardized(network, states) @ network["detector"]).max())
+                    standard = standardized(network, states)[None]
+                    logits.append(likeness_to_people(network, standard, [self._are_words]).max())
         return softplus(torch.stack(logits)).mean()
 
 

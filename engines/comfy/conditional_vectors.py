@@ -9,7 +9,7 @@ a name that is found. What it then says is let through as far as the prompt's ga
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ...prefix.errors import PrefixMismatchError
 from ...prefix.injection.encoder_layouts import ClipChunks, encoder_layout
+from ...prefix.injection.tokens import Tokens, words_alone
 from ...prefix.meta_network import (
     Parameters,
     alignment,
@@ -72,6 +73,7 @@ def vectors_made(
     parameters: Parameters,
     look: Look | None = None,
     first_reading: FirstReading = _read_anew,
+    of_words: Collection[str] = (),
 ) -> Iterator[PromptsRead]:
     """Inside, prompts that come with the prefix's own vectors are read with those that are made for them.
 
@@ -82,6 +84,7 @@ def vectors_made(
         parameters: as the encoders' networks want them, see `vectors_for`.
         look: called with what was read; then encoders without a meta-network are looked at as well.
         first_reading: reads a prompt that comes alone, or knows what was read of it.
+        of_words: keys of encoders that are known to read words and nothing else, see `encoders_of_words`.
 
     Raises:
         PrefixMismatchError: an encoder's network cannot be watched, or says nothing that could be read.
@@ -95,11 +98,19 @@ def vectors_made(
             if not hasattr(encoder.transformer, "register_forward_pre_hook"):
                 raise _unread(key)
             masks_padding = bool(getattr(encoder, "zero_out_masked", False))
-            reading = _Reading(key, parameters[key], network, made, look, first_reading, masks_padding)
+            reads_words = key in of_words
+            reading = _Reading(key, parameters[key], network, made, look, first_reading, masks_padding, reads_words)
             before = encoder.transformer.register_forward_pre_hook(reading.before, with_kwargs=True)
             hooks.callback(before.remove)
             hooks.callback(encoder.transformer.register_forward_hook(reading.after).remove)
         yield made
+
+
+def encoders_of_words(tokens: Tokens, vectors: Mapping[str, Tensor]) -> frozenset[str]:
+    """Keys of the encoders for which a prompt's tokens are words and nothing else, but for the prefix's vectors."""
+    return frozenset(
+        key for key, chunks in tokens.items() if all(words_alone(chunk, vectors.get(key)) for chunk in chunks)
+    )
 
 
 class _AllIsReadError(Exception):
@@ -167,6 +178,7 @@ class _Reading:
         look: Look | None,
         first_reading: FirstReading,
         masks_padding: bool,
+        reads_words: bool,
     ) -> None:
         self._key = key
         self._always = always
@@ -176,6 +188,7 @@ class _Reading:
         self._first_reading = first_reading
         self._is_first = False
         self._masks_padding = masks_padding
+        self._reads_words = reads_words
         self._let_through: tuple[Any, Tensor] | None = None
 
     def before(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -214,7 +227,8 @@ class _Reading:
                 self._look(self._key, PromptStates(row[where].float(), word[where].float()))
         if self._network is None:
             return None
-        vectors, gates = made_vectors(self._always.to(states.device), self._network, states[rows], positions)
+        of_words = [self._reads_words] * len(rows)
+        vectors, gates = made_vectors(self._always.to(states.device), self._network, states[rows], positions, of_words)
         # What cannot be read is no reason to draw it unprotected.
         widest = float(gates.detach().nan_to_num(nan=1.0).max())
         self._made.opened[self._key] = max(self._made.opened.get(self._key, 0.0), widest)

@@ -50,7 +50,7 @@ from ..options import (
 )
 from ..recomputation import checkpointed, recomputed, weights_learned
 from ..text_states import text_states
-from .conditional_vectors import states_read, vectors_made
+from .conditional_vectors import encoders_of_words, states_read, vectors_made
 from .differentiable_kernels import differentiable_kernels
 from .learned_layers import layers_to_learn, read_at, recorded
 from .new_words import rows_of_words, with_rows
@@ -242,13 +242,13 @@ class ComfyDenoiser:
         stage = self._clip.cond_stage_model
 
         def encode_one(prompt: str, vectors: Vectors | None, embedding: Vectors | None) -> list[Any]:
-            making = vectors_made(self._encoders, vectors or {})
+            tokens = self._tokens(prompt, vectors, embedding)
+            more: dict[str, Any] = {"of_words": encoders_of_words(tokens, vectors or {})}
             if embedding is None:  # With one, hardly any prompt comes twice.
-                known = functools.partial(self._first, layer)
-                making = vectors_made(self._encoders, vectors or {}, first_reading=known)
+                more["first_reading"] = functools.partial(self._first, layer)
             with read_at(stage, self._encoders, layer):
-                with making as made:
-                    told = stage.encode_token_weights(self._tokens(prompt, vectors, embedding))
+                with vectors_made(self._encoders, vectors or {}, **more) as made:
+                    told = stage.encode_token_weights(tokens)
                 if is_conditional(vectors or {}) and not made.let_through:
                     told = stage.encode_token_weights(self._tokens(prompt, None, embedding))
                 return _conditioning(told)
@@ -259,8 +259,11 @@ class ComfyDenoiser:
             with differentiable(stage):
                 if not _encodes_chunks_apart(stage) or self._model.model.adm_channels:
                     return [encode_one(prompt, vectors, embedding) for prompt in prompts]
-                with read_at(stage, self._encoders, layer), vectors_made(self._encoders, vectors or {}):
-                    return _encode_together(stage, [self._tokens(prompt, vectors, embedding) for prompt in prompts])
+                asked = [self._tokens(prompt, vectors, embedding) for prompt in prompts]
+                words = [encoders_of_words(tokens, vectors or {}) for tokens in asked]
+                making = vectors_made(self._encoders, vectors or {}, of_words=frozenset.intersection(*words))
+                with read_at(stage, self._encoders, layer), making:
+                    return _encode_together(stage, asked)
 
     def _first(self, layer: Layer, key: str, embeds: Tensor, read: Callable[[], Any]) -> Any:
         """What an encoder says of a prompt without vectors, which is read once."""

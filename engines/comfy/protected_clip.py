@@ -55,7 +55,7 @@ from ...prefix.bypass import (
 )
 from ...prefix.layers import Layer, listed
 from ...prefix.meta_network import Parameters, is_conditional
-from .conditional_vectors import PromptsRead, require_made, vectors_made
+from .conditional_vectors import PromptsRead, encoders_of_words, require_made, vectors_made
 from .encoder_layers import EncoderReading, judged_layers, usual_layers, usual_readings
 from .inner_encoders import (
     MODULES,
@@ -291,7 +291,9 @@ def _read(
     And what was read so, if the prefix is a conditional one: another is always let through.
     """
     encoders = text_encoders(stage)
-    with judged_layers(encoders, usual, judge) as read, vectors_made(encoders, parameters) as made:
+    of_words = encoders_of_words(tokens, parameters)
+    making = vectors_made(encoders, parameters, of_words=of_words)
+    with judged_layers(encoders, usual, judge) as read, making as made:
         encoded = encode(tokens)
     if not is_reading_plain():
         require_made(made, {key: chunks for key, chunks in tokens.items() if key in encoders}, parameters)

@@ -23,6 +23,7 @@ from ...prefix.injection.tokens import (
     same_as_before,
     with_rows,
     without_rows,
+    words_alone,
 )
 from ...prefix.meta_network import (
     Parameters,
@@ -150,7 +151,8 @@ class Part:
         always = parameters[self.key]
         starts = self._starts(chunks, always)
         plain, words, positions = self._read_without(chunks, starts, len(always))
-        made = made_vectors(always.to(plain.last.device), network, plain.last, positions)
+        of_words = self._are_words(chunks, always)
+        made = made_vectors(always.to(plain.last.device), network, plain.last, positions, of_words)
         if not bool((made.gates != 0).any()):
             return plain
         found = names_found(network, plain.last, words, positions)
@@ -183,6 +185,14 @@ class Part:
                     where = positions[row]
                     said[place] = PromptStates(plain.last[row][where].float(), words[row][where])
         return [said[place] for place in range(len(chunks))]
+
+    def _are_words(self, chunks: Sequence[Chunk], always: Tensor) -> list[bool]:
+        """Whether each chunk holds words and nothing else; a user's embedding is a word that was added."""
+        added = {number for number, token in self.tokenizer.added_tokens_decoder.items() if not token.special}
+        return [
+            words_alone(chunk, always) and added.isdisjoint(token for token, *_ in chunk if isinstance(token, int))
+            for chunk in chunks
+        ]
 
     def _starts(self, chunks: Sequence[Chunk], always: Tensor) -> list[int]:
         """Where the vectors begin in each chunk."""

@@ -17,21 +17,17 @@ import torch
 from torch import Tensor
 
 from ...prefix.meta_network import features_read
+from .left_out import left_out_in_turn
 
 LEAD = 8.0
 """By how much the score of a prompt's clearest position exceeds the mean of all, at first."""
 
-TELLING_PENALTY = 0.1
-"""Weight of the squared size of what tells descriptions beside its mean squared error, for standardized states."""
+TELLING_PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0)
+"""Weights of the squared size of what tells descriptions beside its mean squared error, for standardized states; of
+these the one is taken with which most is told of people left out."""
 
 LEAST_SPREAD = 1e-3
 """Share of the size of all descriptions below which an axis of theirs counts as none."""
-
-PARTS = 4
-"""Parts of the people, each of which is left out once."""
-
-LEAST_PEOPLE = 8
-"""Fewer are too few to leave some out."""
 
 LEAST_TOLD = 0.25
 """Share of how far descriptions differ that states have to tell of people left out."""
@@ -75,13 +71,15 @@ def begin_at_descriptions(
     goals = torch.stack([rows[[index % len(rows) for index in range(count)]] for _, rows, _ in chosen])
     goals = (goals - always) / network["spread"]
     people = torch.tensor([one for _, _, one in chosen])
-    if not detector.any() or not told_of_others(clearest, goals.flatten(1), people) >= LEAST_TOLD:
+    told = {penalty: told_of_others(clearest, goals.flatten(1), people, penalty) for penalty in TELLING_PENALTIES}
+    best = max(TELLING_PENALTIES, key=lambda penalty: told[penalty])
+    if not detector.any() or not told[best] >= LEAST_TOLD:
         return False
     wanted = network["values"].shape[1]
     lead = torch.stack([mark.max() - mark.mean() for mark in marks]).mean().clamp_min(1e-6)
     network["keys"][:, 0] = detector
     network["queries"][:, 0] = LEAD / lead
-    directions = telling(clearest, goals.flatten(1), wanted)
+    directions = telling(clearest, goals.flatten(1), wanted, best)
     mixed = torch.linalg.qr(torch.randn(wanted, wanted, generator=generator))[0]
     network["values"][:] = directions @ mixed[: directions.shape[1]]
     network["hidden"][:] = torch.linalg.qr(torch.randn(wanted, wanted, generator=generator))[0]
@@ -96,33 +94,28 @@ def begin_at_descriptions(
     return True
 
 
-def told_of_others(states: Tensor, goals: Tensor, people: Tensor) -> float:
+def told_of_others(states: Tensor, goals: Tensor, people: Tensor, penalty: float) -> float:
     """Share of how far goals differ that states tell of people who were left out, in four parts; at most 1.
 
-    Below 0 where they tell less than the mean of the others' does, and where there are fewer than `LEAST_PEOPLE`.
+    Below 0 where they tell less than the mean of the others' does, and where there are too few people.
 
     Args:
         states: `[n, w]`.
         goals: `[n, d]`.
         people: whose each is, `[n]`.
+        penalty: one of `TELLING_PENALTIES`.
     """
-    each, place = torch.unique(people, return_inverse=True)
-    if len(each) < LEAST_PEOPLE:
-        return -1.0
-    dealt = torch.randperm(len(each), generator=torch.Generator().manual_seed(0))  # Lists are in some order of looks.
-    place = dealt[place]
     wanted = _axes(goals, len(goals))
     off, apart = 0.0, 0.0
-    for part in range(PARTS):
-        out = place % PARTS == part
+    for out in left_out_in_turn(people):
         middle, goal = states[~out].mean(0), wanted[~out].mean(0)
-        told = (states[out] - middle) @ _ridge(states[~out] - middle, wanted[~out] - goal, TELLING_PENALTY)
+        told = (states[out] - middle) @ _ridge(states[~out] - middle, wanted[~out] - goal, penalty)
         off += float((told - (wanted[out] - goal)).square().sum())
         apart += float((wanted[out] - goal).square().sum())
     return 1 - off / apart if apart > 0 else -1.0
 
 
-def telling(states: Tensor, goals: Tensor, most: int) -> Tensor:
+def telling(states: Tensor, goals: Tensor, most: int, penalty: float) -> Tensor:
     """The directions `[w, k]` of states that tell goals, those of the goals' widest axes first; k is at most `most`.
 
     What they tell is as wide as ridge regression makes it, and of variance `most` in all, so that it is of variance one
@@ -131,13 +124,14 @@ def telling(states: Tensor, goals: Tensor, most: int) -> Tensor:
     Args:
         states: `[n, w]`.
         goals: `[n, d]`.
+        penalty: one of `TELLING_PENALTIES`.
     """
     middle = states.mean(0)
     apart = states - middle
     count = len(states)
     wanted = _axes(goals, most)
     seen = torch.cat([apart, count**0.5 * middle[None]])
-    found = _ridge(seen, torch.cat([wanted, torch.zeros(1, wanted.shape[1])]), TELLING_PENALTY)
+    found = _ridge(seen, torch.cat([wanted, torch.zeros(1, wanted.shape[1])]), penalty)
     return found * (most * count / (apart @ found).square().sum().clamp_min(1e-12)).sqrt()
 
 

@@ -76,6 +76,13 @@ def without_rows(chunk: Chunk, start: int, count: int) -> list[Entry]:
     return [*chunk[:start], *chunk[start + count :], *[chunk[-1]] * count]
 
 
+def words_alone(chunk: Chunk, rows: Tensor | None = None) -> bool:
+    """Whether a chunk holds numbers of words and nothing else, but for the rows `[m, d]` of a prefix."""
+    start = None if rows is None else place_of_rows(chunk, rows)
+    own = range(0) if rows is None or start is None else range(start, start + len(rows))
+    return all(place in own or isinstance(entry[0], int) for place, entry in enumerate(chunk))
+
+
 def same_as_before(words: Sequence[int | None]) -> list[bool]:
     """Whether each word is the one before it; None stands for a vector, which never is."""
     return [False, *(one is not None and one == two for one, two in pairwise(words))]

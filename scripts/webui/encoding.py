@@ -24,13 +24,14 @@ from ...prefix.injection.tokens import (
     same_as_before,
     with_rows,
     without_rows,
+    words_alone,
 )
 from ...prefix.meta_network import alignment, at_places, blended_by_row, made_vectors, network_of, positions_read
 from ...prefix.name_words import names_found, without_names
 from .encoders import WebUiEncoder, encoder_of
 from .layers import require_read, watched
 from .protection import PromptGuard
-from .token_rows import chunk_of, embeddings_in, row_of
+from .token_rows import chunk_of, embeddings_in, row_of, with_their_vectors
 
 Patch = Callable[[Any, str, Callable[[Callable[..., Any]], Callable[..., Any]]], None]
 """Puts, for a function of an object, what the third argument makes of it."""
@@ -143,14 +144,15 @@ def _read_with_made(
         )
     same = torch.tensor([_as_before(encoder, chunk) for chunk in without], device=states.device)
     read = positions_read(same, torch.tensor(starts, device=states.device))
-    made = made_vectors(always.to(states.device), network, states, read)
+    made = made_vectors(always.to(states.device), network, states, read, [words_alone(chunk) for chunk in without])
     if not bool((made.gates != 0).any()):
         return plain
-    words = torch.stack([embeddings_of(chunk, encoder.rows) for chunk in without])
+    words = torch.stack([embeddings_of(with_their_vectors(chunk, encoder.key), encoder.rows) for chunk in without])
     found = names_found(network, states, words, read)
+    given = [with_their_vectors(chunk, encoder.key) for chunk in chunks]  # A single one may give way as a name's.
     protected = [
         with_rows(without_names(network, chunk, names, start, len(always)), start, rows)
-        for chunk, start, names, rows in zip(chunks, starts, found, made.vectors, strict=True)
+        for chunk, start, names, rows in zip(given, starts, found, made.vectors, strict=True)
     ]
     places = alignment(len(chunks[0]), torch.tensor(starts), len(always), len(chunks[0]) - 1)
     return _let_through(plain, _read(process_tokens, encoder, prefix, protected), places, made.gates)

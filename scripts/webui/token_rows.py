@@ -6,7 +6,7 @@ say where embeddings of the user's own stand.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,22 @@ def chunk_of(tokens: Sequence[int], weights: Sequence[float], fixes: Sequence[An
     """The chunk that a row is."""
     held = {fix.offset + 1 + n: Held(fix, n) for fix in fixes for n in range(int(fix.embedding.vectors))}
     return [(held.get(place, token), weight) for place, (token, weight) in enumerate(zip(tokens, weights, strict=True))]
+
+
+def with_their_vectors(chunk: Chunk, key: str) -> list[Entry]:
+    """The chunk with vectors in the place of what stands for them.
+
+    Args:
+        key: of the text encoder that reads it.
+    """
+    return [((_vector(token, key) if isinstance(token, Held) else token), *others) for token, *others in chunk]
+
+
+def _vector(held: Held, key: str) -> Tensor:
+    """A vector `[d]`; where embeddings are for several encoders, the hosts name each of these."""
+    vectors = held.fix.embedding.vec
+    rows: Tensor = vectors[f"clip_{key}"] if isinstance(vectors, Mapping) else vectors
+    return rows[held.index]
 
 
 def embeddings_in(chunks: Sequence[Chunk]) -> list[Any]:

@@ -78,6 +78,49 @@ def test_the_clearest_position_opens_the_gate_whatever_stands_beside_it() -> Non
         assert made_vectors(prefix.vectors["l"], opened, states, read).gates.tolist() == [1.0, 1.0]
 
 
+def near(network: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A network whose gate opens within one deviation of the mean, if words say so."""
+    near_names = {"middle": torch.zeros(24), "axes": torch.zeros(24, 2), "reach": torch.tensor([24**0.5])}
+    return network | {"detector": torch.zeros(24), "threshold": torch.tensor([9.0])} | near_names
+
+
+def test_far_from_names_the_gate_opens_only_beside_what_is_no_word() -> None:
+    prefix = made_prefix()
+    network = near(network_of(prefix.networks, "l"))
+    beside, far = network["mean"] + 0.5 * network["deviation"], network["mean"] + 2 * network["deviation"]
+    states, read = torch.stack([beside, far])[:, None], torch.ones(2, 1, dtype=torch.bool)
+
+    def gates(parts: dict[str, torch.Tensor], *words: list[bool]) -> list[float]:
+        return made_vectors(prefix.vectors["l"], parts, states, read, *words).gates.tolist()
+
+    assert gates(network, [True, True]) == [pytest.approx(1.0, abs=1e-3), 0.0]
+    for words in ([[False, False]], []):
+        assert min(gates(network, *words)) > 0.99
+    opened = network_of(with_open_gates({f"l/{part}": tensor for part, tensor in network.items()}), "l")
+    assert gates(opened, [True, True]) == [1.0, 1.0]
+    states[1] = float("nan")
+    assert gates(network, [True, True])[1] != 0.0
+
+
+def test_a_gate_that_knows_names_survives_its_file_and_older_versions_refuse_it(tmp_path: Path) -> None:
+    prefix = made_prefix()
+    networks = {f"l/{part}": tensor for part, tensor in near(network_of(prefix.networks, "l")).items()}
+    prefix = Prefix(prefix.vectors, prefix.record, networks=networks)
+    back = load_prefix(save_prefix(prefix, tmp_path / "one.safetensors"))
+    assert back.record.format_version == 6
+    assert all(torch.equal(back.parameters[name], tensor) for name, tensor in prefix.parameters.items())
+    for change, said in (
+        ({"l/reach": torch.zeros(1)}, "above zero"),
+        ({"l/axes": torch.zeros(3, 2)}, "axes"),
+        ({"l/middle": torch.full((24,), torch.inf)}, "not finite"),
+    ):
+        with pytest.raises(PrefixValueError, match=said):
+            Prefix(prefix.vectors, prefix.record, networks=networks | change)
+    for part in ("middle", "axes", "reach"):
+        with pytest.raises(PrefixValueError, match=f"lacks {part}"):
+            Prefix(prefix.vectors, prefix.record, networks={k: v for k, v in networks.items() if k != f"l/{part}"})
+
+
 def test_it_survives_copies_and_its_file(tmp_path: Path) -> None:
     prefix = made_prefix(l=768, g=1280)
     path = save_prefix(prefix, tmp_path / "one.safetensors")

@@ -10,8 +10,13 @@ import torch
 from anonymize_faces.prefix import Prefix, save_prefix
 from anonymize_faces.prefix.meta_network import made_vectors, network_of
 from anonymize_faces.prefix.name_words import neutral_embedding
-from anonymize_faces.tests.support.conditional import finding_names, with_gates, with_random_networks
-from anonymize_faces.tests.support.web_ui.encoders import prefix_for
+from anonymize_faces.tests.support.conditional import (
+    far_from_all_names,
+    finding_names,
+    with_gates,
+    with_random_networks,
+)
+from anonymize_faces.tests.support.web_ui.encoders import WIDTHS, prefix_for
 from anonymize_faces.tests.support.web_ui.host import Host
 
 ON = (True, "people.safetensors", 1.0)
@@ -106,6 +111,49 @@ def test_a_closed_gate_leaves_what_the_prompt_says_as_it_is(open_host, kind: str
     beside = torch.cat([plain[:1], plain[-3:], plain[1:-3]])
     torch.testing.assert_close(drawn[1], torch.lerp(beside, drawn[2], 0.5), atol=1e-4, rtol=0)
     assert not torch.allclose(drawn[2], plain, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["forge", "automatic"])
+def test_words_far_from_all_names_are_read_as_they_are_but_beside_an_embedding(open_host, kind: str) -> None:
+    made = open_host(kind)
+    reader = made.shared.sd_model.readers["l"]
+    reader.holder.by_word["mystyle"] = torch.full((2, WIDTHS["l"]), 0.25)
+    prefix = with_random_networks(prefix_for("sd1", m=3), {"l": torch.cat([states_of(made, PROMPT)])[0, 1:9]})
+    use(made, far_from_all_names(prefix))
+    torch.testing.assert_close(picture(made), picture(made, PROMPT, OFF), atol=1e-4, rtol=0)
+    beside = f"{PROMPT} mystyle"
+    assert not torch.allclose(picture(made, beside), picture(made, beside, OFF), atol=1e-3)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_vector_of_an_embedding_that_says_a_name_is_read_as_the_neutral_one(open_host, several: bool) -> None:
+    made = open_host("forge")
+    reader = made.shared.sd_model.readers["l"]
+    table = reader.read_by.text_model.embeddings.token_embedding.wrapped.weight.detach()
+    own = torch.stack([torch.full((WIDTHS["l"],), 0.25), table[5000], torch.full((WIDTHS["l"],), -0.25)])
+    reader.holder.by_word["mystyle"] = {"clip_l": own} if several else own
+    prefix = with_random_networks(prefix_for("sd1", m=3), {"l": torch.cat([states_of(made, PROMPT)])[0, 1:9]})
+    mean, deviation = table.mean(0), table.std(0)
+    name = (table[5000] - mean) / deviation
+    finder = {
+        "finder": torch.cat([torch.zeros(WIDTHS["l"]), name]),
+        "finder_threshold": torch.tensor([-0.9 * float(name.square().sum()), -100.0]),
+        "word_mean": mean,
+        "word_deviation": deviation,
+        "neutral": torch.zeros(WIDTHS["l"]),
+    }
+    networks = {**prefix.networks, **{f"l/{part}": tensor for part, tensor in finder.items()}}
+    use(made, Prefix(prefix.vectors, prefix.record, networks=networks))
+    seen: list[torch.Tensor] = []
+    hook = reader.read_by.text_model.embeddings.register_forward_hook(lambda _, __, rows: seen.append(rows.detach()))
+    picture(made, "a portrait mystyle of Ada")
+    hook.remove()
+    positions = reader.read_by.text_model.embeddings.position_embedding.weight.detach()
+    read = [rows[0] - positions for rows in seen]
+    begins = [(rows - own[0]).abs().amax(1).lt(1e-5).nonzero().flatten().tolist() for rows in read]
+    last, (begin,) = next((rows, at) for rows, at in zip(reversed(read), reversed(begins), strict=True) if at)
+    neutral = neutral_embedding({part: networks[f"l/{part}"] for part in ("word_mean", "spread", "neutral")})
+    torch.testing.assert_close(last[begin : begin + 3], torch.stack([own[0], neutral, own[2]]), atol=1e-4, rtol=0)
 
 
 def test_a_text_encoder_that_does_not_say_what_is_needed_is_refused(open_host) -> None:

@@ -72,6 +72,16 @@ def with_gates(prefix: Prefix, gate: float) -> Prefix:
     return with_parts(prefix, threshold=threshold.clamp(-1e4, 1e4), detector=None)
 
 
+def far_from_all_names(prefix: Prefix) -> Prefix:
+    """The prefix with gates that are wide open but for words, all of which lie far from people's names."""
+    networks = dict(prefix.networks)
+    for key in prefix.vectors:
+        wide = len(prefix.networks[part_name(key, "mean")])
+        near = {"middle": torch.full((wide,), 50.0), "axes": torch.zeros(wide, 1), "reach": torch.ones(1)}
+        networks |= {part_name(key, part): tensor for part, tensor in near.items()}
+    return Prefix(prefix.vectors, prefix.record, networks=networks)
+
+
 def with_parts(prefix: Prefix, **parts: Tensor | None) -> Prefix:
     """The prefix with other parts in its networks; None for zeros."""
     networks = dict(prefix.networks)

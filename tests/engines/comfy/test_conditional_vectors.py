@@ -14,7 +14,14 @@ from anonymize_faces.prefix import Prefix, PrefixMismatchError, frame_of, inject
 from anonymize_faces.prefix.injection.tokens import common_start
 from anonymize_faces.prefix.meta_network import made_vectors, network_of
 from anonymize_faces.prefix.name_words import neutral_embedding, standardized_words
-from anonymize_faces.tests.support.conditional import NAMED, UNNAMED, conditional, with_gates, with_parts
+from anonymize_faces.tests.support.conditional import (
+    NAMED,
+    UNNAMED,
+    conditional,
+    far_from_all_names,
+    with_gates,
+    with_parts,
+)
 from anonymize_faces.tests.support.text_encoders import FAMILIES, make_clip
 
 TEXT = "a portrait of Ada Lovelace"
@@ -142,6 +149,26 @@ def test_a_closed_gate_leaves_what_the_prompt_says_as_it_is(family, make_prefix)
         plain, closed = conditioning(clip, text), conditioning(protect(clip, with_gates(prefix, 0.0), 1.0), text)
         for one, other in zip(plain, closed, strict=True):
             assert one.shape == other.shape and torch.allclose(one.float(), other.float(), atol=1e-4, rtol=1e-4)
+
+
+def test_words_far_from_all_names_are_read_as_they_are(family, make_prefix):
+    name, clip = family
+    prefix = far_from_all_names(conditional(clip, make_prefix(m=3, **FAMILIES[name].widths)))
+    told = []
+    protected = protect(clip, prefix, 1.0, told=lambda *acts: told.append(acts))
+    assert alike(conditioning(protected), conditioning(clip)) and told == [(0.0, 0.0)]
+
+
+def test_beside_an_embedding_words_far_from_all_names_are_not(sd1, prefix):
+    told = []
+    protected = protect(sd1, far_from_all_names(prefix), 1.0, told=lambda *acts: told.append(acts))
+    tokens = protected.tokenize(TEXT)
+    last = max(place for place, entry in enumerate(tokens["l"][0]) if torch.is_tensor(entry[0])) + 5
+    tokens["l"][0][last] = (torch.randn(32), 1.0)
+    with torch.no_grad():
+        protected.encode_from_tokens_scheduled(tokens)
+        protected.encode_from_tokens_scheduled(protected.tokenize(TEXT))
+    assert told == [(1.0, 1.0), (0.0, 0.0)]
 
 
 def test_half_open_words_go_half_the_way_from_what_they_say_without_vectors(family, make_prefix):

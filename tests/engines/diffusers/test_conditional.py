@@ -14,6 +14,7 @@ from anonymize_faces.tests.support.conditional import (
     NAMED,
     NOBODY,
     UNNAMED,
+    far_from_all_names,
     finding_names,
     with_gates,
     with_random_networks,
@@ -114,6 +115,29 @@ def test_a_closed_gate_leaves_what_the_prompt_says_as_it_is_and_a_half_open_one_
         else:
             torch.testing.assert_close(beside, plain.double(), atol=1e-3, rtol=1e-3)
     assert not torch.allclose(whole[0], closed[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("family", WIDTHS)
+def test_words_far_from_all_names_are_read_as_they_are(family: str) -> None:
+    pipeline = tiny_pipeline(family)
+    prefix = far_from_all_names(conditional(PromptEncoder(pipeline), prefix_for(family)))
+    plain, found = (
+        some.encode_prompt(SHORT, **arguments(some)) for some in (pipeline, protect_pipeline(pipeline, prefix))
+    )
+    for one, other in zip(plain, found, strict=True):
+        if torch.is_tensor(one):
+            torch.testing.assert_close(other, one, atol=1e-4, rtol=1e-3)
+
+
+def test_beside_an_embedding_words_far_from_all_names_are_not() -> None:
+    pipeline = tiny_pipeline("sd1")
+    prefix = far_from_all_names(conditional(PromptEncoder(pipeline), prefix_for("sd1")))
+    pipeline.load_textual_inversion(torch.ones(32), token="<one>")
+    text = f"{SHORT} <one>"
+    plain, found = (
+        some.encode_prompt(text, **arguments(some))[0] for some in (pipeline, protect_pipeline(pipeline, prefix))
+    )
+    assert not torch.allclose(plain, found, atol=1e-3)
 
 
 def test_every_chunk_of_a_long_prompt_gets_vectors_of_its_own() -> None:

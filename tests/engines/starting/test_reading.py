@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from anonymize_faces.engines.starting import reading
 from anonymize_faces.engines.starting.gates import fitted_gate
 from anonymize_faces.engines.starting.reading import begin_at_descriptions, telling, told_of_others
 from anonymize_faces.prefix.meta_network import made_vectors, new_network, standardized
@@ -80,12 +81,34 @@ def test_what_is_told_of_people_left_out_is_told_by_others() -> None:
     axes, goals = torch.randn(3, WIDTH, generator=generator), looks @ torch.randn(3, 30, generator=generator)
     names = torch.randn(24, WIDTH, generator=generator)
     noise = 0.1 * torch.randn(72, WIDTH, generator=generator)
-    assert told_of_others((looks @ axes)[people] + noise, goals[people], people) > 0.8
-    assert told_of_others(names[people] + noise, goals[people], people) < 0.2
+    assert told_of_others((looks @ axes)[people] + noise, goals[people], people, 0.1) > 0.8
+    assert told_of_others(names[people] + noise, goals[people], people, 0.1) < 0.2
     few = people < 7
-    assert told_of_others(((looks @ axes)[people] + noise)[few], goals[people][few], people[few]) == -1.0
+    assert told_of_others(((looks @ axes)[people] + noise)[few], goals[people][few], people[few], 0.1) == -1.0
     enough = people < 8
-    assert told_of_others(((looks @ axes)[people] + noise)[enough], goals[people][enough], people[enough]) > 0.0
+    assert told_of_others(((looks @ axes)[people] + noise)[enough], goals[people][enough], people[enough], 0.1) > 0.0
+
+
+def test_the_more_is_only_noise_the_less_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[float] = []
+
+    def noted(states: torch.Tensor, goals: torch.Tensor, most: int, penalty: float) -> torch.Tensor:
+        taken.append(penalty)
+        return telling(states, goals, most, penalty)
+
+    monkeypatch.setattr(reading, "telling", noted)
+    for noise in (0.01, 3.0):
+        generator = torch.Generator().manual_seed(0)
+        looks = torch.randint(0, 2, (60, 3), generator=generator).float()
+        states = looks @ (4 * torch.randn(3, WIDTH, generator=generator))
+        states += noise * torch.randn(states.shape, generator=generator)
+        words = looks @ torch.randn(3, 2 * WIDTH, generator=generator)
+        always = torch.randn(2, WIDTH, generator=generator)
+        network = new_network(always, states, generator) | {"detector": torch.ones(WIDTH)}
+        seen = [standardized(network, states[person : person + 1]) for person in range(60)]
+        described = [words[person].reshape(2, WIDTH) for person in range(60)]
+        assert begin_at_descriptions(network, always, seen, described, range(60), generator)
+    assert taken[0] < taken[1], taken
 
 
 def test_what_is_read_tells_looks_of_names_that_were_not_there_and_not_what_differs_most() -> None:
@@ -96,7 +119,7 @@ def test_what_is_read_tells_looks_of_names_that_were_not_there_and_not_what_diff
     states[:, 0] += 50.0 * torch.randn(160, generator=generator)
     states += 10.0 * torch.randn(WIDTH, generator=generator)
     goals = looks @ torch.randn(3, 30, generator=generator)
-    found = telling(states[:120], goals[:120], 8)
+    found = telling(states[:120], goals[:120], 8, 0.1)
     assert found.shape == (WIDTH, 3)
     told = states @ found
     assert float(told[:120].var(0, correction=0).sum()) == pytest.approx(8.0, rel=0.01)

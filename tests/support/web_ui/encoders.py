@@ -54,9 +54,10 @@ class Table(torch.nn.Module):
         rows = list(self.wrapped(tokens))
         for number, fixed in enumerate(fixes or ()):
             for offset, embedding in fixed:
-                count = min(len(rows[number]) - offset - 1, len(embedding.vec))
+                vectors = embedding.vec["clip_l"] if isinstance(embedding.vec, dict) else embedding.vec
+                count = min(len(rows[number]) - offset - 1, len(vectors))
                 after = rows[number][offset + 1 + count :]
-                rows[number] = torch.cat([rows[number][: offset + 1], embedding.vec[:count], after])
+                rows[number] = torch.cat([rows[number][: offset + 1], vectors[:count], after])
         return torch.stack(rows)
 
 
@@ -112,12 +113,13 @@ class Reader(torch.nn.Module):
             for word in re.findall(r"\S+", text):
                 if word in self.holder.by_word:
                     vectors = self.holder.by_word[word]
-                    if len(chunk.tokens) + len(vectors) > self.chunk_length:
+                    length = len(vectors["clip_l"] if isinstance(vectors, dict) else vectors)
+                    if len(chunk.tokens) + length > self.chunk_length:
                         close()
-                    embedding = SimpleNamespace(name=word, vec=vectors, vectors=len(vectors))
+                    embedding = SimpleNamespace(name=word, vec=vectors, vectors=length)
                     chunk.fixes.append(Fix(len(chunk.tokens), embedding))
-                    chunk.tokens += [0] * len(vectors)
-                    chunk.multipliers += [weight] * len(vectors)
+                    chunk.tokens += [0] * length
+                    chunk.multipliers += [weight] * length
                     continue
                 for token in self.tokenizer(word, add_special_tokens=False)["input_ids"]:
                     count += 1
