@@ -325,10 +325,11 @@ class Learning:
     def _layers(self, state: RunState, vectors: Vectors) -> Sequence[Layer]:
         """Those that were learned at and at which the best prefix does something.
 
-        What a conditional prefix does is seen in what the denoiser makes of a prompt, not in what its words say.
+        What a conditional prefix does is seen in what the denoiser makes of a prompt, not in what its words say. One that
+        does not read names does not read them at any layer.
         """
         layers = self._pool.layers
-        if len(layers) == 1:
+        if len(layers) == 1 or leaves_names_unread(vectors):
             return layers
         with self._denoiser.gradients(self._micro_batches.size):
             if self._settings.conditional:

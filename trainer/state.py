@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..engines.denoiser import Layer
 from ..engines.vectors import CLIP_SPREAD, scale_free_adam
+from ..prefix.name_words import leaves_names_unread
 from .settings import TrainingSettings
 
 
@@ -117,13 +118,19 @@ ELEMENTS = 4096.0
 _NUMBERS = ("step", "rate", "loss_scale", "micro_batch", "skipped", "skipped_in_a_row", "notes", "seconds", "layers")
 
 
+UNREAD_RATE = 0.1
+"""Share of the learning rate where words of names are left unread: what is learned begins near where it is to end, and
+the whole rate would first carry it away (docs/figures.md)."""
+
+
 def new_state(vectors: dict[str, Tensor], settings: TrainingSettings) -> RunState:
     """The state before the first step.
 
     Args:
         vectors: spread like the token embeddings of their encoders.
     """
-    optimizer = scale_free_adam(vectors, settings.learning_rate / CLIP_SPREAD)
+    rate = settings.learning_rate * (UNREAD_RATE if leaves_names_unread(vectors) else 1.0)
+    optimizer = scale_free_adam(vectors, rate / CLIP_SPREAD)
     return RunState(vectors, optimizer, loss_scale=ELEMENTS, micro_batch=settings.batch_size)
 
 
