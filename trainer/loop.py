@@ -325,8 +325,8 @@ class Learning:
     def _layers(self, state: RunState, vectors: Vectors) -> Sequence[Layer]:
         """Those that were learned at and at which the best prefix does something.
 
-        What a conditional prefix does is seen in what the denoiser makes of a prompt, not in what its words say. One that
-        does not read names does not read them at any layer.
+        What a conditional prefix does is seen in what the denoiser makes of a prompt, not in what its words say. Where
+        it does not read names, it reads them at no layer.
         """
         layers = self._pool.layers
         if len(layers) == 1 or leaves_names_unread(vectors):

@@ -20,7 +20,7 @@ from anonymize_faces.trainer.data.targets import TargetPool, slots_of_step
 from anonymize_faces.trainer.settings import TrainingSettings
 from anonymize_faces.trainer.stages.warm_start import start_of, warm_start
 from anonymize_faces.trainer.start import start_vectors
-from anonymize_faces.trainer.state import ELEMENTS, new_state
+from anonymize_faces.trainer.state import ELEMENTS, UNREAD_RATE, new_state
 from anonymize_faces.trainer.step import make_step
 
 Make = Callable[..., Any]
@@ -79,3 +79,12 @@ def test_the_multiplier_of_the_loss_grows_while_nothing_overflows(
     monkeypatch.setattr(step, "_watch", states.append)
     assert torch.equal(learned(make_denoiser(make_checkpoint())), usual)
     assert states[-1].step == STEPS and states[-1].loss_scale == 4 * ELEMENTS
+
+
+def test_where_names_are_unread_it_is_learned_gently() -> None:
+    network = {"l": torch.randn(3, 8), "l/offset": torch.zeros(3, 8, requires_grad=True)}
+    finding = network | {"l/finder": torch.zeros(16)}
+    usual, gentle = (
+        new_state(vectors, CONDITIONAL).optimizer.param_groups[0]["peak"] for vectors in (network, finding)
+    )
+    assert gentle == pytest.approx(usual * UNREAD_RATE)

@@ -159,3 +159,14 @@ def test_the_record_names_no_layer_at_which_the_prefix_itself_leaves_much(
     assert asked == ([2] if text_steps else [])
     assert learned.prefix.record.layers == denoiser.record_layers([None])
     assert any("left out" in note for note in learned.notes)
+
+
+def test_what_reads_no_names_holds_at_every_layer(
+    make_checkpoint: Make, make_denoiser: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anonymize_faces.trainer.loop.leaves_names_unread", lambda _: True)
+    monkeypatch.setattr(Validation, "left_by_layer", lambda own, _: dict.fromkeys(own.layers, 0.9))
+    denoiser = make_denoiser(make_checkpoint())
+    learned = learn_prefix(denoiser, PEOPLE, ("", "a red circle"), dataclasses.replace(SETTINGS, text_steps=0))
+    assert learned.prefix.record.layers == denoiser.record_layers(denoiser.layers)
+    assert not any("left out" in note for note in learned.notes)
