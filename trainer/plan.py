@@ -138,6 +138,7 @@ def plan_of(
     measured: Measured,
     kept_bytes: int,
     finds_faces: bool = False,
+    names_unread: bool = False,
 ) -> Plan:
     """What a run takes.
 
@@ -148,11 +149,13 @@ def plan_of(
         kept: pictures of runs before, which are not drawn anew.
         kept_bytes: of one picture.
         finds_faces: whether it is learned where they are.
+        names_unread: whether it is known that names are not going to be read.
     """
     wanted = pictures_drawn(pairs, first, settings)
     drawn = {i for i in wanted if pairs.drawn[i].names_somebody or pairs.drawn[i].student not in kept}
     region = _face_region(denoiser, pairs, wanted) if finds_faces else Needed(0, 0)
-    evaluations = count_evaluations(denoiser.evaluations_a_picture, len(drawn), pairs, settings, len(denoiser.layers))
+    judged = 0 if names_unread else len(denoiser.layers)
+    evaluations = count_evaluations(denoiser.evaluations_a_picture, len(drawn), pairs, settings, judged)
     evaluations = dataclasses.replace(evaluations, face_region=region.evaluations)
     early = len(drawn.intersection(first))
     picture = denoiser.evaluations_a_picture * measured.predicting + measured.reading
@@ -233,7 +236,7 @@ def count_evaluations(
     Args:
         each: that drawing a picture takes.
         pictures: that are drawn.
-        layers: that are learned at. At which of them a conditional prefix holds is asked once more at the end.
+        layers: that are judged. At which of them a conditional prefix holds is asked once more at the end.
     """
     learned, questions, reported = pairs.learned, pairs.questions, pairs.reported
     shown = settings.denoiser_steps * settings.batch_size

@@ -200,6 +200,7 @@ class PrefixTraining:
             measured,
             kept_bytes,
             finding is not None,
+            self._names_unread,
         )
 
     @functools.cached_property
@@ -207,10 +208,14 @@ class PrefixTraining:
         return first_prompts(self.held_out.learned, self._settings.seed)
 
     @property
+    def _names_unread(self) -> bool:
+        """Whether it is known before the start that names are not going to be read."""
+        return self._settings.conditional and not self._settings.init.strip() and self._first_prompts.described_alike
+
+    @property
     def _planned(self) -> TrainingSettings:
-        """The settings, without the overshoot where it is known that names are not going to be read (`Learning`)."""
-        unread = self._settings.conditional and not self._settings.init.strip() and self._first_prompts.described_alike
-        return dataclasses.replace(self._settings, overshoot=0.0) if unread else self._settings
+        """The settings, without the overshoot where that is so (`Learning`)."""
+        return dataclasses.replace(self._settings, overshoot=0.0) if self._names_unread else self._settings
 
     def _prompts(self, pairs: TrainingPairs) -> int:
         layers = len(self._denoiser.layers)

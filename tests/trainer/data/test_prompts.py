@@ -64,7 +64,7 @@ def test_a_few_from_the_front_are_of_all_kinds_and_the_list_has_them_all(words: 
 
 def test_however_many_prompts_an_artist_has_built_in_ones_are_drawn_too() -> None:
     own = [f"my own prompt {number}" for number in range(400)]
-    settings = TrainingSettings(preset="quick")
+    settings = TrainingSettings(general_drawn=64)
     held_out = hold_out([ADA], general_prompts("\n".join(own), [ADA]), settings.held_out, settings.seed)
     drawn = {pair.student for pair in training_pairs(held_out, settings).learned}
     mine, built_in = drawn & set(own), drawn & set(GENERAL_PROMPTS)
