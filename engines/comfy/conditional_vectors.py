@@ -109,7 +109,7 @@ def vectors_made(
 def encoders_of_words(tokens: Tokens, vectors: Mapping[str, Tensor]) -> frozenset[str]:
     """Keys of the encoders for which a prompt's tokens are words and nothing else, but for the prefix's vectors."""
     return frozenset(
-        key for key, chunks in tokens.items() if all(words_alone(chunk, vectors.get(key)) for chunk in chunks)
+        key for key in tokens if key in vectors and all(words_alone(chunk, vectors[key]) for chunk in tokens[key])
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from anonymize_faces.demo.people_left_out import WAYS, left_out
+from anonymize_faces.demo.measuring.people_left_out import WAYS, left_out
 from anonymize_faces.demo.world.people import cast
 
 

@@ -1,4 +1,4 @@
-"""`python -m anonymize_faces.demo.people_left_out`: measures a recipe on people whom it does not learn from.
+"""`python -m anonymize_faces.demo.measuring.people_left_out`: measures a recipe on people whom it does not learn from.
 
 What is chosen of a recipe must not be chosen with the evaluation in view, whose unseen people and whose named places
 and mascots are never asked about here. Some of the people given are left out instead, and drawn by their names, said
@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..tools.command import run_command
-from .ablation import changes_of, learn, parser_of
-from .host import enter_host
-from .measuring.report import GUIDANCES
-from .world.people import Person, cast
+from ...tools.command import run_command
+from ..ablation import changes_of, learn, parser_of
+from ..host import enter_host
+from ..world.people import Person, cast
+from .report import GUIDANCES
 
 WAYS = {"once": "A close-up portrait of {0}", "three times": "{0}, {0}, a portrait of {0}"}
 """How they are named."""
@@ -32,7 +32,7 @@ FIRST_SEED = 555_000
 
 
 def left_out(count: int, seed: int) -> tuple[int, ...]:
-    """Places in the cast of so many of the people given, drawn by a seed; no two have the same looks."""
+    """Places in the cast of so many of the people given, drawn by a seed, each of other looks."""
     given = [index for index, person in enumerate(cast()) if not person.unseen]
     drawn = np.random.default_rng(seed).permutation(given)
     first_of = {cast()[index].looks: int(index) for index in reversed(drawn)}
@@ -49,10 +49,10 @@ def measure(kind: str, changes: dict[str, Any], weights: Path, count: int, seed:
     Raises:
         AnonymizationError: a setting is out of range, or learning ended without a prefix.
     """
-    from ..trainer.data.identities import Identity
-    from .generate import generate
-    from .measuring.measure import identification_rate, looks_kept, make_gallery
-    from .measuring.reader import load_reader, read
+    from ...trainer.data.identities import Identity
+    from ..generate import generate
+    from .measure import identification_rate, looks_kept, make_gallery
+    from .reader import load_reader, read
 
     out = left_out(count, seed)
 
