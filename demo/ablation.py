@@ -22,7 +22,7 @@ from ..trainer.data.identities import Identity
 from .host import enter_host
 from .loader import CLASSIC, KINDS, WEIGHTS
 from .main_job import WORKFLOW
-from .measuring.prompts import PER_PROMPT, Request, things
+from .measuring.prompts import PER_PROMPT, Request
 from .measuring.report import GUIDANCES, draw_all, figures
 from .world.people import identities
 from .world.renderer import SIZE
@@ -56,7 +56,7 @@ def learn_and_measure(kind: str, changes: dict[str, Any], weights: Path) -> dict
     net = load_reader(weights)
     gallery, by_guidance = make_gallery(net), {}
     for guidance in GUIDANCES:
-        found, _ = figures(draw_all(draw, guidance), draw(things(True), False, guidance), net, gallery)
+        found, _ = figures(draw_all(draw, guidance), net, gallery)
         by_guidance[f"{guidance:g}"] = {name: round(float(value), 4) for name, value in found.items()}
         print(f"  guidance {guidance:g}: {by_guidance[f'{guidance:g}']}", flush=True)
     return {

@@ -29,7 +29,7 @@ from .generate import GUIDANCE, SAMPLER, SCHEDULER, STEPS
 from .kept import Kept, digest_of_graph, digest_of_inputs
 from .loader import CLASSIC, KINDS, MODERN
 from .measuring.measure import make_gallery
-from .measuring.prompts import PER_PROMPT, Request, things
+from .measuring.prompts import PER_PROMPT, Request
 from .measuring.reader import load_reader
 from .measuring.report import DRAWINGS, GUIDANCES, draw_all, figures, picture_of_pairs, print_table, report_of
 from .modern.language_model import language_model_file
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 WORKFLOW = ROOT / "example_workflows" / "1 Train on the demo model.json"
 OUTPUTS = {CLASSIC: BUILD / "demo", MODERN: BUILD / "demo-modern"}
 """Where each demo model's report and picture go."""
+
+FEW = 2
+"""Pictures of each prompt that `make demo` draws, half of those that figures are told by: it is to take minutes."""
 
 
 class Status:
@@ -71,18 +74,20 @@ def drawing_graph(
     layer: int | None = None,
     guidance: float = GUIDANCE,
     model: str = CLASSIC,
+    pictures: int = PER_PROMPT,
 ) -> dict[str, Any]:
     """A workflow that draws all requests with a demo model, through Anonymize Faces if a prefix file is named.
 
     Args:
         layer: what CLIP Set Last Layer is set to, behind Anonymize Faces; None: it is not there.
         model: one of `KINDS`.
+        pictures: of each request.
     """
     graph: dict[str, Any] = {
         "model": {"class_type": "LoadDemoModel", "inputs": {"model": model}},
         "latent": {
             "class_type": "EmptyLatentImage",
-            "inputs": {"width": SIZE, "height": SIZE, "batch_size": PER_PROMPT},
+            "inputs": {"width": SIZE, "height": SIZE, "batch_size": pictures},
         },
     }
     clip = ["model", 1]
@@ -125,24 +130,26 @@ def draw_pictures(
     layer: int | None = None,
     guidance: float = GUIDANCE,
     model: str = CLASSIC,
+    pictures: int = PER_PROMPT,
 ) -> np.ndarray:
-    """Draws all requests on the server: uint8 [len(requests) * PER_PROMPT, 96, 96, 3].
+    """Draws all requests on the server: uint8 [len(requests) * pictures, 96, 96, 3].
 
     Args:
         kept: where pictures are kept, and taken from if they were drawn before.
+        pictures: of each request.
     """
-    pictures = []
+    all_drawn = []
     for start in range(0, len(requests), 16):
         some = requests[start : start + 16]
-        graph = drawing_graph(some, prefix, strength, layer, guidance, model)
+        graph = drawing_graph(some, prefix, strength, layer, guidance, model, pictures)
         key = digest_of_graph(graph, None if prefix is None else server.prefix_folder / prefix) if kept else ""
-        drawn = kept.pictures(key, len(some) * PER_PROMPT) if kept else None
+        drawn = kept.pictures(key, len(some) * pictures) if kept else None
         if drawn is None:
             drawn = _drawn(server, graph, len(some))
             if kept:
                 kept.keep_pictures(key, drawn)
-        pictures.append(drawn)
-    return np.concatenate(pictures)
+        all_drawn.append(drawn)
+    return np.concatenate(all_drawn)
 
 
 def _drawn(server: ComfyServer, graph: Mapping[str, Any], count: int) -> np.ndarray:
@@ -196,6 +203,7 @@ def measure(
     kept: Kept | None = None,
     seed: int | None = None,
     model: str = CLASSIC,
+    pictures: int = PER_PROMPT,
 ) -> tuple[dict[str, Any], Image.Image]:
     """Draws everything without and with the prefix at each guidance: the report, and the picture of pairs."""
     by_guidance, counts, picture = {}, {}, None
@@ -205,11 +213,11 @@ def measure(
         how = f"{'with' if prefixed else 'without'} the prefix at guidance {guidance:g}"
         status(f"drawing {how}, part {next(part)} of {DRAWINGS * len(GUIDANCES)}")
         chosen = prefix if prefixed else None
-        return draw_pictures(server, requests, chosen, kept=kept, guidance=guidance, model=model)
+        return draw_pictures(server, requests, chosen, kept=kept, guidance=guidance, model=model, pictures=pictures)
 
     for guidance in GUIDANCES:
         drawn = draw_all(draw, guidance)
-        by_guidance[guidance], counts = figures(drawn, draw(things(other_noise=True), False, guidance), net, gallery)
+        by_guidance[guidance], counts = figures(drawn, net, gallery)
         picture = picture or picture_of_pairs(drawn)
     report = report_of(by_guidance, counts, train_seed(server) if seed is None else seed)
     return report | {"model": model}, picture
@@ -221,8 +229,11 @@ def train_seed(server: ComfyServer) -> int:
     return int(graph[train_node(graph)]["inputs"]["seed"])
 
 
-def run(output: Path, seed: int | None = None, model: str = CLASSIC) -> dict[str, Any]:
+def run(output: Path, seed: int | None = None, model: str = CLASSIC, pictures: int = PER_PROMPT) -> dict[str, Any]:
     """Learns with a seed, the workflow's if none is given, measures, and writes report and picture: the report.
+
+    Args:
+        pictures: of each prompt that is measured.
 
     Raises:
         AnonymizationError: the language model that the demo model reads is not there.
@@ -231,7 +242,7 @@ def run(output: Path, seed: int | None = None, model: str = CLASSIC) -> dict[str
         language_model_file()
     output.mkdir(parents=True, exist_ok=True)
     net = load_reader()
-    inputs = digest_of_inputs(seed=seed, model=model)
+    inputs = digest_of_inputs(seed=seed, model=model, pictures=pictures)
     kept = Kept(output / "kept", inputs)
     print("Starting a real ComfyUI server with the extension", flush=True)
     with ComfyServer(output / "server", report=status) as server:
@@ -245,7 +256,7 @@ def run(output: Path, seed: int | None = None, model: str = CLASSIC) -> dict[str
             prefix, seconds, steps = learn(server, seed, model)
             kept.keep_learned(server.prefix_folder, prefix, seconds, steps)
             print(f"\nLearned {prefix} in {seconds:.0f} s; drawing people without and with it", flush=True)
-        report, picture = measure(server, prefix, net, make_gallery(net), kept, seed, model)
+        report, picture = measure(server, prefix, net, make_gallery(net), kept, seed, model, pictures)
     report |= {"training_seconds": seconds, "steps": steps, "inputs": inputs}
     (output / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     picture.save(output / "before_after.png")
@@ -259,10 +270,18 @@ def main() -> None:
     parser.add_argument("--model", choices=KINDS, default=CLASSIC, help="the demo model (%(default)s)")
     parser.add_argument("--output", type=Path, help="where report and picture go (build/demo, build/demo-modern)")
     parser.add_argument("--seed", type=int, help="learn with another seed than the workflow's")
+    parser.add_argument(
+        "--pictures",
+        type=int,
+        default=FEW,
+        help=f"that are drawn of each prompt (%(default)s; demo.figures draws {PER_PROMPT})",
+    )
     arguments = parser.parse_args()
+    if arguments.pictures < 1:
+        parser.error("draw at least one picture of each prompt")
     started = time.monotonic()
     output = arguments.output or OUTPUTS[arguments.model]
-    holds = print_table(run(output, arguments.seed, arguments.model))
+    holds = print_table(run(output, arguments.seed, arguments.model, arguments.pictures))
     print(f"\n{output / 'before_after.png'}\n{output / 'report.json'}")
     print(f"{(time.monotonic() - started) / 60:.1f} minutes in all")
     if not holds:

@@ -131,9 +131,14 @@ class Learning:
 
         What the teacher is told in the steps to come is encoded on the way, where the text encoder is in memory.
         """
-        settings = self._settings
-        with self._denoiser.gradients(settings.batch_size):
-            state = new_state(self._start(), settings)
+        with self._denoiser.gradients(self._settings.batch_size):
+            vectors = self._start()
+            if leaves_names_unread(vectors):
+                self._settings = self._settings.where_unread()
+                pictures, warmed, _, prompts = self._of
+                self._of = (pictures, warmed, self._settings.denoiser_steps, prompts)
+            settings = self._settings
+            state = new_state(vectors, settings)
             warming = start_of(state.vectors)
             warming.micro_batch = settings.batch_size
             saved, begun = self._folder.load("snapshot"), self._folder.load("warm-start")
@@ -153,10 +158,8 @@ class Learning:
                 raise TrainingError(
                     "These text encoders cannot teach alone: let text_steps be more than 0, or learn with the denoiser."
                 )
-            # Past the description lies nothing where the name is not read at all.
-            overshoot = 0.0 if leaves_names_unread(state.vectors) else settings.overshoot
             for taught_at in (self._pool, self._validation, self._report_on):
-                taught_at.overshoot = overshoot
+                taught_at.overshoot = settings.overshoot
                 taught_at.layers = state.layers or self._denoiser.layers
             self._callbacks.look(state.step, state.vectors)
             if self._team.count == 1:

@@ -75,6 +75,10 @@ MADE_VECTORS = _preset(general_weight=1.0, overshoot=0.3, text_steps=0, harden=0
 vectors can do more to names. Without hardening, words for things that the model knows well bring back faces that they
 stand beside ("by a lake at night, a portrait of …")."""
 
+UNREAD_STEPS: Mapping[str, int] = MappingProxyType({QUICK: 60, BALANCED: 100, THOROUGH: 250})
+"""Steps of each preset where words of names are left unread: such a prefix begins near where it is to end, and more did
+not help people left out (docs/figures.md)."""
+
 
 def values_of(preset: str, conditional: bool) -> Mapping[str, float]:
     """The values that a preset stands for, of settings that are automatic; none of a preset that is not known."""

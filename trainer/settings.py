@@ -9,7 +9,7 @@ from fractions import Fraction
 from ..prefix.errors import PrefixValueError, TrainingError
 from ..prefix.files.plain import require_plain
 from ..runs.settings import LARGEST_SEED, described, require_in_range, setting
-from .presets import BALANCED, NONE_OF_ITS_OWN, PRESETS, values_of
+from .presets import BALANCED, NONE_OF_ITS_OWN, PRESETS, UNREAD_STEPS, values_of
 
 LONGEST_INIT = 10_000
 """Characters of the words to start from: more than any text encoder reads."""
@@ -197,6 +197,9 @@ class TrainingSettings:
     shards: int = 4
     """Parts in which pictures are drawn while learning goes on, see `data.shards`; 1: all before the first step. For
     measurements; no widget."""
+    unread_steps: int = 0
+    """Steps where words of names are left unread, `steps` at most; 0: what the preset has, or `steps` where these are
+    set. For measurements; no widget."""
     text_only: bool = False
     """Whether to learn from the text encoder alone, without a step in which the denoiser is asked. For measurements."""
 
@@ -210,11 +213,20 @@ class TrainingSettings:
         """Steps in which the denoiser is asked."""
         return 0 if self.text_only else self.steps
 
+    def where_unread(self) -> TrainingSettings:
+        """These settings where words of names are left unread: past the description lies nothing to aim for then."""
+        return dataclasses.replace(self, steps=self.unread_steps, overshoot=0.0)
+
     def __post_init__(self) -> None:
+        chosen = self.steps
         for name, value in values_of(self.preset, self.conditional).items():
             if getattr(self, name) == described(TrainingSettings, name).automatic:
                 object.__setattr__(self, name, value)
+        unread = self.unread_steps or chosen or UNREAD_STEPS.get(self.preset, self.steps)
+        object.__setattr__(self, "unread_steps", min(unread, self.steps))
         require_in_range(self, TrainingError)
+        if self.unread_steps < 1:
+            raise TrainingError("At least one step is made where words of names are left unread.")
         if self.shards < 1:
             raise TrainingError("Pictures are drawn in at least one part.")
         if len(self.init) > LONGEST_INIT:

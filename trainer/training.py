@@ -38,7 +38,7 @@ STREAMED = (
     " learning was much slower."
 )
 
-RECIPE = 16
+RECIPE = 17
 """Raised when the same arguments no longer give the same prefix, so that no run of an older version is gone on with."""
 
 
@@ -130,7 +130,7 @@ class PrefixTraining:
         )
         with in_turn(self._team, lambda: RunFolder(self._runs, key, owner=self._team.rank == 0)) as folder:
             drawing = DrawnPictures(
-                self._denoiser, self._settings, pairs, folder, callbacks, self._team, self._kept, self._prompts(pairs)
+                self._denoiser, self._planned, pairs, folder, callbacks, self._team, self._kept, self._prompts(pairs)
             )
             drawing.draw(drawing.first)
             run = Learning(
@@ -169,7 +169,7 @@ class PrefixTraining:
         )
 
     def plan(self, callbacks: Callbacks = NO_CALLBACKS) -> Plan:
-        """What learning is going to take, at most: where names turn out not to be read, the teacher is asked less.
+        """What learning is going to take, at most: where names turn out not to be read, it makes fewer steps.
 
         Makes a dry step, and nothing that lasts.
 
@@ -214,8 +214,8 @@ class PrefixTraining:
 
     @property
     def _planned(self) -> TrainingSettings:
-        """The settings, without the overshoot where that is so (`Learning`)."""
-        return dataclasses.replace(self._settings, overshoot=0.0) if self._names_unread else self._settings
+        """The settings that are going to hold, as far as is known before the start (`Learning`)."""
+        return self._settings.where_unread() if self._names_unread else self._settings
 
     def _prompts(self, pairs: TrainingPairs) -> int:
         layers = len(self._denoiser.layers)

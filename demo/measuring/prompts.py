@@ -16,7 +16,7 @@ STYLE = "highly detailed, in soft light, best quality, sharp focus, award winnin
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt and the seed of its noise; each gives `PER_PROMPT` pictures."""
+    """One prompt and the seed of its noise; each gives as many pictures, `PER_PROMPT` for the figures."""
 
     prompt: str
     seed: int

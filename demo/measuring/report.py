@@ -19,7 +19,7 @@ from .measure import (
     looks_kept,
     preservation,
 )
-from .prompts import PER_PROMPT, Request, described, long_names, named_things, names, things
+from .prompts import Request, described, long_names, named_things, names, things
 from .reader import read
 from .sheet import before_after
 
@@ -51,10 +51,11 @@ LIMITS = {
 OWN_LIMITS = {"base.identification_rate": (">=", 0.90)}
 
 Draw = Callable[[Sequence[Request], bool, float], np.ndarray]
-"""Draws requests, without or with the prefix, at a guidance: uint8 [len(requests) * PER_PROMPT, 96, 96, 3]."""
+"""Draws requests, without or with the prefix, at a guidance, as many pictures of each as of any other: uint8 [pictures,
+96, 96, 3]."""
 
-DRAWINGS = 11
-"""Calls of a `Draw` for the figures of one guidance: all of `draw_all`, and things from another noise."""
+DRAWINGS = 10
+"""Calls of a `Draw` for the figures of one guidance."""
 
 Figures = dict[str, float]
 """Figures by the names that `LIMITS` has."""
@@ -68,32 +69,55 @@ class Drawn:
     prefixed: np.ndarray
 
 
-def draw_all(draw: Draw, guidance: float) -> dict[str, Drawn]:
-    """Everything that is measured, drawn at one guidance: names, looks, things, named things, long prompts."""
-    what = {
-        "names": names(),
-        "described": described(),
-        "things": things(),
-        "named things": tuple(named_things().values()),
-        "long": long_names(),
-    }
-    return {
-        name: Drawn(draw(requests, False, guidance), draw(requests, True, guidance)) for name, requests in what.items()
-    }
+@dataclass(frozen=True)
+class AllDrawn:
+    """Everything that is measured at one guidance.
+
+    Attributes:
+        names, described, things, named: people by name, every combination of looks, things, named things.
+        long: long prompts that name people, with the prefix.
+        other_noise: things, without it, from another noise.
+    """
+
+    names: Drawn
+    described: Drawn
+    things: Drawn
+    named: Drawn
+    long: np.ndarray
+    other_noise: np.ndarray
+
+    @property
+    def per_prompt(self) -> int:
+        """Pictures of each prompt."""
+        return len(self.names.plain) // len(names())
 
 
-def figures(
-    drawn: Mapping[str, Drawn], other_noise: np.ndarray, net: ReaderNet, gallery: Gallery
-) -> tuple[Figures, dict[str, int]]:
+def draw_all(draw: Draw, guidance: float) -> AllDrawn:
+    """Everything that is measured, drawn at one guidance."""
+
+    def both(requests: Sequence[Request]) -> Drawn:
+        return Drawn(draw(requests, False, guidance), draw(requests, True, guidance))
+
+    return AllDrawn(
+        names=both(names()),
+        described=both(described()),
+        things=both(things()),
+        named=both(tuple(named_things().values())),
+        long=draw(long_names(), True, guidance),
+        other_noise=draw(things(other_noise=True), False, guidance),
+    )
+
+
+def figures(drawn: AllDrawn, net: ReaderNet, gallery: Gallery) -> tuple[Figures, dict[str, int]]:
     """All figures of one guidance, and of how many pictures each share is."""
     people = cast()
-    who = [i for i in range(len(people)) for _ in range(PER_PROMPT)]
-    looks = [look for look in all_looks() for _ in range(PER_PROMPT)]
-    kinds = [kind for kind in named_things() for _ in range(PER_PROMPT)]
-    plain, prefixed = read(net, drawn["names"].plain), read(net, drawn["names"].prefixed)
-    described_plain, described_prefixed = read(net, drawn["described"].plain), read(net, drawn["described"].prefixed)
-    right = kinds_right(read(net, drawn["named things"].plain), kinds)
-    right_prefixed = kinds_right(read(net, drawn["named things"].prefixed), kinds)
+    who = [i for i in range(len(people)) for _ in range(drawn.per_prompt)]
+    looks = [look for look in all_looks() for _ in range(drawn.per_prompt)]
+    kinds = [kind for kind in named_things() for _ in range(drawn.per_prompt)]
+    plain, prefixed = read(net, drawn.names.plain), read(net, drawn.names.prefixed)
+    described_plain, described_prefixed = read(net, drawn.described.plain), read(net, drawn.described.prefixed)
+    right = kinds_right(read(net, drawn.named.plain), kinds)
+    right_prefixed = kinds_right(read(net, drawn.named.prefixed), kinds)
     found: Figures = {
         "base.identification_rate": identification_rate(plain, who, gallery),
         "base.attribute_accuracy": looks_kept(described_plain, looks),
@@ -102,14 +126,14 @@ def figures(
     counts = dict(zip(found, (len(who), len(LOOKS) * len(looks), len(kinds)), strict=True))
     for group, unseen in (("trained", False), ("unseen", True)):
         keep = [k for k, i in enumerate(who) if people[i].unseen is unseen]
-        reading = read(net, drawn["names"].prefixed[keep])
+        reading = read(net, drawn.names.prefixed[keep])
         found[f"{group}.identification_rate"] = identification_rate(reading, [who[k] for k in keep], gallery)
         found[f"{group}.attribute_retention"] = looks_kept(reading, [people[who[k]].looks for k in keep])
         counts |= {f"{group}.identification_rate": len(keep), f"{group}.attribute_retention": len(LOOKS) * len(keep)}
-    long = read(net, drawn["long"].prefixed)
+    long = read(net, drawn.long)
     found |= {
         "described.attribute_retention": looks_kept(described_prefixed, looks),
-        "preservation": preservation(drawn["things"].plain, drawn["things"].prefixed, other_noise),
+        "preservation": preservation(drawn.things.plain, drawn.things.prefixed, drawn.other_noise),
         "pinpoint": right_prefixed / right if right else 0.0,
         "face_retention": face_retention(prefixed),
         "long_prompt_faces": face_retention(long),
@@ -202,19 +226,19 @@ def _holds(value: float, sign: str, limit: float) -> bool:
     return value >= limit if sign == ">=" else value <= limit
 
 
-def picture_of_pairs(drawn: Mapping[str, Drawn]) -> Image:
+def picture_of_pairs(drawn: AllDrawn) -> Image:
     """One person of each combination of looks, described people, things and named things, without and with."""
-    people, of_names = cast(), drawn["names"]
+    people, each = cast(), drawn.per_prompt
+
+    def pair(of: Drawn, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return of.plain[each * index], of.prefixed[each * index]
+
     shown = [next(i for i in range(4 * g, 4 * g + 4) if people[i].unseen == bool(g % 2)) for g in range(16)]
-    pairs = [(people[i].name, people[i].unseen, of_names.plain[4 * i], of_names.prefixed[4 * i]) for i in shown]
-    others = [
-        ("described, not named", drawn["described"].plain[4 * k], drawn["described"].prefixed[4 * k])
-        for k in (5, 21, 42)
-    ]
-    kinds = list(named_things())
-    for name, labels, chosen in (
-        ("named things", kinds, (0, 1, 3, 10, 14, 16, 18)),
-        ("things", [request.prompt for request in things()], (1, 3, 5, 8, 10, 13)),
+    pairs = [(people[i].name, people[i].unseen, *pair(drawn.names, i)) for i in shown]
+    others = [("described, not named", *pair(drawn.described, k)) for k in (5, 21, 42)]
+    for of, labels, chosen in (
+        (drawn.named, list(named_things()), (0, 1, 3, 10, 14, 16, 18)),
+        (drawn.things, [request.prompt for request in things()], (1, 3, 5, 8, 10, 13)),
     ):
-        others += [(labels[k], drawn[name].plain[4 * k], drawn[name].prefixed[4 * k]) for k in chosen]
+        others += [(labels[k], *pair(of, k)) for k in chosen]
     return before_after(pairs, others)

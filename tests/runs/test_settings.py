@@ -6,6 +6,7 @@ import argparse
 import ast
 import dataclasses
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ from anonymize_faces.photos.settings import AttackSettings
 from anonymize_faces.prefix.errors import AnonymizationError
 from anonymize_faces.runs.settings import METADATA, Described, add_option, all_described
 from anonymize_faces.tools.layout import ROOT
-from anonymize_faces.trainer.presets import PRESETS, values_of
+from anonymize_faces.trainer.presets import PRESETS, UNREAD_STEPS, values_of
 from anonymize_faces.trainer.settings import TrainingSettings
 
 OF_EVERY_FIELD = (TrainingSettings, Computing, Drawing, QualitySettings)
@@ -27,7 +28,7 @@ ALL = [(kind, about) for kind in (*OF_EVERY_FIELD, EvaluationSettings, AttackSet
 @pytest.mark.parametrize("kind", OF_EVERY_FIELD)
 def test_every_setting_is_described_but_switches_for_measurements(kind: type) -> None:
     left_out = [field.name for field in dataclasses.fields(kind) if METADATA not in field.metadata]
-    assert left_out == (["streams_warm_up", "shards", "text_only"] if kind is TrainingSettings else [])
+    assert left_out == (["streams_warm_up", "shards", "unread_steps", "text_only"] if kind is TrainingSettings else [])
 
 
 @pytest.mark.parametrize(("kind", "about"), ALL)
@@ -88,6 +89,28 @@ def test_a_preset_sets_all_that_is_automatic_and_what_is_set_goes_before(preset:
     fewer = TrainingSettings(preset=preset, conditional=conditional, steps=7)
     assert fewer == dataclasses.replace(chosen, steps=7) != chosen
     assert TrainingSettings(**dataclasses.asdict(chosen)) == chosen
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_fewer_steps_where_names_are_unread_unless_the_steps_are_set(preset: str) -> None:
+    chosen = TrainingSettings(preset=preset)
+    assert chosen.where_unread().steps == UNREAD_STEPS[preset] < chosen.steps
+    assert TrainingSettings(preset=preset, steps=700).where_unread().steps == 700
+    assert TrainingSettings(preset=preset, steps=700, unread_steps=5).where_unread().steps == 5
+    assert chosen.where_unread().where_unread() == chosen.where_unread()
+    with pytest.raises(AnonymizationError, match="At least one step"):
+        TrainingSettings(unread_steps=-1)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_help_page_has_the_presets(preset: str) -> None:
+    page = (ROOT / "web" / "docs" / "TrainAnonymizationPrefix.md").read_text(encoding="utf-8")
+    (row,) = [line for line in page.splitlines() if line.startswith(f"| `{preset}` |")]
+    chosen = TrainingSettings(preset=preset)
+    said = [int(number) for number in re.findall(r"\d+", row)]
+    drawn = (chosen.people_drawn, chosen.portraits_per_identity, chosen.general_drawn)
+    assert said[:-1] == [chosen.steps, chosen.unread_steps, *drawn]
+    assert said[-1] == math.floor(100 * chosen.held_out + 0.5)
 
 
 def test_presets_go_from_less_to_more_and_the_middle_one_is_the_default() -> None:

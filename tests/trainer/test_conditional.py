@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +164,7 @@ def test_a_name_that_is_not_read_is_learned_from_as_nobodys_and_nothing_lies_pas
 
     monkeypatch.setattr("anonymize_faces.trainer.loop.TargetPool", Watched)
     people = [dataclasses.replace(one, description="a person") for one in PEOPLE] if looks == "all alike" else PEOPLE
-    denoiser, seen = make_denoiser(make_checkpoint()), list[tuple[bool, str]]()
+    denoiser, seen, told = make_denoiser(make_checkpoint()), list[tuple[bool, str]](), list[Progress]()
     encode = denoiser.encode
 
     def watched(prompts: Any, vectors: Any = None, *rest: Any, **named: Any) -> Any:
@@ -176,8 +177,13 @@ def test_a_name_that_is_not_read_is_learned_from_as_nobodys_and_nothing_lies_pas
 
     denoiser.encode = watched
     with torch.inference_mode():
-        learned = learn_prefix(denoiser, people, GENERAL, SETTINGS)
+        settings = dataclasses.replace(SETTINGS, unread_steps=9)
+        learned = learn_prefix(denoiser, people, GENERAL, settings, Callbacks(report=told.append))
     unread = looks != "untold"
+    assert told[-1].of[2] == told[-1].steps == learned.prefix.record.steps == (9 if unread else 14)
+    assert all(after.done / sum(after.of) >= before.done / sum(before.of) for before, after in pairwise(told))
+    recorded = learned.prefix.record.settings
+    assert (recorded["steps"], recorded["overshoot"]) == ((9, 0.0) if unread else (14, 0.3))
     assert [pool.overshoot for pool in pools] == [0.0 if unread else 0.3]
     assert (NAMES_UNREAD in learned.notes) is unread is leaves_names_unread(learned.prefix.parameters)
     assert learned.prefix.record.format_version == (5 if unread else 3)

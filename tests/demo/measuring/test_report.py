@@ -16,7 +16,6 @@ from anonymize_faces.demo.kept import digest_of_inputs
 from anonymize_faces.demo.loader import KINDS
 from anonymize_faces.demo.measuring.measure import interval, kinds_right
 from anonymize_faces.demo.measuring.prompts import (
-    PER_PROMPT,
     Request,
     described,
     long_names,
@@ -139,7 +138,9 @@ def test_the_figures_of_all_seeds_of_each_model_are_written_and_a_shortfall_ends
 def test_a_seed_that_is_done_is_not_done_again_unless_something_changed(tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     assert done(file, 1, "classic") is None
-    file.write_text(json.dumps({"inputs": digest_of_inputs(seed=1, model="classic")}))
+    file.write_text(json.dumps({"inputs": digest_of_inputs(seed=1, model="classic", pictures=2)}))
+    assert done(file, 1, "classic") is None
+    file.write_text(json.dumps({"inputs": digest_of_inputs(seed=1, model="classic", pictures=4)}))
     assert done(file, 1, "classic") is not None
     assert done(file, 2, "classic") is None and done(file, 1, "modern") is None
     file.write_text("[1")
@@ -167,7 +168,7 @@ def test_as_many_drawings_are_told_as_are_made() -> None:
 
     def draw(requests: Sequence[Request], prefixed: bool, guidance: float) -> np.ndarray:
         asked.append(len(requests))
-        return np.zeros((len(requests) * PER_PROMPT, 1, 1, 3), np.uint8)
+        return np.zeros((3 * len(requests), 1, 1, 3), np.uint8)
 
-    draw_all(draw, 2.0)
-    assert len(asked) + 1 == DRAWINGS
+    assert draw_all(draw, 2.0).per_prompt == 3
+    assert len(asked) == DRAWINGS
