@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..demo.main_job import draw_pictures, learn, status
+from ..demo.main_job import learn, status
+from ..demo.measuring.drawing import draw_pictures
 from ..demo.measuring.measure import face_retention, identification_rate, make_gallery
 from ..demo.measuring.prompts import PER_PROMPT, STYLE, Request
 from ..demo.measuring.reader import load_reader, read

@@ -65,7 +65,7 @@ def main() -> None:
         subprocess.run(command, cwd=ROOT, check=True)
         seconds = time.monotonic() - started
         print("Drawing people without and with it, in ComfyUI", flush=True)
-        report, picture = measure(server, PREFIX, net, make_gallery(net))
+        report, picture = measure([server], PREFIX, net, make_gallery(net))
         report |= {"training_seconds": seconds, "steps": load_prefix(prefix).record.steps}
     (output / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     picture.save(output / "before_after.png")

@@ -7,7 +7,6 @@ off, the same command goes on where it was.
 from __future__ import annotations
 
 import argparse
-import io
 import itertools
 import json
 import shutil
@@ -25,15 +24,14 @@ from ..tools.comfy_server import ComfyServer, ServerProgress
 from ..tools.command import run_command
 from ..tools.layout import BUILD, ROOT
 from ..tools.workflow import load_workflow, workflow_to_prompt
-from .generate import GUIDANCE, SAMPLER, SCHEDULER, STEPS
-from .kept import Kept, digest_of_graph, digest_of_inputs
+from .kept import Kept, digest_of_inputs
 from .loader import CLASSIC, KINDS, MODERN
+from .measuring.drawing import draw_pictures, draw_side_by_side, servers_side_by_side
 from .measuring.measure import make_gallery
 from .measuring.prompts import PER_PROMPT, Request
 from .measuring.reader import load_reader
 from .measuring.report import DRAWINGS, GUIDANCES, draw_all, figures, picture_of_pairs, print_table, report_of
 from .modern.language_model import language_model_file
-from .world.renderer import SIZE
 
 if TYPE_CHECKING:
     from ..faces.gallery import Gallery
@@ -65,97 +63,6 @@ class Status:
 
 
 status = Status()
-
-
-def drawing_graph(
-    requests: Sequence[Request],
-    prefix: str | None,
-    strength: float = 1.0,
-    layer: int | None = None,
-    guidance: float = GUIDANCE,
-    model: str = CLASSIC,
-    pictures: int = PER_PROMPT,
-) -> dict[str, Any]:
-    """A workflow that draws all requests with a demo model, through Anonymize Faces if a prefix file is named.
-
-    Args:
-        layer: what CLIP Set Last Layer is set to, behind Anonymize Faces; None: it is not there.
-        model: one of `KINDS`.
-        pictures: of each request.
-    """
-    graph: dict[str, Any] = {
-        "model": {"class_type": "LoadDemoModel", "inputs": {"model": model}},
-        "latent": {
-            "class_type": "EmptyLatentImage",
-            "inputs": {"width": SIZE, "height": SIZE, "batch_size": pictures},
-        },
-    }
-    clip = ["model", 1]
-    if prefix is not None:
-        inputs = {"clip": clip, "prefix": prefix, "strength": strength}
-        graph["protect"] = {"class_type": "AnonymizeFaces", "inputs": inputs}
-        clip = ["protect", 0]
-    if layer is not None:
-        graph["layer"] = {"class_type": "CLIPSetLastLayer", "inputs": {"clip": clip, "stop_at_clip_layer": layer}}
-        clip = ["layer", 0]
-    graph["negative"] = {"class_type": "CLIPTextEncode", "inputs": {"clip": clip, "text": ""}}
-    for i, request in enumerate(requests):
-        graph[f"prompt{i}"] = {"class_type": "CLIPTextEncode", "inputs": {"clip": clip, "text": request.prompt}}
-        graph[f"sample{i}"] = {
-            "class_type": "KSampler",
-            "inputs": {
-                "model": ["model", 0],
-                "positive": [f"prompt{i}", 0],
-                "negative": ["negative", 0],
-                "latent_image": ["latent", 0],
-                "seed": request.seed,
-                "steps": STEPS,
-                "cfg": guidance,
-                "sampler_name": SAMPLER,
-                "scheduler": SCHEDULER,
-                "denoise": 1.0,
-            },
-        }
-        graph[f"decode{i}"] = {"class_type": "VAEDecode", "inputs": {"samples": [f"sample{i}", 0], "vae": ["model", 2]}}
-        graph[f"picture{i}"] = {"class_type": "PreviewImage", "inputs": {"images": [f"decode{i}", 0]}}
-    return graph
-
-
-def draw_pictures(
-    server: ComfyServer,
-    requests: Sequence[Request],
-    prefix: str | None,
-    strength: float = 1.0,
-    kept: Kept | None = None,
-    layer: int | None = None,
-    guidance: float = GUIDANCE,
-    model: str = CLASSIC,
-    pictures: int = PER_PROMPT,
-) -> np.ndarray:
-    """Draws all requests on the server: uint8 [len(requests) * pictures, 96, 96, 3].
-
-    Args:
-        kept: where pictures are kept, and taken from if they were drawn before.
-        pictures: of each request.
-    """
-    all_drawn = []
-    for start in range(0, len(requests), 16):
-        some = requests[start : start + 16]
-        graph = drawing_graph(some, prefix, strength, layer, guidance, model, pictures)
-        key = digest_of_graph(graph, None if prefix is None else server.prefix_folder / prefix) if kept else ""
-        drawn = kept.pictures(key, len(some) * pictures) if kept else None
-        if drawn is None:
-            drawn = _drawn(server, graph, len(some))
-            if kept:
-                kept.keep_pictures(key, drawn)
-        all_drawn.append(drawn)
-    return np.concatenate(all_drawn)
-
-
-def _drawn(server: ComfyServer, graph: Mapping[str, Any], count: int) -> np.ndarray:
-    outputs = server.run(graph)["outputs"]
-    references = [reference for i in range(count) for reference in outputs[f"picture{i}"]["images"]]
-    return np.stack([np.asarray(Image.open(io.BytesIO(server.image(one))).convert("RGB")) for one in references])
 
 
 def train_graph(server: ComfyServer, seed: int | None = None, model: str = CLASSIC) -> dict[str, Any]:
@@ -196,7 +103,7 @@ def learn(server: ComfyServer, seed: int | None = None, model: str = CLASSIC) ->
 
 
 def measure(
-    server: ComfyServer,
+    servers: Sequence[ComfyServer],
     prefix: str,
     net: ReaderNet,
     gallery: Gallery,
@@ -205,21 +112,26 @@ def measure(
     model: str = CLASSIC,
     pictures: int = PER_PROMPT,
 ) -> tuple[dict[str, Any], Image.Image]:
-    """Draws everything without and with the prefix at each guidance: the report, and the picture of pairs."""
+    """Draws everything without and with the prefix at each guidance: the report, and the picture of pairs.
+
+    Args:
+        servers: which all have the prefix; they draw side by side.
+    """
     by_guidance, counts, picture = {}, {}, None
     part = itertools.count(1)
 
     def draw(requests: Sequence[Request], prefixed: bool, guidance: float) -> np.ndarray:
         how = f"{'with' if prefixed else 'without'} the prefix at guidance {guidance:g}"
         status(f"drawing {how}, part {next(part)} of {DRAWINGS * len(GUIDANCES)}")
+        options = {"kept": kept, "guidance": guidance, "model": model, "pictures": pictures}
         chosen = prefix if prefixed else None
-        return draw_pictures(server, requests, chosen, kept=kept, guidance=guidance, model=model, pictures=pictures)
+        return draw_side_by_side(servers, requests, lambda server, some: draw_pictures(server, some, chosen, **options))
 
     for guidance in GUIDANCES:
         drawn = draw_all(draw, guidance)
         by_guidance[guidance], counts = figures(drawn, net, gallery)
         picture = picture or picture_of_pairs(drawn)
-    report = report_of(by_guidance, counts, train_seed(server) if seed is None else seed)
+    report = report_of(by_guidance, counts, train_seed(servers[0]) if seed is None else seed)
     return report | {"model": model}, picture
 
 
@@ -244,19 +156,21 @@ def run(output: Path, seed: int | None = None, model: str = CLASSIC, pictures: i
     net = load_reader()
     inputs = digest_of_inputs(seed=seed, model=model, pictures=pictures)
     kept = Kept(output / "kept", inputs)
-    print("Starting a real ComfyUI server with the extension", flush=True)
-    with ComfyServer(output / "server", report=status) as server:
-        if found := kept.learned(server.prefix_folder):
-            prefix, seconds, steps = found
-            print(f"\nGoing on where the last demo was broken off: it had learned {prefix}", flush=True)
-        else:
-            for old in server.prefix_folder.glob("*.safetensors"):
-                old.unlink()
+    server = ComfyServer(output / "server", report=status)
+    if found := kept.learned(server.prefix_folder):
+        prefix, seconds, steps = found
+        print(f"Going on where the last demo was broken off: it had learned {prefix}", flush=True)
+    else:
+        for old in server.prefix_folder.glob("*.safetensors"):
+            old.unlink()
+        print("Starting a real ComfyUI server with the extension", flush=True)
+        with server:
             print(f"Learning a prefix on 48 of 64 invented people ({WORKFLOW.name}, model {model})", flush=True)
             prefix, seconds, steps = learn(server, seed, model)
-            kept.keep_learned(server.prefix_folder, prefix, seconds, steps)
-            print(f"\nLearned {prefix} in {seconds:.0f} s; drawing people without and with it", flush=True)
-        report, picture = measure(server, prefix, net, make_gallery(net), kept, seed, model, pictures)
+        kept.keep_learned(server.prefix_folder, prefix, seconds, steps)
+        print(f"\nLearned {prefix} in {seconds:.0f} s; drawing people without and with it", flush=True)
+    with servers_side_by_side(output, server.prefix_folder / prefix, status) as drawing:
+        report, picture = measure(drawing, prefix, net, make_gallery(net), kept, seed, model, pictures)
     report |= {"training_seconds": seconds, "steps": steps, "inputs": inputs}
     (output / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     picture.save(output / "before_after.png")

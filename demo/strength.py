@@ -19,7 +19,8 @@ from ..tools.comfy_server import ComfyServer
 from ..tools.command import run_command
 from ..tools.layout import ROOT
 from ..trainer.reporting.chart import Axis, Curve, draw_chart
-from .main_job import draw_pictures, status
+from .main_job import status
+from .measuring.drawing import draw_pictures
 from .measuring.measure import identification_rate, make_gallery
 from .measuring.prompts import PER_PROMPT, name_prompt
 from .measuring.reader import ReaderNet, load_reader, read

@@ -9,7 +9,7 @@ import pytest
 
 from anonymize_faces.demo import kept as module
 from anonymize_faces.demo.kept import Kept, digest_of_inputs
-from anonymize_faces.demo.main_job import draw_pictures
+from anonymize_faces.demo.measuring.drawing import draw_pictures
 from anonymize_faces.demo.measuring.prompts import PER_PROMPT, Request
 from anonymize_faces.prefix import save_prefix
 from anonymize_faces.tests.support.breaking_off import BrokenOffError

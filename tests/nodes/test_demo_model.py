@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from anonymize_faces.demo.loader import CLASSIC, KINDS, MODERN
-from anonymize_faces.demo.main_job import draw_pictures, drawing_graph, train_graph, train_node
+from anonymize_faces.demo.main_job import train_graph, train_node
+from anonymize_faces.demo.measuring.drawing import draw_pictures, drawing_graph
 from anonymize_faces.demo.measuring.measure import face_retention, identification_rate, kinds_right, looks_kept
 from anonymize_faces.demo.measuring.prompts import Request
 from anonymize_faces.demo.measuring.reader import ReaderNet, read
