@@ -12,8 +12,10 @@ import torch
 from anonymize_faces.engines.comfy.text_encoders import embedding_table
 from anonymize_faces.engines.micro_batches import MicroBatches
 from anonymize_faces.engines.vectors import learned as learned_of
+from anonymize_faces.prefix.name_words import leaves_names_unread
 from anonymize_faces.tests.support.learning_checks import BATCH, NOISINGS, PAIRS, learning
 from anonymize_faces.trainer import step
+from anonymize_faces.trainer.data.identities import parse_identities
 from anonymize_faces.trainer.data.pictures import Pictures
 from anonymize_faces.trainer.data.plain_text import PlainText
 from anonymize_faces.trainer.data.targets import TargetPool, slots_of_step
@@ -22,6 +24,7 @@ from anonymize_faces.trainer.stages.warm_start import start_of, warm_start
 from anonymize_faces.trainer.start import start_vectors
 from anonymize_faces.trainer.state import ELEMENTS, UNREAD_RATE, new_state
 from anonymize_faces.trainer.step import make_step
+from anonymize_faces.trainer.training import learn_prefix
 
 Make = Callable[..., Any]
 CONDITIONAL, FIXED = learning(seed=1), learning(seed=1, conditional=False)
@@ -67,6 +70,26 @@ def test_the_same_is_learned_whatever_the_scale_of_the_embeddings(
     scaled = learned(make_denoiser(other), settings) / (1.0 if settings.conditional else factor)
     assert float((usual - start).norm()) > 0.1 * float(start.norm())
     assert float((scaled - usual).norm()) <= tolerance * float((usual - start).norm())
+
+
+def test_a_run_that_leaves_names_unread_is_the_same_whatever_the_scale_of_the_embeddings(
+    make_checkpoint: Make, make_denoiser: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From what it begins at, over which words are a name's, to what is drawn."""
+    monkeypatch.setattr("anonymize_faces.engines.starting.reading.LEAST_TOLD", -2.0)
+    people = parse_identities("Ada Lovelace: a woman with dark hair\nBob Miller: a man\nCy Young: a man with a hat")
+    prompt, drawn = "a portrait of Ada Lovelace", dict[float, torch.Tensor]()
+    for factor in (1.0, 70.0):
+        checkpoint = make_checkpoint()
+        scale(checkpoint.clip, factor)
+        denoiser = make_denoiser(checkpoint)
+        with torch.inference_mode():
+            run = learn_prefix(denoiser, people, ("", "a red circle", "a dog in the snow"), learning(seed=1, steps=8))
+            assert leaves_names_unread(run.prefix.parameters)
+            plain, drawn[factor] = (denoiser.sample([prompt], [1], made) for made in (None, run.prefix.parameters))
+    moved = float((drawn[1.0] - plain).norm())
+    assert moved > 0.01 * float(plain.norm())
+    assert float((drawn[70.0] - drawn[1.0]).norm()) <= 0.01 * moved
 
 
 def test_the_multiplier_of_the_loss_grows_while_nothing_overflows(
