@@ -85,7 +85,7 @@ def with_networks(
         micro_batches: how many prompts are read before the next look at whether to go on; all at once without.
         report: called with how many have been read so far.
         began: called for each text encoder with whether its vectors begin at descriptions, or at random; not at all
-            where no prompt has one.
+            where no prompt has one, or all have the same.
 
     Raises:
         TrainingError: a text encoder does not let its states be read, or there are too many vectors for a file.
@@ -121,7 +121,8 @@ def with_networks(
         described = [words_of[words][key] if words else rows[:0] for words in prompts.described]
         if any(map(len, described)):
             at_descriptions = begin_at_descriptions(network, rows, seen[:named], described, prompts.whom, generator)
-            began(at_descriptions)
+            if not prompts.described_alike:
+                began(at_descriptions)
             if any(prompts.twins) and (at_descriptions or prompts.described_alike):
                 of = dict(zip(prompts.all, known, strict=True))
                 pairs = [(of[one], of[twin]) for one, twin in zip(prompts.named, prompts.twins, strict=True) if twin]

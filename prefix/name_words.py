@@ -41,7 +41,9 @@ def leaves_names_unread(parameters: Parameters) -> bool:
     return bool(networks) and all(map(finds_names, networks))
 
 
-def names_found(network: Mapping[str, Tensor], states: Tensor, words: Tensor, read: Tensor) -> Tensor:
+def names_found(
+    network: Mapping[str, Tensor], states: Tensor, words: Tensor, read: Tensor, end: Tensor | None = None
+) -> Tensor:
     """Which positions hold a word of a name, `[n, length]`; none where the network does not look for names.
 
     What cannot be told, as it is no number, counts as a name's.
@@ -50,10 +52,14 @@ def names_found(network: Mapping[str, Tensor], states: Tensor, words: Tensor, re
         states: what the encoder says of the prompts without vectors, `[n, length, w]`.
         words: the embeddings that it reads for that, `[n, length, d]`.
         read: the positions that count, `[n, length]`; at least one of each prompt.
+        end: the embedding of what ends a prompt, `[d]`, where that is read as a word is. It is nobody's name, and what
+            the encoder says there of the whole prompt may be wanted, such as a pooled output.
     """
     if not finds_names(network):
         return torch.zeros_like(read)
     parts = {name: part.to(states.device) for name, part in network.items()}
+    if end is not None:
+        read = read & ~(words == end.to(words)).all(-1).to(read.device)
     said, seen = standardized(parts, states), standardized_words(parts, words.to(states.device))
     scores = likeness(parts["finder"], parts["finder_threshold"], said, seen).nan_to_num(nan=torch.inf)
     scores = scores.masked_fill(~read, -torch.inf)

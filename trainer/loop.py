@@ -19,13 +19,14 @@ from ..prefix.name_words import leaves_names_unread
 from ..prefix.value import Prefix, PrefixRecord, prefix_of
 from ..runs.amounts import duration
 from ..runs.run_folder import RunFolder, saved_if_broken_off
-from .data.drawing import DrawnPictures, shared_tensors
+from .data.drawing import DrawnPictures, shared_tensors, stages_of
 from .data.pairs import TrainingPairs
 from .data.pictures import Pictures
 from .data.plain_text import PlainText
 from .data.targets import TargetPool, slots_of_step
 from .parallel.shared_work import compute, mask
 from .parallel.team import Team, share
+from .plan import prompts_read
 from .progress import Callbacks, Progress
 from .reporting.preview import PreviewBudget
 from .settings import TrainingSettings
@@ -62,6 +63,7 @@ class Learning:
         prompts: that are read before learning, about all of these.
         drawing: of all `pairs.drawn`, of which the first are drawn already.
         folder: where the run is kept.
+        planned: called with the settings that the run goes by where names turn out to be left unread.
     """
 
     def __init__(
@@ -76,8 +78,10 @@ class Learning:
         callbacks: Callbacks,
         team: Team,
         finding: Finding | None = None,
+        planned: Callable[[TrainingSettings], None] = lambda settings: None,
     ) -> None:
         self._finding = finding
+        self._planned = planned
         self._began = time.monotonic()
         self._denoiser = denoiser
         self._settings = settings
@@ -133,12 +137,11 @@ class Learning:
         """
         with self._denoiser.gradients(self._settings.batch_size):
             vectors = self._start()
-            if leaves_names_unread(vectors):
-                self._settings = self._settings.where_unread()
-                pictures, warmed, _, prompts = self._of
-                self._of = (pictures, warmed, self._settings.denoiser_steps, prompts)
+            unread, at_descriptions = leaves_names_unread(vectors), BEGAN_AT_DESCRIPTIONS in self._told_of_start
+            if unread:
+                self._go_by(self._settings.where_unread(at_descriptions))
             settings = self._settings
-            state = new_state(vectors, settings)
+            state = new_state(vectors, settings, gently=unread and at_descriptions)
             warming = start_of(state.vectors)
             warming.micro_batch = settings.batch_size
             saved, begun = self._folder.load("snapshot"), self._folder.load("warm-start")
@@ -169,6 +172,14 @@ class Learning:
                 self._examine_gate(state)
         return state
 
+    def _go_by(self, settings: TrainingSettings) -> None:
+        """Has what is left of the run go by other settings, and tells what it takes."""
+        self._settings = settings
+        alone, layers = self._team.count == 1, len(self._denoiser.layers)
+        read = prompts_read(self._pairs, self._first_prompts, settings, layers, alone)
+        self._of = stages_of(self._drawing.first, settings, read)
+        self._planned(settings)
+
     def _start(self) -> dict[str, Tensor]:
         """The parameters that learning starts from; those of a network are kept, as many prompts are read for them."""
         settings, saved = self._settings, self._folder.load("start")
@@ -181,7 +192,7 @@ class Learning:
         def report(read: int) -> None:
             self._callbacks.report(Progress(self._of[0], 0, 0, self._of, notes=self.notes, prompts=read))
 
-        began: list[bool] = []
+        began: list[bool] = []  # Nothing where all descriptions are alike: there are no looks to begin at.
         parameters = start_vectors(self._denoiser, settings, self._first_prompts, self._reading(), report, began.append)
         if not settings.conditional:
             return parameters

@@ -76,8 +76,8 @@ vectors can do more to names. Without hardening, words for things that the model
 stand beside ("by a lake at night, a portrait of …")."""
 
 UNREAD_STEPS: Mapping[str, int] = MappingProxyType({QUICK: 60, BALANCED: 100, THOROUGH: 250})
-"""Steps of each preset where words of names are left unread: such a prefix begins near where it is to end, and more did
-not help people left out (docs/figures.md)."""
+"""Steps of each preset where words of names are left unread and vectors begin at descriptions: near where they are to
+end, and more did not help people left out (docs/figures.md)."""
 
 
 def values_of(preset: str, conditional: bool) -> Mapping[str, float]:

@@ -20,7 +20,8 @@ class TrainingSettings:
     """How a prefix is learned. All values survive JSON, as they go into the prefix's record.
 
     What each setting does is in its help. One that is `automatic` becomes what the preset says as soon as a value of
-    this class is made, so that none holds such a one: `TrainingSettings()` is the preset *balanced*. `held_out` is of
+    this class is made, so that none holds such a one: `TrainingSettings()` is the preset *balanced*, and what
+    `dataclasses.replace` makes of one keeps what it does not name. `held_out` is of
     `validation`, `vary_names` of `data.variations`, `text_steps` of `warm_start` and `overshoot` of `objective`. One
     half of a batch names people, the other does not. Vectors that start from no words are spread like the encoder's
     token embeddings. After `warmup` the rate falls along a cosine.
@@ -198,8 +199,8 @@ class TrainingSettings:
     """Parts in which pictures are drawn while learning goes on, see `data.shards`; 1: all before the first step. For
     measurements; no widget."""
     unread_steps: int = 0
-    """Steps where words of names are left unread, `steps` at most; 0: what the preset has, or `steps` where these are
-    set. For measurements; no widget."""
+    """Steps where words of names are left unread and vectors begin at descriptions, `steps` at most; 0: what the preset
+    has, or `steps` where these are set. For measurements; no widget."""
     text_only: bool = False
     """Whether to learn from the text encoder alone, without a step in which the denoiser is asked. For measurements."""
 
@@ -213,16 +214,21 @@ class TrainingSettings:
         """Steps in which the denoiser is asked."""
         return 0 if self.text_only else self.steps
 
-    def where_unread(self) -> TrainingSettings:
-        """These settings where words of names are left unread: past the description lies nothing to aim for then."""
-        return dataclasses.replace(self, steps=self.unread_steps, overshoot=0.0)
+    def where_unread(self, at_descriptions: bool) -> TrainingSettings:
+        """These settings where words of names are left unread: past the description lies nothing to aim for then.
+
+        Args:
+            at_descriptions: whether vectors begin at these, and so near where they are to end: fewer steps do then.
+        """
+        return dataclasses.replace(self, steps=self.unread_steps if at_descriptions else self.steps, overshoot=0.0)
 
     def __post_init__(self) -> None:
         chosen = self.steps
         for name, value in values_of(self.preset, self.conditional).items():
             if getattr(self, name) == described(TrainingSettings, name).automatic:
                 object.__setattr__(self, name, value)
-        unread = self.unread_steps or chosen or UNREAD_STEPS.get(self.preset, self.steps)
+        fewer = UNREAD_STEPS.get(self.preset, self.steps) if self.conditional else self.steps
+        unread = self.unread_steps or chosen or fewer
         object.__setattr__(self, "unread_steps", min(unread, self.steps))
         require_in_range(self, TrainingError)
         if self.unread_steps < 1:

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from ..engines.denoiser import Layer
 from ..engines.vectors import CLIP_SPREAD, scale_free_adam
-from ..prefix.name_words import leaves_names_unread
 from .settings import TrainingSettings
 
 
@@ -118,18 +117,19 @@ ELEMENTS = 4096.0
 _NUMBERS = ("step", "rate", "loss_scale", "micro_batch", "skipped", "skipped_in_a_row", "notes", "seconds", "layers")
 
 
-UNREAD_RATE = 0.1
-"""Share of the learning rate where words of names are left unread: what is learned begins near where it is to end, and
-the whole rate would first carry it away (docs/figures.md)."""
+GENTLE_RATE = 0.1
+"""Share of the learning rate where what is learned begins near where it is to end: the whole rate would first carry it
+away (docs/figures.md)."""
 
 
-def new_state(vectors: dict[str, Tensor], settings: TrainingSettings) -> RunState:
+def new_state(vectors: dict[str, Tensor], settings: TrainingSettings, gently: bool = False) -> RunState:
     """The state before the first step.
 
     Args:
         vectors: spread like the token embeddings of their encoders.
+        gently: whether they begin near where they are to end.
     """
-    rate = settings.learning_rate * (UNREAD_RATE if leaves_names_unread(vectors) else 1.0)
+    rate = settings.learning_rate * (GENTLE_RATE if gently else 1.0)
     optimizer = scale_free_adam(vectors, rate / CLIP_SPREAD)
     return RunState(vectors, optimizer, loss_scale=ELEMENTS, micro_batch=settings.batch_size)
 

@@ -20,7 +20,7 @@ from .data.pairs import TrainingPairs, first_prompts, training_pairs
 from .loop import Learning
 from .parallel.shared_work import in_turn
 from .parallel.team import ALONE, Team
-from .plan import Plan, dry_step, plan_of, prompts_read
+from .plan import Measured, Plan, dry_step, plan_of, prompts_read
 from .progress import NO_CALLBACKS, Callbacks, Learned
 from .reporting.preview import PreviewBudget
 from .settings import TrainingSettings
@@ -119,7 +119,13 @@ class PrefixTraining:
         """
         started = time.monotonic()
         pairs = training_pairs(self.held_out, self._settings)
-        callbacks.plan(self.plan(callbacks))
+        measured = self._measured(pairs, callbacks)
+        callbacks.plan(self._plan_of(self._planned, pairs, measured, self._names_unread))
+
+        def plan_again(settings: TrainingSettings) -> None:
+            if settings != self._planned:
+                callbacks.plan(self._plan_of(settings, pairs, measured, names_unread=True))
+
         settings = dataclasses.asdict(self._settings)
         key = run_key(
             recipe=RECIPE,
@@ -130,7 +136,14 @@ class PrefixTraining:
         )
         with in_turn(self._team, lambda: RunFolder(self._runs, key, owner=self._team.rank == 0)) as folder:
             drawing = DrawnPictures(
-                self._denoiser, self._planned, pairs, folder, callbacks, self._team, self._kept, self._prompts(pairs)
+                self._denoiser,
+                self._planned,
+                pairs,
+                folder,
+                callbacks,
+                self._team,
+                self._kept,
+                self._prompts(pairs, self._planned),
             )
             drawing.draw(drawing.first)
             run = Learning(
@@ -144,6 +157,7 @@ class PrefixTraining:
                 callbacks,
                 self._team,
                 self._finding,
+                plan_again,
             )
             state = run.warm_up()
             stopped = run.make_steps(state, PreviewBudget(started, drawing.seconds_a_picture))
@@ -178,6 +192,10 @@ class PrefixTraining:
             MeasurementError: what is to find faces cannot be had.
         """
         pairs = training_pairs(self.held_out, self._settings)
+        return self._plan_of(self._planned, pairs, self._measured(pairs, callbacks), self._names_unread)
+
+    def _measured(self, pairs: TrainingPairs, callbacks: Callbacks) -> tuple[Measured, int]:
+        """What a dry step measured, and the bytes that it needed kept."""
         longest = max((pair.student for pair in pairs.learned), key=len)
         micro_batches = MicroBatches(self._denoiser, 1, callbacks.check)
         with self._denoiser.gradients(self._settings.batch_size):
@@ -189,18 +207,22 @@ class PrefixTraining:
             with finding():  # So that what is missing for it is told now, not after hours.
                 decoding, head_step = dry_head(self._denoiser, micro_batches)
             measured = dataclasses.replace(measured, decoding=decoding, head_step=head_step)
+        return measured, kept_bytes
+
+    def _plan_of(
+        self, settings: TrainingSettings, pairs: TrainingPairs, measured: tuple[Measured, int], names_unread: bool
+    ) -> Plan:
         return plan_of(
             self._denoiser,
             len(self.held_out.learned.people),
             pairs,
             first_shard(pairs, self._settings, self._team),
-            self._prompts(pairs),
+            self._prompts(pairs, settings),
             self._kept,
-            self._planned,
-            measured,
-            kept_bytes,
-            finding is not None,
-            self._names_unread,
+            settings,
+            *measured,
+            self._settings.face_region and self._finding is not None,
+            names_unread,
         )
 
     @functools.cached_property
@@ -215,8 +237,8 @@ class PrefixTraining:
     @property
     def _planned(self) -> TrainingSettings:
         """The settings that are going to hold, as far as is known before the start (`Learning`)."""
-        return self._settings.where_unread() if self._names_unread else self._settings
+        return self._settings.where_unread(at_descriptions=False) if self._names_unread else self._settings
 
-    def _prompts(self, pairs: TrainingPairs) -> int:
+    def _prompts(self, pairs: TrainingPairs, settings: TrainingSettings) -> int:
         layers = len(self._denoiser.layers)
-        return prompts_read(pairs, self._first_prompts, self._planned, layers, alone=self._team.count == 1)
+        return prompts_read(pairs, self._first_prompts, settings, layers, alone=self._team.count == 1)

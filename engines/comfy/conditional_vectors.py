@@ -30,7 +30,7 @@ from ...prefix.meta_network import (
 from ...prefix.name_words import finds_names, names_found, neutral_embedding
 from ..denoiser import PromptStates
 from .plain_reading import Call, PlainReading, mapped, plain_reading
-from .text_encoders import scale_of_words
+from .text_encoders import embedding_table, rows_of, scale_of_words
 
 Look = Callable[[str, PromptStates], None]
 """Gets an encoder's key and what a meta-network reads, or would read, of one chunk of a prompt."""
@@ -99,7 +99,10 @@ def vectors_made(
                 raise _unread(key)
             masks_padding = bool(getattr(encoder, "zero_out_masked", False))
             reads_words = key in of_words
-            reading = _Reading(key, parameters[key], network, made, look, first_reading, masks_padding, reads_words)
+            end = _end_of_prompts(key, encoder) if network is not None and finds_names(network) else None
+            reading = _Reading(
+                key, parameters[key], network, made, look, first_reading, masks_padding, reads_words, end
+            )
             before = encoder.transformer.register_forward_pre_hook(reading.before, with_kwargs=True)
             hooks.callback(before.remove)
             hooks.callback(encoder.transformer.register_forward_hook(reading.after).remove)
@@ -179,6 +182,7 @@ class _Reading:
         first_reading: FirstReading,
         masks_padding: bool,
         reads_words: bool,
+        end: Tensor | None,
     ) -> None:
         self._key = key
         self._always = always
@@ -189,6 +193,7 @@ class _Reading:
         self._is_first = False
         self._masks_padding = masks_padding
         self._reads_words = reads_words
+        self._end = end
         self._let_through: tuple[Any, Tensor] | None = None
 
     def before(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -246,7 +251,7 @@ class _Reading:
         call, network = plain.call, self._network
         if network is None or not finds_names(network):
             return call.embeds
-        found = names_found(network, states[call.rows], plain.embeds[call.rows].detach(), positions)
+        found = names_found(network, states[call.rows], plain.embeds[call.rows].detach(), positions, self._end)
         length, device = call.embeds.shape[1], call.embeds.device
         places = alignment(length, call.starts, call.count, plain.last).to(found.device)
         behind = torch.arange(length, device=device) - call.starts[:, None]
@@ -261,6 +266,12 @@ class _Reading:
             return None
         (said, gates), self._let_through = self._let_through, None
         return mapped(lambda protected, plain: blended_by_row(plain, protected, gates), output, said)
+
+
+def _end_of_prompts(key: str, encoder: Any) -> Tensor | None:
+    """What stands behind the words of each chunk of a CLIP, `[d]`; others have nothing that must stay in its place."""
+    layout = encoder_layout(key)
+    return rows_of(embedding_table(encoder), [layout.end])[0] if isinstance(layout, ClipChunks) else None
 
 
 def places_of_vectors(embeds: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:

@@ -155,7 +155,7 @@ class Part:
         made = made_vectors(always.to(plain.last.device), network, plain.last, positions, of_words)
         if not bool((made.gates != 0).any()):
             return plain
-        found = names_found(network, plain.last, words, positions)
+        found = names_found(network, plain.last, words, positions, self.rows([self.tokenizer.eos_token_id])[0])
         protected = self._read(
             [
                 with_rows(without_names(network, chunk, names, start, len(always)), start, rows)

@@ -14,7 +14,7 @@ from .plain import read_json
 
 MAX_HEADER_BYTES = 2**20
 MAX_TENSORS = 128
-"""A prefix has one for each text encoder."""
+"""A prefix has one for each text encoder, and the parts of the network that makes it: some twenty."""
 
 _METADATA = "__metadata__"
 

@@ -148,7 +148,7 @@ def _read_with_made(
     if not bool((made.gates != 0).any()):
         return plain
     words = torch.stack([embeddings_of(with_their_vectors(chunk, encoder.key), encoder.rows) for chunk in without])
-    found = names_found(network, states, words, read)
+    found = names_found(network, states, words, read, encoder.rows([encoder.engine.id_end])[0])
     given = [with_their_vectors(chunk, encoder.key) for chunk in chunks]  # A single one may give way as a name's.
     protected = [
         with_rows(without_names(network, chunk, names, start, len(always)), start, rows)

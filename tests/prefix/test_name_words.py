@@ -50,6 +50,15 @@ def test_the_likeliest_word_counts_in_any_case() -> None:
     assert found(network(-100.0), 9.0, 0.1, 0.3, 0.2, 9.0) == [False, False, True, False, False]
 
 
+def test_what_ends_a_prompt_is_nobodys_name_also_where_it_is_the_likeliest() -> None:
+    words = torch.zeros(1, 5, WIDTH)
+    words[0, :, 0] = torch.tensor([9.0, 2.0, 0.0, 5.0, 9.0])
+    states, end = torch.zeros(1, 5, WIDE), words[0, 3].clone()
+    assert names_found(network(), states, words, READ, end)[0].tolist() == [False, True, False, False, False]
+    assert names_found(network(-100.0), states, words, READ, end)[0].tolist() == [False, True, False, False, False]
+    assert not names_found(network(), states[:, 3:], words[:, 3:], READ[:, 3:], end).any()
+
+
 @pytest.mark.parametrize("said", [-1e6, 0.0, 1e6])
 def test_what_is_said_at_a_word_can_make_it_a_name_and_never_unmake_it(said: float) -> None:
     names = found(network(said=1.0), 0.0, 2.0, 0.0, 0.0, 0.0, said=said)

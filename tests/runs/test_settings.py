@@ -94,10 +94,13 @@ def test_a_preset_sets_all_that_is_automatic_and_what_is_set_goes_before(preset:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_fewer_steps_where_names_are_unread_unless_the_steps_are_set(preset: str) -> None:
     chosen = TrainingSettings(preset=preset)
-    assert chosen.where_unread().steps == UNREAD_STEPS[preset] < chosen.steps
-    assert TrainingSettings(preset=preset, steps=700).where_unread().steps == 700
-    assert TrainingSettings(preset=preset, steps=700, unread_steps=5).where_unread().steps == 5
-    assert chosen.where_unread().where_unread() == chosen.where_unread()
+    assert chosen.where_unread(True).steps == UNREAD_STEPS[preset] < chosen.steps
+    assert chosen.where_unread(False).steps == chosen.steps and not chosen.where_unread(False).overshoot
+    assert TrainingSettings(preset=preset, steps=700).where_unread(True).steps == 700
+    assert TrainingSettings(preset=preset, steps=700, unread_steps=5).where_unread(True).steps == 5
+    assert chosen.where_unread(True).where_unread(True) == chosen.where_unread(True)
+    fixed = TrainingSettings(preset=preset, conditional=False)
+    assert fixed.unread_steps == fixed.steps
     with pytest.raises(AnonymizationError, match="At least one step"):
         TrainingSettings(unread_steps=-1)
 

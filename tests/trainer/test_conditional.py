@@ -22,6 +22,7 @@ from anonymize_faces.trainer.data.identities import parse_identities
 from anonymize_faces.trainer.data.pairs import first_prompts
 from anonymize_faces.trainer.data.targets import TargetPool
 from anonymize_faces.trainer.loop import BEGAN_AT_DESCRIPTIONS, BEGAN_AT_RANDOM, NAMES_UNREAD
+from anonymize_faces.trainer.plan import Plan
 from anonymize_faces.trainer.presets import BALANCED, PRESETS
 from anonymize_faces.trainer.progress import Callbacks, Progress
 from anonymize_faces.trainer.settings import TrainingSettings
@@ -165,6 +166,7 @@ def test_a_name_that_is_not_read_is_learned_from_as_nobodys_and_nothing_lies_pas
     monkeypatch.setattr("anonymize_faces.trainer.loop.TargetPool", Watched)
     people = [dataclasses.replace(one, description="a person") for one in PEOPLE] if looks == "all alike" else PEOPLE
     denoiser, seen, told = make_denoiser(make_checkpoint()), list[tuple[bool, str]](), list[Progress]()
+    plans: list[Plan] = []
     encode = denoiser.encode
 
     def watched(prompts: Any, vectors: Any = None, *rest: Any, **named: Any) -> Any:
@@ -178,12 +180,16 @@ def test_a_name_that_is_not_read_is_learned_from_as_nobodys_and_nothing_lies_pas
     denoiser.encode = watched
     with torch.inference_mode():
         settings = dataclasses.replace(SETTINGS, unread_steps=9)
-        learned = learn_prefix(denoiser, people, GENERAL, settings, Callbacks(report=told.append))
+        learned = learn_prefix(denoiser, people, GENERAL, settings, Callbacks(report=told.append, plan=plans.append))
     unread = looks != "untold"
-    assert told[-1].of[2] == told[-1].steps == learned.prefix.record.steps == (9 if unread else 14)
+    steps = 9 if looks == "told" else 14
+    assert told[-1].of[2] == told[-1].steps == learned.prefix.record.steps == steps
+    assert [plan.evaluations.learning for plan in plans] == [3 * 4 * count for count in dict.fromkeys((14, steps))]
     assert all(after.done / sum(after.of) >= before.done / sum(before.of) for before, after in pairwise(told))
     recorded = learned.prefix.record.settings
-    assert (recorded["steps"], recorded["overshoot"]) == ((9, 0.0) if unread else (14, 0.3))
+    assert (recorded["steps"], recorded["overshoot"]) == (steps, 0.0 if unread else 0.3)
+    begun = {BEGAN_AT_DESCRIPTIONS, BEGAN_AT_RANDOM}.intersection(learned.notes)
+    assert begun == {"told": {BEGAN_AT_DESCRIPTIONS}, "untold": {BEGAN_AT_RANDOM}}.get(looks, set())
     assert [pool.overshoot for pool in pools] == [0.0 if unread else 0.3]
     assert (NAMES_UNREAD in learned.notes) is unread is leaves_names_unread(learned.prefix.parameters)
     assert learned.prefix.record.format_version == (5 if unread else 3)

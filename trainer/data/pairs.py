@@ -93,7 +93,7 @@ def first_prompts(subjects: Subjects, seed: int) -> FirstPrompts:
     choose = choosing(choices)
     short = spread(subjects.prompts, MOST_NAMED // 4)
     long = long_general_prompts(short, choose)
-    twins = [pair.teacher for pair in pairs[::4]]
+    twins = [pair.teacher for place, pair in enumerate(pairs) if _is_one_in(4, place)]
     common = (*prompts_of_things(MOST_NAMED // 3, choose), *prompts_of_people(MOST_NAMED // 6, choose))
     others = dict.fromkeys(("", *short, *long, *twins, *common))
     described: dict[str, str] = {}
@@ -101,7 +101,7 @@ def first_prompts(subjects: Subjects, seed: int) -> FirstPrompts:
     whom: dict[str, int] = {}
     for place, pair in enumerate(pairs):
         whom.setdefault(pair.student, place // ways)
-        twin_of.setdefault(pair.student, "" if place % 2 else pair.teacher)
+        twin_of.setdefault(pair.student, pair.teacher if _is_one_in(2, place) else "")
         words = people[place // ways].description.strip() or ANYBODY
         described[pair.student] = words if described.get(pair.student, words) == words else ""
     return FirstPrompts(
@@ -112,6 +112,11 @@ def first_prompts(subjects: Subjects, seed: int) -> FirstPrompts:
         twins=tuple(twin_of.values()),
         anybody=ANYBODY,
     )
+
+
+def _is_one_in(many: int, place: int) -> bool:
+    """Whether a pair is of one in so many of those at all places, and of long prompts as of others."""
+    return (place + place // LONG_EVERY) % many == 0
 
 
 def chosen_apart(people: Sequence[Identity], most: int) -> tuple[tuple[Identity, ...], tuple[Identity, ...]]:

@@ -58,7 +58,8 @@ def _ending(learned: Learned) -> str:
     best, steps = learned.best.step, learned.prefix.record.steps
     ended = learned.stopped or "It made all its steps."
     if best == 0:
-        return f"{ended} The prefix is that of the warm start, the best there was; what came later did worse."
+        start = "warm start" if learned.prefix.record.settings.get("text_steps") else "start"
+        return f"{ended} The prefix is that of the {start}, the best there was; what came later did worse."
     if best == steps:
         return f"{ended} The prefix is that of the last step, the best there was."
     return f"{ended} The prefix is that of step {best}, the best there was; what came later did worse."

@@ -33,8 +33,6 @@ RUNNING = ("preparing", "drawing", "text_warm_up", "encoding_prompts", "learning
 """What a run may be at, in this order: nothing yet, pictures to learn from, the warm start, prompts that the text
 encoder reads (for a gate already before the warm start, if there are both), steps, where faces are."""
 
-"""How a run may have ended: with all its steps, kept early, broken off, with an error."""
-
 PREFIX, FINE_TUNING = "prefix", "fine-tuning"
 """What a run learns: a prefix, which is examined on the way, or weights."""
 

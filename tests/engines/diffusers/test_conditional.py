@@ -95,6 +95,34 @@ def test_words_of_a_name_are_read_as_the_neutral_one(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", WIDTHS)
+def test_what_ends_a_prompt_is_read_though_every_word_counts_as_a_name(family: str) -> None:
+    """Else what the encoder calls its pooled output would be read at another place."""
+    pipeline, fixed = tiny_pipeline(family), prefix_for(family)
+    encoder = PromptEncoder(pipeline)
+    three = encoder.states_read(
+        [encoder.tokens(text, fixed.vectors) for text in (NAMED, UNNAMED, NOBODY)], fixed.vectors
+    )
+    words = {key: tuple(said[key].words for said in three) for key in fixed.vectors}
+    parameters = {
+        name: torch.full_like(part, 1e4) if name.endswith("finder_threshold") else part
+        for name, part in finding_names(conditional(encoder, fixed), words).parameters.items()
+    }
+    for key, part in encoder.parts.items():
+        if part.is_stream or key not in fixed.vectors:
+            continue
+        asked: list[torch.Tensor] = []
+        hook = part.model.register_forward_pre_hook(lambda _, given, asked=asked: asked.append(given[0]))
+        (chunk,) = part.protected(SHORT, fixed.vectors)
+        part.read([chunk], parameters)
+        hook.remove()
+        plain, protected = asked
+        end = part.tokenizer.eos_token_id
+        place = plain[0].tolist().index(end)
+        assert protected[0, place + len(fixed.vectors[key])] == end
+        assert (protected[0, 1 : place + len(fixed.vectors[key])] == 0).all()
+
+
+@pytest.mark.parametrize("family", WIDTHS)
 def test_a_closed_gate_leaves_what_the_prompt_says_as_it_is_and_a_half_open_one_goes_half_way(family: str) -> None:
     pipeline = tiny_pipeline(family)
     prefix = conditional(PromptEncoder(pipeline), prefix_for(family))
