@@ -21,7 +21,18 @@ from .files.storage import SUFFIX, put_whole, read_whole
 from .files.textual_inversion import holds_textual_inversion, save_textual_inversion
 from .injection.blending import blend, require_strength
 from .injection.encoder_layouts import ClipChunks, encoder_layout, key_of
-from .injection.inject import Frame, carries, eject, frame_of, inject, inject_text, require_fit, without_word_ids, words
+from .injection.inject import (
+    Frame,
+    carries,
+    eject,
+    frame_of,
+    inject,
+    inject_text,
+    require_fit,
+    restore,
+    without_word_ids,
+    words,
+)
 from .injection.looked_at import looked_at
 from .layers import allowed_layers, layers_note, require_layers
 from .markup import as_markup
@@ -75,6 +86,7 @@ __all__ = [
     "require_fit",
     "require_layers",
     "require_strength",
+    "restore",
     "same_tensors",
     "save_prefix",
     "save_textual_inversion",

@@ -42,6 +42,7 @@ from ...prefix import (
     require_fit,
     require_layers,
     require_strength,
+    restore,
     without_word_ids,
 )
 from ...prefix.bypass import (
@@ -207,8 +208,10 @@ def _encode(
     encoded, made = read(encode, stage, tokens)
     let_through = made is None or made.let_through
     if strength < 1.0 or not let_through:
+        # What is blended stands word by word beside the other; what nothing is let through of is the host's own.
+        without = (eject if let_through else restore)(tokens, vectors, frame, encoders)
         with reading_plain():
-            plain, _ = read(encode, stage, eject(tokens, vectors, frame, encoders))
+            plain, _ = read(encode, stage, without)
         # What an encoder says of a prompt without a prefix may be shorter.
         encoded = blend(plain, encoded, strength) if let_through else plain
     if witness is not None:

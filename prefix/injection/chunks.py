@@ -58,6 +58,50 @@ def eject_chunk(chunk: Chunk, vectors: Tensor, layout: ClipChunks) -> list[Entry
     return [chunk[0], *chunk[count + 1 :], *[entry_like(chunk[0], layout.pad)] * count]
 
 
+class PlacedChunks(list[list[Entry]]):
+    """Chunks that carry a prefix.
+
+    Attributes:
+        plain: those that the host made of the same words.
+    """
+
+    def __init__(self, chunks: Iterable[list[Entry]], plain: Sequence[Chunk]) -> None:
+        super().__init__(chunks)
+        self.plain = plain
+
+
+def plain_chunks(key: str, chunks: Sequence[Chunk], of_host: Sequence[Chunk], layout: ClipChunks) -> list[list[Entry]]:
+    """Chunks of the words of others that carry no prefix, with as many in each as the host puts there.
+
+    Args:
+        of_host: those that the host once made; if their words are others by now, they are filled by its rule.
+    """
+    entries = [entry for chunk in chunks for entry in words_of_chunk(key, chunk, layout)]
+    once = [entry for chunk in of_host for entry in words_of_chunk(key, chunk, layout)]
+    if of_host and len(once) == len(entries) and all(map(_is_same_word, once, entries)):
+        left = iter(entries)
+        counts = [len(words_of_chunk(key, chunk, layout)) for chunk in of_host]
+        payloads = [[next(left) for _ in range(count)] for count in counts]
+    else:
+        payloads = list(_refill(_groups(entries), len(chunks[0]) - 2))
+    return [_filled(chunks[0], payload, layout) for payload in payloads]
+
+
+def blank_chunk(like: Chunk, layout: ClipChunks) -> list[Entry]:
+    """A chunk without words, as long as another."""
+    return _filled(like, [], layout)
+
+
+def _filled(like: Chunk, payload: Sequence[Entry], layout: ClipChunks) -> list[Entry]:
+    end, pad = entry_like(like[0], layout.end), entry_like(like[0], layout.pad)
+    return [like[0], *payload, end, *[pad] * (len(like) - 2 - len(payload))]
+
+
+def _is_same_word(one: Entry, other: Entry) -> bool:
+    same = one[0] is other[0] or (isinstance(one[0], int) and one[0] == other[0])
+    return same and one[1] == other[1]
+
+
 def words_of_chunk(key: str, chunk: Chunk, layout: ClipChunks) -> Chunk:
     """The user's entries of one chunk: what lies between the start token and the end token."""
     stop = len(chunk)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from ..errors import PrefixMismatchError
 from .batched_chunks import batched, inject_batched, is_batched, prompts_of
-from .chunks import eject_chunk, inject_chunks, layout_of, words_of_chunk
+from .chunks import PlacedChunks, blank_chunk, eject_chunk, inject_chunks, layout_of, plain_chunks, words_of_chunk
 from .encoder_layouts import CUT_AT_THE_LAST_TURN, ENCODER_LAYOUTS, ClipChunks, Stream, encoder_layout
 from .looked_at import looked_at
 from .stream import (
@@ -22,7 +23,7 @@ from .stream import (
     unplaced,
     words_of_stream,
 )
-from .tokens import Entry, Tokenize, Tokens, place_of_rows
+from .tokens import Chunk, Entry, Tokenize, Tokens, place_of_rows
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,15 @@ def inject_text(
     """
     tokens = tokenize(text)
     frame = _frame_around(tokens, tokenize, text)
+    placed = tokens
     for rows in (embedding, vectors):
-        tokens = tokens if rows is None else inject(tokens, rows, frame, encoders)
-    return tokens
+        placed = placed if rows is None else inject(placed, rows, frame, encoders)
+    if embedding is not None:
+        return placed
+    return {
+        key: PlacedChunks(chunks, tokens[key]) if _is_cut(key, chunks) and chunks is not tokens[key] else chunks
+        for key, chunks in placed.items()
+    }
 
 
 def require_fit(vectors: Mapping[str, Tensor], widths: Mapping[str, int]) -> None:
@@ -173,6 +180,37 @@ def eject(
 
 
 @looked_at("tokenizer")
+def restore(
+    tokens: Tokens,
+    vectors: Mapping[str, Tensor],
+    frame: Frame = Frame(),
+    encoders: Collection[str] | None = None,
+) -> dict[str, list[list[Entry]]]:
+    """The tokens of the same words without a prefix as the host makes them: in its own chunks.
+
+    Known of what `inject_text` gave, whatever lists and mappings it has gone through since. Of other chunks, and of
+    words that were changed, they are filled anew by the host's rule. Arguments and errors as for `inject`.
+    """
+    restored: dict[str, list[list[Entry]]] = eject(tokens, vectors, frame, encoders)
+    cut = {
+        key: _layout(key, row, frame)
+        for key, chunks in tokens.items()
+        if _enters(key, vectors, encoders)
+        and _is_cut(key, chunks)
+        and isinstance(row := encoder_layout(key), ClipChunks)
+    }
+    for key, layout in cut.items():
+        with suppress(PrefixMismatchError):  # What is no longer laid out as the host's is read as it came.
+            restored[key] = plain_chunks(key, restored[key], getattr(tokens[key], "plain", ()), layout)
+    # Where hosts read several encoders side by side, they have as many chunks of each.
+    most = max((len(restored[key]) for key in cut), default=0)
+    if len({len(tokens[key]) for key in cut}) == 1:
+        for key, layout in cut.items():
+            restored[key] += [blank_chunk(restored[key][0], layout) for _ in range(most - len(restored[key]))]
+    return restored
+
+
+@looked_at("tokenizer")
 def carries(tokens: Tokens, vectors: Mapping[str, Tensor], encoders: Collection[str] | None = None) -> bool:
     """Whether every chunk that `inject` would put the prefix into has all of it, wherever it stands.
 
@@ -190,10 +228,14 @@ def carries(tokens: Tokens, vectors: Mapping[str, Tensor], encoders: Collection[
 
 def without_word_ids(tokens: Tokens) -> Tokens:
     """The same tokens with entries `(token, weight)`."""
-    return {
-        key: list(chunks) if is_batched(chunks) else [[entry[:2] for entry in chunk] for chunk in chunks]
-        for key, chunks in tokens.items()
-    }
+    found: dict[str, Sequence[Chunk]] = {}
+    for key, chunks in tokens.items():
+        if is_batched(chunks):
+            found[key] = list(chunks)
+            continue
+        pairs = [[entry[:2] for entry in chunk] for chunk in chunks]
+        found[key] = PlacedChunks(pairs, chunks.plain) if isinstance(chunks, PlacedChunks) else pairs
+    return found
 
 
 @looked_at("tokenizer")
@@ -265,6 +307,11 @@ def _vectors_for(key: str, vectors: Mapping[str, Tensor]) -> Tensor:
             " choose a prefix learned on a checkpoint of this family, or learn one with Train Anonymization Prefix."
         )
     return vectors[key]
+
+
+def _is_cut(key: str, chunks: Sequence[Chunk]) -> bool:
+    """Whether these are chunks of one prompt, of one length each."""
+    return isinstance(encoder_layout(key), ClipChunks) and bool(chunks) and not is_batched(chunks)
 
 
 def _layout(key: str, usual: ClipChunks, frame: Frame) -> ClipChunks:

@@ -151,6 +151,46 @@ def test_a_closed_gate_leaves_what_the_prompt_says_as_it_is(family, make_prefix)
             assert one.shape == other.shape and torch.allclose(one.float(), other.float(), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("layout", ["sd1", "sdxl", "sd3"])
+@pytest.mark.parametrize("count", [0, 58, 72, 73, 75, 76, 80, 130, 149, 151, 300])
+def test_a_closed_gate_leaves_a_prompt_of_any_length_in_the_chunks_that_the_host_makes(layout, count, make_prefix):
+    """A prefix takes room, so that its words are cut elsewhere; nothing of that is left where it does nothing."""
+    clip = make_clip(layout)
+    closed = with_gates(conditional(clip, make_prefix(m=3, **FAMILIES[layout].widths)), 0.0)
+    text = " ".join(["a", "(portrait:1.3)", "unquestionably", "smiling,", "at", "dawn"] * count)[: 9 * count]
+    assert alike(conditioning(protect(clip, closed, 1.0), text), conditioning(clip, text), 1e-6)
+
+
+@pytest.mark.parametrize("ids", [True, False])
+def test_a_closed_gate_fills_chunks_by_the_hosts_rule_where_a_node_has_changed_the_words(sd1, prefix, ids):
+    protected = protect(sd1, with_gates(prefix, 0.0), 1.0)
+    text = " ".join(["a portrait of unquestionably smiling people"] * 20)
+
+    def louder(clip):
+        tokens = clip.tokenize(text, return_word_ids=ids)
+        marks = {49406, 49407}
+        tokens["l"] = [
+            [one if torch.is_tensor(one[0]) or one[0] in marks else (one[0], 1.1, *one[2:]) for one in chunk]
+            for chunk in tokens["l"]
+        ]
+        with torch.no_grad():
+            ((states, _),) = clip.encode_from_tokens_scheduled(tokens)
+        return states
+
+    found, expected = louder(protected), louder(sd1)
+    assert found.shape == expected.shape
+    assert not ids or torch.allclose(found, expected, atol=1e-5)
+
+
+def test_a_closed_gate_reads_what_a_node_has_laid_out_otherwise_as_it_came(sd1, prefix):
+    protected = protect(sd1, with_gates(prefix, 0.0), 1.0)
+    tokens = protected.tokenize("a portrait of a lighthouse")
+    tokens["l"] = [[(one[0], 1.1 * one[1]) for one in chunk] for chunk in tokens["l"]]
+    with torch.no_grad():
+        ((states, _),) = protected.encode_from_tokens_scheduled(tokens)
+    assert torch.isfinite(states).all()
+
+
 def test_words_far_from_all_names_are_read_as_they_are(family, make_prefix):
     name, clip = family
     prefix = far_from_all_names(conditional(clip, make_prefix(m=3, **FAMILIES[name].widths)))
