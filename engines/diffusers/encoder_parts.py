@@ -26,6 +26,7 @@ from ...prefix.injection.tokens import (
     words_alone,
 )
 from ...prefix.meta_network import (
+    Made,
     Parameters,
     alignment,
     at_places,
@@ -107,6 +108,10 @@ class Part:
             for payload in payloads
         ]
 
+    def count_words(self, chunk: Chunk) -> int:
+        """Words of a prompt in one of `chunks`."""
+        return sum(entry[2] != 0 for entry in chunk)
+
     @property
     def room(self) -> int:
         """Words that a chunk of a CLIP has room for."""
@@ -151,8 +156,7 @@ class Part:
         always = parameters[self.key]
         starts = self._starts(chunks, always)
         plain, words, positions = self._read_without(chunks, starts, len(always))
-        of_words = self._are_words(chunks, always)
-        made = made_vectors(always.to(plain.last.device), network, plain.last, positions, of_words)
+        made = self._made(chunks, always, network, plain, positions)
         if not bool((made.gates != 0).any()):
             return plain
         found = names_found(network, plain.last, words, positions, self.rows([self.tokenizer.eos_token_id])[0])
@@ -164,6 +168,30 @@ class Part:
         )
         places = alignment(len(chunks[0]), torch.tensor(starts), len(always), len(chunks[0]) - 1)
         return _let_through(plain, protected, places, made.gates)
+
+    def lets_by(self, chunks: Sequence[Chunk], parameters: Parameters) -> bool:
+        """Whether a prefix changes nothing of what the encoder says of chunks that carry it, all of one length.
+
+        Raises:
+            PrefixMismatchError: one does not carry it.
+        """
+        network = network_of(parameters, self.key)
+        if network is None:
+            return self.key not in parameters
+        always = parameters[self.key]
+        plain, _, positions = self._read_without(chunks, self._starts(chunks, always), len(always))
+        return not bool((self._made(chunks, always, network, plain, positions).gates != 0).any())
+
+    def _made(
+        self,
+        chunks: Sequence[Chunk],
+        always: Tensor,
+        network: Mapping[str, Tensor],
+        plain: TextOutput,
+        positions: Tensor,
+    ) -> Made:
+        of_words = self._are_words(chunks, always)
+        return made_vectors(always.to(plain.last.device), network, plain.last, positions, of_words)
 
     def states_read(self, chunks: Sequence[Chunk], parameters: Parameters) -> list[PromptStates]:
         """What a meta-network reads of each chunk; they must carry the prefix.
@@ -212,7 +240,8 @@ class Part:
 
         Differentiable in the vectors of a user's embedding alone.
         """
-        without = [without_rows(chunk, start, count) for chunk, start in zip(chunks, starts, strict=True)]
+        pad = self.tokenizer.pad_token_id
+        without = [without_rows(chunk, start, count, pad) for chunk, start in zip(chunks, starts, strict=True)]
         others = [entry[0] for chunk in without for entry in chunk if isinstance(entry[0], Tensor)]
         with torch.set_grad_enabled(torch.is_grad_enabled() and any(row.requires_grad for row in others)):
             plain = self._read(without)

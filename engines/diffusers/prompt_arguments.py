@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,11 +40,14 @@ def encoded(pipeline: Any, prefix: Prefix, given: Mapping[str, Any], device: Any
     guided = bool(given.get("do_classifier_free_guidance"))
     unwanted = _embeddings(given, "negative_", encoder.family, witness) if guided else None
     negative = _negatives(encoder, given, count) if guided and not unwanted else []
-    tokens = [encoder.tokens(texts, vectors) for texts in [*positive, *negative]]
+    given_texts = [*positive, *negative]
+    # What it does nothing to is read in the chunks that it would have without.
+    without = {place for place, texts in enumerate(given_texts) if encoder.lets_by(texts, prefix)}
+    tokens = [encoder.tokens(texts, None if place in without else vectors) for place, texts in enumerate(given_texts)]
     fixed = ready or unwanted
     if fixed and tokens:
-        tokens = _fitted(encoder, tokens, fixed[0].shape[1], vectors)
-    read = encoder.encode(encoder.leveled(tokens, vectors), given.get("clip_skip"), parameters)
+        tokens = _fitted(encoder, tokens, fixed[0].shape[1], vectors, without)
+    read = encoder.encode(encoder.leveled(tokens, vectors, without), given.get("clip_skip"), parameters, without)
     states: Any
     pooled: Any
     states, pooled = _batch(pipeline, ready or _rows(read[: len(positive)]), given, device)
@@ -98,7 +101,11 @@ def _embeddings(given: Mapping[str, Any], kind: str, family: PipelineFamily, wit
 
 
 def _fitted(
-    encoder: PromptEncoder, tokens: Sequence[PromptTokens], length: int, vectors: Mapping[str, Tensor]
+    encoder: PromptEncoder,
+    tokens: Sequence[PromptTokens],
+    length: int,
+    vectors: Mapping[str, Tensor],
+    without: Collection[int],
 ) -> list[PromptTokens]:
     """Prompts made as long as embeddings that are there already, of this length.
 
@@ -106,7 +113,7 @@ def _fitted(
         PrefixMismatchError: they are longer.
     """
     blank = encoder.blank(length, vectors)
-    *fitted, longest = encoder.leveled([*tokens, blank], vectors)
+    *fitted, longest = encoder.leveled([*tokens, blank], vectors, without)
     if any(len(longest[key]) > len(chunks) or len(longest[key][0]) > len(chunks[0]) for key, chunks in blank.items()):
         raise PrefixMismatchError(
             "A prompt that is given as text is longer than the one that is given as embeddings: give both as text, or"

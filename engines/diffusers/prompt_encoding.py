@@ -6,7 +6,7 @@ more than one chunk becomes as many conditionings side by side, as in ComfyUI.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +17,7 @@ from ...prefix.injection.inject import require_fit
 from ...prefix.injection.tokens import Chunk
 from ...prefix.layers import Layer, layer_of, layers_by_training, listed, require_layers
 from ...prefix.meta_network import Parameters
-from ...prefix.value import PrefixRecord
+from ...prefix.value import Prefix, PrefixRecord
 from ..denoiser import PromptStates
 from .encoder_parts import NONE, Part, TextOutput
 from .pipeline_families import FLUX, SD1, SD2, SD3, STREAM, pipeline_family
@@ -105,12 +105,45 @@ class PromptEncoder:
         like: dict[str, Sequence[Chunk]] = {key: [[()] * stream] if key == STREAM else [clip] * count for key in empty}
         return {key: self.parts[key].lengthened(chunks, like[key], vectors) for key, chunks in empty.items()}
 
-    def leveled(self, prompts: Sequence[PromptTokens], vectors: Mapping[str, Tensor] | None) -> list[PromptTokens]:
-        """Prompts of one length, so that they can be drawn in one batch; what is added says nothing."""
-        return self._leveled(prompts, vectors)
+    def leveled(
+        self,
+        prompts: Sequence[PromptTokens],
+        vectors: Mapping[str, Tensor] | None,
+        without: Collection[int] = (),
+    ) -> list[PromptTokens]:
+        """Prompts of one length, so that they can be drawn in one batch; what is added says nothing.
+
+        Args:
+            vectors: of the prefix that they carry.
+            without: places of those that carry none.
+        """
+        return self._leveled(prompts, vectors, without)
+
+    def lets_by(self, prompt: str | Mapping[str, str], prefix: Prefix) -> bool:
+        """Whether a prefix does nothing to a prompt that it would have read in other chunks; False where it would not.
+
+        Args:
+            prompt: one text for all encoders, or one for each by key.
+        """
+        if not prefix.is_conditional:
+            return False
+        plain, carried = self.tokens(prompt), self.tokens(prompt, prefix.vectors)
+        is_cut_otherwise = any(
+            part.count_words(chunk) > part.room - prefix.length
+            for key, part in self.parts.items()
+            if not part.is_stream
+            for chunk in plain[key]
+        )
+        return is_cut_otherwise and all(
+            part.lets_by(carried[key], prefix.parameters) for key, part in self.parts.items()
+        )
 
     def encode(
-        self, prompts: Sequence[PromptTokens], skip: int | None = None, parameters: Parameters | None = None
+        self,
+        prompts: Sequence[PromptTokens],
+        skip: int | None = None,
+        parameters: Parameters | None = None,
+        without: Collection[int] = (),
     ) -> list[Encoded]:
         """Encodes prompts; differentiable in vectors among their tokens, and in the parts of meta-networks.
 
@@ -118,11 +151,14 @@ class PromptEncoder:
             prompts: see `tokens`.
             skip: layers of the CLIPs to leave out, as the pipelines' `clip_skip` counts them.
             parameters: of the prefix that is in the tokens; None if there is none.
+            without: places of prompts that do not carry it.
         """
-        read = {
-            key: self._read(part, [prompt[key] for prompt in prompts], parameters or NONE)
-            for key, part in self.parts.items()
-        }
+        carrying = [place for place in range(len(prompts)) if place not in without]
+        read: dict[str, dict[int, TextOutput]] = {key: {} for key in self.parts}
+        for key, part in self.parts.items():
+            for places, by in ((carrying, parameters or NONE), (sorted(without), NONE)):
+                outputs = self._read(part, [prompts[place][key] for place in places], by)
+                read[key].update(zip(places, outputs, strict=True))
         return [self._joined({key: outputs[i] for key, outputs in read.items()}, skip) for i in range(len(prompts))]
 
     def states_read(self, prompts: Sequence[PromptTokens], parameters: Parameters) -> list[dict[str, PromptStates]]:
@@ -169,16 +205,23 @@ class PromptEncoder:
     def _can_do_without(self, key: str) -> bool:
         return (self.family is SD3 and key == STREAM) or (self.family.name == "sdxl" and key == "l")
 
-    def _leveled(self, prompts: Sequence[PromptTokens], vectors: Mapping[str, Tensor] | None) -> list[PromptTokens]:
+    def _leveled(
+        self,
+        prompts: Sequence[PromptTokens],
+        vectors: Mapping[str, Tensor] | None,
+        without: Collection[int] = (),
+    ) -> list[PromptTokens]:
         """All CLIPs of all prompts get equally many chunks, and all streams are equally long."""
         clips = max((chunks for p in prompts for key, chunks in p.items() if key != STREAM), key=len, default=[])
         streams = max((p[STREAM] for p in prompts if STREAM in p), key=lambda chunks: len(chunks[0]), default=[])
         return [
             {
-                key: self.parts[key].lengthened(chunks, streams if key == STREAM else clips, vectors)
+                key: self.parts[key].lengthened(
+                    chunks, streams if key == STREAM else clips, None if place in without else vectors
+                )
                 for key, chunks in prompt.items()
             }
-            for prompt in prompts
+            for place, prompt in enumerate(prompts)
         ]
 
     def _read(self, part: Part, prompts: Sequence[Sequence[Chunk]], parameters: Parameters) -> list[TextOutput]:

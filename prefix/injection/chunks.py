@@ -58,14 +58,14 @@ def eject_chunk(chunk: Chunk, vectors: Tensor, layout: ClipChunks) -> list[Entry
     return [chunk[0], *chunk[count + 1 :], *[entry_like(chunk[0], layout.pad)] * count]
 
 
-class PlacedChunks(list[list[Entry]]):
+class PlacedChunks(list[Chunk]):
     """Chunks that carry a prefix.
 
     Attributes:
         plain: those that the host made of the same words.
     """
 
-    def __init__(self, chunks: Iterable[list[Entry]], plain: Sequence[Chunk]) -> None:
+    def __init__(self, chunks: Iterable[Chunk], plain: Sequence[Chunk]) -> None:
         super().__init__(chunks)
         self.plain = plain
 

@@ -71,9 +71,14 @@ def embeddings_of(chunk: Chunk, table: Callable[[Sequence[int]], Tensor]) -> Ten
     return torch.stack(rows)
 
 
-def without_rows(chunk: Chunk, start: int, count: int) -> list[Entry]:
-    """The chunk without `count` entries from `start` on: what stands behind moves up, and the last is repeated."""
-    return [*chunk[:start], *chunk[start + count :], *[chunk[-1]] * count]
+def without_rows(chunk: Chunk, start: int, count: int, pad: int | None = None) -> list[Entry]:
+    """The chunk without `count` entries from `start` on: what stands behind moves up, and padding follows.
+
+    Args:
+        pad: what is padded with; None repeats the last entry, for hosts that put their padding in themselves.
+    """
+    padding = chunk[-1] if pad is None else entry_like(chunk[0], pad)
+    return [*chunk[:start], *chunk[start + count :], *[padding] * count]
 
 
 def words_alone(chunk: Chunk, rows: Tensor | None = None) -> bool:

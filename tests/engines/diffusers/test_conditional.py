@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from anonymize_faces.engines.diffusers import PromptEncoder, protect_pipeline
+from anonymize_faces.engines.diffusers.prompt_arguments import encoded_plain
 from anonymize_faces.prefix import Prefix, PrefixMismatchError
 from anonymize_faces.prefix.injection.tokens import common_start
 from anonymize_faces.prefix.meta_network import made_vectors, network_of
@@ -92,6 +93,20 @@ def test_words_of_a_name_are_read_as_the_neutral_one(family: str) -> None:
     torch.testing.assert_close(found.states, expected.states, atol=1e-4, rtol=1e-3)
     (unread,) = encoder.encode([encoder.tokens(text, made)])
     assert not torch.allclose(found.states, unread.states, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", WIDTHS)
+def test_a_closed_gate_leaves_long_prompts_in_the_chunks_that_they_have_without(family: str) -> None:
+    """Also beside others of a batch, which may be shorter or carry the prefix."""
+    pipeline = tiny_pipeline(family)
+    prefix = with_gates(conditional(PromptEncoder(pipeline), prefix_for(family)), 0.0)
+    room = PromptEncoder(pipeline).parts[next(iter(prefix.vectors))].room
+    for count in (room - prefix.length, room - 1, room, 2 * room):
+        prompts = [" ".join(["a"] * count), SHORT]
+        expected = encoded_plain(pipeline, {"prompt": prompts, "num_images_per_prompt": 1}, "cpu")
+        found = protect_pipeline(pipeline, prefix).encode_prompt(prompts, **arguments(pipeline))
+        assert found[0].shape == expected[0].shape
+        torch.testing.assert_close(found[0], expected[0], atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("family", WIDTHS)
