@@ -68,7 +68,10 @@ def fitted_finder(
 
 
 def differs(words: Tensor, others: Tensor) -> Tensor:
-    """Which words of a prompt stand in the place of what differs in another, `[n]`.
+    """Which words of a prompt stand in the place of what differs in another, and nowhere in that, `[n]`.
+
+    A name that is longer or shorter than what stands in its place moves others on to the next chunk of a prompt, and
+    what ends a chunk with them: these differ, too, and are in both.
 
     Args:
         words, others: embeddings of both prompts' words, `[n, d]` and `[k, d]`.
@@ -78,4 +81,5 @@ def differs(words: Tensor, others: Tensor) -> Tensor:
     marks = torch.ones(len(words), dtype=torch.bool)
     for start, _, length in SequenceMatcher(None, one, other, autojunk=False).get_matching_blocks():
         marks[start : start + length] = False
-    return marks
+    elsewhere = set(other)
+    return marks & torch.tensor([kind not in elsewhere for kind in one], dtype=torch.bool)

@@ -58,6 +58,13 @@ def test_words_of_a_name_are_those_that_differ_wherever_they_stand() -> None:
     assert differs(said, twin).tolist() == [True, False, False, False, True, True, False, False]
 
 
+def test_what_is_moved_on_to_the_next_chunk_is_no_name() -> None:
+    start, end, style, first, last, nobody = torch.eye(6)
+    said = torch.stack([start, first, last, style, end, start, style, end])
+    twin = torch.stack([start, nobody, style, style, end])
+    assert differs(said, twin).tolist() == [False, True, True, *[False] * 5]
+
+
 def test_nothing_is_fitted_where_no_name_differs() -> None:
     generator = torch.Generator().manual_seed(0)
     same = prompt(generator, torch.randn(9, WIDTH, generator=generator), None)
