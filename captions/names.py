@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -93,6 +93,23 @@ def whose(path: str) -> Whose:
     return Whose(called if by_folder else stem, folder, by_folder, stem)
 
 
+def possible_names(path: str) -> Iterator[str]:
+    """The names that a picture's path can stand for, for whom to look in a list of people: the likeliest come first.
+
+    The file's own name comes first, whole and then without what follows names, as a listed name may end in a number or
+    consist of words for pictures. Then comes `name_of`, and where that is a folder's, the folders further up.
+    """
+    file = PurePosixPath(path)
+    yield from map(_words_of, _ever_shorter(file.stem))
+    told = whose(path)
+    if told.name and not told.by_folder and _is_first_and_last_name(told.stem):
+        return
+    for folder in file.parents:
+        if folder.name:
+            yield _words_of(folder.name)
+            yield _words_of(_REPEATS.sub("", folder.name))
+
+
 def mixed_folders(paths: Iterable[str], same: Callable[[str], str] = str.casefold) -> list[tuple[str, str]]:
     """Folders after which pictures are called whose files bear several names, and what there is to know of each.
 
@@ -133,9 +150,15 @@ def _words_of(text: str) -> str:
 
 def _without_what_follows(stem: str) -> str:
     """A stem without numbers and marks of copies at its end; of nothing but such, what is left at last."""
-    while shorter := next((one for one in (_NUMBER.sub("", stem), _COPY.sub("", stem)) if one not in ("", stem)), ""):
-        stem = shorter
-    return stem
+    *_, shortest = _ever_shorter(stem)
+    return shortest
+
+
+def _ever_shorter(stem: str) -> Iterator[str]:
+    """A stem, then without the number or the mark of a copy at its end, and so on."""
+    yield stem
+    while stem := next((one for one in (_NUMBER.sub("", stem), _COPY.sub("", stem)) if one not in ("", stem)), ""):
+        yield stem
 
 
 def _is_devices(stem: str) -> bool:

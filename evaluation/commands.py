@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser, output: Path, steps: int = 0,
         add_option(parser, EvaluationSettings, name, flag, getattr(DEFAULTS, name))
     add_option(parser, Drawing, "steps", default=steps, shown=str(steps or USUAL))
     add_option(parser, Drawing, "cfg", "--guidance", guidance, str(guidance or USUAL))
-    add("--references", type=path_of, help="folder with photos of the people: 'Name.jpg', 'Name 2.jpg', …")
+    add("--references", type=path_of, help="folder with photos: 'Name.jpg', 'Name 2.jpg', 'Name/1.jpg', …")
     add_option(parser, QualitySettings, "quality", default=NO_QUALITY)
     add("--real", type=path_of, help="folder with real pictures for FID and KID (else: the plain model's)")
     add_option(parser, QualitySettings, "clip_model", default=CLIP_MODEL)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..captions.names import possible_names
 from ..faces.gallery import NOBODY, Gallery, join
 from ..faces.picture_files import SUFFIXES, pictures_below, read_picture
 from ..faces.recognizer import Recognizer
@@ -33,16 +34,19 @@ def photos_below(folder: Path) -> list[tuple[Path, np.ndarray]]:
 def gallery_of_folder(recognizer: Recognizer, identities: Sequence[Identity], folder: Path) -> Gallery:
     """Known faces from `Name.jpg`, `Name 2.jpg`, … or a sub folder `Name`; other files are left out.
 
+    A file that bears another first and last name is another person's, in a sub folder `Name` too.
+
     Raises:
         MeasurementError: see `photos_below`.
     """
+    places = {identity.key: place for place, identity in enumerate(identities)}
     photos = []
     for path, photo in photos_below(folder):
-        title = sameness("/".join(path.relative_to(folder).parts))  # Some systems write accents apart.
-        # Of two names of which one begins the other, the longer one is meant.
-        fitting = [place for place, identity in enumerate(identities) if title.startswith(identity.key)]
-        if fitting:
-            photos.append((max(fitting, key=lambda place: len(identities[place].name)), photo))
+        # Some systems write accents apart: names are compared by `sameness`.
+        keys = map(sameness, possible_names(path.relative_to(folder).as_posix()))
+        place = next((places[key] for key in keys if key in places), None)
+        if place is not None:
+            photos.append((place, photo))
     return gallery_of_photos(recognizer, photos)
 
 

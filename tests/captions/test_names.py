@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from anonymize_faces.captions.names import mixed_folders, name_of
+from anonymize_faces.captions.names import mixed_folders, name_of, possible_names
 from anonymize_faces.trainer.data.list_text import sameness
 
 AFTER_A_NAME = (
@@ -57,6 +57,18 @@ BY_DEVICES = (
 )
 def test_a_name_is_the_files_or_its_folders_and_never_a_cameras(path, name):
     assert name_of(path) == name
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("Agent 47 (2).jpg", ["Agent 47 (2)", "Agent 47", "Agent"]),
+        ("train/10_Ada/beach 3.jpg", ["beach 3", "beach", "10 Ada", "Ada", "train", "train"]),
+        ("Ada/Bea Sample.jpg", ["Bea Sample"]),
+    ],
+)
+def test_a_listed_name_is_looked_for_in_the_files_name_first(path, names):
+    assert list(possible_names(path)) == names
 
 
 def test_a_folder_with_several_names_is_told():

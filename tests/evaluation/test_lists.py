@@ -43,3 +43,36 @@ def test_photos_are_found_whatever_way_their_names_are_written(tmp_path: Path, m
     monkeypatch.setattr(photos, "gallery_of_photos", lambda recognizer, some: found.extend(some))
     photos.gallery_of_folder(None, [Identity("Zoë Müller")], tmp_path)
     assert len(found) == 2
+
+
+def people_in(files: dict[str, str], names: tuple[str, ...], folder: Path, patched: pytest.MonkeyPatch) -> None:
+    """Checks of files by their paths, each of its own shade, whom the gallery takes them for; "" is nobody."""
+    for shade, path in enumerate(files):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (shade, 0, 0)).save(folder / path)
+    found: list[tuple[int, np.ndarray]] = []
+    patched.setattr(photos, "gallery_of_photos", lambda recognizer, some: found.extend(some))
+    photos.gallery_of_folder(None, [Identity(name) for name in names], folder)
+    taken_for = {list(files)[int(photo[0, 0, 0])]: names[person] for person, photo in found}
+    assert taken_for == {path: name for path, name in files.items() if name}
+
+
+def test_photos_of_others_whose_names_begin_alike_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        **dict.fromkeys(("Jo Li.png", "Jo Li 2.png", "Jo Li (3).png", "jo_li-04.png", "Jo Li - Copy.png"), "Jo Li"),
+        **dict.fromkeys(("Jo Li/IMG_1234.png", "Jo Li/beach.png", "Jo Li/beach/1.png", "10_Jo Li/1.png"), "Jo Li"),
+        **dict.fromkeys(("Jo Lindqvist.png", "Jo Lindqvist/1.png", "Jo Li Berg.png", "Jo Li/Ada Example.png"), ""),
+        **dict.fromkeys(("Jo Li Ada 2.png", "Jo Li/Jo Li Ada.png", "Jo Li Ada/1.png"), "Jo Li Ada"),
+    }
+    people_in(files, ("Jo Li", "Jo Li Ada"), tmp_path, monkeypatch)
+
+
+def test_listed_names_may_be_short_or_end_in_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        **dict.fromkeys(("ada.png", "Ada 2.png", "ada/1.png", "train/ada/party.png", "Bea Sample/ada 1.png"), "ada"),
+        **dict.fromkeys(("adam.png", "adam/1.png", "adams 2.png"), ""),
+        **dict.fromkeys(("Agent 47.png", "Agent 47 (2).png", "Agent 47/3.png"), "Agent 47"),
+        **dict.fromkeys(("Agent 4.png", "Agent 471.png"), ""),
+        **dict.fromkeys(("Face.png", "Face 2.png", "Face/1.png"), "Face"),
+    }
+    people_in(files, ("ada", "Agent 47", "Face"), tmp_path, monkeypatch)
