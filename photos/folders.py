@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ UNREAD_SUFFIXES = (".arw", ".avif", ".cr2", ".cr3", ".dng", ".heic", ".heif", ".
 
 BITS_PER_SAMPLE = 258
 """TIFF's tag for the bits of each colour."""
+
+_NUMBERED = re.compile(r"[0-9]{3,}\.png")
+"""How `write_pictures` names files."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +78,30 @@ def photo_of(path: Path) -> Photo:
     return _read(path, path.stem)
 
 
-def write_pictures(pictures: np.ndarray, folder: Path) -> None:
-    """Writes pictures uint8 `[n, height, width, 3]`, numbered, as PNG."""
+def write_pictures(
+    pictures: np.ndarray, folder: Path, note: Callable[[Path, bytes], None] = lambda path, data: None
+) -> None:
+    """Writes pictures uint8 `[n, height, width, 3]`, numbered, as PNG; then removes those of higher numbers.
+
+    Args:
+        note: called with a file and what it will hold before it is written.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
     for number, pixels in enumerate(pictures, 1):
-        Image.fromarray(pixels).save(folder / f"{number:03}.png")
+        data = io.BytesIO()
+        Image.fromarray(pixels).save(data, "PNG")
+        path = folder / f"{number:03}.png"
+        note(path, data.getvalue())
+        put_whole(data.getvalue(), path, overwrite=True)
+    # Else pictures that more were once drawn of would be taken for some of these.
+    for path in folder.glob("*.png"):
+        if _NUMBERED.fullmatch(path.name) and int(path.stem) > len(pictures):
+            path.unlink()
 
 
 def write_photos(

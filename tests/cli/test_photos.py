@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anonymize_faces.cli import attack as attacking
 from anonymize_faces.cli import main
 from anonymize_faces.demo.world.people import cast
 from anonymize_faces.demo.world.renderer import draw, picture_of
@@ -43,6 +44,13 @@ def protect(model: Path, photos: Path, output: Path, *more: str) -> list[str]:
     return ["protect", *where, "--width", "64", "--height", "64", "--drawing-steps", "1", "--steps", "2", *more]
 
 
+def attack(model: Path, photos: Path, protected: Path, output: Path, *more: str) -> list[str]:
+    where = [str(protected), "--original", str(photos), "--output", str(output), "--model", str(model)]
+    size = ["--width", "64", "--height", "64", "--drawing-steps", "1", "--device", "cpu"]
+    how = ["--recognizer", "demo reader", "--steps", "2", "--images", "1", "--purification", "JPEG 75"]
+    return ["attack", *where, *size, *how, *more]
+
+
 def said(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return json.loads(capsys.readouterr().out)
 
@@ -65,10 +73,7 @@ def test_photos_are_protected_under_their_names_and_attacked(
     assert Image.open(output / "two.png").size == (90, 70)
     assert sorted(path.name for path in output.iterdir()) == ["one.png", "two.png"]
 
-    where = [str(output), "--original", str(photos), "--output", str(tmp_path / "attacked"), "--model", str(model)]
-    size = ["--width", "64", "--height", "64", "--drawing-steps", "1", "--device", "cpu"]
-    how = ["--recognizer", "demo reader", "--steps", "2", "--images", "1", "--purification", "JPEG 75", "--json"]
-    assert main(["attack", *where, *size, *how]) == 0
+    assert main(attack(model, photos, output, tmp_path / "attacked", "--json")) == 0
     told = capsys.readouterr()
     found = json.loads(told.out)
     assert told.err.count("of memory beside the model") == 2
@@ -140,3 +145,59 @@ def test_folders_of_other_photos_are_not_compared(model: Path, photos: Path, tmp
     Image.open(photos / "one.png").save(tmp_path / "other" / "three.png")
     assert main(["attack", str(tmp_path / "other"), "--original", str(photos), "--model", str(model)]) == 1
     assert "do not hold photos of the same names" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("original", "protected", "output"),
+    [
+        ("originals", "photos", "."),  # What is drawn would replace the photos.
+        ("photos", "protected", "."),
+        ("photos", "other", "photos"),  # What is drawn would be read as photos the next time.
+        ("originals/of me", "photos", "."),
+    ],
+)
+def test_an_attack_never_draws_among_the_photos_it_reads(
+    model: Path,
+    photos: Path,
+    tmp_path: Path,
+    original: str,
+    protected: str,
+    output: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for folder in {original, protected} - {"photos"}:
+        (tmp_path / folder).mkdir(parents=True)
+        for path in photos.iterdir():
+            (tmp_path / folder / path.name).write_bytes(path.read_bytes())
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    monkeypatch.setattr(attacking, "load_denoiser", lambda *_: pytest.fail("loaded a model before it refused"))
+    asked = attack(model, tmp_path / original, tmp_path / protected, tmp_path / output, "--overwrite")
+    assert main(asked) == 1
+    assert "among the photos of" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_an_attack_replaces_what_another_drew_only_if_it_is_told_to(
+    model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn, wrote = tmp_path / "attacked" / "protected", folders.put_whole
+
+    def full(data: bytes, path: Path, overwrite: bool) -> None:
+        if path == drawn / "002.png":
+            raise OSError(28, "No space left on device")
+        wrote(data, path, overwrite)
+
+    monkeypatch.setattr(folders, "put_whole", full)
+    asked = attack(model, photos, photos, tmp_path / "attacked")
+    assert main([*asked, "--images", "2"]) == 1
+    monkeypatch.setattr(folders, "put_whole", wrote)
+    capsys.readouterr()
+    assert main(asked) == 1, "the other run wrote these"
+    assert "There are files in" in capsys.readouterr().err
+    assert main([*asked, "--images", "2"]) == 0, "broken off while it wrote, it goes on"
+    assert main([*asked, "--images", "2"]) == 1, "it is done"
+    assert len(list(drawn.iterdir())) == 6
+    assert main([*asked, "--overwrite"]) == 0
+    assert sorted(path.name for path in drawn.iterdir()) == ["001.png", "002.png", "003.png"]
+    assert sorted(path.name for path in (tmp_path / "attacked").iterdir()) == ["originals", "protected"]

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from anonymize_faces.photos.folders import photo_of, photos_in, reread, unread_in, write_photos
+from anonymize_faces.photos import folders
+from anonymize_faces.photos.folders import photo_of, photos_in, reread, unread_in, write_photos, write_pictures
 from anonymize_faces.photos.transforms import altered, jpeg
 from anonymize_faces.prefix.errors import PhotoError
 
@@ -136,3 +137,28 @@ def test_jpeg_while_protecting_is_jpeg_and_its_gradient_passes(picture: Image.Im
         assert made.shape == given.shape and torch.isfinite(gradient).all() and gradient.abs().sum() > 0
         kinds.add(bool(torch.equal(made, given)))
     assert kinds == {True, False}
+
+
+def test_fewer_pictures_replace_all_that_were_drawn_before(tmp_path: Path) -> None:
+    write_pictures(np.zeros((4, 8, 8, 3), np.uint8), tmp_path)
+    (tmp_path / "2024.jpg").touch()
+    (tmp_path / "mine 4.png").touch()
+    write_pictures(np.full((2, 8, 8, 3), 255, np.uint8), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["001.png", "002.png", "2024.jpg", "mine 4.png"]
+    assert reread((tmp_path / "002.png").read_bytes()).min() == 255
+
+
+def test_a_full_disk_leaves_drawn_pictures_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pictures(np.zeros((2, 8, 8, 3), np.uint8), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    wrote = folders.put_whole
+
+    def full(data: bytes, path: Path, overwrite: bool) -> None:
+        if path.name == "002.png":
+            raise OSError(28, "No space left on device")
+        wrote(data, path, overwrite)
+
+    monkeypatch.setattr(folders, "put_whole", full)
+    with pytest.raises(OSError, match="No space"):
+        write_pictures(np.full((2, 8, 8, 3), 255, np.uint8), tmp_path)
+    assert (tmp_path / "002.png").read_bytes() == before["002.png"]
