@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -129,7 +129,8 @@ def attack_both(
 ) -> tuple[Attacked, Attacked]:
     """Attacks photos as they were and as they are protected, uint8 `[height, width, 3]` each.
 
-    Broken off, it goes on where it was: what was drawn after the first attack is kept until the second is done.
+    Broken off, also by an error of the recognizer, it goes on where it was: what was drawn after an attack is kept
+    until both are scored.
 
     Args:
         report: called with one of `TITLES`, what is done and what there is to do there.
@@ -153,19 +154,17 @@ def attack_both(
             def learned(done: int, of: int, loss: float, number: int = number) -> None:
                 learning.report(number * of + done, len(sets) * of, loss)
 
-            saved = folder.load(title)
-            if saved is None:
+            if (saved := folder.load(title)) is None:
                 own = FinetuningCallbacks(report=learned, plan=learning.plan)
-                attacked = attack(
-                    denoiser, recognizer, photos, person, how, report=told, check=check, learning=own, runs=runs
-                )
-                kept = {"pictures": torch.from_numpy(attacked.pictures)}
-                folder.save(title, kept, {"notes": list(attacked.notes)})
+                made, notes = _drawn(denoiser, photos, how, told, check, own, runs)
+                # Before it is scored: what was learned is gone by now.
+                folder.save(title, {"pictures": torch.from_numpy(made)}, {"notes": list(notes)})
             else:
                 made, notes = saved[0]["pictures"].numpy(), tuple(saved[1]["notes"])
-                attacked = _scored(recognizer, made, _purified(denoiser, photos, how), person, notes)
-            found.append(attacked)
+            found.append(_scored(recognizer, made, _purified(denoiser, photos, how), person, notes))
         folder.remove()
+    if folder.trouble:
+        found[-1] = replace(found[-1], notes=(*found[-1].notes, folder.trouble))
     return found[0], found[1]
 
 
@@ -189,8 +188,23 @@ def attack(
         runs: the folder of unfinished runs.
 
     Raises:
+        PhotoError: there are no photos.
         TrainingError: see `finetuned`.
     """
+    made, notes = _drawn(denoiser, photos, how, report, check, learning, runs)
+    return _scored(recognizer, made, _purified(denoiser, photos, how), person, notes)
+
+
+def _drawn(
+    denoiser: Denoiser,
+    photos: Sequence[np.ndarray],
+    how: AttackSettings,
+    report: Report,
+    check: Callable[[], None],
+    learning: FinetuningCallbacks,
+    runs: Path | None,
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """What the personalized model draws, uint8 `[n, height, width, 3]`, and what there is to say; see `attack`."""
     if not photos:
         raise PhotoError("There are no photos to attack: connect or name some.")
     settings = how.finetuning.resolved(denoiser)
@@ -210,8 +224,7 @@ def attack(
         drawn = tuned.draw([prompt for prompt, _ in requests], seeds, check=check)
         notes = (*tuned.notes, *([tuned.stopped] if tuned.stopped else []))
     report(of, of)
-    made = (drawn.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-    return _scored(recognizer, made, taken, person, notes)
+    return (drawn.clamp(0, 1) * 255).round().to(torch.uint8).numpy(), notes
 
 
 def _purified(denoiser: Denoiser, photos: Sequence[np.ndarray], how: AttackSettings) -> list[np.ndarray]:

@@ -11,12 +11,23 @@ import pytest
 from anonymize_faces.demo.measuring.recognizer import DemoRecognizer
 from anonymize_faces.faces.gallery import NOBODY
 from anonymize_faces.finetuning.settings import FinetuningSettings
-from anonymize_faces.photos.attack import TITLES, Attacked, PhotoSubject, attack, attack_both, gallery_of, person_of
+from anonymize_faces.photos import attack as attacking
+from anonymize_faces.photos.attack import (
+    TITLES,
+    Attacked,
+    PhotoSubject,
+    attack,
+    attack_both,
+    gallery_of,
+    person_of,
+    scores_of,
+)
 from anonymize_faces.photos.plot import plot_similarities
 from anonymize_faces.photos.report import LIMITS, describe_attacks, verdict
 from anonymize_faces.photos.settings import HALF, JPEG, PURIFICATIONS, AttackSettings
 from anonymize_faces.photos.transforms import purified
 from anonymize_faces.prefix.errors import PhotoError
+from anonymize_faces.runs import run_folder
 from anonymize_faces.tests.support.breaking_off import BrokenOffError
 
 EMPTY = np.full((64, 64, 3), 90, np.uint8)
@@ -74,6 +85,68 @@ def test_a_pair_of_attacks_that_is_broken_off_goes_on_where_it_was(
     for one, other in zip(whole, again, strict=True):
         assert np.array_equal(one.pictures, other.pictures) and one.similarities == other.similarities
         assert one.photos_similarity == other.photos_similarity
+
+
+@pytest.mark.parametrize("title", TITLES)
+def test_what_was_learned_outlives_an_error_in_scoring(
+    title: str, demo_denoiser: Any, stranger: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recognizer = DemoRecognizer()
+    person = person_of(recognizer, stranger)
+    how = AttackSettings(FinetuningSettings(steps=2), JPEG, prompts=("a face of sks person",), images_per_prompt=1)
+    steps: list[tuple[str, int]] = []
+
+    def both() -> tuple[Attacked, Attacked]:
+        steps.clear()
+        return attack_both(
+            demo_denoiser,
+            recognizer,
+            stranger[:2],
+            stranger[2:],
+            person,
+            how,
+            report=lambda title, done, of: steps.append((title, done)),
+            runs=tmp_path,
+        )
+
+    whole = both()
+    scored: list[str] = []
+
+    def failing(*_: Any) -> Any:
+        scored.append(TITLES[len(scored) // 2])  # Pictures, then photos.
+        if scored[-1] == title:
+            raise RuntimeError("the recognizer failed")
+        return scores_of(*_)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(attacking, "scores_of", failing)
+        with pytest.raises(RuntimeError, match="the recognizer failed"):
+            both()
+    again = both()
+    assert not [done for done in steps if done[0] in TITLES[: 1 + TITLES.index(title)]], "learned or drew again"
+    assert [np.array_equal(one.pictures, other.pictures) for one, other in zip(whole, again, strict=True)] == [True] * 2
+    assert [one.similarities for one in whole] == [one.similarities for one in again]
+    assert not list(tmp_path.iterdir())
+
+
+def test_pictures_that_could_not_be_kept_are_told(
+    demo_denoiser: Any, stranger: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though what was learned could be."""
+    recognizer = DemoRecognizer()
+    how = AttackSettings(FinetuningSettings(steps=1), JPEG, prompts=("a face",), images_per_prompt=1)
+    wrote = run_folder.put_whole
+
+    def full(data: bytes, path: Path, overwrite: bool) -> None:
+        if path.stem in TITLES:
+            raise OSError(28, "No space left on device")
+        wrote(data, path, overwrite)
+
+    monkeypatch.setattr(run_folder, "put_whole", full)
+    person = person_of(recognizer, stranger[:1])
+    found = attack_both(demo_denoiser, recognizer, stranger[:1], stranger[:1], person, how, runs=tmp_path)
+    told = describe_attacks(*found, how, person, recognizer.threshold)
+    assert told.count("Nothing more could be saved during the run (No space left on device)") == 1
 
 
 @pytest.mark.parametrize("how", PURIFICATIONS)
