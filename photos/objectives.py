@@ -50,7 +50,7 @@ class Objective(Protocol):
         """
 
     def state(self) -> dict[str, Tensor]:
-        """What it has found out, to be saved."""
+        """What it has found out, to be saved; what is found out later changes none of these tensors."""
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Goes on from what was saved."""

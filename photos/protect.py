@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,8 +203,11 @@ class _Ascent:
             objective = OBJECTIVES[settings.method](self._denoiser, settings)
             step = self._resume(changes, objective)
 
+            # A step moves what the objective knows before all of it is made: until then what it knew before is saved.
+            state, passes = objective.state(), _passes(objective)
+
             def save() -> None:
-                self._save(changes, objective, step)
+                self._save(changes, state, step, passes)
 
             with saved_if_broken_off(save):
                 # The first step also pays for what is done once: the second tells what all others take.
@@ -213,6 +216,7 @@ class _Ascent:
                 while step < settings.steps:
                     self._make(changes, objective, step)
                     step += 1
+                    state, passes = objective.state(), _passes(objective)
                     if len(marks) <= 2:
                         marks.append((time.perf_counter(), _passes(objective)))
                         if len(marks) == 1 + min(left, 2):
@@ -318,12 +322,18 @@ class _Ascent:
             found.append(self._seen[key])
         return torch.stack(found)
 
-    def _save(self, changes: Sequence[Tensor], objective: Objective, step: int) -> None:
+    def _save(self, changes: Sequence[Tensor], state: Mapping[str, Tensor], step: int, passes: int) -> None:
+        """Keeps what the steps so far came to.
+
+        Args:
+            state: the objective's.
+            passes: how often the denoiser was asked in these steps.
+        """
         if not _is_saved(self._photos):
             return
         tensors = {f"change.{number}": change.contiguous() for number, change in enumerate(changes)}
-        tensors |= {f"method.{name}": value.cpu().contiguous() for name, value in objective.state().items()}
-        self._folder.save("snapshot", tensors, {"step": step, "passes": _passes(objective)})
+        tensors |= {f"method.{name}": value.cpu().contiguous() for name, value in state.items()}
+        self._folder.save("snapshot", tensors, {"step": step, "passes": passes})
 
     def _resume(self, changes: list[Tensor], objective: Objective) -> int:
         """The step to go on from."""

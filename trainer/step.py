@@ -19,7 +19,7 @@ from .data.targets import Batch
 from .objective import distances
 from .parallel.team import ALONE, Team
 from .settings import TrainingSettings
-from .stages.hardening import Attackers
+from .stages.hardening import Attackers, with_moved
 from .state import Losses, RunState
 
 MOST_SKIPPED = 8
@@ -98,6 +98,9 @@ def make_step(
     gradients = [gradient / state.loss_scale for gradient in scaled]
     finite_loss = bool(torch.isfinite(sums).all())
     finite = finite_loss and all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+    # From here on nothing breaks a step off: what is saved of one that was is what it began with.
+    if embedding is not None:
+        state.embeddings = with_moved(state.embeddings, state.step, embedding)
     if finite:
         for vector, gradient in zip(vectors, gradients, strict=True):
             vector.grad = gradient.to(vector)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from anonymize_faces.photos.levels import changed, file_of
 from anonymize_faces.photos.protect import ProtectionCallbacks, ProtectionPlan, protect
 from anonymize_faces.photos.report import LIMITS, describe_protection
-from anonymize_faces.photos.settings import BOTH, ENCODER, METHODS, PAPER, RANDOM, RESAVING, ProtectionSettings
+from anonymize_faces.photos.settings import BOTH, ENCODER, METHODS, PAPER, PROMPTS, RANDOM, RESAVING, ProtectionSettings
 from anonymize_faces.photos.views import view_at
 from anonymize_faces.prefix.errors import PhotoError
 from anonymize_faces.runs.run_folder import kept_once_done
@@ -165,6 +166,35 @@ def test_a_run_that_is_broken_off_goes_on_to_the_same_files(
         at_once = protect(demo_denoiser, stranger[:2], settings, callbacks=callbacks, runs=tmp_path)
     assert not made and at_once.passes == whole.passes
     assert all(np.array_equal(*pair) for pair in zip(whole.photos, at_once.photos, strict=True))
+
+
+@pytest.mark.parametrize("method", [PROMPTS, BOTH])
+def test_it_goes_on_to_the_same_files_wherever_it_was_broken_off(
+    method: str, demo_denoiser: Any, stranger: list[np.ndarray], tmp_path: Path
+) -> None:
+    """Be it between the search for prompts and what a step changes by them."""
+    settings, target = ProtectionSettings(method=method, steps=2), stranger[3]
+
+    def run(check: Callable[[], None], runs: Path | None) -> Any:
+        callbacks = ProtectionCallbacks(check=check)
+        return protect(demo_denoiser, stranger[:2], settings, target=target, callbacks=callbacks, runs=runs)
+
+    checks: list[None] = []
+    whole = run(lambda: checks.append(None), None)
+    assert len(checks) >= 4
+    for place in range(len(checks)):
+        left = [place]
+
+        def check(left: list[int] = left) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run(check, tmp_path)
+        again = run(lambda: None, tmp_path)
+        assert again.passes == whole.passes
+        assert all(np.array_equal(*pair) for pair in zip(whole.photos, again.photos, strict=True)), place
 
 
 def test_a_run_of_another_vae_mask_or_target_is_another_one(

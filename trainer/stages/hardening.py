@@ -10,7 +10,7 @@ meets early attacks as well as late ones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -50,7 +50,7 @@ class Attackers:
 
     def moved(
         self,
-        embeddings: dict[str, Tensor],
+        embeddings: Mapping[str, Tensor],
         parameters: Vectors,
         names: Sequence[Spoken],
         step: int,
@@ -59,15 +59,15 @@ class Attackers:
     ) -> Vectors | None:
         """The embedding of a step, after its move; None where what encoders say of these names cannot be told apart.
 
-        Inside `Denoiser.gradients`.
+        Inside `Denoiser.gradients`. A step that is broken off has moved none: see `with_moved`.
 
         Args:
-            embeddings: of the run so far, `{"number.encoder key": [k, d]}`; this step's is changed.
+            embeddings: of the run so far, `{"number.encoder key": [k, d]}`.
             parameters: the prefix's, as they are.
             names: prompts that name somebody, of this step.
         """
         number, age = step % EMBEDDINGS, step // EMBEDDINGS % LIFE
-        start = f"{number}."
+        start = _start(step)
         own = {name.removeprefix(start): rows for name, rows in embeddings.items() if name.startswith(start)}
         if age == 0 or not own:
             length = LENGTHS[(step // EMBEDDINGS // LIFE + number) % len(LENGTHS)]
@@ -86,9 +86,6 @@ class Attackers:
         if all(bool(torch.isfinite(gradient).all()) for gradient in summed):
             for key, gradient in zip(own, summed, strict=True):
                 own[key] = own[key] - STEP * float(own[key].std()) * gradient.sign()
-        for name in [name for name in embeddings if name.startswith(start)]:
-            del embeddings[name]
-        embeddings |= {start + key: rows for key, rows in own.items()}
         return own
 
     def _gradients(self, embedding: Vectors, parameters: Vectors, names: Sequence[Spoken]) -> dict[str, Tensor] | None:
@@ -107,3 +104,15 @@ class Attackers:
         if not apart:
             return None
         return dict(zip(rows, torch.autograd.grad(torch.stack(apart).sum(), list(rows.values())), strict=True))
+
+
+def with_moved(embeddings: Mapping[str, Tensor], step: int, own: Vectors) -> dict[str, Tensor]:
+    """The embeddings of a run once a step is made whose own has moved."""
+    start = _start(step)
+    others = {name: rows for name, rows in embeddings.items() if not name.startswith(start)}
+    return others | {start + key: rows for key, rows in own.items()}
+
+
+def _start(step: int) -> str:
+    """How the names of a step's embedding begin."""
+    return f"{step % EMBEDDINGS}."

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from anonymize_faces.engines.micro_batches import MicroBatches
+from anonymize_faces.tests.support.breaking_off import BrokenOffError
 from anonymize_faces.tests.support.pipelines import tiny_pipeline
 from anonymize_faces.tests.support.prefixes import numbers
 from anonymize_faces.trainer.data.identities import parse_identities
@@ -20,7 +21,7 @@ from anonymize_faces.trainer.parallel.team import ALONE
 from anonymize_faces.trainer.presets import BALANCED, QUICK, THOROUGH
 from anonymize_faces.trainer.progress import Callbacks, Progress
 from anonymize_faces.trainer.settings import TrainingSettings
-from anonymize_faces.trainer.stages.hardening import EMBEDDINGS, LENGTHS, LIFE, STEP, Attackers
+from anonymize_faces.trainer.stages.hardening import EMBEDDINGS, LENGTHS, LIFE, STEP, Attackers, with_moved
 from anonymize_faces.trainer.stages.text_distance import text_distance
 from anonymize_faces.trainer.start import start_vectors
 from anonymize_faces.trainer.training import learn_prefix
@@ -91,6 +92,7 @@ def test_an_embedding_comes_nearer_to_the_name_with_each_move(
         for move in range(8):
             embedding = attackers.moved(embeddings, parameters, names, move * EMBEDDINGS, batches, ALONE)
             assert embedding is not None
+            embeddings = with_moved(embeddings, move * EMBEDDINGS, embedding)
             found.append(apart(embedding))
     assert min(found[4:]) < found[0]
     assert {name.split(".")[0] for name in embeddings} == {"0"}
@@ -109,6 +111,7 @@ def test_embeddings_take_turns_move_by_a_share_of_the_spread_and_begin_anew(
         def moved(step: int) -> torch.Tensor:
             found = attackers.moved(embeddings, parameters, names, step, MicroBatches(denoiser, 4), ALONE)
             assert found is not None
+            embeddings.update(with_moved(embeddings, step, found))
             return found["l"].clone()
 
         firsts = [moved(step) for step in range(EMBEDDINGS)]
@@ -138,6 +141,36 @@ def test_a_hardened_run_that_is_killed_goes_on_to_the_same_prefix(
     assert torch.equal(numbers(whole.prefix), numbers(again.prefix))
     soft = learn(denoiser, dataclasses.replace(settings, harden=0.0))
     assert not torch.equal(numbers(whole.prefix), numbers(soft.prefix))
+
+
+def test_a_hardened_run_goes_on_to_the_same_prefix_wherever_a_step_was_broken_off(
+    make_checkpoint: Make, make_denoiser: Make, tmp_path: Path
+) -> None:
+    """Be it after the step's embedding has moved."""
+    denoiser = comfy(make_checkpoint, make_denoiser, "sd1")
+    settings = dataclasses.replace(SETTINGS, steps=EMBEDDINGS + 1, conditional=False)
+    made: list[int] = [0]
+    checks: list[int] = []  # How many steps were made before each.
+
+    def note(progress: Progress) -> None:
+        made.append(progress.steps)
+
+    whole = learn(denoiser, settings, check=lambda: checks.append(made[-1]), report=note)
+    # Of the first step whose embedding is not drawn anew.
+    within = [number for number, step in enumerate(checks, 1) if step == EMBEDDINGS]
+    assert len(within) >= 2
+    for number in within:
+        left = [number]
+
+        def check(left: list[int] = left) -> None:
+            left[0] -= 1
+            if not left[0]:
+                raise BrokenOffError
+
+        with pytest.raises(BrokenOffError):
+            learn(denoiser, settings, tmp_path / str(number), check=check)
+        again = learn(denoiser, settings, tmp_path / str(number))
+        assert torch.equal(numbers(whole.prefix), numbers(again.prefix)), number
 
 
 def test_some_of_the_names_and_nothing_else_stand_behind_an_embedding(
