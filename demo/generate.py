@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ..runs.seeds import noise_of
 from .sizes import DOWNSCALE, LATENT_CHANNELS
 from .world.renderer import SIZE
 
@@ -44,7 +45,7 @@ class DemoParts:
 def noise_for(seeds: Sequence[int]) -> torch.Tensor:
     """Start noise as the host makes it for each seed: [n, 12, 12, 12]."""
     shape = (1, LATENT_CHANNELS, SIZE // DOWNSCALE, SIZE // DOWNSCALE)
-    return torch.cat([torch.randn(shape, generator=torch.manual_seed(seed)) for seed in seeds])
+    return torch.cat([noise_of(shape, seed) for seed in seeds])
 
 
 @torch.inference_mode()

@@ -26,6 +26,7 @@ from torch import Tensor
 from ..faces.recognizer import Place, Report
 from ..faces.weights import Weights, read_weights
 from ..prefix.errors import MeasurementError, WeightsError, first_line
+from ..runs.seeds import cpu_seeded
 from .settings import BOTH, CLIP, CLIP_MODEL, INCEPTION
 
 INCEPTION_WEIGHTS = Weights(
@@ -121,8 +122,7 @@ class Quality:
         if min(fakes, reals) < 2:
             return QualityScores(clip)
         self._kid.subset_size = min(KID_SUBSET, fakes, reals)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # KID draws its subsets at random.
+        with cpu_seeded(0):  # KID draws its subsets at random.
             kid = float(self._kid.compute()[0])
         return QualityScores(clip, float(self._fid.compute()), kid)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -23,6 +25,18 @@ def generator(seed: int, purpose: str, index: int = 0) -> torch.Generator:
 def noise_of(shape: tuple[int, ...], seed: int) -> Tensor:
     """The noise that a picture of this seed begins as, `[*shape]` float32 on the CPU, as hosts make it."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@contextmanager
+def cpu_seeded(seed: int) -> Iterator[None]:
+    """Inside, torch's own generator on the CPU starts from a seed, for code that takes none; then it is as it was.
+
+    `torch.manual_seed` would seed those of all devices as well, which nobody puts back: what is made inside is made on
+    the CPU, and moved.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 STRATA = 50

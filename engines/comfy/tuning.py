@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...prefix.errors import TrainingError
-from ...runs.seeds import derived_seed
+from ...runs.seeds import cpu_seeded, derived_seed
 from ..denoiser import LORA, WORDS
 from .new_words import lora_of_words
 
@@ -88,8 +88,7 @@ class LearnedWeights:
         self.patcher = patcher.clone()
         self.parameters: dict[str, nn.Parameter] = {}
         self._layers: dict[int, LearnedLayer] = {}
-        with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derived_seed(seed, "fine-tuning"))
+        with torch.inference_mode(False), cpu_seeded(derived_seed(seed, "fine-tuning")):
             for name, weight in _learnable(patcher.model, within, kind):
                 layer = LearnedLayer(_low_rank(weight, rank) if kind == LORA else Added(weight))
                 self.patcher.add_weight_wrapper(name, layer)
@@ -140,10 +139,10 @@ def _low_rank(weight: Tensor, rank: int) -> nn.Module:
     """The host's own LoRA for a weight, which changes nothing at first."""
     most = min(weight.shape[0], weight[0].numel())
     taken = min(rank, most)
-    made: nn.Module = comfy.weight_adapter.lora.LoRAAdapter.create_train(
-        weight.detach(), rank=taken, alpha=float(taken)
-    )
-    return made.to(torch.float32)
+    # It takes shape, kind and device from the weight, and the first values from that device's own generator.
+    like = torch.empty(1, dtype=weight.dtype).expand(weight.shape)
+    made: nn.Module = comfy.weight_adapter.lora.LoRAAdapter.create_train(like, rank=taken, alpha=float(taken))
+    return made.to(weight.device, torch.float32)
 
 
 def joined(parts: Mapping[str, LearnedWeights]) -> dict[str, nn.Parameter]:

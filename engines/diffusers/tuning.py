@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...prefix.errors import TrainingError
-from ...runs.seeds import derived_seed
+from ...runs.seeds import cpu_seeded, derived_seed
 from ...runs.weights import is_plain
 from ..denoiser import FULL
 
@@ -77,9 +77,8 @@ def with_lora(network: nn.Module, rank: int, seed: int) -> dict[str, nn.Paramete
     if not targets:
         raise TrainingError("LoRA knows no layer of this network: fine-tune it in full.")
     flags = {id(parameter): (parameter, parameter.requires_grad) for parameter in network.parameters()}
-    # torch's own generator makes the first values; whoever uses it besides finds it as it was.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(seed, "fine-tuning"))
+    # PEFT makes the first values with torch's own generator, on the CPU.
+    with cpu_seeded(derived_seed(seed, "fine-tuning")):
         inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=targets), network)
     for shared, flag in flags.values():
         shared.requires_grad_(flag)  # Of the weights that the other network has too.

@@ -27,6 +27,7 @@ from anonymize_faces.finetuning.settings import (
 from anonymize_faces.finetuning.training_set import TrainingSet, training_set_of
 from anonymize_faces.prefix import TrainingError
 from anonymize_faces.runs.run_folder import kept_once_done
+from anonymize_faces.runs.seeds import cpu_seeded
 from anonymize_faces.tests.support.breaking_off import BrokenOffError
 from anonymize_faces.tests.support.pipelines import tiny_pipeline
 
@@ -103,6 +104,27 @@ def test_the_loss_on_what_is_learned_falls(kind: str, make_checkpoint: Make, mak
     rate = {FULL: 0.003, LORA: 0.02}[kind]
     *_, tuned = tune(denoiser, kind=kind, steps=30, learning_rate=rate)
     assert sum(tuned.history[-8:]) < 0.97 * sum(tuned.history[:8])
+
+
+def test_lora_starts_from_the_same_values_on_every_device(host_modules: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the host makes them on the CPU: generators of other devices follow no seed of ours, and are left alone."""
+    from anonymize_faces.engines.comfy import tuning
+
+    adapter = tuning.comfy.weight_adapter.lora.LoRAAdapter
+    made_on, of_the_host = [], adapter.create_train
+
+    def noting(weight: torch.Tensor, **options: Any) -> Any:
+        made_on.append(weight.device.type)
+        return of_the_host(weight, **options)
+
+    with cpu_seeded(1):
+        whole = of_the_host(torch.zeros(8, 6), rank=2, alpha=2.0)
+    monkeypatch.setattr(adapter, "create_train", noting)
+    with cpu_seeded(1):
+        found = tuning._low_rank(torch.zeros(8, 6), 2)
+    assert all(torch.equal(*pair) for pair in zip(whole.parameters(), found.parameters(), strict=True))
+    elsewhere = tuning._low_rank(torch.zeros(8, 6, device="meta"), 2)
+    assert made_on == ["cpu", "cpu"] and {one.device.type for one in elsewhere.parameters()} == {"meta"}
 
 
 def gradients_of(denoiser: Any, kind: str, text_encoder: bool, new_words: str = "") -> dict[str, torch.Tensor | None]:

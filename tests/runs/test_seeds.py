@@ -7,7 +7,8 @@ import itertools
 import pytest
 import torch
 
-from anonymize_faces.runs.seeds import STRATA, derived_seed, rate_factor, stratified_times
+from anonymize_faces.runs.seeds import STRATA, cpu_seeded, derived_seed, rate_factor, stratified_times
+from anonymize_faces.tools.layout import ROOT
 
 
 @pytest.mark.parametrize("rounds", [1, 3])
@@ -39,3 +40,26 @@ def test_seeds_of_different_runs_purposes_and_items_differ() -> None:
     seeds = {derived_seed(*case) for case in cases}
     assert len(seeds) == 300
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_the_cpus_generator_alone_is_seeded_and_is_as_it_was_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(5)
+    seeded = torch.randn(3)
+    for device in (torch.cuda, torch.mps, torch.xpu):
+        name = "manual_seed" if device is torch.mps else "manual_seed_all"
+        monkeypatch.setattr(device, name, lambda seed: pytest.fail("a device's generator was seeded"))
+    before = torch.random.get_rng_state()
+    with cpu_seeded(5):
+        assert torch.equal(torch.randn(3), seeded)
+    with pytest.raises(RuntimeError, match="size"), cpu_seeded(6):
+        torch.randn(3) + torch.randn(2)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_nothing_but_a_build_seeds_the_generators_of_all_devices() -> None:
+    """Whoever draws with them in the same process, as hosts do, would draw something else."""
+    others = ("tests", "benchmarks", "build")
+    rooms = [path for path in ROOT.iterdir() if path.is_dir() and path.name not in others and path.name[0] != "."]
+    paths = [path for room in rooms for path in room.rglob("*.py") if "making" not in path.parts]
+    seeding = [path for path in paths if "torch.manual_seed(" in path.read_text(encoding="utf-8")]
+    assert len(paths) > 100 and seeding == []

@@ -26,7 +26,7 @@ from ...faces.recognizer import Finder
 from ...prefix.errors import TrainingError
 from ...prefix.face_region import CERTAINTY, FaceRegion, FaceRegionHead, noise_level, tensors_of
 from ...prefix.value import Prefix
-from ...runs.seeds import derived_seed, noise_of, rate_factor, stratified_times
+from ...runs.seeds import cpu_seeded, derived_seed, noise_of, rate_factor, stratified_times
 from ...runs.seeds import generator as seeded
 from ..data.pictures import Pair, Pictures
 from ..validation import spread
@@ -355,8 +355,7 @@ def _covered(start: float, stop: float, cells: int) -> Tensor:
 
 def _trained(examples: Examples, seed: int, report: Callable[[int], None], steps: int | None = None) -> FaceRegionHead:
     """A head that was trained on examples; the same seed gives the same one."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(seed, "face region head"))
+    with cpu_seeded(derived_seed(seed, "face region head")):
         head = FaceRegionHead(examples.plain.shape[1])
     choices = seeded(seed, "face region batches")
     optimizer = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=0.01)
