@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..prefix.errors import MeasurementError
 from ..runs.settings import LARGEST_SEED, require_in_range, setting
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 """Raised when the same settings come to mean other pictures or other figures."""
 
 NAME = "{name}"
@@ -50,7 +50,8 @@ class EvaluationSettings:
         prompts: what is drawn of each person; `{name}` stands for the name.
         general_prompts: prompts that name nobody, for preservation, CLIP score, FID and KID; none leaves those out.
 
-    What the numbers do is in their help. A batch's size does not change the pictures; strangers are distractors, for
+    What the numbers do is in their help. A batch's size does not change the pictures, whatever the sampler (see
+    `Denoiser.sample`); strangers are distractors, for
     recognizers that bring none.
 
     Raises:

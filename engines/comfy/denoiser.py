@@ -74,6 +74,17 @@ FIRST_READINGS = 2**28
 """Bytes of what text encoders say of prompts before vectors are made for them, kept in memory."""
 
 
+NOISELESS = frozenset(
+    "ddim deis dpm_2 dpmpp_2m euler euler_cfg_pp gradient_estimation heun heunpp2 ipndm ipndm_v lms res_multistep"
+    " uni_pc uni_pc_bh2".split()
+)
+"""The host's samplers by which a picture follows from its own noise alone, whatever else is in its batch.
+
+Others draw noise on the way, for the whole batch from one seed, or choose its steps together: by these, and by those of
+other extensions, pictures are drawn one at a time.
+"""
+
+
 class ComfyDenoiser:
     """A `Denoiser` made of the host's MODEL and CLIP, within the host's memory management.
 
@@ -403,8 +414,11 @@ class ComfyDenoiser:
         by_shape: dict[Any, list[int]] = {}
         for index, entry in enumerate(positive):
             by_shape.setdefault(_shapes(entry), []).append(index)
+        groups = list(by_shape.values())
+        if self._drawing.sampler not in NOISELESS:
+            groups = [[index] for group in groups for index in group]
         drawn: dict[int, Tensor] = {}
-        for together in by_shape.values():
+        for together in groups:
             samples = comfy.sample.sample(
                 self._model,
                 noise[together],

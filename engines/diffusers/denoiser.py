@@ -372,8 +372,8 @@ class DiffusersDenoiser:
             "width": width * self._cell,
             "num_inference_steps": self._drawing.steps,
             "guidance_scale": GUIDANCE if flux else self._drawing.cfg,
-            # Whatever is random in the sampler itself follows from the first picture's seed.
-            "generator": torch.Generator().manual_seed(seeds[0]),
+            # Whatever is random in the sampler itself follows from each picture's own seed.
+            "generator": [torch.Generator().manual_seed(seed) for seed in seeds],
             "output_type": "latent",
         }
         if wanted.pooled is not None:

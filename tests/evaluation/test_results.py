@@ -16,7 +16,7 @@ from anonymize_faces.evaluation.reporting.files import to_html, write_files
 from anonymize_faces.evaluation.reporting.picture import draw_table
 from anonymize_faces.evaluation.reporting.report import describe
 from anonymize_faces.evaluation.results import Evaluation, scored, to_csv, to_json
-from anonymize_faces.evaluation.settings import EvaluationSettings
+from anonymize_faces.evaluation.settings import PROTOCOL_VERSION, EvaluationSettings
 from anonymize_faces.prefix import MeasurementError, load_prefix, save_prefix, scores_hold
 from anonymize_faces.tests.support.painter import FACELESS, PEOPLE, ColourRecognizer, Painter, prefix_of_effect
 from anonymize_faces.trainer.data.identities import Identity
@@ -58,7 +58,7 @@ def test_json_holds_every_figure_and_what_it_follows_from(evaluation):
     for column, stated in zip(evaluation.columns, told["columns"], strict=True):
         assert stated["scores"] == dataclasses.asdict(column.scores)
         assert [person["name"] for person in stated["people"]] == list(evaluation.names)
-    assert told["settings"]["seed"] == 0 and told["drawing"] == {"steps": 20} and told["protocol"] == 1
+    assert told["settings"]["seed"] == 0 and told["drawing"] == {"steps": 20} and told["protocol"] == PROTOCOL_VERSION
     assert told["model"] == {"family": "painter", "fingerprint": "0" * 16, "digest": "one"}
 
 

@@ -88,3 +88,27 @@ def test_a_vae_of_another_kind_of_model_is_told_before_anything_is_drawn(demo: t
         BeforeAfter(own, [Identity("Ada")], 0, lambda: None).try_decoding()
         with pytest.raises(TrainingError, match=r"16 channels.*connect the checkpoint's own VAE"):
             BeforeAfter(other, [Identity("Ada")], 0, lambda: None).try_decoding()
+
+
+def test_a_picture_is_the_same_in_any_batch_by_every_sampler_of_the_host(demo: tuple[Any, Any]) -> None:
+    """Those that draw noise on the way do so for a whole batch from one seed."""
+    import comfy.samplers
+
+    from anonymize_faces.engines.comfy.denoiser import NOISELESS
+
+    denoiser, _ = demo
+    samplers = comfy.samplers.KSampler.SAMPLERS
+    assert set(samplers) >= NOISELESS
+    prompts, seeds = ["a red circle", "a red house"], [5, 6]
+    drawing, differing = denoiser._drawing, []
+    try:
+        for sampler in samplers:
+            denoiser._drawing = Drawing(3, 2.0, sampler, "normal")
+            with torch.inference_mode():
+                together = denoiser.sample(prompts, seeds)
+                second = denoiser.sample(prompts[1:], seeds[1:])[0]
+            if not torch.allclose(together[1], second, rtol=1e-3, atol=1e-3):
+                differing.append(sampler)
+    finally:
+        denoiser._drawing = drawing
+    assert differing == []

@@ -68,6 +68,17 @@ def test_both_engines_draw_and_show_the_same_picture_but_for_their_samplers(engi
     torch.testing.assert_close(ours.decode(latents), hosts.decode(latents), rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("scheduler", ["EulerAncestralDiscreteScheduler", "LCMScheduler", "DDPMScheduler"])
+def test_a_picture_is_the_same_in_any_batch_by_schedulers_that_draw_noise(scheduler: str) -> None:
+    import diffusers
+
+    pipeline = tiny_pipeline("sd1")
+    pipeline.scheduler = getattr(diffusers, scheduler).from_config(pipeline.scheduler.config)
+    denoiser = DiffusersDenoiser(pipeline, (64, 64), Drawing(steps=3, cfg=2.0))
+    together = denoiser.sample(["a red circle", "a red house"], [5, 6])
+    torch.testing.assert_close(together[1], denoiser.sample(["a red house"], [6])[0], rtol=1e-3, atol=1e-3)
+
+
 def test_both_engines_want_the_same_answer_of_a_denoiser(engines: tuple[Any, Any]) -> None:
     latents, added = (noise(4, *engines[0].latent_shape, seed=seed) for seed in (2, 3))
     one, other = (engine.target(latents, added, TIMES) for engine in engines)
