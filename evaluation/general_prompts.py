@@ -41,13 +41,16 @@ class GeneralPromptScores:
         def look(indices: Sequence[int]) -> np.ndarray:
             before = plain.pictures(indices)
             after = before if name == PLAIN else mine.pictures(indices)
+            other = after
+            if name == PLAIN:
+                assert self._other is not None
+                other = self._other.pictures(indices)
+            apart = picture_distance(before, other)
+            # Last: where memory runs out, all of this is done anew, and these would count twice.
             if self._quality is not None:
                 self._quality.add(after, [plain.requests[index].prompt for index in indices], before)
             self._context.tick(len(indices))
-            if name == PLAIN:
-                assert self._other is not None
-                return picture_distance(before, self._other.pictures(indices))
-            return picture_distance(before, after)
+            return apart
 
         moved = float(np.concatenate(self._context.micro_batches.work(look, range(len(plain.requests)))).mean())
         scores = NOTHING if self._quality is None else self._quality.scores(against_itself=name == PLAIN)

@@ -82,17 +82,18 @@ class Quality:
         against = f"{len(real)} real pictures" if real else "the plain model's pictures"
         self.name = f"{name}; FID and KID against {against}" if features is not None else name
         self._clip = self._fid = self._kid = None
+        self._features = None if features is None else _Given(features)
         self._real = bool(real)
         self._ready = ready
         with _metrics() as metrics:
             if clip is not None:
                 self._clip = metrics.multimodal.clip_score.CLIPScore(model_name_or_path=clip)
-            if features is not None:
-                options = {"feature": features, "reset_real_features": not real}
+            if self._features is not None:
+                options = {"feature": self._features, "reset_real_features": not real}
                 self._fid = metrics.image.fid.FrechetInceptionDistance(**options)
                 self._kid = metrics.image.kid.KernelInceptionDistance(subset_size=KID_SUBSET, **options)
         for picture in real:
-            self._compare(picture[None], real=True)
+            self._compare(self._features_of(picture[None]), real=True)
 
     def reset(self) -> None:
         """Forgets all pictures but the real ones."""
@@ -100,14 +101,17 @@ class Quality:
             metric.reset()
 
     def add(self, pictures: np.ndarray, prompts: Sequence[str], plain: np.ndarray) -> None:
-        """Takes in pictures uint8 [n, height, width, 3] with their prompts, and the plain model's of the same."""
+        """Takes in pictures uint8 [n, height, width, 3] with their prompts, and the plain model's of the same.
+
+        All of them, or none where memory runs out: nothing is taken in before every network has been asked.
+        """
         self._ready()
+        fakes = self._features_of(pictures)
+        reals = None if self._real else self._features_of(plain)
         if self._clip is not None:
             self._clip.update(_channels_first(pictures).to(_device(self._clip.model)), list(prompts))
-        if self._fid is not None:
-            self._compare(pictures, real=False)
-            if not self._real:
-                self._compare(plain, real=True)
+        self._compare(fakes, real=False)
+        self._compare(reals, real=True)
 
     def scores(self, against_itself: bool) -> QualityScores:
         """The figures of what was taken in since `reset`.
@@ -127,10 +131,45 @@ class Quality:
         return QualityScores(clip, float(self._fid.compute()), kid)
 
     @torch.no_grad()
-    def _compare(self, pictures: np.ndarray, real: bool) -> None:
-        batch = _channels_first(pictures)
-        for metric in filter(None, (self._fid, self._kid)):
-            metric.update(batch.to(_device(metric.inception)), real=real)
+    def _features_of(self, pictures: np.ndarray) -> Tensor | None:
+        """Features `[n, d]` of pictures uint8 `[n, height, width, 3]`, on the CPU; None if nothing is made of them."""
+        if self._features is None:
+            return None
+        network: torch.nn.Module = self._features.network
+        found: Tensor = network(_channels_first(pictures).to(_device(network)))
+        return found.cpu()
+
+    @torch.no_grad()
+    def _compare(self, features: Tensor | None, real: bool) -> None:
+        if features is None or self._features is None:
+            return
+        with self._features.giving(features):
+            for metric in filter(None, (self._fid, self._kid)):
+                metric.update(features, real=real)
+
+
+class _Given(torch.nn.Module):
+    """Stands for a network in metrics that ask it themselves, so that it is asked before, and once for all of them."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self._features: Tensor | None = None
+        if hasattr(network, "num_features"):
+            self.num_features = network.num_features
+
+    @contextlib.contextmanager
+    def giving(self, features: Tensor) -> Iterator[None]:
+        """Inside, these are the features of whatever it is asked about."""
+        self._features = features
+        try:
+            yield
+        finally:
+            self._features = None
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        found: Tensor = self.network(pictures) if self._features is None else self._features
+        return found
 
 
 def load_quality(
@@ -208,15 +247,18 @@ class _ClipFeatures(torch.nn.Module):
 
     @torch.no_grad()
     def get_image_features(self, *inputs: Tensor) -> Tensor:
-        return _pooled(self.network.get_image_features(*inputs))
+        return _pooled(self.network.get_image_features(*inputs)).cpu()
 
     @torch.no_grad()
     def get_text_features(self, *inputs: Tensor) -> Tensor:
-        return _pooled(self.network.get_text_features(*inputs))
+        return _pooled(self.network.get_text_features(*inputs)).cpu()
 
 
 def clip_features(network: torch.nn.Module) -> torch.nn.Module:
-    """A CLIP model of transformers as torchmetrics wants it: since version 5 its features come wrapped."""
+    """A CLIP model of transformers as torchmetrics wants it: since version 5 its features come wrapped.
+
+    Features come to the CPU, where torchmetrics adds them up.
+    """
     return _ClipFeatures(network)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,6 +129,108 @@ def test_the_clip_score_is_the_likeness_of_picture_and_prompt(tiny_clip):
     alike = 100 * torch.nn.functional.cosine_similarity(seen, told).mean()
     assert found.clip_score == pytest.approx(max(float(alike), 0.0), rel=1e-3)
     assert found.fid is None and len(placed) == 1 and ready
+
+
+class ShortOfMemory(MeanColour):
+    """Lacks memory once: when it is asked for the time that `lacking` says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = self.lacking = 0
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        self.asked += 1
+        if self.asked == self.lacking:
+            raise MemoryError
+        return super().forward(pictures)
+
+
+class ColourClip(torch.nn.Module):
+    """In place of CLIP: a picture fits a prompt as its mean colour fits the prompt's length."""
+
+    lacks = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = type("Config", (), {"text_config": type("Text", (), {"max_position_embeddings": 77})})
+
+    def get_image_features(self, pictures: torch.Tensor) -> torch.Tensor:
+        if self.lacks:
+            raise MemoryError
+        return pictures.float().mean((2, 3))
+
+    def get_text_features(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return tokens[:, :3].float()
+
+
+def colour_clip() -> tuple[torch.nn.Module, Any]:
+    def processor(text: Any = None, images: Any = None, **_: Any) -> dict[str, torch.Tensor]:
+        if images is not None:
+            return {"pixel_values": torch.stack([torch.as_tensor(np.array(image)) for image in images])}
+        ids = torch.tensor([[len(one), 3, 5] for one in text])
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+    return ColourClip(), processor
+
+
+@pytest.mark.parametrize("lacking", [1, 2, "CLIP"])
+def test_pictures_count_once_where_memory_ran_out_over_them(lacking: int | str) -> None:
+    plain, moved, prompts = colours(1), colours(2, shift=0.3), ["a wall"] * 15 + ["a wide door with a handle"] * 25
+
+    def scored(lacking: int | str) -> Any:
+        network, clip = ShortOfMemory(), colour_clip()
+        quality_scores = Quality(network, lambda: clip)
+        network.lacking = lacking if isinstance(lacking, int) else 0
+        clip[0].lacks = lacking == "CLIP"
+        if lacking:
+            with pytest.raises(MemoryError):
+                quality_scores.add(moved[:20], prompts[:20], plain[:20])
+        clip[0].lacks = False
+        for some in (slice(10), slice(10, 20), slice(20, 40)):
+            quality_scores.add(moved[some], prompts[some], plain[some])
+        return quality_scores.scores(against_itself=False)
+
+    whole = scored(0)
+    assert scored(lacking) == whole and whole.fid == pytest.approx(frechet(plain, moved), rel=1e-3)
+
+
+def test_an_evaluation_whose_memory_ran_out_has_the_same_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be it while other pictures are decoded that preservation is measured by."""
+    prefixes = {"half": prefix_of_effect(0.5)}
+
+    def measured(most: int) -> Any:
+        decode = Painter.decode
+
+        def short(self: Any, latents: torch.Tensor) -> torch.Tensor:
+            calls.append(len(latents))
+            if len(calls) == most:
+                raise MemoryError
+            return decode(self, latents)
+
+        calls: list[int] = []
+        with monkeypatch.context() as patched:
+            patched.setattr(Painter, "decode", short)
+            clip = colour_clip()
+            scores = Quality(MeanColour(), lambda: clip)
+            found = evaluate(Painter(), ColourRecognizer(), PEOPLE, prefixes, SETTINGS, drawing={}, quality=scores)
+        figures = {
+            f"{column.name} {name}": value
+            for column in found.columns
+            for name, value in vars(column.scores).items()
+            if value is not None
+        }
+        return figures, len(calls)
+
+    whole, calls = measured(0)
+    compared = 0
+    for number in range(1, calls + 1):
+        try:
+            found, _ = measured(number)
+        except MemoryError:  # Of examples to look at, which nothing is halved for.
+            continue
+        assert found == pytest.approx(whole, rel=1e-6, abs=1e-9), number
+        compared += 1
+    assert compared > 10
 
 
 def test_a_missing_package_is_told_with_the_command_before_anything_is_drawn(monkeypatch):
