@@ -46,6 +46,7 @@ class FolderResult:
         people: of the form "identities" alone, as are
         nameless: pictures that are left out because nobody can be told from their paths, how many;
         folders: see `names.mixed_folders`.
+        trouble: why not all that was read could be kept on the way, a sentence; empty if it could.
     """
 
     pictures: int
@@ -56,6 +57,7 @@ class FolderResult:
     people: tuple[DescribedPerson, ...] = ()
     nameless: int = 0
     folders: tuple[tuple[str, str], ...] = ()
+    trouble: str = ""
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,8 @@ def describe_folder(
     told.sort(key=lambda one: one.picture)
     if metadata is not None:
         files += metadata.write({names[one.picture]: one.caption for one in told if one.described}, job.overwrite)
-    result = FolderResult(len(paths), tuple(told), names, len(paths) - len(todo) - len(findings), tuple(files))
+    untouched = len(paths) - len(todo) - len(findings)
+    result = FolderResult(len(paths), tuple(told), names, untouched, tuple(files), trouble=kept.trouble)
     if job.form == IDENTITIES:
         result = _with_people(result, job, writer, settings)
     kept.remove()

@@ -6,10 +6,12 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
+from ..prefix.errors import shown
+from ..prefix.files.storage import put_whole
 from .describing import CaptionWriter, Description
 from .readers import ROUNDING
 
@@ -17,15 +19,21 @@ from .readers import ROUNDING
 class KeptReadings:
     """What was read so far, in a file that is added to line by line; a line that is not whole counts as none.
 
+    Whatever goes wrong with the disk, reading goes on without.
+
     Args:
         path: one picture a line after one that tells with what it was read; removed when all is done.
         key: what a reading follows from, beside the picture: what was kept under another one counts for nothing.
+
+    Attributes:
+        trouble: why no more could be kept, a sentence; empty if all could.
     """
 
     def __init__(self, path: Path, key: str) -> None:
         self._path, self._key = path, key
         self._entries: dict[str, Mapping[str, Any]] = {}
-        self._file: Any = None
+        self._file: IO[str] | None = None
+        self.trouble = ""
         with contextlib.suppress(OSError, UnicodeDecodeError):
             head, *lines = map(_object, path.read_text(encoding="utf-8").split("\n"))
             if head.get("key") == key:
@@ -48,6 +56,8 @@ class KeptReadings:
 
     def add(self, name: str, path: Path, one: Description) -> None:
         """Keeps one more."""
+        if self._file is None:
+            return
         entry = {
             "file": name,
             "is": _state(path),
@@ -55,23 +65,43 @@ class KeptReadings:
             "caption": one.caption,
             "probabilities": {key: row.tolist() for key, row in one.probabilities.items()},
         }
-        self._file.write(json.dumps(entry) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(entry) + "\n")
+            self._file.flush()
+        except OSError as error:
+            self._give_up(error)
 
     def remove(self) -> None:
         """All is done."""
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
     def __enter__(self) -> KeptReadings:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._path.open("w", encoding="utf-8")
-        self._file.write(json.dumps({"key": self._key}) + "\n")
-        for entry in self._entries.values():
-            self._file.write(json.dumps(entry) + "\n")
+        lines = [json.dumps(entry) for entry in ({"key": self._key}, *self._entries.values())]
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            # Whole or not at all: on a full disk what was kept before would be gone.
+            put_whole("".join(f"{line}\n" for line in lines).encode(), self._path, overwrite=True)
+            self._file = self._path.open("a", encoding="utf-8")
+        except OSError as error:
+            self._give_up(error)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self._close()
+
+    def _close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):  # Of what could not be written, and is tried again.
+                file.close()
+
+    def _give_up(self, error: OSError) -> None:
+        self._close()
+        self.trouble = (
+            f"What was read could not be kept ({error.strerror or error}): broken off, it would be read again. Make"
+            f" room on the disk, or make '{shown(self._path.parent)}' a folder that can be written to."
+        )
 
 
 def _object(line: str) -> Mapping[str, Any]:

@@ -124,6 +124,8 @@ def _report(result: Any, reader: str) -> str:
         lines = [report_of_pictures(result.descriptions, result.names.__getitem__, reader)]
     if result.untouched:
         lines.append(f"{result.untouched} had a description already and stay as they are (--overwrite).")
+    if result.trouble:
+        lines.append(result.trouble)
     if result.files:
         lines.append(f"Written: {shown(result.files[0]) if len(result.files) == 1 else f'{len(result.files)} files'}.")
     return "\n".join(lines)

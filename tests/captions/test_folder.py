@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anonymize_faces.captions import kept as keeping
 from anonymize_faces.captions.calibration import Calibrated
 from anonymize_faces.captions.describing import DescribingSettings
 from anonymize_faces.captions.folder import (
@@ -192,6 +193,34 @@ def test_a_run_that_was_broken_off_goes_on_and_ends_as_one_that_was_not(folder, 
     assert asked == [2] and progress[-1][0] == progress[-1][1] and not kept.exists()
     for path in [path for path in whole.rglob("*") if path.is_file()]:
         assert (folder / path.relative_to(whole)).read_bytes() == path.read_bytes()
+
+
+def test_a_full_disk_leaves_what_was_kept_and_stops_nothing(folder, monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, METADATA, report=stop_at(2))
+    (file,) = kept_in(folder)
+    before = file.read_bytes()
+
+    def full(data, path, overwrite):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(keeping, "put_whole", full)
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, METADATA, report=stop_at(3))
+        assert file.read_bytes() == before
+
+    class FullLater:
+        def write(self, line):
+            raise OSError(28, "No space left on device")
+
+        def close(self):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(keeping.KeptReadings, "__enter__", lambda self: vars(self).update(_file=FullLater()) or self)
+    result = run(folder, METADATA)
+    assert "could not be kept (No space left on device)" in result.trouble and result.pictures > 3
+    assert kept_in(folder) == []
 
 
 def test_what_was_read_of_a_picture_that_was_replaced_or_by_another_reader_counts_for_nothing(folder):
