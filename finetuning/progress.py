@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..runs.amounts import duration, gigabytes
@@ -44,6 +45,24 @@ class FinetuningPlan:
             f"{self.steps} steps on {self.parameters:,} numbers, {duration(self.seconds)},"
             f" {gigabytes(self.kept_bytes + self.state_bytes)} of memory beside the model"
         )
+
+
+def words_of_losses(history: Sequence[float]) -> str:
+    """How the loss fell, in a line, for people: means over the first and the last tenth of the steps.
+
+    Args:
+        history: the loss of every step; those that are not finite were skipped.
+    """
+    made = [loss for loss in history if math.isfinite(loss)]
+    if not made:
+        return "Loss: no step had a finite one, so that nothing was learned."
+    tenth = max(1, len(made) // 10)
+    first, last = (sum(some) / tenth for some in (made[:tenth], made[-tenth:]))
+    skipped = len(history) - len(made)
+    others = (
+        f" {skipped} of {len(history)} steps were skipped, as their loss was not a finite number." if skipped else ""
+    )
+    return f"Loss: {first:.4f} at first, {last:.4f} at last.{others}"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ from ..engines.denoiser import Denoiser
 from ..engines.micro_batches import MicroBatches
 from ..prefix.errors import TrainingError
 
+ENCODED_AT_ONCE = 8
+"""Pictures that the VAE is given together."""
+
 
 @dataclass(frozen=True)
 class TrainingSet:
@@ -54,11 +57,13 @@ def training_set_of(
     Raises:
         TrainingError: no pictures, or not as many captions.
     """
-    micro_batches = MicroBatches(denoiser, max(1, len(pictures)), check)
+    # Not all at once: a VAE that memory lacks for is halved only after it was tried.
+    size = min(ENCODED_AT_ONCE, len(pictures)) or 1
+    micro_batches = MicroBatches(denoiser, size, check)
     fitted = [fitted_to(picture, denoiser.picture_size) for picture in pictures]
     latents: list[Tensor] = []
     if fitted:
-        with denoiser.gradients(1, pictures=True), torch.no_grad():
+        with denoiser.gradients(size, pictures=True), torch.no_grad():
             latents = micro_batches.work(lambda some: denoiser.encode_pictures(torch.stack(list(some))), fitted)
     whole = torch.cat(latents) if latents else torch.zeros(0)
     return TrainingSet(whole.detach(), tuple(captions))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..engines.denoiser import LORA
 from ..engines.options import Drawing
+from ..finetuning.progress import words_of_losses
 from ..finetuning.settings import FinetuningSettings
 from ..prefix.errors import TrainingError
 from .server.current_run import followed_finetuning
@@ -170,12 +171,10 @@ class FineTuneOnCaptions(io.ComfyNode):
 
 def _report(pictures: int, general: int, history: tuple[float, ...], notes: tuple[str, ...]) -> str:
     """What a person is told of a run."""
-    tenth = max(1, len(history) // 10)
-    first, last = (sum(some) / tenth for some in (history[:tenth], history[-tenth:]))
     lines = [
         f"Learned from {pictures} pictures with captions and {general} that the model drew itself, in"
         f" {len(history)} steps.",
-        f"Loss: {first:.4f} at first, {last:.4f} at last.",
+        words_of_losses(history),
         "Draw with and without it, from the same seeds, before you keep it.",
         *notes,
     ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from anonymize_faces.engines.denoiser import FULL, LORA
 from anonymize_faces.engines.diffusers.denoiser import DiffusersDenoiser
 from anonymize_faces.engines.options import Computing, Drawing
 from anonymize_faces.finetuning.loop import Finetuned, finetuned
-from anonymize_faces.finetuning.progress import FinetuningCallbacks, FinetuningPlan
+from anonymize_faces.finetuning.progress import FinetuningCallbacks, FinetuningPlan, words_of_losses
 from anonymize_faces.finetuning.settings import (
     EMBEDDING,
     KINDS,
@@ -104,6 +105,14 @@ def test_the_loss_on_what_is_learned_falls(kind: str, make_checkpoint: Make, mak
     rate = {FULL: 0.003, LORA: 0.02}[kind]
     *_, tuned = tune(denoiser, kind=kind, steps=30, learning_rate=rate)
     assert sum(tuned.history[-8:]) < 0.97 * sum(tuned.history[:8])
+
+
+def test_steps_that_were_skipped_are_told_and_count_in_no_mean_loss() -> None:
+    nan = float("nan")
+    assert words_of_losses([2.0] * 10 + [1.0] * 10) == "Loss: 2.0000 at first, 1.0000 at last."
+    told = words_of_losses([nan, nan, *[2.0] * 10, nan, *[1.0] * 10, float("inf")])
+    assert told.startswith("Loss: 2.0000 at first, 1.0000 at last. 4 of 24 steps were skipped")
+    assert "nothing was learned" in words_of_losses([nan, nan])
 
 
 def test_lora_starts_from_the_same_values_on_every_device(host_modules: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,3 +395,26 @@ def test_pictures_of_any_size_become_lessons(host_modules: None) -> None:
     made = training_set_of(denoiser, pictures, ["a photo"] * 3)
     assert made.latents.shape == (3, *denoiser.latent_shape) and not made.latents.requires_grad
     assert len({made.digest, training_set_of(denoiser, pictures, ["a"] * 3).digest}) == 2
+
+
+@pytest.mark.parametrize("count", [1, 8, 19])
+def test_the_vae_is_given_a_few_pictures_at_once(count: int) -> None:
+    asked: list[int] = []
+    reserved: list[int] = []
+
+    class Encoding:
+        picture_size = (8, 8)
+
+        @contextmanager
+        def gradients(self, batch_size: int, pictures: bool = False) -> Iterator[None]:
+            reserved.append(batch_size)
+            yield
+
+        def encode_pictures(self, pictures: torch.Tensor) -> torch.Tensor:
+            asked.append(len(pictures))
+            return pictures.mean((1, 2))
+
+    pictures = [torch.full((8, 8, 3), float(number)) for number in range(count)]
+    denoiser: Any = Encoding()
+    made = training_set_of(denoiser, pictures, ["a photo"] * count)
+    assert made.latents[:, 0].tolist() == list(range(count)) and max(asked) <= 8 and reserved == [max(asked)]
