@@ -107,9 +107,9 @@ def asked(
     require_writable_folder(arguments.output, "--output")
     settings = EvaluationSettings(
         prompts=tuple(arguments.prompt or DEFAULTS.prompts),
-        general_prompts=tuple(general_prompts),
+        general_prompts=tuple(general_prompts) if arguments.general_images else (),
         images_per_name=arguments.images,
-        images_per_prompt=arguments.general_images,
+        images_per_prompt=arguments.general_images or 1,
         strangers=arguments.strangers,
         seed=arguments.seed,
         batch_size=arguments.batch_size,

@@ -145,9 +145,6 @@ def to_csv(evaluation: Evaluation) -> str:
     return text.getvalue()
 
 
-pass
-
-
 def scored(prefix: Prefix, evaluation: Evaluation) -> Prefix:
     """The same prefix, its record with its figures and what produced them; see `prefix.scored`.
 

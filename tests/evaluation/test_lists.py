@@ -45,6 +45,16 @@ def test_photos_are_found_whatever_way_their_names_are_written(tmp_path: Path, m
     assert len(found) == 2
 
 
+def test_no_pictures_of_general_prompts_leave_these_out(tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("a cafe")
+    assert asking("--general-images", "0").settings.general_prompts == ()
+    assert (
+        asking("--general-images", "0", "--general-prompts", str(tmp_path / "prompts.txt")).settings.general_prompts
+        == ()
+    )
+    assert asking("--general-images", "1").settings.general_prompts
+
+
 def people_in(files: dict[str, str], names: tuple[str, ...], folder: Path, patched: pytest.MonkeyPatch) -> None:
     """Checks of files by their paths, each of its own shade, whom the gallery takes them for; "" is nobody."""
     for shade, path in enumerate(files):
