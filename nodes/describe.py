@@ -19,6 +19,7 @@ from ..captions.names import listable, mixed_folders, name_of
 from ..captions.people import describe_people
 from ..captions.report import report_of_people, report_of_pictures, table_of_people, table_of_pictures
 from ..prefix.errors import DescriptionError
+from ..prefix.files.naming import name_fault
 from ..trainer.data.identities import parse_identities
 from ..trainer.data.list_text import sameness
 from .hosted.looks_readers import CHOICES, CLIP_MODEL, ask_of, hosted_readers
@@ -391,14 +392,19 @@ def _input_folder(name: str) -> Path:
 
 
 def _input_folders() -> list[str]:
-    """The folders in the host's input folder, with "/" between."""
+    """The folders in the host's input folder, with "/" between.
+
+    Those that no menu, page or workflow can take because of their names are left out: some would be markup in the menus
+    of older frontends, and one that is no text would take all nodes off the host's list.
+    """
     root = Path(folder_paths.get_input_directory())
     found: list[Path] = []
     level = [root]
     for _ in range(DEEPEST):
         level = sorted(path for folder in level for path in _folders_in(folder))
         found += level
-    return sorted(path.relative_to(root).as_posix() for path in found)
+    names = (path.relative_to(root).as_posix() for path in found)
+    return sorted(name for name in names if name_fault(name) is None)
 
 
 def _folders_in(folder: Path) -> list[Path]:
