@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,6 @@ UNREAD_SUFFIXES = (".arw", ".avif", ".cr2", ".cr3", ".dng", ".heic", ".heif", ".
 
 BITS_PER_SAMPLE = 258
 """TIFF's tag for the bits of each colour."""
-
-_NUMBERED = re.compile(r"[0-9]{3,}\.png")
-"""How `write_pictures` names files."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,7 @@ def photo_of(path: Path) -> Photo:
 def write_pictures(
     pictures: np.ndarray, folder: Path, note: Callable[[Path, bytes], None] = lambda path, data: None
 ) -> None:
-    """Writes pictures uint8 `[n, height, width, 3]`, numbered, as PNG; then removes those of higher numbers.
+    """Writes pictures uint8 `[n, height, width, 3]`, numbered, as PNG; then removes those that go on behind them.
 
     Args:
         note: called with a file and what it will hold before it is written.
@@ -99,9 +95,10 @@ def write_pictures(
         note(path, data.getvalue())
         put_whole(data.getvalue(), path, overwrite=True)
     # Else pictures that more were once drawn of would be taken for some of these.
-    for path in folder.glob("*.png"):
-        if _NUMBERED.fullmatch(path.name) and int(path.stem) > len(pictures):
-            path.unlink()
+    number = len(pictures) + 1
+    while (path := folder / f"{number:03}.png").is_file():
+        path.unlink()
+        number += 1
 
 
 def write_photos(

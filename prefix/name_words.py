@@ -59,12 +59,20 @@ def names_found(
         return torch.zeros_like(read)
     parts = {name: part.to(states.device) for name, part in network.items()}
     if end is not None:
-        read = read & ~(words == end.to(words)).all(-1).to(read.device)
+        read = read & ~_is_behind_words(words, read, end)
     said, seen = standardized(parts, states), standardized_words(parts, words.to(states.device))
     scores = likeness(parts["finder"], parts["finder_threshold"], said, seen).nan_to_num(nan=torch.inf)
     scores = scores.masked_fill(~read, -torch.inf)
     clearest = scores == scores.amax(1, keepdim=True)
     return ((scores > 0) | (clearest & (parts["finder_threshold"][0] > NEVER))) & read
+
+
+def _is_behind_words(words: Tensor, read: Tensor, end: Tensor) -> Tensor:
+    """Which positions hold what ends a prompt, or are the last that is read and follow upon it: padding."""
+    ends = (words == end.to(words)).all(-1).to(read.device)
+    places = torch.arange(read.shape[1], device=read.device)
+    last = places == torch.where(read, places, -1).amax(1, keepdim=True)
+    return ends | (last & ends.roll(1, dims=1) & (places > 0))
 
 
 def likeness(finder: Tensor, threshold: Tensor, states: Tensor, words: Tensor) -> Tensor:

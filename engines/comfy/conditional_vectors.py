@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ from ...prefix.meta_network import (
 )
 from ...prefix.name_words import finds_names, names_found, neutral_embedding
 from ..denoiser import PromptStates
-from .plain_reading import Call, PlainReading, mapped, plain_reading
+from .plain_reading import Call, PlainReading, mapped, plain_reading, repeats
 from .text_encoders import embedding_table, rows_of, scale_of_words
 
 Look = Callable[[str, PromptStates], None]
@@ -107,6 +108,47 @@ def vectors_made(
             hooks.callback(before.remove)
             hooks.callback(encoder.transformer.register_forward_hook(reading.after).remove)
         yield made
+
+
+@contextmanager
+def gates_watched(
+    encoders: Mapping[str, Any], parameters: Parameters, of_words: Collection[str] = ()
+) -> Iterator[PromptsRead]:
+    """Inside, CLIPs that read prompts without vectors are asked how far a conditional prefix would act on these.
+
+    Nothing that they say is changed. What cannot be told counts as acted on. Arguments as for `vectors_made`.
+    """
+    asked = PromptsRead()
+    with ExitStack() as hooks:
+        for key, encoder in encoders.items():
+            network = network_of(parameters, key)
+            if network is not None and isinstance(encoder_layout(key), ClipChunks):
+                look = partial(_ask_gate, asked, key, parameters[key], network, key in of_words)
+                hooks.callback(encoder.transformer.register_forward_hook(look, with_kwargs=True).remove)
+        yield asked
+
+
+@torch.no_grad()
+def _ask_gate(
+    asked: PromptsRead,
+    key: str,
+    always: Tensor,
+    network: Mapping[str, Tensor],
+    reads_words: bool,
+    _: Any,
+    __: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    said: Any,
+) -> None:
+    embeds, states = kwargs.get("embeds"), said[0] if isinstance(said, tuple | list) else said
+    opened = 1.0
+    if isinstance(embeds, Tensor) and isinstance(states, Tensor) and states.shape[:2] == embeds.shape[:2]:
+        after = torch.ones(len(embeds), dtype=torch.long, device=states.device)
+        positions = positions_read(repeats(embeds).to(states.device), after)
+        of_words = [reads_words] * len(embeds)
+        gates = made_vectors(always.to(states.device), network, states, positions, of_words).gates
+        opened = float(gates.nan_to_num(nan=1.0).max())
+    asked.opened[key] = max(asked.opened.get(key, 0.0), opened)
 
 
 def encoders_of_words(tokens: Tokens, vectors: Mapping[str, Tensor]) -> frozenset[str]:

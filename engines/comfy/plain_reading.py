@@ -74,7 +74,7 @@ class PlainReading:
     @property
     def same_as_before(self) -> Tensor:
         """Whether a position holds what the one before it holds, `[n, length]`."""
-        return _same_as_before(self.embeds)
+        return repeats(self.embeds)
 
     @property
     def is_inner_padding(self) -> Tensor:
@@ -156,7 +156,7 @@ def _end_of_padding(embeds: Tensor) -> int | None:
     It reaches to the end, or is long: some templates have words behind it.
     """
     run = 0
-    for position, same in reversed([*enumerate(_same_as_before(embeds)[0].tolist())]):
+    for position, same in reversed([*enumerate(repeats(embeds)[0].tolist())]):
         if same and position == embeds.shape[1] - 1:
             return position
         run = run + 1 if same else 0
@@ -175,7 +175,8 @@ def mapped(change: Callable[..., Tensor], *outputs: Any) -> Any:
     return change(*outputs)
 
 
-def _same_as_before(embeds: Tensor) -> Tensor:
+def repeats(embeds: Tensor) -> Tensor:
+    """Whether a position of embeddings `[n, length, d]` holds what the one before it holds, `[n, length]`."""
     same = torch.zeros(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
     same[:, 1:] = (embeds[:, 1:] == embeds[:, :-1]).all(-1)
     return same

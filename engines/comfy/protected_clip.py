@@ -56,7 +56,7 @@ from ...prefix.bypass import (
 )
 from ...prefix.layers import Layer, listed
 from ...prefix.meta_network import Parameters, is_conditional
-from .conditional_vectors import PromptsRead, encoders_of_words, require_made, vectors_made
+from .conditional_vectors import PromptsRead, encoders_of_words, gates_watched, require_made, vectors_made
 from .encoder_layers import EncoderReading, judged_layers, usual_layers, usual_readings
 from .inner_encoders import (
     MODULES,
@@ -208,10 +208,13 @@ def _encode(
     encoded, made = read(encode, stage, tokens)
     let_through = made is None or made.let_through
     if strength < 1.0 or not let_through:
-        # What is blended stands word by word beside the other; what nothing is let through of is the host's own.
-        without = (eject if let_through else restore)(tokens, vectors, frame, encoders)
+        without = eject(tokens, vectors, frame, encoders)
+        own = without if let_through else restore(tokens, vectors, frame, encoders)
         with reading_plain():
-            plain, _ = read(encode, stage, without)
+            plain, asked = read(encode, stage, own)
+            if not let_through and asked is not None and asked.let_through:
+                # A name that lay across the border of two chunks is whole in the host's own.
+                plain, _ = read(encode, stage, without)
         # What an encoder says of a prompt without a prefix may be shorter.
         encoded = blend(plain, encoded, strength) if let_through else plain
     if witness is not None:
@@ -295,8 +298,8 @@ def _read(
     """
     encoders = text_encoders(stage)
     of_words = encoders_of_words(tokens, parameters)
-    making = vectors_made(encoders, parameters, of_words=of_words)
-    with judged_layers(encoders, usual, judge) as read, making as made:
+    watching = gates_watched if is_reading_plain() else vectors_made
+    with judged_layers(encoders, usual, judge) as read, watching(encoders, parameters, of_words=of_words) as made:
         encoded = encode(tokens)
     if not is_reading_plain():
         require_made(made, {key: chunks for key, chunks in tokens.items() if key in encoders}, parameters)

@@ -169,18 +169,26 @@ class Part:
         places = alignment(len(chunks[0]), torch.tensor(starts), len(always), len(chunks[0]) - 1)
         return _let_through(plain, protected, places, made.gates)
 
-    def lets_by(self, chunks: Sequence[Chunk], parameters: Parameters) -> bool:
-        """Whether a prefix changes nothing of what the encoder says of chunks that carry it, all of one length.
+    def lets_by(self, plain: Sequence[Chunk], carrying: Sequence[Chunk], parameters: Parameters) -> bool:
+        """Whether a conditional prefix does nothing to a CLIP's chunks, of the same words without it and with it.
+
+        The gate is asked of both: a name across the border of two chunks is whole in one of the others.
 
         Raises:
-            PrefixMismatchError: one does not carry it.
+            PrefixMismatchError: one does not carry it that should.
         """
         network = network_of(parameters, self.key)
-        if network is None:
-            return self.key not in parameters
+        if network is None or self.is_stream:
+            return False
         always = parameters[self.key]
-        plain, _, positions = self._read_without(chunks, self._starts(chunks, always), len(always))
-        return not bool((self._made(chunks, always, network, plain, positions).gates != 0).any())
+        for chunks, starts, count in (
+            (plain, [1] * len(plain), 0),
+            (carrying, self._starts(carrying, always), len(always)),
+        ):
+            said, _, positions = self._read_without(chunks, starts, count)
+            if bool((self._made(chunks, always, network, said, positions).gates != 0).any()):
+                return False
+        return True
 
     def _made(
         self,

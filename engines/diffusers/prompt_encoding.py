@@ -122,20 +122,21 @@ class PromptEncoder:
     def lets_by(self, prompt: str | Mapping[str, str], prefix: Prefix) -> bool:
         """Whether a prefix does nothing to a prompt that it would have read in other chunks; False where it would not.
 
+        Of streams, which are read as they are, it is not asked: a pipeline with one reads all prompts with the prefix.
+
         Args:
             prompt: one text for all encoders, or one for each by key.
         """
-        if not prefix.is_conditional:
+        if not prefix.is_conditional or STREAM in self.parts:
             return False
-        plain, carried = self.tokens(prompt), self.tokens(prompt, prefix.vectors)
+        plain, carrying = self.tokens(prompt), self.tokens(prompt, prefix.vectors)
         is_cut_otherwise = any(
             part.count_words(chunk) > part.room - prefix.length
             for key, part in self.parts.items()
-            if not part.is_stream
             for chunk in plain[key]
         )
         return is_cut_otherwise and all(
-            part.lets_by(carried[key], prefix.parameters) for key, part in self.parts.items()
+            part.lets_by(plain[key], carrying[key], prefix.parameters) for key, part in self.parts.items()
         )
 
     def encode(

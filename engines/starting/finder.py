@@ -6,6 +6,7 @@ of other words is needed, and no tokenizer need be asked. See `prefix.name_words
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 
@@ -68,18 +69,22 @@ def fitted_finder(
 
 
 def differs(words: Tensor, others: Tensor) -> Tensor:
-    """Which words of a prompt stand in the place of what differs in another, and nowhere in that, `[n]`.
+    """Which words of a prompt stand in the place of what differs in another, `[n]`.
 
     A name that is longer or shorter than what stands in its place moves others on to the next chunk of a prompt, and
-    what ends a chunk with them: these differ, too, and are in both.
+    what ends a chunk with them: these differ, too, and are in both. What ends both prompts ends chunks.
 
     Args:
         words, others: embeddings of both prompts' words, `[n, d]` and `[k, d]`.
     """
     kinds = torch.unique(torch.cat([words, others]), dim=0, return_inverse=True)[1].tolist()
     one, other = kinds[: len(words)], kinds[len(words) :]
-    marks = torch.ones(len(words), dtype=torch.bool)
-    for start, _, length in SequenceMatcher(None, one, other, autojunk=False).get_matching_blocks():
+    marks, left = torch.ones(len(words), dtype=torch.bool), Counter(other)
+    for start, there, length in SequenceMatcher(None, one, other, autojunk=False).get_matching_blocks():
         marks[start : start + length] = False
-    elsewhere = set(other)
-    return marks & torch.tensor([kind not in elsewhere for kind in one], dtype=torch.bool)
+        left.subtract(other[there : there + length])
+    for place in marks.nonzero().flatten().tolist():
+        kind = one[place]
+        marks[place] = left[kind] <= 0 and not kind == one[-1] == other[-1]
+        left[kind] -= 1
+    return marks

@@ -70,21 +70,24 @@ class PlacedChunks(list[Chunk]):
         self.plain = plain
 
 
-def plain_chunks(key: str, chunks: Sequence[Chunk], of_host: Sequence[Chunk], layout: ClipChunks) -> list[list[Entry]]:
+def plain_chunks(
+    key: str, chunks: Sequence[Chunk], of_host: Sequence[Chunk], layout: ClipChunks
+) -> list[list[Entry]] | None:
     """Chunks of the words of others that carry no prefix, with as many in each as the host puts there.
 
     Args:
-        of_host: those that the host once made; if their words are others by now, they are filled by its rule.
+        of_host: those that the host once made. Weights may have changed since.
+
+    Returns:
+        None where the words are not those of the host's chunks: a node has joined others to them.
     """
     entries = [entry for chunk in chunks for entry in words_of_chunk(key, chunk, layout)]
-    once = [entry for chunk in of_host for entry in words_of_chunk(key, chunk, layout)]
-    if of_host and len(once) == len(entries) and all(map(_is_same_word, once, entries)):
-        left = iter(entries)
-        counts = [len(words_of_chunk(key, chunk, layout)) for chunk in of_host]
-        payloads = [[next(left) for _ in range(count)] for count in counts]
-    else:
-        payloads = list(_refill(_groups(entries), len(chunks[0]) - 2))
-    return [_filled(chunks[0], payload, layout) for payload in payloads]
+    words = [words_of_chunk(key, chunk, layout) for chunk in of_host]
+    once = [entry for chunk in words for entry in chunk]
+    if not of_host or len(once) != len(entries) or not all(map(_is_same_word, once, entries)):
+        return None
+    left = iter(entries)
+    return [_filled(chunks[0], [next(left) for _ in chunk], layout) for chunk in words]
 
 
 def blank_chunk(like: Chunk, layout: ClipChunks) -> list[Entry]:
@@ -98,8 +101,7 @@ def _filled(like: Chunk, payload: Sequence[Entry], layout: ClipChunks) -> list[E
 
 
 def _is_same_word(one: Entry, other: Entry) -> bool:
-    same = one[0] is other[0] or (isinstance(one[0], int) and one[0] == other[0])
-    return same and one[1] == other[1]
+    return one[0] is other[0] or (isinstance(one[0], int) and isinstance(other[0], int) and one[0] == other[0])
 
 
 def words_of_chunk(key: str, chunk: Chunk, layout: ClipChunks) -> Chunk:

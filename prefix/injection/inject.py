@@ -188,8 +188,8 @@ def restore(
 ) -> dict[str, list[list[Entry]]]:
     """The tokens of the same words without a prefix as the host makes them: in its own chunks.
 
-    Known of what `inject_text` gave, whatever lists and mappings it has gone through since. Of other chunks, and of
-    words that were changed, they are filled anew by the host's rule. Arguments and errors as for `inject`.
+    Known of what `inject_text` gave, as long as no other words were joined to it. Of anything else the chunks are those
+    of `eject`. Arguments and errors as for `inject`.
     """
     restored: dict[str, list[list[Entry]]] = eject(tokens, vectors, frame, encoders)
     cut = {
@@ -200,8 +200,9 @@ def restore(
         and isinstance(row := encoder_layout(key), ClipChunks)
     }
     for key, layout in cut.items():
+        of_host = getattr(tokens[key], "plain", ())
         with suppress(PrefixMismatchError):  # What is no longer laid out as the host's is read as it came.
-            restored[key] = plain_chunks(key, restored[key], getattr(tokens[key], "plain", ()), layout)
+            restored[key] = plain_chunks(key, restored[key], of_host, layout) or restored[key]
     # Where hosts read several encoders side by side, they have as many chunks of each.
     most = max((len(restored[key]) for key in cut), default=0)
     if len({len(tokens[key]) for key in cut}) == 1:

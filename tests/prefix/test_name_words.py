@@ -59,6 +59,22 @@ def test_what_ends_a_prompt_is_nobodys_name_also_where_it_is_the_likeliest() -> 
     assert not names_found(network(), states[:, 3:], words[:, 3:], READ[:, 3:], end).any()
 
 
+def test_padding_behind_the_end_of_a_prompt_is_nobodys_name_and_a_name_behind_a_written_one_is() -> None:
+    end, name, pad = 5.0, 2.0, 9.0
+    read = torch.tensor([[False, True, True, True, True]])
+
+    def found(*kinds: float) -> list[bool]:
+        words = torch.zeros(1, 5, WIDTH)
+        words[0, :, 0] = torch.tensor(kinds)
+        return names_found(network(), torch.zeros(1, 5, WIDE), words, read, words[0, kinds.index(end)].clone())[
+            0
+        ].tolist()
+
+    assert found(0.0, 0.0, name, end, pad) == [False, False, True, False, False]
+    assert found(0.0, end, name, 0.0, end) == [False, False, True, False, False]
+    assert found(0.0, end, name, end, pad) == [False, False, True, False, False]
+
+
 @pytest.mark.parametrize("said", [-1e6, 0.0, 1e6])
 def test_what_is_said_at_a_word_can_make_it_a_name_and_never_unmake_it(said: float) -> None:
     names = found(network(said=1.0), 0.0, 2.0, 0.0, 0.0, 0.0, said=said)

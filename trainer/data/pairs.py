@@ -93,7 +93,7 @@ def first_prompts(subjects: Subjects, seed: int) -> FirstPrompts:
     choose = choosing(choices)
     short = spread(subjects.prompts, MOST_NAMED // 4)
     long = long_general_prompts(short, choose)
-    twins = [pair.teacher for place, pair in enumerate(pairs) if _is_one_in(4, place)]
+    twins = [pair.teacher for pair in pairs[::4]]
     common = (*prompts_of_things(MOST_NAMED // 3, choose), *prompts_of_people(MOST_NAMED // 6, choose))
     others = dict.fromkeys(("", *short, *long, *twins, *common))
     described: dict[str, str] = {}
@@ -101,7 +101,7 @@ def first_prompts(subjects: Subjects, seed: int) -> FirstPrompts:
     whom: dict[str, int] = {}
     for place, pair in enumerate(pairs):
         whom.setdefault(pair.student, place // ways)
-        twin_of.setdefault(pair.student, pair.teacher if _is_one_in(2, place) else "")
+        twin_of.setdefault(pair.student, pair.teacher if _is_every_other(place) else "")
         words = people[place // ways].description.strip() or ANYBODY
         described[pair.student] = words if described.get(pair.student, words) == words else ""
     return FirstPrompts(
@@ -114,9 +114,9 @@ def first_prompts(subjects: Subjects, seed: int) -> FirstPrompts:
     )
 
 
-def _is_one_in(many: int, place: int) -> bool:
-    """Whether a pair is of one in so many of those at all places, and of long prompts as of others."""
-    return (place + place // LONG_EVERY) % many == 0
+def _is_every_other(place: int) -> bool:
+    """Whether a pair is of one half, which has its half of long prompts: these stand at every fourth place."""
+    return (place + place // LONG_EVERY) % 2 == 0
 
 
 def chosen_apart(people: Sequence[Identity], most: int) -> tuple[tuple[Identity, ...], tuple[Identity, ...]]:

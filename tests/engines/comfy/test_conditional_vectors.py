@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
@@ -162,24 +163,49 @@ def test_a_closed_gate_leaves_a_prompt_of_any_length_in_the_chunks_that_the_host
 
 
 @pytest.mark.parametrize("ids", [True, False])
-def test_a_closed_gate_fills_chunks_by_the_hosts_rule_where_a_node_has_changed_the_words(sd1, prefix, ids):
+def test_a_closed_gate_reads_words_whose_weights_a_node_has_changed_in_the_hosts_chunks(sd1, prefix, ids):
     protected = protect(sd1, with_gates(prefix, 0.0), 1.0)
     text = " ".join(["a portrait of unquestionably smiling people"] * 20)
 
     def louder(clip):
         tokens = clip.tokenize(text, return_word_ids=ids)
-        marks = {49406, 49407}
-        tokens["l"] = [
-            [one if torch.is_tensor(one[0]) or one[0] in marks else (one[0], 1.1, *one[2:]) for one in chunk]
-            for chunk in tokens["l"]
-        ]
+        for chunk in tokens["l"]:
+            for place, entry in enumerate(chunk):
+                if not torch.is_tensor(entry[0]) and entry[0] not in (49406, 49407):
+                    chunk[place] = (entry[0], 1.1, *entry[2:])
         with torch.no_grad():
             ((states, _),) = clip.encode_from_tokens_scheduled(tokens)
         return states
 
-    found, expected = louder(protected), louder(sd1)
-    assert found.shape == expected.shape
-    assert not ids or torch.allclose(found, expected, atol=1e-5)
+    assert alike([louder(protected)], [louder(sd1)])
+
+
+def test_a_closed_gate_leaves_words_apart_that_a_node_has_put_into_chunks_of_their_own(sd1, prefix):
+    def apart(clip):
+        tokens = clip.tokenize("ada")
+        tokens["l"] += clip.tokenize("lovelace")["l"]
+        with torch.no_grad():
+            ((states, _),) = clip.encode_from_tokens_scheduled(tokens)
+        return states
+
+    assert alike([apart(protect(sd1, with_gates(prefix, 0.0), 1.0))], [apart(sd1)])
+
+
+def test_a_name_across_the_border_of_two_chunks_is_not_read_whole_without_the_prefix(sd1, prefix, monkeypatch):
+    """The gate says of neither half that it is a name, and of the whole that it is."""
+    protected = protect(sd1, with_gates(prefix, 0.0), 1.0)
+    text = " ".join(["a"] * 71) + " ada lovelace"
+    assert alike(conditioning(protected, text), conditioning(sd1, text))
+    asked = []
+
+    def opens(said, always, network, states, *rest):
+        made = made_vectors(always, network, states, *rest)
+        asked.append(len(states))
+        return made._replace(gates=torch.ones_like(made.gates) if len(asked) > 1 else made.gates)
+
+    monkeypatch.setattr("anonymize_faces.engines.comfy.conditional_vectors.made_vectors", partial(opens, None))
+    found = conditioning(protected, text)
+    assert asked == [2, 1, 2] and found[0].shape[1] == 2 * 77
 
 
 def test_a_closed_gate_reads_what_a_node_has_laid_out_otherwise_as_it_came(sd1, prefix):

@@ -95,7 +95,7 @@ def test_words_of_a_name_are_read_as_the_neutral_one(family: str) -> None:
     assert not torch.allclose(found.states, unread.states, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", WIDTHS)
+@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
 def test_a_closed_gate_leaves_long_prompts_in_the_chunks_that_they_have_without(family: str) -> None:
     """Also beside others of a batch, which may be shorter or carry the prefix."""
     pipeline = tiny_pipeline(family)
@@ -107,6 +107,22 @@ def test_a_closed_gate_leaves_long_prompts_in_the_chunks_that_they_have_without(
         found = protect_pipeline(pipeline, prefix).encode_prompt(prompts, **arguments(pipeline))
         assert found[0].shape == expected[0].shape
         torch.testing.assert_close(found[0], expected[0], atol=1e-4, rtol=1e-3)
+
+
+def test_a_name_across_the_border_of_two_chunks_is_not_read_whole_without_the_prefix(monkeypatch) -> None:
+    pipeline = tiny_pipeline("sd1")
+    encoder = PromptEncoder(pipeline)
+    prefix = with_gates(conditional(encoder, prefix_for("sd1")), 0.0)
+    text = " ".join(["a"] * (encoder.parts["l"].room - 1))
+    assert encoder.lets_by(text, prefix)
+
+    def opens(always, network, states, *rest):
+        made = made_vectors(always, network, states, *rest)
+        return made._replace(gates=torch.ones_like(made.gates)) if len(states) == wrong else made
+
+    monkeypatch.setattr("anonymize_faces.engines.diffusers.encoder_parts.made_vectors", opens)
+    for wrong in (1, 2):  # noqa: B007 The host's chunk, and the two that the prefix makes of it.
+        assert not encoder.lets_by(text, prefix)
 
 
 @pytest.mark.parametrize("family", WIDTHS)

@@ -59,10 +59,17 @@ def test_words_of_a_name_are_those_that_differ_wherever_they_stand() -> None:
 
 
 def test_what_is_moved_on_to_the_next_chunk_is_no_name() -> None:
-    start, end, style, first, last, nobody = torch.eye(6)
-    said = torch.stack([start, first, last, style, end, start, style, end])
-    twin = torch.stack([start, nobody, style, style, end])
-    assert differs(said, twin).tolist() == [False, True, True, *[False] * 5]
+    end, style, first, last, nobody = torch.eye(5)
+    said = torch.stack([first, last, style, end, style, end])
+    twin = torch.stack([nobody, style, style, end])
+    assert differs(said, twin).tolist() == [True, True, *[False] * 4]
+
+
+def test_a_word_of_a_name_that_stands_elsewhere_too_is_one() -> None:
+    portrait, of, first, west, nobody, by, the, end = torch.eye(8)
+    said = torch.stack([portrait, of, first, west, by, the, west, end])
+    twin = torch.stack([portrait, of, nobody, by, the, west, end])
+    assert differs(said, twin).tolist() == [False, False, True, True, *[False] * 4]
 
 
 def test_nothing_is_fitted_where_no_name_differs() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -70,17 +69,11 @@ def test_long_prompts_have_their_share_of_those_whose_twins_are_read(
     people = tuple(Identity(f"Ada Nobody{number}", "a woman with dark hair") for number in range(count))
     monkeypatch.setattr(pairs, "MOST_NAMED", 576)
     first = pairs.first_prompts(Subjects(people, GENERAL_PROMPTS), 3)
-    others = {*first.others}
-
-    def shares(of: Callable[[str], bool]) -> tuple[float, float]:
-        """Of named prompts that have a twin to find words by, and of twins that are among the others."""
-        twins = [twin for prompt, twin in zip(first.named, first.twins, strict=True) if of(prompt)]
-        kept = [twin for twin in twins if twin]
-        return len(kept) / len(twins), sum(twin in others for twin in kept) / len(kept)
-
-    for some in (lambda prompt: len(prompt.split()) >= 40, lambda prompt: len(prompt.split()) < 40):
-        of_finder, of_gate = shares(some)
-        assert 0.35 < of_finder < 0.65 and of_gate > 0.2
+    for long in (True, False):
+        twins = [
+            twin for prompt, twin in zip(first.named, first.twins, strict=True) if (len(prompt.split()) >= 40) is long
+        ]
+        assert 0.35 < sum(map(bool, twins)) / len(twins) < 0.65
 
 
 def test_a_gate_is_fitted_to_about_as_many_of_either_kind_each_once() -> None:
