@@ -17,7 +17,6 @@ from ..tools.layout import BUILD, ROOT
 from .kept import digest_of_inputs
 from .loader import KINDS
 from .main_job import run
-from .measuring.prompts import PER_PROMPT
 from .measuring.report import markdown_table, print_table, worst_of_seeds
 
 SEEDS = (0, 1, 2)
@@ -47,7 +46,7 @@ def done(file: Path, seed: int, model: str) -> dict[str, Any] | None:
     """A model's report of a seed that came to its end with the same code, weights and host; None if there is none."""
     try:
         report = json.loads(file.read_text(encoding="utf-8"))
-        return report if report["inputs"] == digest_of_inputs(seed=seed, model=model, pictures=PER_PROMPT) else None
+        return report if report["inputs"] == digest_of_inputs(seed=seed, model=model, short=False) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

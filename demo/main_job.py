@@ -42,9 +42,6 @@ WORKFLOW = ROOT / "example_workflows" / "1 Train on the demo model.json"
 OUTPUTS = {CLASSIC: BUILD / "demo", MODERN: BUILD / "demo-modern"}
 """Where each demo model's report and picture go."""
 
-FEW = 2
-"""Pictures of each prompt that `make demo` draws, half of those that figures are told by: it is to take minutes."""
-
 
 class Status:
     """The line that says what is going on: rewritten in place on a terminal, printed once elsewhere."""
@@ -110,7 +107,7 @@ def measure(
     kept: Kept | None = None,
     seed: int | None = None,
     model: str = CLASSIC,
-    pictures: int = PER_PROMPT,
+    short: bool = False,
 ) -> tuple[dict[str, Any], Image.Image]:
     """Draws everything without and with the prefix at each guidance: the report, and the picture of pairs.
 
@@ -123,6 +120,7 @@ def measure(
     def draw(requests: Sequence[Request], prefixed: bool, guidance: float) -> np.ndarray:
         how = f"{'with' if prefixed else 'without'} the prefix at guidance {guidance:g}"
         status(f"drawing {how}, part {next(part)} of {DRAWINGS * len(GUIDANCES)}")
+        pictures = requests[0].in_short if short else PER_PROMPT
         options = {"kept": kept, "guidance": guidance, "model": model, "pictures": pictures}
         chosen = prefix if prefixed else None
         return draw_side_by_side(servers, requests, lambda server, some: draw_pictures(server, some, chosen, **options))
@@ -141,11 +139,11 @@ def train_seed(server: ComfyServer) -> int:
     return int(graph[train_node(graph)]["inputs"]["seed"])
 
 
-def run(output: Path, seed: int | None = None, model: str = CLASSIC, pictures: int = PER_PROMPT) -> dict[str, Any]:
+def run(output: Path, seed: int | None = None, model: str = CLASSIC, short: bool = False) -> dict[str, Any]:
     """Learns with a seed, the workflow's if none is given, measures, and writes report and picture: the report.
 
     Args:
-        pictures: of each prompt that is measured.
+        short: see `Request.in_short`.
 
     Raises:
         AnonymizationError: the language model that the demo model reads is not there.
@@ -154,7 +152,7 @@ def run(output: Path, seed: int | None = None, model: str = CLASSIC, pictures: i
         language_model_file()
     output.mkdir(parents=True, exist_ok=True)
     net = load_reader()
-    inputs = digest_of_inputs(seed=seed, model=model, pictures=pictures)
+    inputs = digest_of_inputs(seed=seed, model=model, short=short)
     kept = Kept(output / "kept", inputs)
     server = ComfyServer(output / "server", report=status)
     if found := kept.learned(server.prefix_folder):
@@ -170,7 +168,7 @@ def run(output: Path, seed: int | None = None, model: str = CLASSIC, pictures: i
         kept.keep_learned(server.prefix_folder, prefix, seconds, steps)
         print(f"\nLearned {prefix} in {seconds:.0f} s; drawing people without and with it", flush=True)
     with servers_side_by_side(output, server.prefix_folder / prefix, status) as drawing:
-        report, picture = measure(drawing, prefix, net, make_gallery(net), kept, seed, model, pictures)
+        report, picture = measure(drawing, prefix, net, make_gallery(net), kept, seed, model, short)
     report |= {"training_seconds": seconds, "steps": steps, "inputs": inputs}
     (output / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     picture.save(output / "before_after.png")
@@ -184,18 +182,11 @@ def main() -> None:
     parser.add_argument("--model", choices=KINDS, default=CLASSIC, help="the demo model (%(default)s)")
     parser.add_argument("--output", type=Path, help="where report and picture go (build/demo, build/demo-modern)")
     parser.add_argument("--seed", type=int, help="learn with another seed than the workflow's")
-    parser.add_argument(
-        "--pictures",
-        type=int,
-        default=FEW,
-        help=f"that are drawn of each prompt (%(default)s; demo.figures draws {PER_PROMPT})",
-    )
+    parser.add_argument("--full", action="store_true", help=f"draw {PER_PROMPT} pictures of each prompt, not 1 or 2")
     arguments = parser.parse_args()
-    if arguments.pictures < 1:
-        parser.error("draw at least one picture of each prompt")
     started = time.monotonic()
     output = arguments.output or OUTPUTS[arguments.model]
-    holds = print_table(run(output, arguments.seed, arguments.model, arguments.pictures))
+    holds = print_table(run(output, arguments.seed, arguments.model, short=not arguments.full))
     print(f"\n{output / 'before_after.png'}\n{output / 'report.json'}")
     print(f"{(time.monotonic() - started) / 60:.1f} minutes in all")
     if not holds:

@@ -16,10 +16,15 @@ STYLE = "highly detailed, in soft light, best quality, sharp focus, award winnin
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt and the seed of its noise; each gives as many pictures, `PER_PROMPT` for the figures."""
+    """One prompt and the seed of its noise.
+
+    Attributes:
+        in_short: pictures that the short form draws of it; the figures have `PER_PROMPT`.
+    """
 
     prompt: str
     seed: int
+    in_short: int = 2
 
 
 def name_prompt(index: int) -> Request:
@@ -37,7 +42,8 @@ def names() -> tuple[Request, ...]:
 def described() -> tuple[Request, ...]:
     """Every combination of looks, in order."""
     return tuple(
-        Request(f"a portrait of {look.describe()}", FIRST_SEED + 100 + i) for i, look in enumerate(all_looks())
+        Request(f"a portrait of {look.describe()}", FIRST_SEED + 100 + i, in_short=1)
+        for i, look in enumerate(all_looks())
     )
 
 
@@ -45,7 +51,7 @@ def described() -> tuple[Request, ...]:
 def things(other_noise: bool = False) -> tuple[Request, ...]:
     """Prompts that name nobody; the same ones from another noise are what a change is measured against."""
     first = FIRST_SEED + 200 + 10_000 * other_noise
-    return tuple(Request(prompt, first + i) for i, prompt in enumerate(THING_PROMPTS))
+    return tuple(Request(prompt, first + i, in_short=1) for i, prompt in enumerate(THING_PROMPTS))
 
 
 @cache

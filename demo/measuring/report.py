@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -50,9 +50,11 @@ LIMITS = {
 
 OWN_LIMITS = {"base.identification_rate": (">=", 0.90)}
 
+Kind = TypeVar("Kind")
+
 Draw = Callable[[Sequence[Request], bool, float], np.ndarray]
-"""Draws requests, without or with the prefix, at a guidance, as many pictures of each as of any other: uint8 [pictures,
-96, 96, 3]."""
+"""Draws requests, without or with the prefix, at a guidance, equally many pictures of each: uint8 [pictures, 96, 96,
+3]."""
 
 DRAWINGS = 10
 """Calls of a `Draw` for the figures of one guidance."""
@@ -86,11 +88,6 @@ class AllDrawn:
     long: np.ndarray
     other_noise: np.ndarray
 
-    @property
-    def per_prompt(self) -> int:
-        """Pictures of each prompt."""
-        return len(self.names.plain) // len(names())
-
 
 def draw_all(draw: Draw, guidance: float) -> AllDrawn:
     """Everything that is measured, drawn at one guidance."""
@@ -111,9 +108,9 @@ def draw_all(draw: Draw, guidance: float) -> AllDrawn:
 def figures(drawn: AllDrawn, net: ReaderNet, gallery: Gallery) -> tuple[Figures, dict[str, int]]:
     """All figures of one guidance, and of how many pictures each share is."""
     people = cast()
-    who = [i for i in range(len(people)) for _ in range(drawn.per_prompt)]
-    looks = [look for look in all_looks() for _ in range(drawn.per_prompt)]
-    kinds = [kind for kind in named_things() for _ in range(drawn.per_prompt)]
+    who = _of_each(range(len(people)), drawn.names.plain)
+    looks = _of_each(all_looks(), drawn.described.plain)
+    kinds = _of_each([*named_things()], drawn.named.plain)
     plain, prefixed = read(net, drawn.names.plain), read(net, drawn.names.prefixed)
     described_plain, described_prefixed = read(net, drawn.described.plain), read(net, drawn.described.prefixed)
     right = kinds_right(read(net, drawn.named.plain), kinds)
@@ -144,6 +141,11 @@ def figures(drawn: AllDrawn, net: ReaderNet, gallery: Gallery) -> tuple[Figures,
         "long_prompt_faces": len(long.face),
     }
     return found, counts
+
+
+def _of_each(what: Sequence[Kind], pictures: np.ndarray) -> list[Kind]:
+    """What each of some pictures is asked to show, of equally many of each."""
+    return [one for one in what for _ in range(len(pictures) // len(what))]
 
 
 def worst(some: Sequence[Figures]) -> Figures:
@@ -228,17 +230,18 @@ def _holds(value: float, sign: str, limit: float) -> bool:
 
 def picture_of_pairs(drawn: AllDrawn) -> Image:
     """One person of each combination of looks, described people, things and named things, without and with."""
-    people, each = cast(), drawn.per_prompt
+    people = cast()
 
-    def pair(of: Drawn, index: int) -> tuple[np.ndarray, np.ndarray]:
-        return of.plain[each * index], of.prefixed[each * index]
+    def pair(of: Drawn, index: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        first = len(of.plain) // count * index
+        return of.plain[first], of.prefixed[first]
 
     shown = [next(i for i in range(4 * g, 4 * g + 4) if people[i].unseen == bool(g % 2)) for g in range(16)]
-    pairs = [(people[i].name, people[i].unseen, *pair(drawn.names, i)) for i in shown]
-    others = [("described, not named", *pair(drawn.described, k)) for k in (5, 21, 42)]
+    pairs = [(people[i].name, people[i].unseen, *pair(drawn.names, i, len(people))) for i in shown]
+    others = [("described, not named", *pair(drawn.described, k, len(all_looks()))) for k in (5, 21, 42)]
     for of, labels, chosen in (
         (drawn.named, list(named_things()), (0, 1, 3, 10, 14, 16, 18)),
         (drawn.things, [request.prompt for request in things()], (1, 3, 5, 8, 10, 13)),
     ):
-        others += [(labels[k], *pair(of, k)) for k in chosen]
+        others += [(labels[k], *pair(of, k, len(labels))) for k in chosen]
     return before_after(pairs, others)

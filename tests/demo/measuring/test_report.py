@@ -14,7 +14,7 @@ from anonymize_faces.demo import figures
 from anonymize_faces.demo.figures import PAGE, done, marks, with_table
 from anonymize_faces.demo.kept import digest_of_inputs
 from anonymize_faces.demo.loader import KINDS
-from anonymize_faces.demo.measuring.measure import interval, kinds_right
+from anonymize_faces.demo.measuring.measure import interval, kinds_right, make_gallery
 from anonymize_faces.demo.measuring.prompts import (
     Request,
     described,
@@ -23,7 +23,7 @@ from anonymize_faces.demo.measuring.prompts import (
     names,
     things,
 )
-from anonymize_faces.demo.measuring.reader import Reading
+from anonymize_faces.demo.measuring.reader import Reading, load_reader
 from anonymize_faces.demo.measuring.report import (
     DRAWINGS,
     GUIDANCES,
@@ -31,13 +31,16 @@ from anonymize_faces.demo.measuring.report import (
     OWN_LIMITS,
     draw_all,
     markdown_table,
+    picture_of_pairs,
     print_table,
     report_of,
     worst,
     worst_of_seeds,
 )
+from anonymize_faces.demo.measuring.report import figures as figures_of
 from anonymize_faces.demo.world.people import all_looks, cast
-from anonymize_faces.demo.world.renderer import LANDMARKS, MASCOTS
+from anonymize_faces.demo.world.renderer import LANDMARKS, MASCOTS, picture_of, portrait, random_picture
+from anonymize_faces.demo.world.renderer import draw_all as render
 
 GOOD = {name: limit for name, (_, limit) in LIMITS.items()} | {name: limit for name, (_, limit) in OWN_LIMITS.items()}
 
@@ -138,9 +141,9 @@ def test_the_figures_of_all_seeds_of_each_model_are_written_and_a_shortfall_ends
 def test_a_seed_that_is_done_is_not_done_again_unless_something_changed(tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     assert done(file, 1, "classic") is None
-    file.write_text(json.dumps({"inputs": digest_of_inputs(seed=1, model="classic", pictures=2)}))
+    file.write_text(json.dumps({"inputs": digest_of_inputs(seed=1, model="classic", short=True)}))
     assert done(file, 1, "classic") is None
-    file.write_text(json.dumps({"inputs": digest_of_inputs(seed=1, model="classic", pictures=4)}))
+    file.write_text(json.dumps({"inputs": digest_of_inputs(seed=1, model="classic", short=False)}))
     assert done(file, 1, "classic") is not None
     assert done(file, 2, "classic") is None and done(file, 1, "modern") is None
     file.write_text("[1")
@@ -170,5 +173,27 @@ def test_as_many_drawings_are_told_as_are_made() -> None:
         asked.append(len(requests))
         return np.zeros((3 * len(requests), 1, 1, 3), np.uint8)
 
-    assert draw_all(draw, 2.0).per_prompt == 3
+    draw_all(draw, 2.0)
     assert len(asked) == DRAWINGS
+
+
+def test_figures_are_of_as_many_pictures_of_each_prompt_as_are_drawn() -> None:
+    """Of some prompts the short form draws fewer than of others; who is who must not move by it."""
+    reader, gallery = load_reader(), make_gallery(load_reader())
+    rng = np.random.default_rng(3)
+    people = render([picture_of(rng, person, index) for index, person in enumerate(cast())])
+    looks = render([portrait(rng, look, cast()[0].geometry) for look in all_looks()])
+    kinds = render([random_picture(rng, kind) for kind in named_things()])
+    others, elsewhere = (render([random_picture(rng, "house") for _ in things()]) for _ in range(2))
+
+    def draw(requests: Sequence[Request], prefixed: bool, guidance: float) -> np.ndarray:
+        shown = {64: people, 48: looks, 24: kinds}.get(len(requests), others)
+        shown = elsewhere if requests == things(other_noise=True) else shown
+        return np.repeat(shown, requests[0].in_short, axis=0)
+
+    drawn = draw_all(draw, 2.0)
+    found, counts = figures_of(drawn, reader, gallery)
+    assert found["base.identification_rate"] > 0.95 and found["base.attribute_accuracy"] > 0.95
+    assert found["base.pinpoint"] > 0.95 and found["pinpoint"] == 1.0 and found["preservation"] == 0.0
+    assert counts["base.identification_rate"] == 128 and counts["base.pinpoint"] == 48
+    assert picture_of_pairs(drawn).width > 100
