@@ -153,7 +153,7 @@ def test_a_closed_gate_leaves_what_the_prompt_says_as_it_is(family, make_prefix)
 
 
 @pytest.mark.parametrize("layout", ["sd1", "sdxl", "sd3"])
-@pytest.mark.parametrize("count", [0, 58, 73, 76, 149, 300])
+@pytest.mark.parametrize("count", [58, 73, 76, 300])
 def test_a_closed_gate_leaves_a_prompt_of_any_length_in_the_chunks_that_the_host_makes(layout, count, make_prefix):
     """A prefix takes room, so that its words are cut elsewhere; nothing of that is left where it does nothing."""
     clip = make_clip(layout)
