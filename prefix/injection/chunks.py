@@ -84,7 +84,7 @@ def plain_chunks(
     entries = [entry for chunk in chunks for entry in words_of_chunk(key, chunk, layout)]
     words = [words_of_chunk(key, chunk, layout) for chunk in of_host]
     once = [entry for chunk in words for entry in chunk]
-    if not of_host or len(once) != len(entries) or not all(map(_is_same_word, once, entries)):
+    if not of_host or len(once) != len(entries) or not all(map(_say_the_same, once, entries)):
         return None
     left = iter(entries)
     return [_filled(chunks[0], [next(left) for _ in chunk], layout) for chunk in words]
@@ -100,7 +100,7 @@ def _filled(like: Chunk, payload: Sequence[Entry], layout: ClipChunks) -> list[E
     return [like[0], *payload, end, *[pad] * (len(like) - 2 - len(payload))]
 
 
-def _is_same_word(one: Entry, other: Entry) -> bool:
+def _say_the_same(one: Entry, other: Entry) -> bool:
     return one[0] is other[0] or (isinstance(one[0], int) and isinstance(other[0], int) and one[0] == other[0])
 
 
