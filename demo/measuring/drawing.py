@@ -45,7 +45,7 @@ def servers_side_by_side(
     Raises:
         ServerError: one does not start.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = min(cores, MOST_SERVERS)
     threads = {"OMP_NUM_THREADS": str(cores // count)}
     made = [

@@ -55,7 +55,7 @@ from ...prefix.bypass import (
     require_all_prefixed,
 )
 from ...prefix.layers import Layer, listed
-from ...prefix.meta_network import Parameters, is_conditional
+from ...prefix.meta_network import Parameters, is_conditional, with_open_gates
 from .conditional_vectors import PromptsRead, encoders_of_words, gates_watched, require_made, vectors_made
 from .encoder_layers import EncoderReading, judged_layers, usual_layers, usual_readings
 from .inner_encoders import (
@@ -131,7 +131,8 @@ def protect(
 
     read = partial(_read, usual, judge, parameters)
     told = told if is_conditional(parameters) else None
-    encode_token_weights = partial(_encode, vectors, encoders.keys(), frame, strength, witness, told, read)
+    read_open = partial(_read, usual, judge, with_open_gates(parameters))
+    encode_token_weights = partial(_encode, vectors, encoders.keys(), frame, strength, witness, told, read, read_open)
     if strict or witness is not None or not embeddings.all:
         encode_token_weights = partial(_encode_strictly, vectors, embeddings, encode_token_weights)
     # What other extensions set on the copy's tokenizer must not reach the original; the encoder's state is the host's,
@@ -196,6 +197,7 @@ def _encode(
     witness: Callable[[tuple[Any, ...]], None] | None,
     told: Callable[[float, float], None] | None,
     read: Callable[..., tuple[tuple[Any, ...], PromptsRead | None]],
+    read_open: Callable[..., tuple[tuple[Any, ...], PromptsRead | None]],
     encode: Callable[[Any], tuple[Any, ...]],
     stage: Any,
     tokens: Any,
@@ -208,13 +210,15 @@ def _encode(
     encoded, made = read(encode, stage, tokens)
     let_through = made is None or made.let_through
     if strength < 1.0 or not let_through:
-        without = eject(tokens, vectors, frame, encoders)
-        own = without if let_through else restore(tokens, vectors, frame, encoders)
         with reading_plain():
-            plain, asked = read(encode, stage, own)
-            if not let_through and asked is not None and asked.let_through:
-                # A name that lay across the border of two chunks is whole in the host's own.
-                plain, _ = read(encode, stage, without)
+            plain, asked = read(encode, stage, (eject if let_through else restore)(tokens, vectors, frame, encoders))
+        if not let_through and asked is not None and asked.let_through:
+            # A name across the border of two chunks is whole in the host's own: the prefix acts on both.
+            encoded, made = read_open(encode, stage, tokens)
+            let_through = True
+            if strength < 1.0:
+                with reading_plain():
+                    plain, _ = read(encode, stage, eject(tokens, vectors, frame, encoders))
         # What an encoder says of a prompt without a prefix may be shorter.
         encoded = blend(plain, encoded, strength) if let_through else plain
     if witness is not None:

@@ -84,7 +84,7 @@ class PromptEncoder:
             convert = getattr(self._pipeline, "maybe_convert_prompt", None)
             words = text if convert is None else convert(text, part.tokenizer)
             found[key] = part.protected(words, vectors, embedding)
-        return self._leveled([found], vectors)[0]
+        return self.leveled([found], vectors)[0]
 
     def blank(self, length: int, vectors: Mapping[str, Tensor] | None) -> PromptTokens:
         """The tokens of a prompt without words whose states are so long.
@@ -113,11 +113,23 @@ class PromptEncoder:
     ) -> list[PromptTokens]:
         """Prompts of one length, so that they can be drawn in one batch; what is added says nothing.
 
+        All CLIPs of all prompts get equally many chunks, and all streams are equally long.
+
         Args:
             vectors: of the prefix that they carry.
             without: places of those that carry none.
         """
-        return self._leveled(prompts, vectors, without)
+        clips = max((chunks for p in prompts for key, chunks in p.items() if key != STREAM), key=len, default=[])
+        streams = max((p[STREAM] for p in prompts if STREAM in p), key=lambda chunks: len(chunks[0]), default=[])
+        return [
+            {
+                key: self.parts[key].lengthened(
+                    chunks, streams if key == STREAM else clips, None if place in without else vectors
+                )
+                for key, chunks in prompt.items()
+            }
+            for place, prompt in enumerate(prompts)
+        ]
 
     def lets_by(self, prompt: str | Mapping[str, str], prefix: Prefix) -> bool:
         """Whether a prefix does nothing to a prompt that it would have read in other chunks; False where it would not.
@@ -205,25 +217,6 @@ class PromptEncoder:
 
     def _can_do_without(self, key: str) -> bool:
         return (self.family is SD3 and key == STREAM) or (self.family.name == "sdxl" and key == "l")
-
-    def _leveled(
-        self,
-        prompts: Sequence[PromptTokens],
-        vectors: Mapping[str, Tensor] | None,
-        without: Collection[int] = (),
-    ) -> list[PromptTokens]:
-        """All CLIPs of all prompts get equally many chunks, and all streams are equally long."""
-        clips = max((chunks for p in prompts for key, chunks in p.items() if key != STREAM), key=len, default=[])
-        streams = max((p[STREAM] for p in prompts if STREAM in p), key=lambda chunks: len(chunks[0]), default=[])
-        return [
-            {
-                key: self.parts[key].lengthened(
-                    chunks, streams if key == STREAM else clips, None if place in without else vectors
-                )
-                for key, chunks in prompt.items()
-            }
-            for place, prompt in enumerate(prompts)
-        ]
 
     def _read(self, part: Part, prompts: Sequence[Sequence[Chunk]], parameters: Parameters) -> list[TextOutput]:
         """The outputs for each prompt's chunks; those of one length are read in one go."""

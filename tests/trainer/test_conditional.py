@@ -27,6 +27,7 @@ from anonymize_faces.trainer.presets import BALANCED, PRESETS
 from anonymize_faces.trainer.progress import Callbacks, Progress
 from anonymize_faces.trainer.settings import TrainingSettings
 from anonymize_faces.trainer.start import SOME_PROMPTS, start_vectors
+from anonymize_faces.trainer.state import new_state
 from anonymize_faces.trainer.training import learn_prefix
 from anonymize_faces.trainer.validation import Subjects
 
@@ -167,6 +168,13 @@ def test_a_name_that_is_not_read_is_learned_from_as_nobodys_and_nothing_lies_pas
     people = [dataclasses.replace(one, description="a person") for one in PEOPLE] if looks == "all alike" else PEOPLE
     denoiser, seen, told = make_denoiser(make_checkpoint()), list[tuple[bool, str]](), list[Progress]()
     plans: list[Plan] = []
+    gentle: list[bool] = []
+
+    def begin(vectors: Any, settings: Any, gently: bool = False) -> Any:
+        gentle.append(gently)
+        return new_state(vectors, settings, gently)
+
+    monkeypatch.setattr("anonymize_faces.trainer.loop.new_state", begin)
     encode = denoiser.encode
 
     def watched(prompts: Any, vectors: Any = None, *rest: Any, **named: Any) -> Any:
@@ -183,6 +191,7 @@ def test_a_name_that_is_not_read_is_learned_from_as_nobodys_and_nothing_lies_pas
         learned = learn_prefix(denoiser, people, GENERAL, settings, Callbacks(report=told.append, plan=plans.append))
     unread = looks != "untold"
     steps = 9 if looks == "told" else 14
+    assert gentle == [looks == "told"]
     assert told[-1].of[2] == told[-1].steps == learned.prefix.record.steps == steps
     assert [plan.evaluations.learning for plan in plans] == [3 * 4 * count for count in dict.fromkeys((14, steps))]
     assert all(after.done / sum(after.of) >= before.done / sum(before.of) for before, after in pairwise(told))

@@ -33,6 +33,15 @@ def conditional(encoder: PromptEncoder, fixed: Prefix) -> Prefix:
     )
 
 
+def finding(encoder: PromptEncoder, fixed: Prefix) -> Prefix:
+    """`conditional`, with finders of the words of a name."""
+    three = encoder.states_read(
+        [encoder.tokens(text, fixed.vectors) for text in (NAMED, UNNAMED, NOBODY)], fixed.vectors
+    )
+    words = {key: tuple(said[key].words for said in three) for key in fixed.vectors}
+    return finding_names(conditional(encoder, fixed), words)
+
+
 @pytest.mark.parametrize("family", WIDTHS)
 def test_each_prompt_is_read_with_the_vectors_that_are_made_for_it(family: str) -> None:
     pipeline, fixed = tiny_pipeline(family), prefix_for(family)
@@ -60,12 +69,7 @@ def test_each_prompt_is_read_with_the_vectors_that_are_made_for_it(family: str) 
 def test_words_of_a_name_are_read_as_the_neutral_one(family: str) -> None:
     pipeline, fixed = tiny_pipeline(family), prefix_for(family)
     encoder = PromptEncoder(pipeline)
-    three = encoder.states_read(
-        [encoder.tokens(text, fixed.vectors) for text in (NAMED, UNNAMED, NOBODY)], fixed.vectors
-    )
-    prefix = finding_names(
-        conditional(encoder, fixed), {key: tuple(said[key].words for said in three) for key in fixed.vectors}
-    )
+    prefix = finding(encoder, fixed)
     text = f"{NAMED} by the sea, {NAMED}"
     (said,) = encoder.states_read([encoder.tokens(text, fixed.vectors)], fixed.vectors)
     made, replaced = {}, {}
@@ -130,13 +134,9 @@ def test_what_ends_a_prompt_is_read_though_every_word_counts_as_a_name(family: s
     """Else what the encoder calls its pooled output would be read at another place."""
     pipeline, fixed = tiny_pipeline(family), prefix_for(family)
     encoder = PromptEncoder(pipeline)
-    three = encoder.states_read(
-        [encoder.tokens(text, fixed.vectors) for text in (NAMED, UNNAMED, NOBODY)], fixed.vectors
-    )
-    words = {key: tuple(said[key].words for said in three) for key in fixed.vectors}
     parameters = {
         name: torch.full_like(part, 1e4) if name.endswith("finder_threshold") else part
-        for name, part in finding_names(conditional(encoder, fixed), words).parameters.items()
+        for name, part in finding(encoder, fixed).parameters.items()
     }
     for key, part in encoder.parts.items():
         if part.is_stream or key not in fixed.vectors:
